@@ -1,0 +1,1 @@
+"""Stage 2: cached features and networks, heads, measurements and what they show."""

@@ -1,0 +1,1 @@
+"""What both stages share: data sets, backbones and their cut, the identity of a cache, the HDF5 store."""

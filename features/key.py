@@ -1,0 +1,63 @@
+"""The identity of a cache file: everything that determines the numbers in it.
+
+Two runs share a file exactly when their keys are equal. A cache keyed on less returns another layer's, another
+model's or another image size's features without a word.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from features.digests import sha256_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """What one file of features holds; every field is a string or a number, so that it can be compared and printed.
+
+    dataset: SHA-256 of the data set's content. split: 'train' or 'test'. rows: SHA-256 of the row numbers.
+    backbone: the architecture's name. weights: SHA-256 of its tensors. layer: the node of the traced graph.
+    pool: 'avg', 'max', 'grid:N' or 'none'. preprocessing: canonical JSON of what happens to an image before the
+    network. precision: the resolved one, of the computation. dtype: of the stored numbers.
+    """
+
+    dataset: str
+    split: str
+    rows: str
+    backbone: str
+    weights: str
+    layer: str
+    pool: str
+    image_size: int
+    preprocessing: str
+    precision: str
+    dtype: str = "float32"
+    format: int = FORMAT
+
+    @cached_property
+    def digest(self) -> str:
+        """64 hex digits that name the file."""
+        return sha256_json(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "CacheKey":
+        """The key that `to_json` described; ValueError if a field is missing, unknown or of the wrong type."""
+        expected = {field.name: field.type for field in dataclasses.fields(cls)}
+        if set(fields) != set(expected):
+            raise ValueError(f"a cache key has the fields {sorted(expected)}, not {sorted(fields)}")
+        for name, kind in expected.items():
+            if type(fields[name]) is not kind:
+                raise ValueError(f"the cache key's {name} is {fields[name]!r}, which is not of type {kind.__name__}")
+        return cls(**fields)
+
+    def differences(self, other: "CacheKey") -> dict[str, tuple[Any, Any]]:
+        """The fields in which two keys differ: name -> (this one's value, the other's)."""
+        mine, theirs = self.to_json(), other.to_json()
+        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
