@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +35,75 @@ def sha256_rows(rows: Any) -> str:
 
 def sha256_file(path: Path | str, *, fresh: bool = False) -> str:
     """The SHA-256 of a file's content, remembered by path, size and time unless a `fresh` reading is asked for."""
-    path = Path(path).absolute()
-    stat = path.stat()
-    witness = [stat.st_size, stat.st_mtime_ns]
-    memory = home() / "digests.json"
+    return _sha256_files([path], home() / "digests.json", fresh)[0]
+
+
+def sha256_files(paths: Sequence[Path | str], *, together: Path | str, fresh: bool = False) -> list[str]:
+    """The SHA-256 of each of many files, in order, remembered as `sha256_file` does but in one file for all of them.
+
+    together: what the files belong to (the folder of a data set); it names the file in which they are remembered, so
+    that a million images burden nobody else's run. What was read before an interruption is kept. Raises the OSError of
+    the first file that cannot be read, with its name.
+    """
+    name = hashlib.sha256(str(Path(together).absolute()).encode()).hexdigest()[:16]
+    return _sha256_files(paths, home() / "digests" / f"{name}.json", fresh)
+
+
+def remembered_answer(question: str, answer: Callable[[], str]) -> str:
+    """The answer to a question that always has the same one, worked out the first time and then remembered.
+
+    A question about a file's content carries the content's digest, so that the answer can never be out of date. An
+    answer that raises is not remembered.
+    """
+    memory = home() / "answers.json"
+    known = _recall(memory).get(question)
+    if isinstance(known, str):
+        return known
+    found = answer()
+    _remember(memory, {question: found})
+    return found
+
+
+def _sha256_files(paths: Sequence[Path | str], memory: Path, fresh: bool) -> list[str]:
+    remembered = {} if fresh else _recall(memory)
+    digests: dict[str, str] = {}
+    unread: dict[str, list[int]] = {}
+    absolute = [str(Path(path).absolute()) for path in paths]
+    for path in absolute:
+        stat = os.stat(path)  # noqa: PTH116 - a Path for each of a million files takes longer than the call itself
+        witness = [stat.st_size, stat.st_mtime_ns]
+        known = remembered.get(path)
+        if isinstance(known, list) and len(known) == 3 and known[:2] == witness:
+            digests[path] = known[2]
+        else:
+            unread[path] = witness
+    if unread:
+        new = {}
+        pool = ThreadPoolExecutor(max_workers=min(8, len(unread)))
+        try:
+            for path, digest in zip(unread, pool.map(_read_digest, unread), strict=True):
+                digests[path] = digest
+                new[path] = [*unread[path], digest]
+        finally:
+            pool.shutdown(cancel_futures=True)
+            if new:
+                _remember(memory, new)
+    return [digests[path] for path in absolute]
+
+
+def _read_digest(path: str) -> str:
+    with open(path, "rb") as stream:  # noqa: PTH123
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _recall(memory: Path) -> dict[str, Any]:
     remembered = read_json(memory, default={})
-    known = remembered.get(str(path))
-    if not fresh and isinstance(known, list) and known[:2] == witness:
-        return known[2]
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return remembered if isinstance(remembered, dict) else {}
+
+
+def _remember(memory: Path, new: dict[str, Any]) -> None:
     # Read again just before writing: another process may have added its own in the meantime.
-    write_json(memory, {**read_json(memory, default={}), str(path): [*witness, digest]})
-    return digest
+    write_json(memory, {**_recall(memory), **new})
 
 
 def read_json(path: Path, default: Any = None) -> Any:

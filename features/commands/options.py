@@ -1,0 +1,81 @@
+"""The command line's shared part: options spelled and defaulted once, and what happens to a user's mistake."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from features.errors import UserError
+
+
+def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) -> None:
+    """The options that say which features of which data; `request_from` reads them back."""
+    group = parser.add_argument_group("which features of which data")
+    add = group.add_argument
+    add(
+        "--dataset",
+        default="mnist",
+        metavar="NAME",
+        help="mnist (default), fashion-mnist, kmnist, qmnist, emnist-digits, emnist-letters, usps, svhn, cifar10, "
+        "cifar100, digits, imagenet, folder:PATH, csv:PATH or npz:PATH",
+    )
+    add("--backbone", default="resnet18", metavar="NAME", help="any torchvision classifier, or efficientnet_lite0")
+    add(
+        "--weights",
+        default="default",
+        metavar="W",
+        help="default (ImageNet), the name of a torchvision enum's entry, random, or a .pth or .safetensors file",
+    )
+    if layers:
+        add(
+            "--layer",
+            nargs="+",
+            default=["avgpool"],
+            metavar="L",
+            help="stages or nodes (layer3), joined ones (layer2+layer3), or all (every stage); default avgpool",
+        )
+        add("--pool", nargs="+", default=["avg"], metavar="P", help="avg (default), max, grid:N or none")
+    add("--image-size", type=int, metavar="S", help="pixels that the network sees (default: the weights' own, 224)")
+    add("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="of the computation")
+    add("--dtype", default="float32", choices=("float32", "float16"), help="of the stored features")
+    add("--limit", type=int, metavar="N", help="take N training rows, stratified; smaller limits nest in larger ones")
+    add("--limit-test", type=int, metavar="M", help="take M test rows")
+    add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
+    add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
+    add("--jobs", type=int, metavar="J", help="processor cores to use (default: all)")
+
+
+def request_from(options: argparse.Namespace, **changes):
+    """The request that the options spell; `changes` replaces fields."""
+    from features.request import Request
+
+    fields = {
+        "dataset": options.dataset,
+        "backbone": options.backbone,
+        "weights": options.weights,
+        "layers": tuple(getattr(options, "layer", ("avgpool",))),
+        "pools": tuple(getattr(options, "pool", ("avg",))),
+        "image_size": options.image_size,
+        "precision": options.precision,
+        "dtype": options.dtype,
+        "device": options.device,
+        "limit": options.limit,
+        "limit_test": options.limit_test,
+        "seed": options.seed,
+    }
+    return Request(**{**fields, **changes})
+
+
+def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:
+    """Run a command: a user's mistake becomes one line and exit status 2, Ctrl-C one line and 130."""
+    try:
+        return main(sys.argv[1:] if arguments is None else arguments) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what is complete is kept, and the same command carries on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): not an error, and nobody is left to tell.
+        sys.stderr.close()
+        return 141

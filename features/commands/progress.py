@@ -1,0 +1,31 @@
+"""A progress bar with rate and time left, on the terminal; nothing where the output is no terminal."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def row_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A function to be called with what is being worked on, the rows done and the rows in all."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    tasks, first = {}, {}
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name], first[name] = bars.add_task(name, total=total, rate=""), done
+            task = bars.tasks[tasks[name]]
+            rate = (done - first[name]) / task.elapsed if task.elapsed else 0
+            bars.update(tasks[name], completed=done, rate=f"{rate:,.0f}/s" if rate else "")
+
+        yield advance

