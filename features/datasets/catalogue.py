@@ -1,0 +1,73 @@
+"""The names of the data sets, and the one door through which they are opened.
+
+A kind of data set is a module with a function `open_named(name, path)`, given the name and the path behind the colon
+(absolute, or None). To add one, write the module and give it a line in `KINDS`. Nothing heavy is imported here, so
+that a command line can list the names.
+"""
+
+import difflib
+import importlib
+import typing
+from pathlib import Path
+
+from features.errors import UserError
+
+if typing.TYPE_CHECKING:
+    from features.datasets.dataset import Dataset
+
+KINDS = {
+    "mnist": "features.datasets.mnist",
+    "fashion-mnist": "features.datasets.mnist",
+    "kmnist": "features.datasets.mnist",
+    "qmnist": "features.datasets.mnist",
+    "emnist-digits": "features.datasets.mnist",
+    "emnist-letters": "features.datasets.mnist",
+    "usps": "features.datasets.usps",
+    "svhn": "features.datasets.torchvision_arrays",
+    "cifar10": "features.datasets.torchvision_arrays",
+    "cifar100": "features.datasets.torchvision_arrays",
+    "digits": "features.datasets.digits",
+    "imagenet": "features.datasets.imagenet",
+    "folder": "features.datasets.folder",
+    "csv": "features.datasets.table",
+    "npz": "features.datasets.npz",
+}
+NEED_A_PATH = ("folder", "csv", "npz")
+TAKE_NO_PATH = ("digits",)
+
+
+def dataset_names() -> tuple[str, ...]:
+    """The names that `open_dataset` takes, for people: 'mnist', ..., 'folder:PATH', 'csv:PATH', 'npz:PATH'."""
+    return tuple(f"{name}:PATH" if name in NEED_A_PATH else name for name in KINDS)
+
+
+def open_dataset(spec: str) -> "Dataset":
+    """The data set that `spec` names: NAME, or NAME:PATH for a file, a folder or another root of a named data set.
+
+    Nothing is downloaded yet: `fingerprint()` and `load()` do that. Raises UserError for an unknown name (with the
+    nearest ones), and for a path at which the data set cannot stand.
+    """
+    name, colon, text = spec.partition(":")
+    name = name.strip().lower().replace("_", "-")
+    if name not in KINDS:
+        raise UserError(_unknown(spec, name))
+    if colon and not text.strip():
+        raise UserError(f"the data set '{spec}' ends after the colon; write {name}:PATH")
+    if name in NEED_A_PATH and not text:
+        raise UserError(f"the data set '{name}' needs a path; write {name}:PATH")
+    if name in TAKE_NO_PATH and text:
+        raise UserError(f"the data set '{name}' comes with scikit-learn and takes no path; write {name}")
+    path = Path(text.strip()).expanduser().absolute() if text else None
+    if path is not None and not path.exists():
+        raise UserError(f"{path} does not exist; the data set '{spec}' should be there")
+    return importlib.import_module(KINDS[name]).open_named(name, path)
+
+
+def _unknown(spec: str, name: str) -> str:
+    if Path(spec).expanduser().exists():
+        kind = "folder" if Path(spec).expanduser().is_dir() else Path(spec).suffix.lower().lstrip(".")
+        if kind in NEED_A_PATH:
+            return f"'{spec}' is a path and not the name of a data set; write {kind}:{spec}"
+    near = difflib.get_close_matches(name, KINDS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? The names are " if near else "the names are "
+    return f"there is no data set '{spec}'; {hint}{', '.join(dataset_names())}"

@@ -1,0 +1,66 @@
+"""What a data set is to everybody else: a name, classes, splits, a fingerprint of its content, and its rows.
+
+How a kind of data set is found, checked and read is its own file's business.
+"""
+
+import abc
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.datasets.images import ImageFiles
+from features.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The rows of one split, in the data set's own order.
+
+    images: uint8 (N, H, W) for greyscale or (N, H, W, 3) for colour, or ImageFiles, read row by row. labels: int64
+    (N,), positions in the data set's `classes`.
+    """
+
+    images: np.ndarray | ImageFiles
+    labels: np.ndarray
+
+
+class Dataset(abc.ABC):
+    """A data set of images with one label each.
+
+    name: for display and for file names (letters, digits, '.', '_' and '-'). spec: what `open_dataset` takes to open
+    it again from anywhere. classes: the names of the labels 0, 1, ... splits: 'train' and 'test', or one of them.
+    """
+
+    name: str
+    spec: str
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 of the content of all splits: images, labels, class names, the order of rows and how they are split.
+
+        Makes sure that the files are there and intact, downloading through torchvision what is missing. It does not
+        depend on where the files stand. The files' digests are remembered, so that a repeated call reads no image
+        and imports neither torch nor torchvision. Raises UserError.
+        """
+
+    @abc.abstractmethod
+    def load(self, split: str) -> Split:
+        """The rows of 'train' or 'test'; raises UserError where there is no such split or a file is unusable."""
+
+    def require(self, split: str) -> None:
+        """Raise UserError unless the data set has this split."""
+        if split not in self.splits:
+            raise UserError(
+                f"the data set '{self.spec}' has no split '{split}', only {' and '.join(self.splits)}; "
+                "choose another data set or add the images"
+            )
+
+
+def name_of(kind: str, path: Path) -> str:
+    """A name for a data set at a path, fit for file names: 'folder-cats' for folder:/photos/cats."""
+    stem = path.stem if path.is_file() else path.name
+    return f"{kind}-{re.sub(r'[^A-Za-z0-9._-]+', '-', stem).strip('-.') or 'data'}"

@@ -1,0 +1,79 @@
+"""`usps`: 7,291 + 2,007 handwritten digits of 16 x 16 pixels from envelopes, read and downloaded through torchvision.
+
+The files `usps.bz2` and `usps.t.bz2` stand in `usps/` below `datasets_folder()`, or in the PATH of usps:PATH. Copies
+that were compressed again are in use, so what counts is what is inside: that it unpacks, has as many rows as it should,
+and 256 pixels in each. That is checked once per content and remembered.
+"""
+
+import bz2
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.datasets.dataset import Dataset, Split
+from features.datasets.download import Source, fetch
+from features.digests import remembered_answer, sha256_file, sha256_json
+from features.errors import UserError
+from features.home import datasets_folder
+
+SOURCE = Source("USPS", exact=False)
+FILES = {"train": ("usps.bz2", 7291), "test": ("usps.t.bz2", 2007)}
+
+
+def open_named(name: str, path: Path | None) -> "Usps":
+    """The digits below `path`, by default in `usps/` below the data sets' folder."""
+    return Usps(name, f"{name}:{path}" if path else name, path or datasets_folder() / "usps")
+
+
+@dataclass(frozen=True)
+class Usps(Dataset):
+    """The USPS digits; images uint8 (N, 16, 16)."""
+
+    name: str
+    spec: str
+    root: Path
+    classes = tuple("0123456789")
+    splits = ("train", "test")
+
+    def fingerprint(self) -> str:
+        return sha256_json({"usps": self._checked_contents(), "classes": self.classes})
+
+    def load(self, split: str) -> Split:
+        self.require(split)
+        self._checked_contents()
+        loaded = SOURCE.torchvision_class()(root=self.root, download=False, **SOURCE.calls[split])
+        return Split(loaded.data, np.array(loaded.targets, dtype=np.int64))
+
+    def _checked_contents(self) -> dict[str, str]:
+        """For each split the SHA-256 of what is inside its file."""
+        missing = [self.root / name for name, _ in FILES.values() if not (self.root / name).exists()]
+        if missing:
+            fetch(self.name, SOURCE, self.root, missing)
+        return {split: _content_digest(self.root / name, rows) for split, (name, rows) in FILES.items()}
+
+
+def _content_digest(path: Path, rows: int) -> str:
+    def answer() -> str:
+        try:
+            content = bz2.decompress(path.read_bytes())
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(_damaged(path, f"it cannot be unpacked, {error}")) from error
+        lines = content.splitlines()
+        if len(lines) != rows:
+            raise UserError(_damaged(path, f"it has {len(lines)} rows in place of {rows}"))
+        for number, line in enumerate(lines, 1):
+            label, *pixels = line.split()
+            if not label.isdigit() or not 1 <= int(label) <= 10 or len(pixels) != 256:
+                raise UserError(_damaged(path, f"row {number} is no label from 1 to 10 with 256 pixels"))
+        return hashlib.sha256(content).hexdigest()
+
+    return remembered_answer(f"the SHA-256 of the USPS {rows} rows inside {sha256_file(path)}", answer)
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"{path} is cut short or altered: {reason}; delete it and run again to download it, or put an intact copy in "
+        "its place"
+    )
