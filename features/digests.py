@@ -68,7 +68,8 @@ def _sha256_files(paths: Sequence[Path | str], memory: Path, fresh: bool) -> lis
     remembered = {} if fresh else _recall(memory)
     digests: dict[str, str] = {}
     unread: dict[str, list[int]] = {}
-    absolute = [str(Path(path).absolute()) for path in paths]
+    here = Path.cwd()
+    absolute = [os.path.join(here, path) for path in paths]  # noqa: PTH118
     for path in absolute:
         stat = os.stat(path)  # noqa: PTH116 - a Path for each of a million files takes longer than the call itself
         witness = [stat.st_size, stat.st_mtime_ns]

@@ -1,13 +1,17 @@
 """Downloading through torchvision, from a server on this machine; and what happens where there is none."""
 
 import functools
+import gzip
 import hashlib
 import http.server
 import pickle
 import shutil
 import socket
+import struct
 import tarfile
 import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -166,6 +170,38 @@ def test_an_archive_that_a_user_brought_is_unpacked_without_a_network(
     (empty_home / "datasets").mkdir(parents=True)
     shutil.copyfile(small_cifar, empty_home / "datasets" / small_cifar.name)
     assert open_dataset("cifar10").load("test").labels.tolist() == [5, 1, 2, 3]
+
+
+def test_emnists_archive_is_unpacked_without_a_network(tmp_path, empty_home, closed_port, monkeypatch):
+    known = torchvision_datasets.EMNIST
+    archive = empty_home / "datasets" / "EMNIST" / "raw" / "gzip.zip"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as packed:
+        for part in ("digits", "letters"):
+            for split in ("train", "test"):
+                head = f"gzip/emnist-{part}-{split}"
+                images = struct.pack(">HBB3I", 0, 8, 3, 2, 28, 28) + bytes(2 * 28 * 28)
+                packed.writestr(f"{head}-images-idx3-ubyte.gz", gzip.compress(images))
+                packed.writestr(
+                    f"{head}-labels-idx1-ubyte.gz", gzip.compress(struct.pack(">HBBI", 0, 8, 1, 2) + b"\1\2")
+                )
+    monkeypatch.setattr(known, "url", f"{closed_port}gzip.zip")
+    with pytest.raises(UserError, match="gzip.zip is cut short or altered"):
+        open_dataset("emnist-letters").fingerprint()
+    monkeypatch.setattr(known, "md5", md5(archive))
+    assert open_dataset("emnist-letters").load("train").labels.tolist() == [0, 1]
+    assert open_dataset("emnist-digits").load("test").labels.tolist() == [1, 2]
+    assert archive.exists()
+
+
+def test_several_runs_that_need_the_same_files_download_once(mnist_served, empty_home, monkeypatch):
+    calls = []
+    download = torchvision_datasets.MNIST.download
+    monkeypatch.setattr(torchvision_datasets.MNIST, "download", lambda self: (calls.append(1), download(self)))
+    with ThreadPoolExecutor(3) as pool:
+        fingerprints = set(pool.map(lambda _: open_dataset("mnist").fingerprint(), range(3)))
+    assert len(fingerprints) == 1
+    assert len(calls) == 2, "once for each split"
 
 
 def test_an_altered_pickle_is_never_loaded(small_cifar, tmp_path, empty_home):
