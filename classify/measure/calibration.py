@@ -1,0 +1,116 @@
+"""Whether probabilities mean what they say: reliability bins, expected calibration error, temperature scaling.
+
+All after Guo et al. 2017, 'On calibration of modern neural networks'. Confidence is the largest probability of a row,
+and a row counts as right if that class is the label.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 15
+# Temperatures outside mean that the logits are constant or separate the rows perfectly: no optimum lies within reach.
+_TEMPERATURES = (1e-3, 1e3)
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """A reliability diagram: bin i is (edges[i], edges[i + 1]]; an empty bin has count, confidence and accuracy 0.
+
+    edges float64 (bins + 1,), counts int64 (bins,), confidence and accuracy float64 (bins,): means over the bin's rows.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error (equation 3): the gap |accuracy - confidence|, averaged over all rows."""
+        return float(np.sum(self.counts * np.abs(self.accuracy - self.confidence)) / self.counts.sum())
+
+    @property
+    def largest_error(self) -> float:
+        """Maximum calibration error (equation 5): the largest gap of any bin that holds rows."""
+        return float(np.max(np.abs(self.accuracy - self.confidence)))
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> Reliability:
+    """Sort rows into `bins` equal steps of confidence; labels (N,) whole numbers, probabilities (N, C)."""
+    probabilities = checked_probabilities(probabilities, len(labels))
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == np.asarray(labels)
+    edges = np.linspace(0, 1, bins + 1)
+    # Bins are open below and closed above; rounding may put a probability a little above 1.
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    filled = np.maximum(counts, 1)
+    return Reliability(
+        edges,
+        counts,
+        np.bincount(place, weights=confidence, minlength=bins) / filled,
+        np.bincount(place, weights=right, minlength=bins) / filled,
+    )
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
+    """The mean gap between confidence and accuracy over equal bins of confidence."""
+    return reliability(labels, probabilities, bins).error
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature T > 0 for which softmax(logits / T) has the least log loss on these (validation) rows.
+
+    logits (N, C) finite, labels (N,); computed in float64. The loss is convex in 1/T, so there is one minimum; it is
+    sought from 0.001 to 1000, and one of these comes back where the optimum is at 0 or infinity. Scaling leaves every
+    prediction as it is.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits, labels = _checked_logits(logits), np.asarray(labels, dtype=np.int64)
+    if labels.shape != logits.shape[:1] or np.any((labels < 0) | (labels >= logits.shape[1])):
+        raise ValueError(f"{len(logits)} rows of {logits.shape[1]} logits need as many labels, from 0 up to that many")
+    # Relative to the label's logit the loss is log sum exp(gaps / T): no subtraction of large numbers is left.
+    gaps = logits - np.take_along_axis(logits, labels[:, None], axis=1)
+
+    def loss(log_temperature: float) -> float:
+        return float(np.mean(_log_sum_exp(gaps * np.exp(-log_temperature))))
+
+    found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-9})
+    return float(np.exp(found.x))
+
+
+def probabilities_at(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """softmax(logits / temperature) as float64 (N, C)."""
+    if not temperature > 0:
+        raise ValueError(f"a temperature is positive, not {temperature}")
+    scaled = _checked_logits(logits) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def checked_probabilities(probabilities: np.ndarray, n: int) -> np.ndarray:
+    """The same as a floating array (n, C); ValueError unless rows are probabilities that sum to 1 (within 0.001)."""
+    probabilities = np.asarray(probabilities)
+    if probabilities.dtype not in (np.float32, np.float64):
+        probabilities = probabilities.astype(np.float64)
+    if probabilities.ndim != 2 or len(probabilities) != n:
+        raise ValueError(f"probabilities for {n} rows have the shape ({n}, classes), not {probabilities.shape}")
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    # Written so that NaN fails too.
+    if not (np.all(probabilities >= 0) and np.all(np.abs(sums - 1) <= 1e-3)):
+        raise ValueError("probabilities are numbers from 0 to 1 that sum to 1 in each row; these do not")
+    return probabilities
+
+
+def _checked_logits(logits: np.ndarray) -> np.ndarray:
+    logits = np.asarray(logits, dtype=np.float64)
+    if logits.ndim != 2 or not logits.size or not np.all(np.isfinite(logits)):
+        raise ValueError(f"logits are finite numbers of the shape (rows, classes); these have the shape {logits.shape}")
+    return logits
+
+
+def _log_sum_exp(values: np.ndarray) -> np.ndarray:
+    largest = values.max(axis=1)
+    return largest + np.log(np.exp(values - largest[:, None]).sum(axis=1))

@@ -1,0 +1,61 @@
+"""How a measured number is spelled, in results, tables and figures alike.
+
+Each function turns a plain number into a short text and None into '-'. What stands in a file stays the full number.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+MISSING = "-"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """A fraction as percent without the sign: 0.9842 is '98.42'."""
+    return MISSING if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def percent_interval(estimate: tuple[float, float, float] | None, digits: int = 2) -> str:
+    """(value, low, high) as '98.42 ±0.25': the value and half the width of its interval, in percent.
+
+    A Wilson interval is not symmetric close to 100 %; its two ends stand in the JSON and CSV forms.
+    """
+    if estimate is None:
+        return MISSING
+    value, low, high = estimate
+    return f"{percent(value, digits)} ±{percent((high - low) / 2, digits)}"
+
+
+def decimal(value: float | None, digits: int = 4) -> str:
+    """A number with a fixed count of decimals."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def count(value: int | None) -> str:
+    """A whole number with its thousands apart: '60,000'."""
+    return MISSING if value is None else f"{value:,}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: '3.4 ms', '12.3 s', '1 min 15 s', '2 h 05 min'."""
+    if seconds is None:
+        return MISSING
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.1f} ms" if seconds < 0.0995 else f"{1000 * seconds:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Hyper-parameters as 'C=10, gamma=scale'; floats to four significant digits."""
+    spelled = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in values.values())
+    return ", ".join(f"{name}={text}" for name, text in zip(values, spelled, strict=True)) or MISSING
+
+
+def one_line(text: Any) -> str:
+    """A text that came from a file, fit for a terminal: whatever cannot be printed (escapes, line ends) becomes '?'."""
+    return "".join(sign if sign.isprintable() else "?" for sign in str(text))
