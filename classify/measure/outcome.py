@@ -1,0 +1,215 @@
+"""What one run gave: the result, one row of every table, and the predictions behind it. Both are plain values.
+
+`results` keeps them on disk. Nothing here needs torch or scikit-learn.
+"""
+
+import dataclasses
+import html
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from classify.measure.environment import this_environment
+from classify.measure.metrics import Metrics
+from classify.measure.wording import count, decimal, duration, one_line, percent, settings
+from features.digests import sha256_json
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row: what was run (`config`, all that determines the numbers) and what came out.
+
+    Dictionaries hold plain JSON values: numpy scalars and arrays, paths and tuples are turned into them here, and a
+    number that is not finite is refused (ValueError). keys: name of what was read -> JSON of its cache key.
+    converged: None where the head has no iterations. validation_accuracy: before any refit.
+    """
+
+    config: dict[str, Any]
+    metrics: Metrics
+    chosen: dict[str, Any] = field(default_factory=dict)
+    validation_accuracy: float | None = None
+    refit: bool = False
+    converged: bool | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=this_environment)
+    command: str = ""
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in [each.name for each in dataclasses.fields(self) if each.name != "metrics"]:
+            object.__setattr__(self, name, plain_json(getattr(self, name), name))
+        for name, fits in _SHAPES.items():
+            if not fits(getattr(self, name)):
+                raise ValueError(f"the {name} of a result cannot be {str(getattr(self, name))[:60]!r}")
+        if not isinstance(self.metrics, Metrics):
+            raise ValueError("the metrics of a result come from measure()")
+
+    @property
+    def digest(self) -> str:
+        """64 hex digits of the configuration: what names the result."""
+        return sha256_json(self.config)
+
+    @property
+    def stem(self) -> str:
+        """The file name without its ending."""
+        parts = [str(self.config[name]) for name in ("dataset", "backbone", "layer", "head") if self.config.get(name)]
+        slug = re.sub(r"[^a-z0-9.+_]+", "-", "-".join(parts).lower()).strip("-.")[:80]
+        return f"{slug or 'result'}-{self.digest[:10]}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary of plain values."""
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return {**fields, "metrics": self.metrics.to_json()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Result":
+        """The result that `to_json` described; ValueError naming what is missing, unknown or cannot be."""
+        expected = {each.name for each in dataclasses.fields(cls)}
+        if not isinstance(fields, dict) or set(fields) != expected:
+            raise ValueError(f"a result has the fields {', '.join(sorted(expected))}")
+        return cls(**{**fields, "metrics": Metrics.from_json(fields["metrics"])})
+
+    def summary(self) -> list[tuple[str, str]]:
+        """What to read first, as (label, text) pairs; only what there is."""
+        metrics = self.metrics
+        low, high = metrics.accuracy_interval
+        lines = [
+            ("result", ", ".join(one_line(self.config[name]) for name in _HEADLINE if self.config.get(name))),
+            (
+                "accuracy",
+                f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) "
+                f"on {count(metrics.n)} test images",
+            ),
+            ("macro F1", f"{percent(metrics.macro_f1)} %"),
+        ]
+        if metrics.log_loss is not None:
+            clipped = f" ({count(metrics.log_loss_clipped)} labels had no probability; clipped)"
+            lines.append(("log loss", decimal(metrics.log_loss) + (clipped if metrics.log_loss_clipped else "")))
+            lines.append(("calibration error", f"{percent(metrics.ece)} %"))
+        if metrics.outside:
+            lines.append(("outside", f"{count(metrics.outside)} predictions are no class of the data set"))
+        if self.validation_accuracy is not None:
+            lines.append(("validation", f"{percent(self.validation_accuracy)} % accuracy"))
+        if self.chosen:
+            lines.append(("chosen", one_line(settings(self.chosen))))
+        fitted = "train + validation" if self.refit else "train only"
+        counted = ", ".join(f"{name} {count(number)}" for name, number in _in_order(self.rows, _PARTS))
+        lines.append(("fitted on", f"{fitted} (rows: {one_line(counted)})" if counted else fitted))
+        if self.converged is not None:
+            lines.append(("solver", "converged" if self.converged else "stopped before it converged"))
+        if self.seconds:
+            took = ", ".join(f"{name} {duration(value)}" for name, value in _in_order(self.seconds, _STEPS))
+            lines.append(("time", one_line(took)))
+        if self.keys:
+            digests = ", ".join(f"{name} {sha256_json(key)[:10]}" for name, key in self.keys.items())
+            lines.append(("cache keys", one_line(digests)))
+        return lines
+
+    def __str__(self) -> str:
+        lines = self.summary()
+        width = max(len(label) for label, _ in lines)
+        return "\n".join(f"{label:<{width}}  {text}" for label, text in lines)
+
+    def _repr_html_(self) -> str:
+        cells = ((html.escape(label), html.escape(text)) for label, text in self.summary())
+        return "<table>" + "".join(f"<tr><th>{label}</th><td>{text}</td></tr>" for label, text in cells) + "</table>"
+
+
+_HEADLINE = ("dataset", "backbone", "weights", "layer", "pool", "image_size", "precision", "head")
+
+# A record's keys are sorted; people read these in the order in which they happen.
+_STEPS = ("extract", "search", "fit", "predict")
+_PARTS = ("train", "validation", "test", "search")
+
+
+def _in_order(values: dict[str, Any], first: tuple[str, ...]) -> list[tuple[str, Any]]:
+    names = [*(name for name in first if name in values), *(name for name in values if name not in first)]
+    return [(name, values[name]) for name in names]
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _maps_to(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+_SHAPES: dict[str, Callable[[Any], bool]] = {
+    "config": lambda value: isinstance(value, dict) and bool(value),
+    "chosen": lambda value: isinstance(value, dict),
+    "validation_accuracy": lambda value: value is None or _is_number(value),
+    "refit": lambda value: type(value) is bool,
+    "converged": lambda value: value is None or type(value) is bool,
+    "seconds": _maps_to(_is_number),
+    "rows": _maps_to(lambda value: type(value) is int),
+    "keys": _maps_to(lambda value: isinstance(value, dict)),
+    "environment": lambda value: isinstance(value, dict),
+    "command": lambda value: isinstance(value, str),
+    "created": lambda value: isinstance(value, str),
+    "extra": lambda value: isinstance(value, dict),
+}
+
+
+def plain_json(value: Any, where: str = "value") -> Any:
+    """The same value made of dicts with text keys, lists, text, numbers, booleans and None.
+
+    ValueError, naming `where`, for a number that is not finite or a thing that has no such form.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not -float("inf") < value < float("inf"):
+            raise ValueError(f"{where} holds {value}, which is not a finite number")
+        return float(value)
+    if isinstance(value, dict):
+        return {str(key): plain_json(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item, where) for item in value]
+    raise ValueError(f"{where} holds a {type(value).__name__}, which has no form in JSON")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What was predicted for each test row, and for the validation rows before any refit.
+
+    rows int64 (N,): positions in the test split; labels and predicted int64 (N,); probabilities float32 (N, C) or None;
+    validation_rows int64 (V,): positions in the train split, validation_predicted int64 (V,), or both None.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray | None = None
+    validation_rows: np.ndarray | None = None
+    validation_predicted: np.ndarray | None = None
+
+    def __post_init__(self):
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if value is not None:
+                kind = np.float32 if each.name == "probabilities" else np.int64
+                object.__setattr__(self, each.name, np.asarray(value, dtype=kind))
+        n = len(self.rows)
+        if not self.rows.shape == self.labels.shape == self.predicted.shape == (n,):
+            raise ValueError("rows, labels and predictions are vectors of one length")
+        if self.probabilities is not None and (self.probabilities.ndim != 2 or len(self.probabilities) != n):
+            raise ValueError(f"probabilities for {n} rows cannot have the shape {self.probabilities.shape}")
+        if (self.validation_rows is None) != (self.validation_predicted is None) or (
+            self.validation_rows is not None and self.validation_rows.shape != self.validation_predicted.shape
+        ):
+            raise ValueError("validation rows and their predictions come together and are of one length")

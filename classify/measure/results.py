@@ -1,0 +1,211 @@
+"""One result on disk: a JSON record, the predictions beside it, and the fitted head where it is kept.
+
+`<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz` and `.joblib`. The record is written last
+and at once, and holds the SHA-256 of the other two: a result that was half written is not found, and one whose files
+were altered later is noticed. Reading a record needs neither torch nor scikit-learn.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from classify.measure.environment import this_environment
+from classify.measure.outcome import Predictions, Result, plain_json
+from classify.measure.wording import one_line, settings
+from features.digests import sha256_json, write_json
+from features.errors import UserError
+
+__all__ = [
+    "Predictions",
+    "Result",
+    "SavedResult",
+    "find_result",
+    "load_results",
+    "save_result",
+    "this_environment",
+]
+
+FORMAT = "layerprobe result"
+VERSION = 1
+RESULTS_FOLDER = Path("results")
+_RECORD_NAME = re.compile(r".+-[0-9a-f]{10}\.json")
+
+
+@dataclass(frozen=True)
+class SavedResult:
+    """A result that stands in a folder; predictions and head are read when they are asked for.
+
+    files: 'predictions' and, where one was kept, 'head' -> the SHA-256 that the record gives for it.
+    """
+
+    path: Path
+    result: Result
+    files: dict[str, str]
+
+    @property
+    def head_path(self) -> Path | None:
+        """Where the fitted head is, or None if it was not kept."""
+        return self.path.with_suffix(".joblib") if "head" in self.files else None
+
+    def predictions(self) -> Predictions:
+        """The predictions; UserError if their file is missing or is not the one that the record names."""
+        path = self.path.with_suffix(".npz")
+        with self._opened(path, "predictions") as stream:
+            if _sha256(stream) != self.files["predictions"]:
+                raise UserError(
+                    f"{path}: the predictions are not those that {self.path.name} was written with (their SHA-256 "
+                    f"differs); remove {self.path.name} and run it again"
+                )
+            try:
+                with np.load(stream, allow_pickle=False) as arrays:
+                    return Predictions(**{name: arrays[name] for name in arrays.files})
+            except (ValueError, TypeError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                raise UserError(f"{path}: no predictions in it ({error}); remove {self.path.name} and rerun") from error
+
+    def load_head(self, trust: bool = False) -> Any:
+        """The fitted head. A joblib file is a pickle, which can run any code when it is read: it is read only if it is
+        byte for byte the one that this result was saved with, unless the caller says to trust it.
+
+        That the two agree says nothing about who wrote both: read heads only from folders whose author you trust.
+        """
+        if self.head_path is None:
+            raise UserError(f"{self.path}: this result was saved without its head; run it again and keep the head")
+        with self._opened(self.head_path, "head") as stream:
+            if not trust and _sha256(stream) != self.files["head"]:
+                raise UserError(
+                    f"{self.head_path}: not the file that {self.path.name} was written with (its SHA-256 differs), and "
+                    "loading a joblib file can run any code; give --trust if you know where it is from, or rerun it"
+                )
+            import joblib
+
+            try:
+                return joblib.load(stream)
+            except Exception as error:  # A pickle can raise anything at all while it is read.
+                raise UserError(
+                    f"{self.head_path}: the head cannot be loaded ({type(error).__name__}: {one_line(error)}); it was "
+                    f"saved with {one_line(settings(self.result.environment))}"
+                ) from error
+
+    def _opened(self, path: Path, what: str) -> BinaryIO:
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise UserError(
+                f"{path}: the {what} of {self.path.name} cannot be read ({error.strerror}); put the file back, or "
+                f"remove {self.path.name} and run it again"
+            ) from error
+
+
+def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:
+    """Write a result into a folder, in place of an earlier one of the same configuration.
+
+    Predictions and head are complete on disk before the record appears.
+    """
+    import joblib
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+    record = folder / f"{result.stem}.json"
+    arrays = {name: value for name, value in vars(predictions).items() if value is not None}
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
+        written = {"predictions": (Path(aside) / "predictions", record.with_suffix(".npz"))}
+        _write(written["predictions"][0], lambda stream: np.savez(stream, **arrays))
+        if head is not None:
+            written["head"] = (Path(aside) / "head", record.with_suffix(".joblib"))
+            _write(written["head"][0], lambda stream: joblib.dump(head, stream, compress=1))
+        files = {}
+        for name, (path, _) in written.items():
+            with path.open("rb") as stream:
+                files[name] = _sha256(stream)
+        # An earlier record must not stand beside files that are no longer its own.
+        for path in (record, record.with_suffix(".joblib")):
+            path.unlink(missing_ok=True)
+        for path, target in written.values():
+            path.replace(target)
+    body = {"format": FORMAT, "version": VERSION, "digest": result.digest, "files": files, "result": result.to_json()}
+    write_json(record, body)
+    return SavedResult(record, result, files)
+
+
+def load_results(folder: Path | str = RESULTS_FOLDER) -> list[SavedResult]:
+    """All results in a folder, oldest first; a folder that is not there holds none.
+
+    JSON files that are no record of ours are passed over; UserError naming the file for a record that is damaged.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a folder of results was expected, and this is a file; give the folder it lies in")
+    found = (_read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
+    return sorted((saved for saved in found if saved), key=lambda saved: (saved.result.created, saved.path.name))
+
+
+def find_result(folder: Path | str, config: dict[str, Any]) -> SavedResult | None:
+    """The result of exactly this configuration, or None; UserError naming the file if its record is damaged."""
+    digest = sha256_json(plain_json(config, "config"))
+    for path in sorted(Path(folder).glob(f"*-{digest[:10]}.json")):
+        saved = _read_record(path)
+        if saved and saved.result.digest == digest:
+            return saved
+    return None
+
+
+def _read_record(path: Path) -> SavedResult | None:
+    """The saved result in a JSON file, None if the file is something else."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or move it away") from error
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if _RECORD_NAME.fullmatch(path.name) or FORMAT.encode() in text:
+            raise _damaged(path, "not complete JSON") from error
+        return None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return None
+    if record.get("version") != VERSION:
+        raise UserError(
+            f"{path}: written in version {one_line(record.get('version'))[:20]} of the record, and this layerprobe "
+            f"reads {VERSION}; use the layerprobe that wrote it or move the file away"
+        )
+    try:
+        result = Result.from_json(record.get("result"))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _damaged(path, one_line(error)) from error
+    files = record.get("files")
+    if not isinstance(files, dict) or not {"predictions"} <= set(files) <= {"predictions", "head"}:
+        raise _damaged(path, "it does not say which files belong to it")
+    if record.get("digest") != result.digest:
+        raise _damaged(path, "its configuration is not the one it was written with")
+    return SavedResult(path, result, {name: str(digest) for name, digest in files.items()})
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"{path}: this record of a result is damaged ({reason}); remove the file and run it again")
+
+
+def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    with path.open("xb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sha256(stream: BinaryIO) -> str:
+    """The SHA-256 of an open file, which is left at its beginning."""
+    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    stream.seek(0, io.SEEK_SET)
+    return digest

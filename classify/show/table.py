@@ -1,0 +1,276 @@
+"""One table, many forms: terminal (rich), plain text, Markdown, CSV, JSON and HTML.
+
+Cells hold values, a column says how they are spelled. Texts for people are spelled; CSV and JSON give the full values.
+"""
+
+import csv
+import dataclasses
+import html
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
+
+from classify.measure.outcome import plain_json
+from classify.measure.wording import MISSING, one_line
+
+
+def spelled(value: Any) -> str:
+    """How a cell reads if its column does not say otherwise."""
+    return MISSING if value is None else f"{value:.4g}" if isinstance(value, float) else one_line(value)
+
+
+@dataclass(frozen=True)
+class Column:
+    """name: what CSV and JSON call it. header: what people read, by default the name. format: from value to text.
+
+    parts: for cells that are tuples; CSV and JSON then hold one field for each part, called name_part ('' for the name
+    itself): ('', 'low', 'high') or ('', 'sd'). A cell that is None lacks them all.
+    """
+
+    name: str
+    header: str = ""
+    align: Literal["left", "right"] = "right"
+    format: Callable[[Any], str] = spelled
+    parts: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The header as people read it."""
+        return self.header or one_line(self.name)
+
+    def fields(self, value: Any) -> dict[str, Any]:
+        """The cell as named plain values."""
+        if not self.parts:
+            return {self.name: plain_json(value, self.name)}
+        values = (None,) * len(self.parts) if value is None else value
+        names = (f"{self.name}_{part}" if part else self.name for part in self.parts)
+        return {name: plain_json(each, name) for name, each in zip(names, values, strict=True)}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, columns, rows of as many values, notes under the table, and the marked cells as (row, column) numbers.
+
+    Printed as it is (`str`, notebooks, rich consoles) or turned into the form asked for.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    notes: tuple[str, ...] = ()
+    marked: frozenset[tuple[int, int]] = frozenset()
+
+    def __post_init__(self):
+        object.__setattr__(self, "columns", tuple(self.columns))
+        object.__setattr__(self, "rows", tuple(map(tuple, self.rows)))
+        object.__setattr__(self, "notes", tuple(self.notes))
+        names = [column.name for column in self.columns]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a table's columns need names of their own, and these are {names}")
+        for number, row in enumerate(self.rows):
+            if len(row) != len(names):
+                raise ValueError(f"row {number} has {len(row)} cells for the {len(names)} columns {names}")
+
+    def index(self, name: str) -> int:
+        """The number of a column; KeyError with the names there are."""
+        names = [column.name for column in self.columns]
+        if name not in names:
+            raise KeyError(f"no column {name!r} among {', '.join(names)}")
+        return names.index(name)
+
+    def column(self, name: str) -> tuple[Any, ...]:
+        """The values of one column."""
+        place = self.index(name)
+        return tuple(row[place] for row in self.rows)
+
+    def best(self, name: str, largest: bool = True, note: str = "") -> "Table":
+        """The same table with the best cells of a column marked as well (ties all), and `note` saying what * means.
+
+        Cells of several parts are judged by the first. Without any value nothing is marked.
+        """
+        place = self.index(name)
+        values = {
+            number: value[0] if self.columns[place].parts else value
+            for number, value in enumerate(self.column(name))
+            if value is not None
+        }
+        if not values:
+            return self
+        top = (max if largest else min)(values.values())
+        marked = self.marked | {(number, place) for number, value in values.items() if value == top}
+        return dataclasses.replace(self, marked=marked, notes=(*self.notes, *([f"* {note}"] if note else [])))
+
+    def cells(self) -> list[list[str]]:
+        """The rows as people read them, without marks."""
+        return [
+            [one_line(column.format(value)) for column, value in zip(self.columns, row, strict=True)]
+            for row in self.rows
+        ]
+
+    def to_text(self) -> str:
+        """Plain text for logs and pipes: no colours, no frames, as wide as it needs to be; * after a marked cell."""
+        starred = [
+            [text + ("*" if (i, j) in self.marked else "") for j, text in enumerate(row)]
+            for i, row in enumerate(self.cells())
+        ]
+        # In a column with a mark the others get a space, so that digits stay below each other.
+        for j in {j for _, j in self.marked}:
+            for i, row in enumerate(starred):
+                if (i, j) not in self.marked:
+                    row[j] += " "
+        lines = [[column.shown for column in self.columns], *starred]
+        widths = [max(len(line[j]) for line in lines) for j in range(len(self.columns))]
+        lines.insert(1, ["-" * width for width in widths])
+        texts = [
+            "  ".join(
+                text.ljust(width) if column.align == "left" else text.rjust(width)
+                for text, width, column in zip(line, widths, self.columns, strict=True)
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([*([self.title, ""] if self.title else []), *texts, *self.notes])
+
+    __str__ = to_text
+
+    def to_markdown(self) -> str:
+        """A GitHub table; marked cells in bold, notes as a paragraph."""
+        lines = [
+            [markdown_text(column.shown) for column in self.columns],
+            ["---" if column.align == "left" else "---:" for column in self.columns],
+        ]
+        for i, row in enumerate(self.cells()):
+            texts = map(markdown_text, row)
+            lines.append([f"**{text}**" if (i, j) in self.marked else text for j, text in enumerate(texts)])
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        title = [f"**{markdown_text(self.title)}**"] if self.title else []
+        notes = ["; ".join(_without_star(note, "bold:") for note in map(markdown_text, self.notes))]
+        return "\n\n".join([*title, table, *(notes if self.notes else [])])
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries of plain values, cells of several parts spread out."""
+        return [
+            {
+                name: each
+                for column, value in zip(self.columns, row, strict=True)
+                for name, each in column.fields(value).items()
+            }
+            for row in self.rows
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """title, rows (dictionaries) and notes."""
+        return {"title": self.title, "rows": self.records(), "notes": list(self.notes)}
+
+    def to_csv(self) -> str:
+        """Comma-separated values with a header line; full numbers, empty where there is none."""
+        stream = io.StringIO()
+        header = [name for column in self.columns for name in column.fields(None)]
+        writer = csv.DictWriter(stream, header, lineterminator="\n")
+        writer.writeheader()
+        for record in self.records():
+            writer.writerow(
+                {
+                    name: " ".join(f"{key}={each}" for key, each in value.items()) if isinstance(value, dict) else value
+                    for name, value in record.items()
+                }
+            )
+        return stream.getvalue()
+
+    def to_html(self) -> str:
+        """A table element, everything in it escaped; marked cells in bold."""
+        head = "".join(f"<th>{html.escape(column.shown)}</th>" for column in self.columns)
+        body = ""
+        for i, row in enumerate(self.cells()):
+            line = ""
+            for j, text in enumerate(map(html.escape, row)):
+                text = f"<b>{text}</b>" if (i, j) in self.marked else text
+                line += f'<td style="text-align: {self.columns[j].align}">{text}</td>'
+            body += f"<tr>{line}</tr>"
+        caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
+        notes = "".join(f"<p>{html.escape(_without_star(note, 'bold:'))}</p>" for note in self.notes)
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
+
+    _repr_html_ = to_html
+
+    def to_rich(self):
+        """A rich table, for a terminal."""
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        # Everything is a Text, never markup: a class may be called '[red]'.
+        table = RichTable(title=Text(self.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
+        for column in self.columns:
+            table.add_column(Text(column.shown), justify=column.align, overflow="fold")
+        for i, row in enumerate(self.cells()):
+            styles = ("bold green" if (i, j) in self.marked else "" for j in range(len(row)))
+            table.add_row(*(Text(text, style) for text, style in zip(row, styles, strict=True)))
+        if self.notes:
+            table.caption = Text("\n".join(_without_star(note, "bold:") for note in self.notes), "dim")
+            table.caption_justify = "left"
+        return table
+
+    __rich__ = to_rich
+
+
+def pivot(table: Table, rows: str | Sequence[str], columns: str, value: str) -> Table:
+    """Turn a long table into a wide one: a row for each value of `rows`, a column for each value of `columns`.
+
+    Both in the order in which they first occur; a combination that does not occur is None, and one that
+    occurs twice a ValueError.
+    """
+    labels = (rows,) if isinstance(rows, str) else tuple(rows)
+    shape = table.columns[table.index(value)]
+    keys = list(zip(*(table.column(name) for name in labels), strict=True))
+    across = table.column(columns)
+    cells: dict[tuple, Any] = {}
+    for key, name, cell in zip(keys, across, table.column(value), strict=True):
+        if (key, name) in cells:
+            raise ValueError(f"two rows for {columns} {name} and {', '.join(map(str, key))}; one cell holds one value")
+        cells[key, name] = cell
+    names = list(dict.fromkeys(across))
+    wide = (dataclasses.replace(shape, name=str(name), header=one_line(name)) for name in names)
+    return Table(
+        table.title,
+        (*(table.columns[table.index(name)] for name in labels), *wide),
+        tuple((*key, *(cells.get((key, name)) for name in names)) for key in dict.fromkeys(keys)),
+        table.notes,
+    )
+
+
+def show(*things: Any, stream: TextIO | None = None) -> None:
+    """Print tables and reports: with colours and frames in a terminal, else as the plain text that `str` gives."""
+    stream = stream or sys.stdout
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(file=stream, highlight=False)
+        for thing in things:
+            console.print(Text(thing) if isinstance(thing, str) else thing)
+        return
+    for thing in things:
+        text = str(thing)
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            text = text.replace("±", "+-").encode(encoding, "replace").decode(encoding)
+        print(text, file=stream)
+
+
+def markdown_text(text: str) -> str:
+    """A text that stands inside Markdown as it is: bars and angle brackets escaped, on one line."""
+    text = one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
+    return text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _without_star(note: str, mark: str) -> str:
+    """A note that explains *, for a form that marks cells otherwise."""
+    for star in ("* ", "\\* "):
+        if note.startswith(star):
+            return f"{mark} {note.removeprefix(star)}"
+    return note
