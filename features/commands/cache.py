@@ -1,0 +1,157 @@
+"""`python -m features`: list what is in the cache, `verify` it, `remove` from it."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from features.errors import UserError
+from features.home import features_folder
+from features.store.catalogue import Entry, entries, remove
+from features.store.disk import as_bytes
+from features.store.naming import CacheError
+from features.store.reader import FeatureFile
+
+_NAMES = "as listed: a file's name, or the digits in it (their first 4 or more)"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse the command line and do what it says; 1 if verification found damage."""
+    options = _parser().parse_args(arguments)
+    if options.verb == "verify":
+        return _verify(options)
+    if options.verb == "remove":
+        return _remove(options)
+    return _list()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m features", description="Without a verb: list what the cache holds.", allow_abbrev=False
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    verbs.add_parser("list", help="what the cache holds (the default)")
+    verify = verbs.add_parser("verify", help="compare every byte with its checksum; status 1 if one is damaged")
+    verify.add_argument("names", nargs="*", metavar="NAME", help=f"{_NAMES}; without one: everything")
+    away = verbs.add_parser("remove", help="delete files of the cache")
+    away.add_argument("names", nargs="*", metavar="NAME", help=_NAMES)
+    away.add_argument("--dataset", metavar="NAME", help="features of this data set")
+    away.add_argument("--layer", metavar="L", help="features of this layer")
+    away.add_argument("--partial", action="store_true", help="only what is not complete")
+    away.add_argument("--all", action="store_true", help="everything")
+    return parser
+
+
+def _list() -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    found = entries()
+    shown = [entry for entry in found if entry.state != "left over"]
+    if not found:
+        print(f"the cache in {features_folder()} is empty; `python -m extract` fills it")
+        return 0
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)
+    headings = ("data set", "split", "backbone", "weights", "layer", "pool", "px", "precision", "rows x width")
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    table.add_column("size", justify="right")
+    table.add_column("state")
+    table.add_column("name")
+    for entry in shown:
+        table.add_row(*_cells(entry))
+    console.print(table)
+    total = as_bytes(sum(entry.size for entry in found))
+    complete = sum(entry.state == "complete" for entry in found)
+    print(f"{complete} complete, {len(shown) - complete} not, {total} in {features_folder()}")
+    if left := [entry for entry in found if entry.state == "left over"]:
+        size = as_bytes(sum(entry.size for entry in left))
+        print(f"{size} left over by processes that were killed; `python -m features remove --partial` deletes them")
+    for entry in shown:
+        if entry.fault:
+            print(entry.fault)
+    return 0
+
+
+def _cells(entry: Entry) -> list[str]:
+    from rich.markup import escape
+
+    size, digits = as_bytes(entry.size), entry.digits[:8]
+    if entry.record is None:
+        return [escape(entry.stem), *[""] * 8, size, "damaged", digits]
+    key, about = entry.record.key, entry.record.about
+    state = "complete" if entry.state == "complete" else f"{int(100 * entry.share)} %"
+    layer = about.layer_name if about.layer_name == key.layer else f"{about.layer_name} ({key.layer})"
+    texts = (about.dataset_name, key.split, key.backbone, about.weights_name, layer, key.pool)
+    precision = key.precision if key.dtype == "float32" else f"{key.precision}, kept in {key.dtype}"
+    width = " x ".join(f"{length:,}" for length in entry.record.shape)
+    return [*map(escape, texts), str(key.image_size), precision, width, size, state, digits]
+
+
+def _verify(options: argparse.Namespace) -> int:
+    chosen = [entry for entry in _named(options.names) if entry.state in ("complete", "damaged")]
+    damaged = 0
+    for entry in chosen:
+        try:
+            if not isinstance(entry.record, FeatureFile):
+                raise CacheError(entry.fault)
+            entry.record.verify()
+            print(f"sound    {entry.paths[0].name} ({as_bytes(entry.size)})", flush=True)
+        except (CacheError, OSError) as error:
+            damaged += 1
+            print(f"DAMAGED  {error}", flush=True)
+    print(f"{len(chosen) - damaged} of {len(chosen)} files are sound")
+    return 1 if damaged else 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    if not (options.names or options.dataset or options.layer or options.partial or options.all):
+        raise UserError("say what to remove: names from `python -m features`, --dataset, --layer, --partial or --all")
+    if options.all and (options.names or options.dataset or options.layer or options.partial):
+        raise UserError("--all removes everything and takes neither names nor --dataset, --layer or --partial")
+    chosen = _named(options.names)
+    if options.partial:
+        chosen = [entry for entry in chosen if entry.state == "left over" or entry.paths[0].suffix != ".h5"]
+    for wanted, names in ((options.dataset, _dataset_names), (options.layer, _layer_names)):
+        if wanted is not None:
+            chosen = [entry for entry in chosen if entry.record is not None and wanted in names(entry)]
+    total = 0
+    for entry in chosen:
+        size = remove(entry)
+        total += size
+        print(f"removed {entry.stem} ({entry.state}, {as_bytes(size)})", flush=True)
+    print(f"{len(chosen)} removed, {as_bytes(total)} freed" if chosen else "nothing in the cache answers to that")
+    return 0
+
+
+def _dataset_names(entry: Entry) -> tuple[str, ...]:
+    return (entry.record.about.dataset_name,)
+
+
+def _layer_names(entry: Entry) -> tuple[str, ...]:
+    return (entry.record.about.layer_name, entry.record.key.layer)
+
+
+def _named(names: Sequence[str]) -> list[Entry]:
+    """The entries that the names mean, each once, or all without a name; UserError for a name that means none."""
+    everything = entries()
+    if not names:
+        return everything
+    chosen = {}
+    for name in names:
+        matching = [entry for entry in everything if _answers_to(entry, name)]
+        if not matching:
+            raise UserError(f"the cache holds nothing called {name!r}; `python -m features` lists what it holds")
+        chosen.update({entry.paths: entry for entry in matching})
+    return list(chosen.values())
+
+
+def _answers_to(entry: Entry, name: str) -> bool:
+    path = Path(name)
+    if path.name != name:
+        # A whole path, as messages give it: right only if it leads into the cache's own folder.
+        if path.absolute().parent.resolve() != features_folder().resolve():
+            return False
+        name = path.name
+    by_digits = len(name) >= 4 and entry.digits.startswith(name)
+    return by_digits or name == entry.stem or any(name == path.name for path in entry.paths)

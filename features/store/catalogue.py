@@ -1,0 +1,98 @@
+"""What the cache holds: complete files, partial ones, and what killed processes left; and how to be rid of them.
+
+Only regular files in the folder that bear a name of the store's making are looked at or removed; a link is nobody's.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.errors import UserError
+from features.key import CacheKey
+from features.store.disk import refusals_told
+from features.store.locks import lock_digest
+from features.store.naming import CacheError, own_files, partial_path
+from features.store.reader import FeatureFile
+from features.store.writer import PartialRecord
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in the cache: the files that belong to it, and what they hold if that can be read.
+
+    state: 'complete', 'partial', 'damaged', or 'left over' for what a killed process did not get to delete.
+    """
+
+    stem: str
+    paths: tuple[Path, ...]
+    state: str
+    record: FeatureFile | PartialRecord | None = None
+    fault: str = ""
+
+    @property
+    def digits(self) -> str:
+        """The 16 hex digits by which it is found."""
+        return self.stem[-16:]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(path.lstat().st_size for path in self.paths if path.exists())
+
+    @property
+    def share(self) -> float:
+        """The part of its rows that is there, 0 to 1."""
+        return self.record.rows_done / self.record.shape[0] if isinstance(self.record, PartialRecord) else 1.0
+
+
+def entries() -> list[Entry]:
+    """Everything in the cache, in order of name."""
+    found = []
+    for stem, group in itertools.groupby(sorted(own_files()), key=lambda one: one[0]):
+        files = {path: kind for _, kind, path in group}
+        complete = [path for path, kind in files.items() if not kind]
+        beside = tuple(path for path, kind in files.items() if kind)
+        for path in complete:
+            found.append(_entry(stem, (path,), "complete", lambda path=path: FeatureFile.open(path)))
+        if any(files[path] == ".partial" for path in beside):
+            path = partial_path(beside[0].with_name(f"{stem}.h5"))
+            found.append(_entry(stem, beside, "partial", lambda path=path: PartialRecord.read(path)))
+        elif beside:
+            found.append(Entry(stem, beside, "left over"))
+    return found
+
+
+def _entry(stem: str, paths: tuple[Path, ...], state: str, read: Any) -> Entry:
+    try:
+        return Entry(stem, paths, state, read())
+    except (CacheError, OSError) as error:
+        return Entry(stem, paths, "damaged", fault=str(error))
+
+
+def list_files() -> list[FeatureFile]:
+    """The complete files whose description is sound."""
+    return [entry.record for entry in entries() if isinstance(entry.record, FeatureFile)]
+
+
+def list_partial() -> list[PartialRecord]:
+    """The partial files that a pass can carry on."""
+    return [entry.record for entry in entries() if isinstance(entry.record, PartialRecord)]
+
+
+def nearest(key: CacheKey) -> tuple[FeatureFile, dict[str, tuple[Any, Any]]] | None:
+    """The complete file whose key differs from this one in the fewest fields, and those; None in an empty cache."""
+    compared = [(file, key.differences(file.key)) for file in list_files()]
+    return min(compared, key=lambda pair: len(pair[1]), default=None)
+
+
+def remove(entry: Entry) -> int:
+    """Delete the files of an entry; the bytes that they had. UserError while another process writes them."""
+    with lock_digest(entry.digits, wait=False) as had:
+        if not had:
+            raise UserError(f"{entry.stem} is being extracted by another process; stop that one first")
+        size = entry.size
+        for path in entry.paths:
+            with refusals_told(path):
+                path.unlink(missing_ok=True)
+    return size

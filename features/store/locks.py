@@ -1,0 +1,85 @@
+"""One process at a time makes a file; the system takes the lock from a holder that dies.
+
+The lock is `flock` on a small file that goes away with it. A file system without locks is said to be one, and the work
+goes on: files are still whole or absent, but two processes would do the same work and disturb each other.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from features.home import features_folder
+from features.key import CacheKey
+from features.store.disk import refusals_told
+from features.store.naming import short_digest
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+_HELD = (errno.EAGAIN, errno.EACCES)
+
+
+@contextlib.contextmanager
+def lock(key: CacheKey, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the right to make the file of a key; waits for another holder, and says so once.
+
+    Whoever needs several takes them in the order of their digests, so that two processes cannot wait for each other.
+    UserError where the folder cannot be written.
+    """
+    with lock_digest(short_digest(key), wait=True, say=say):
+        yield
+
+
+@contextlib.contextmanager
+def lock_digest(digits: str, *, wait: bool, say: Callable[[str], None] | None = None) -> Iterator[bool]:
+    """The same by the digits in the file's name; yields whether the lock was had, False only without `wait`."""
+    path = features_folder() / f".{digits}.lock"
+    with refusals_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquire(path, wait, say or (lambda message: None))
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            # Gone before it is let go: whoever waits on this file finds it nameless and opens a new one.
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _acquire(path: Path, wait: bool, say: Callable[[str], None]) -> int | None:
+    said = False
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    say(
+                        f"the file system of {path.parent} knows no locks ({os.strerror(error.errno).lower()}): see to "
+                        "it that only one process extracts the same features at a time"
+                    )
+                    return descriptor
+                if error.errno not in _HELD:
+                    raise
+                if not wait:
+                    os.close(descriptor)
+                    return None
+                if not said:
+                    say("another process is extracting the same features; waiting to use its result")
+                    said = True
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _still_named(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _still_named(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,331 @@
+"""The file that a pass writes: laid out once, then filled block by block, so that a kill costs the last block alone.
+
+Whoever writes holds the lock of the key (`features.store.lock`). The order that makes it safe: features are written,
+flushed to the disk, and only then recorded as done. A resumed pass reads back what is recorded and compares it with
+the checksums; what the disk has lost is written again.
+"""
+
+import contextlib
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.digests import read_json, write_json
+from features.errors import UserError
+from features.home import features_folder
+from features.key import CacheKey
+from features.store.checksums import BLOCK, SUM, RunningSums, read_exactly
+from features.store.disk import refusals_told, reserve, sync_data, sync_folder, write_exactly
+from features.store.layout import DTYPES, SEAL, About, Layout, lay_out, read_layout
+from features.store.naming import (
+    CacheError,
+    feature_path,
+    new_path,
+    partial_path,
+    progress_path,
+    short_digest,
+    sweep,
+    way_out,
+)
+from features.store.reader import FeatureFile
+
+_CHUNK = 4 * BLOCK
+
+
+@dataclass(frozen=True)
+class PartialRecord:
+    """A file that is not complete, and how many of its rows are safe."""
+
+    path: Path
+    layout: Layout
+    rows_done: int
+    tail: str
+
+    @classmethod
+    def read(cls, path: Path) -> "PartialRecord":
+        """The record of the partial file at `path`; CacheError where it cannot be carried on."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            layout, _ = read_layout(descriptor, path, sealed=False)
+        finally:
+            os.close(descriptor)
+        progress = read_json(progress_path(path.with_suffix("")))
+        fields = progress if isinstance(progress, dict) else {}
+        done, tail = fields.get("rows_done"), fields.get("tail")
+        sound = fields.get("description") == layout.digest and type(done) is int and isinstance(tail, str)
+        if not sound or not 0 <= done <= layout.shape[0]:
+            raise CacheError(f"{path} has no record of how far it got; {way_out(path)}")
+        return cls(path, layout, done, tail)
+
+    @property
+    def key(self) -> CacheKey:
+        """What the file will be."""
+        return self.layout.key
+
+    @property
+    def about(self) -> About:
+        """What people are told about it."""
+        return self.layout.about
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of all features, done or not."""
+        return self.layout.shape
+
+    @property
+    def dtype(self) -> str:
+        """'float32' or 'float16'."""
+        return self.layout.dtype
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as the pass gave it, without what the store adds of its own."""
+        return {name: value for name, value in self.layout.recipe.items() if name != "store"}
+
+
+def existing_recipe(key: CacheKey) -> dict[str, Any] | None:
+    """The recipe of the partial file for a key, for the pass that wants to carry it on; None where there is none."""
+    record = _existing(key)
+    return record.recipe if record else None
+
+
+def _existing(key: CacheKey) -> PartialRecord | None:
+    for path in sorted(features_folder().glob(f"*-{short_digest(key)}.h5.partial")):
+        with contextlib.suppress(CacheError, OSError):
+            record = PartialRecord.read(path)
+            if record.key == key:
+                return record
+    return None
+
+
+class PartialFile:
+    """A file being written. Rows are given in order; those that are there already are passed over.
+
+    rows_done: rows that are safe on the disk, whatever happens now.
+    """
+
+    def __init__(self, path: Path, descriptor: int, layout: Layout, sums: RunningSums, rows_done: int) -> None:
+        self.path = path
+        self.layout = layout
+        self.rows_done = rows_done
+        self._descriptor = descriptor
+        self._sums = sums
+        self._written = rows_done
+        self._sums_on_disk = len(sums.sums) // SUM if rows_done else 0
+
+    @classmethod
+    def open(
+        cls,
+        key: CacheKey,
+        about: About,
+        *,
+        shape: tuple[int, ...],
+        dtype: str,
+        labels: np.ndarray,
+        index: np.ndarray,
+        recipe: dict[str, Any],
+    ) -> "PartialFile":
+        """Carry on the partial file for a key if a new one would be the same in all but the features; else start over.
+
+        shape: of all features, (N, D) or (N, C, H, W). labels, index: (N,) int64. recipe: JSON values; the versions of
+        h5py and HDF5 are added. UserError where the folder cannot be written or the disk is full.
+        """
+        shape = tuple(int(length) for length in shape)
+        if dtype not in DTYPES or key.dtype != dtype:
+            raise ValueError(f"features are stored as {' or '.join(DTYPES)}, as the key says, not as {dtype}")
+        if len(shape) < 2 or min(shape) < 1:
+            raise ValueError(f"features need at least one row of at least one number, not the shape {shape}")
+        if len(labels) != shape[0] or len(index) != shape[0]:
+            raise ValueError(f"{shape[0]} rows with {len(labels)} labels and {len(index)} positions")
+        begun = _existing(key)
+        about = begun.about if begun else about
+        path = feature_path(key, about)
+        with refusals_told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path)
+            lay_out(new_path(path), key, about, shape=shape, dtype=dtype, labels=labels, index=index, recipe=recipe)
+            if begun and _same_but_features(begun.path, new_path(path)):
+                new_path(path).unlink()
+                return cls._carry_on(begun, path)
+        return cls._start_over(path)
+
+    @classmethod
+    def _start_over(cls, path: Path) -> "PartialFile":
+        fresh, partial = new_path(path), partial_path(path)
+        for older in path.parent.glob(f"*{path.name[-20:]}.partial"):
+            progress_path(older.with_suffix("")).unlink(missing_ok=True)
+            older.unlink()
+        descriptor = os.open(fresh, os.O_RDWR | os.O_NOFOLLOW)
+        with refusals_told(path, os.fstat(descriptor).st_size):
+            try:
+                reserve(descriptor, os.fstat(descriptor).st_size)
+                layout, _ = read_layout(descriptor, fresh, sealed=False)
+                sums = RunningSums()
+                _hash_file(descriptor, layout.start, layout.at["features"], sums)
+                os.fsync(descriptor)
+                fresh.rename(partial)
+                file = cls(path, descriptor, layout, sums, 0)
+                file._record()
+                sync_folder(path.parent)
+            except BaseException:
+                os.close(descriptor)
+                fresh.unlink(missing_ok=True)
+                raise
+        return file
+
+    @classmethod
+    def _carry_on(cls, begun: PartialRecord, path: Path) -> "PartialFile":
+        descriptor = os.open(begun.path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            layout, known = read_layout(descriptor, begun.path, sealed=False)
+            reserve(descriptor, layout.size)
+            rows, sums = begun.rows_done, RunningSums()
+            _hash_rows(descriptor, layout, rows, sums)
+            if (bad := _first_difference(sums, known, begun.tail)) is not None:
+                rows = max(0, layout.start + bad * BLOCK - layout.at["features"]) // layout.row_bytes
+                sums = RunningSums()
+                _hash_rows(descriptor, layout, rows, sums)
+            file = cls(path, descriptor, layout, sums, rows)
+            if rows < begun.rows_done:
+                file._record()
+            return file
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @property
+    def key(self) -> CacheKey:
+        """What the file will be."""
+        return self.layout.key
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of all features."""
+        return self.layout.shape
+
+    @property
+    def dtype(self) -> str:
+        """'float32' or 'float16'."""
+        return self.layout.dtype
+
+    def write(self, start: int, block: np.ndarray) -> None:
+        """Write rows `start`, `start` + 1, ... (n, ...) as float32 or float16, after those written before.
+
+        Rows at the front that are there already keep the values they have: layers that advance together may have been
+        recorded up to different rows when they were killed. ValueError for a gap or another shape.
+        """
+        block = np.asarray(block)
+        if block.shape[1:] != self.shape[1:] or start < 0 or start + len(block) > self.shape[0]:
+            raise ValueError(f"rows {start} and on of shape {block.shape} do not fit into {self.shape}")
+        if start > self._written:
+            raise ValueError(f"rows are written in order: {self._written} is next, not {start}")
+        block = block[self._written - start :]
+        if not len(block):
+            return
+        data = memoryview(self._converted(block).reshape(-1)).cast("B")
+        with self._refusals_told():
+            write_exactly(self._descriptor, self._row_at(self._written), data)
+        self._sums.update(data)
+        self._written += len(block)
+
+    def commit(self, rows_done: int) -> None:
+        """Make sure that the rows before `rows_done`, written before, survive whatever happens next."""
+        if rows_done > self._written:
+            raise ValueError(f"{rows_done} rows cannot be recorded: {self._written} are written")
+        if rows_done > self.rows_done:
+            self._record()
+
+    def publish(self) -> FeatureFile:
+        """Seal the file and give it its name, whole or not at all; the file is closed then."""
+        if self.rows_done != self.shape[0]:
+            raise ValueError(f"{self.path.name} is not complete: {self.rows_done} of {self.shape[0]} rows")
+        partial = partial_path(self.path)
+        with self._refusals_told():
+            write_exactly(self._descriptor, self.layout.sums_at, self._sums.finish())
+            beginning = bytearray(self.layout.start)
+            read_exactly(self._descriptor, 0, memoryview(beginning))
+            seal = hashlib.sha256(memoryview(beginning)[SEAL.stop :]).digest()
+            write_exactly(self._descriptor, SEAL.start, seal)
+            os.fsync(self._descriptor)
+            self.close()
+            partial.rename(self.path)
+            sync_folder(self.path.parent)
+            progress_path(self.path).unlink(missing_ok=True)
+        return FeatureFile.open(self.path)
+
+    def close(self) -> None:
+        """Let go of the file; what is recorded stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _record(self) -> None:
+        known = bytes(self._sums.sums)
+        fields = {"rows_done": self._written, "tail": self._sums.tail, "description": self.layout.digest}
+        with self._refusals_told():
+            first = self._sums_on_disk * SUM
+            write_exactly(self._descriptor, self.layout.sums_at + first, known[first:])
+            sync_data(self._descriptor)
+            write_json(progress_path(self.path), fields)
+        self._sums_on_disk = len(known) // SUM
+        self.rows_done = self._written
+
+    def _row_at(self, row: int) -> int:
+        return self.layout.at["features"] + row * self.layout.row_bytes
+
+    def _refusals_told(self) -> contextlib.AbstractContextManager:
+        return refusals_told(partial_path(self.path), self.layout.size)
+
+    def _converted(self, block: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            converted = np.ascontiguousarray(block, np.dtype(self.dtype).newbyteorder("<"))
+        if self.dtype == "float16" and np.isinf(converted).sum() > np.isinf(block).sum():
+            largest = float(np.abs(block[np.isfinite(block)], dtype=np.float64).max())
+            raise UserError(
+                f"a feature of {self.layout.about.layer_name} is {largest:.3g}, more than float16 can hold (65504); "
+                "store it with --dtype float32"
+            )
+        return converted
+
+
+def _same_but_features(one: Path, other: Path) -> bool:
+    """Whether two unfinished files agree in every byte but the seal, the checksums and the features."""
+    with one.open("rb") as first, other.open("rb") as second:
+        layout, sums = read_layout(second.fileno(), other, sealed=False)
+        if os.fstat(first.fileno()).st_size != layout.size:
+            return False
+        hashed = (SEAL.start, SEAL.stop, layout.sums_at, layout.sums_at + len(sums))
+        edges = (0, *hashed, layout.at["features"])
+        for begin, end in zip(edges[::2], edges[1::2], strict=True):
+            first.seek(begin)
+            second.seek(begin)
+            for at in range(begin, end, _CHUNK):
+                length = min(_CHUNK, end - at)
+                if first.read(length) != second.read(length):
+                    return False
+    return True
+
+
+def _hash_rows(descriptor: int, layout: Layout, rows: int, sums: RunningSums) -> None:
+    _hash_file(descriptor, layout.start, layout.at["features"] + rows * layout.row_bytes, sums)
+
+
+def _hash_file(descriptor: int, begin: int, end: int, sums: RunningSums) -> None:
+    buffer = memoryview(bytearray(min(_CHUNK, end - begin)))
+    for at in range(begin, end, _CHUNK):
+        piece = buffer[: min(_CHUNK, end - at)]
+        read_exactly(descriptor, at, piece)
+        sums.update(piece)
+
+
+def _first_difference(sums: RunningSums, known: bytes, tail: str) -> int | None:
+    complete = len(sums.sums) // SUM
+    for block in range(complete):
+        here = slice(block * SUM, (block + 1) * SUM)
+        if sums.sums[here] != known[here]:
+            return block
+    return complete if sums.tail != tail else None
