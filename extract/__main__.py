@@ -13,33 +13,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.list_layers:
         return _list_layers(options)
 
-    from extract.cost import Cost
-    from features.reading import find_cached
-    from features.request import plan
+    from extract.commands.ensure import ensure_features
 
-    answer = plan(request_from(options))
-    files = {wanted.key.digest: wanted for wanted in answer.wanted}.values()
-    todo = [wanted for wanted in files if find_cached(wanted, answer.request) is None]
-    for wanted in files:
-        if wanted not in todo:
-            print(f"in the cache: {wanted.split} {wanted.layer} ({wanted.key.pool}), {wanted.rows:,} rows")
-    if not todo:
-        return 0
-    _print_cost(Cost.of(todo))
-    if options.dry_run:
-        return 0
-
-    from extract.extraction import extract
-    from features.commands.progress import row_progress
-
-    with row_progress() as progress:
-        passes = extract(answer, compiled=options.compile, jobs=options.jobs, progress=progress)
-    for done in passes:
-        rate = done.images / done.seconds
-        print(
-            f"{done.split}: {done.images:,} images in {done.seconds:.1f} s ({rate:,.0f} images/s, "
-            f"{done.computing:.0%} of the time in the network): {', '.join(dict.fromkeys(done.layers))}"
-        )
+    ensure_features(request_from(options), compiled=options.compile, jobs=options.jobs, dry_run=options.dry_run)
     return 0
 
 
@@ -51,14 +27,6 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--dry-run", action="store_true", help="say what it would cost, and stop")
     group.add_argument("--list-layers", action="store_true", help="name every layer of the backbone, and stop")
     return parser
-
-
-def _print_cost(cost) -> None:
-    from extract.cost import as_bytes, memory_needed
-
-    for layer, split, rows, numbers, size in cost.files:
-        print(f"to extract: {split} {layer}, {rows:,} x {numbers:,} numbers, {as_bytes(size)}")
-    print(f"this takes {as_bytes(cost.disk)} of disk and about {as_bytes(memory_needed(cost))} of memory")
 
 
 def _list_layers(options: argparse.Namespace) -> int:

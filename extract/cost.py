@@ -59,11 +59,3 @@ def memory_needed(cost: Cost) -> int:
     largest = max((numbers for *_, numbers, _ in cost.files), default=0)
     return _RESIDENT + 512 * 4 * largest
 
-
-def as_bytes(count: float) -> str:
-    """A number of bytes as people say it: '123 MB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

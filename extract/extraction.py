@@ -76,7 +76,7 @@ def _extract_locked(
 ) -> list[Pass]:
     request = answer.request
     cost = Cost.of(todo)
-    store.check_disk(cost.disk)
+    store.check_disk(cost.disk, [w.key for w in todo])
     device = resolve_device(request.device)
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from features import store
+from features.datasets import open_dataset
 from features.errors import UserError
 from features.request import Plan, Request, Wanted, plan, selected_rows, split_names
 
@@ -55,6 +56,13 @@ def read_layer(answer: Plan, layer: str, split: str, pool: str | None = None) ->
         return parts[0].features(), parts[0]
     flat = [part.features().reshape(len(part.labels()), -1) for part in parts]
     return np.concatenate(flat, axis=1), parts[0]
+
+
+def require_splits(request: Request, *splits: str) -> None:
+    """UserError if the data set lacks one of the splits: before anything is extracted in vain."""
+    dataset = open_dataset(request.dataset)
+    for split in splits:
+        dataset.require(split)
 
 
 def load_features(

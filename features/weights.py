@@ -61,13 +61,12 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises pickle's, zip's and its own errors here, whatever the file inspires it to.
-        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
             raise UserError(
                 f"{path} holds Python objects beside tensors, which could run anything when read, and is refused; "
                 "save the model's state_dict() alone, or convert it to .safetensors"
             ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{damaged} ({reason}); {again}") from error
+        raise UserError(f"{damaged}, or no file of weights ({type(error).__name__}); {again}") from error
     return _flat_tensors(loaded, path)
 
 

@@ -1,0 +1,19 @@
+"""`python -m classify`: dispatch to a verb; without one, train and test heads on cached features."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from features.commands.options import run_command
+
+VERBS = ("run",)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the verb that the first argument names, or `run`."""
+    verb, rest = (arguments[0], arguments[1:]) if arguments and arguments[0] in VERBS else ("run", arguments)
+    return importlib.import_module(f"classify.commands.{verb}").main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

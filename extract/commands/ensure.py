@@ -1,0 +1,43 @@
+"""Make what a request needs, with its cost said first, a progress bar, and a line on what was done."""
+
+from features.request import Plan, Request, plan
+
+
+def ensure_features(
+    request: Request, *, compiled: str = "auto", jobs: int | None = None, dry_run: bool = False, quiet: bool = False
+) -> Plan:
+    """The plan for a request, all of whose files are in the cache afterwards (unless it is a `dry_run`).
+
+    quiet leaves out what was in the cache already. Neither torch nor the network is loaded when nothing is missing.
+    """
+    from extract.cost import Cost, memory_needed
+    from features.reading import find_cached
+    from features.store.disk import as_bytes
+
+    answer = plan(request)
+    files = {wanted.key.digest: wanted for wanted in answer.wanted}.values()
+    todo = [wanted for wanted in files if find_cached(wanted, answer.request) is None]
+    for wanted in files:
+        if wanted not in todo and not quiet:
+            print(f"in the cache: {wanted.split} {wanted.about.layer_name} ({wanted.key.pool}), {wanted.rows:,} rows")
+    if not todo:
+        return answer
+    cost = Cost.of(todo)
+    for layer, split, rows, numbers, size in cost.files:
+        print(f"to extract: {split} {layer}, {rows:,} x {numbers:,} numbers, {as_bytes(size)}")
+    print(f"this takes {as_bytes(cost.disk)} of disk and about {as_bytes(memory_needed(cost))} of memory")
+    if dry_run:
+        return answer
+
+    from extract.extraction import extract
+    from features.commands.progress import row_progress
+
+    with row_progress() as progress:
+        passes = extract(answer, compiled=compiled, jobs=jobs, progress=progress)
+    for done in passes:
+        rate = done.images / done.seconds if done.seconds else 0
+        print(
+            f"{done.split}: {done.images:,} images in {done.seconds:.1f} s ({rate:,.0f} images/s, "
+            f"{done.computing:.0%} of the time in the network): {', '.join(dict.fromkeys(done.layers))}"
+        )
+    return answer

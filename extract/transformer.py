@@ -1,0 +1,139 @@
+"""The frozen trunk as a scikit-learn transformer over arrays of images, for pipelines and notebooks.
+
+It computes what `python -m extract` computes, without the cache.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from extract.preprocess import Preprocessor
+from extract.trunk import Output, Trunk, choose_recipe
+from features.backbones import load_backbone
+from features.cut import Cut
+from features.device import resolve_device, resolve_precision
+from features.pooling import canonical_pool, parse_pool, pooled_shape
+
+
+class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Images to the features of one layer of a frozen network: nothing is learnt, `fit` only loads the network.
+
+    Images are uint8 (N, H, W) or (N, H, W, 3), or floats in [0, 1] of the same shapes; features are float32 (N, D),
+    or (N, C, H, W) with pool='none'. The parameters are those of the command line.
+
+    Attributes: image_shape_ (without N), weights_sha256_, n_features_out_ (pool 'none': numbers per image).
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        layer: str = "avgpool",
+        *,
+        pool: str = "avg",
+        weights: str = "default",
+        image_size: int | None = None,
+        precision: str = "auto",
+        device: str = "auto",
+        random_state: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.layer = layer
+        self.pool = pool
+        self.weights = weights
+        self.image_size = image_size
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":
+        """Load the network and look at the shape of the images; y is ignored."""
+        images = _as_images(X)
+        self.image_shape_ = images.shape[1:]
+        self._load()
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The features of the images, float32."""
+        check_is_fitted(self, "image_shape_")
+        images = _as_images(X)
+        if images.shape[1:] != self.image_shape_:
+            raise ValueError(
+                f"X has images of shape {images.shape[1:]}, but FeatureExtractor was fitted on {self.image_shape_}; "
+                "resize them, or fit again"
+            )
+        if not hasattr(self, "_trunk"):
+            self._load()
+        features = np.empty((len(images), *self._row_shape), np.float32)
+        for start in range(0, len(images), self._batch):
+            ready = self._preprocessor(images[start : start + self._batch])
+            count = len(ready)
+            if count < self._batch:
+                ready = torch.cat([ready, ready.new_zeros(self._batch - count, *ready.shape[1:])])
+            features[start : start + count] = self._trunk(ready)[0][:count].float().cpu().numpy()
+        return features
+
+    def _load(self) -> None:
+        backbone = load_backbone(self.backbone, self.weights, self.random_state)
+        if getattr(self, "weights_sha256_", backbone.weights_sha256) != backbone.weights_sha256:
+            raise ValueError(
+                f"the weights {self.weights!r} have changed since fit: {backbone.weights_sha256[:16]} instead of "
+                f"{self.weights_sha256_[:16]}; fit again"
+            )
+        device = resolve_device(self.device)
+        precision = resolve_precision(self.precision, device)
+        steps = backbone.preprocessing.at(self.image_size)
+        cut = Cut(backbone.model, steps.crop, backbone.headless)
+        node = cut.resolve(self.layer)
+        pool = canonical_pool(parse_pool(self.pool), cut.shape(node), cut.layout(node))
+        output = Output(node, pool)
+        # Images come in any number from one call to the next: compiling for one of them would not pay.
+        recipe = choose_recipe(cut, [output], images=64, precision=precision, device=device, compiled="off")
+        self._preprocessor = Preprocessor(steps, device)
+        self._trunk = Trunk(cut, [output], recipe, device)
+        self._batch = recipe.batch
+        self._row_shape = pooled_shape(pool, cut.shape(node), cut.layout(node))
+        self.weights_sha256_ = backbone.weights_sha256
+        self.n_features_out_ = int(np.prod(self._row_shape))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_out_
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The network is loaded again where the estimator is unpickled, and must then be the same one.
+        loaded = ("_trunk", "_preprocessor", "_batch", "_row_shape")
+        return {name: value for name, value in super().__getstate__().items() if name not in loaded}
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.requires_fit = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _as_images(X: Any) -> np.ndarray:
+    """Images as uint8 (N, H, W) or (N, H, W, 3); ValueError where X is no such thing, as scikit-learn has it."""
+    images = np.asarray(X)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise ValueError(f"X has shape {images.shape}; images are (N, H, W) or (N, H, W, 3): reshape your data to that")
+    if len(images) == 0:
+        raise ValueError("Found array with 0 sample(s), where at least one image is needed")
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "fiub":
+        raise ValueError(f"X is of type {images.dtype}; images are uint8, or floats between 0 and 1")
+    if not np.isfinite(images).all():
+        raise ValueError("Input X contains NaN or infinity")
+    if images.dtype.kind == "f" and (images.min() < 0 or images.max() > 1):
+        raise ValueError(f"X has floats from {images.min()} to {images.max()}; divide so that they lie between 0 and 1")
+    if images.dtype.kind in "iu" and (images.min() < 0 or images.max() > 255):
+        raise ValueError(f"X has integers from {images.min()} to {images.max()}; images hold 0 to 255")
+    scale = 255 if images.dtype.kind in "fb" else 1
+    return np.round(images * scale).astype(np.uint8)
