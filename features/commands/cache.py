@@ -85,6 +85,8 @@ def _cells(entry: Entry) -> list[str]:
     texts = (about.dataset_name, key.split, key.backbone, about.weights_name, layer, key.pool)
     precision = key.precision if key.dtype == "float32" else f"{key.precision}, kept in {key.dtype}"
     width = " x ".join(f"{length:,}" for length in entry.record.shape)
+    # Names may come from folders and files of others: no control characters on the terminal.
+    texts = ["".join(letter if letter.isprintable() else "?" for letter in text) for text in texts]
     return [*map(escape, texts), str(key.image_size), precision, width, size, state, digits]
 
 

@@ -59,6 +59,11 @@ def refusals_told(path: Path, size: int = 0) -> Iterator[None]:
                 f"the disk of {path.parent} is full: {path.name} needs {_missing(path, size)} more; make room and run "
                 "the same command again: what is complete stays usable, and what is partial carries on where it stopped"
             ) from error
+        if error.errno == errno.EFBIG:
+            raise UserError(
+                f"{path.name} would be larger ({as_bytes(size)}) than {path.parent} or `ulimit -f` allows; raise the "
+                "limit, set $LAYERPROBE_HOME to a folder without it, or ask for a smaller --pool or --dtype float16"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(
                 f"cannot write {path.name} in {path.parent} ({os.strerror(error.errno).lower()}); make the folder "

@@ -116,7 +116,7 @@ def read_layout(descriptor: int, path: Path, *, sealed: bool = True) -> tuple[La
         layout = _parse(bytes(block[_HEAD.size : sums_at]), start, sums_at)
         if layout.blocks != blocks:
             raise ValueError("as many checksums as MiB")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
         unknown = f"{path} describes itself in a way that is not understood ({error}); {way_out(path)}"
         raise CacheError(unknown) from None
     if size != layout.size:
@@ -141,6 +141,9 @@ def _parse(text: bytes, start: int, sums_at: int) -> Layout:
         sums_at=sums_at,
         digest=hashlib.sha256(text).hexdigest(),
     )
+    told = (layout.about.dataset_name, layout.about.layer_name, layout.about.weights_name, *layout.about.classes)
+    if not all(isinstance(text, str) for text in told):
+        raise ValueError("names that are no text")
     rows = layout.shape[0]
     if layout.dtype not in DTYPES or min(layout.shape) < 1 or len(layout.shape) < 2:
         raise ValueError(f"features of shape {layout.shape} and type {layout.dtype}")

@@ -7,6 +7,7 @@ the checksums; what the disk has lost is written again.
 
 import contextlib
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,10 +145,15 @@ class PartialFile:
         begun = _existing(key)
         about = begun.about if begun else about
         path = feature_path(key, about)
-        with refusals_told(path):
+        needed = math.prod(shape) * np.dtype(dtype).itemsize + 16 * shape[0]
+        with refusals_told(path, needed):
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path)
-            lay_out(new_path(path), key, about, shape=shape, dtype=dtype, labels=labels, index=index, recipe=recipe)
+            try:
+                lay_out(new_path(path), key, about, shape=shape, dtype=dtype, labels=labels, index=index, recipe=recipe)
+            except OSError:
+                new_path(path).unlink(missing_ok=True)
+                raise
             if begun and _same_but_features(begun.path, new_path(path)):
                 new_path(path).unlink()
                 return cls._carry_on(begun, path)

@@ -1,0 +1,150 @@
+"""`python -m features`: what it lists, verifies and removes, and what it leaves alone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from features import store
+from features.commands.cache import main
+from features.errors import UserError
+from tests.features.store_cases import ABOUT, begin, carry_on, key, make, numbers
+
+
+@pytest.fixture
+def folder(home):
+    """A cache of two complete files and one of which a third is done."""
+    make(key(), numbers((90, 4)))
+    make(key(layer="layer3"), numbers((90, 4)), about=store.About("usps", "layer3", (), "random"))
+    file = begin(key(layer="layer2"), (90, 4), about=store.About("mnist", "layer2", (), "a stand-in"))
+    carry_on(file, numbers((90, 4)), until=30)
+    file.close()
+    return home / "features"
+
+
+def _names(folder):
+    return {path.name.partition(".")[0] for path in folder.iterdir()}
+
+
+def test_an_empty_cache_says_how_to_fill_it(home, capsys):
+    assert main([]) == 0
+    assert "is empty; `python -m extract` fills it" in capsys.readouterr().out
+
+
+def test_the_list_shows_what_there_is(folder, capsys):
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "2 complete, 1 not" in lines[-1]
+    (row,) = [line for line in lines if "avgpool" in line]
+    for text in ("mnist", "train", "resnet18", "a stand-in", "avgpool (layer4)", "avg", "224", "float32", "90 x 4"):
+        assert text in row
+    assert "complete" in row and key().digest[:8] in row
+    (partial,) = [line for line in lines if "layer2" in line]
+    assert "33 %" in partial
+
+
+def test_damage_is_listed_verified_and_can_be_removed(folder, capsys):
+    assert main(["verify"]) == 0
+    assert "2 of 2 files are sound" in capsys.readouterr().out
+    path = store.find(key()).path
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    assert main(["verify"]) == 1
+    out = capsys.readouterr().out
+    assert f"DAMAGED  {path}" in out and "features of rows 0 to 89" in out and "1 of 2 files are sound" in out
+    assert main(["verify", key(layer="layer3").digest[:8]]) == 0
+    data[3] ^= 1
+    path.write_bytes(data)
+    assert main(["verify", path.name]) == 1
+    assert main([]) == 0
+    assert "damaged" in capsys.readouterr().out
+    assert main(["remove", path.name]) == 0
+    assert f"removed {path.stem} (damaged, " in capsys.readouterr().out
+    assert not path.exists() and len(_names(folder)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        (["--dataset", "mnist"], {"usps"}),
+        (["--layer", "avgpool"], {"usps", "layer2"}),
+        (["--layer", "layer4"], {"usps", "layer2"}),
+        (["--dataset", "usps", "--layer", "avgpool"], {"usps", "layer2", "avgpool"}),
+        (["--partial"], {"usps", "avgpool"}),
+        (["--partial", "--dataset", "usps"], {"usps", "layer2", "avgpool"}),
+        (["--all"], set()),
+        ([key().digest[:6]], {"usps", "layer2"}),
+        ([store.feature_path(key(), ABOUT).name], {"usps", "layer2"}),
+    ],
+)
+def test_remove_takes_what_is_named_and_says_the_bytes(folder, capsys, arguments, left):
+    before = sum(path.stat().st_size for path in folder.iterdir())
+    assert main(["remove", *arguments]) == 0
+    names = _names(folder)
+    assert len(names) == len(left) and all(any(part in name for name in names) for part in left)
+    freed = before - sum(path.stat().st_size for path in folder.iterdir())
+    out = capsys.readouterr().out
+    assert f"{store.disk.as_bytes(freed)} freed" in out if freed else "nothing in the cache answers" in out
+
+
+def test_a_whole_path_from_a_message_is_a_name(folder):
+    path = store.find(key()).path
+    assert main(["remove", str(path)]) == 0 and not path.exists()
+
+
+@pytest.mark.parametrize("name", ["../secret.h5", "nothing", "/etc/passwd", "", "*", "abc", "..", "."])
+def test_other_names_mean_nothing(folder, name):
+    (folder.parent / "secret.h5").write_text("mine")
+    before = _names(folder)
+    with pytest.raises(UserError, match="holds nothing called"):
+        main(["remove", name])
+    assert _names(folder) == before and (folder.parent / "secret.h5").exists()
+
+
+def test_remove_wants_to_be_told_what(folder):
+    with pytest.raises(UserError, match="say what to remove"):
+        main(["remove"])
+    with pytest.raises(UserError, match="--all removes everything"):
+        main(["remove", "--all", "--layer", "fc"])
+
+
+def test_only_files_of_the_store_are_removed_and_links_not_followed(folder, tmp_path):
+    outside = tmp_path / "outside.h5"
+    outside.write_text("mine")
+    linked = folder / store.feature_path(key(layer="x"), ABOUT).name
+    linked.symlink_to(outside)
+    inside = folder / "mnist-train-a-b-avg-0123456789abcdef.h5"
+    inside.mkdir()
+    others = [folder / name for name in ("notes.txt", "mine.h5", "seconds.json", "a-0123456789abcdef.h5.bak")]
+    for other in others:
+        other.write_text("mine")
+    assert main(["remove", "--all"]) == 0
+    assert outside.read_text() == "mine"
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (linked, inside, *others)}
+
+
+def test_what_a_killed_process_left_is_counted_and_removed(folder, capsys):
+    stem = store.feature_path(key(layer="fc"), ABOUT).name
+    for name in (f"{stem}.new", f"{stem}.progress.json", f".{stem}.progress.json.ab_c12.tmp"):
+        (folder / name).write_bytes(bytes(1000))
+    assert main([]) == 0
+    assert "3 kB left over by processes that were killed" in capsys.readouterr().out
+    main(["remove", "--partial"])
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_file_that_is_being_written_is_not_removed(folder):
+    with store.lock(key(layer="layer2")), pytest.raises(UserError, match="being extracted by another process"):
+        main(["remove", "--partial"])
+    assert store.list_partial()
+
+
+def test_the_command_line_without_torch_and_its_exit_status(folder):
+    run = [sys.executable, "-X", "importtime", "-m", "features"]
+    done = subprocess.run(run, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0 and "2 complete" in done.stdout
+    assert not {"torch", "h5py", "sklearn"} & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    done = subprocess.run([sys.executable, "-m", "features", "remove"], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 2 and done.stderr.startswith("error: say what to remove") and done.stderr.count("\n") == 1
