@@ -1,0 +1,22 @@
+"""How well a score ranks layers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def weighted_tau(scores: Sequence[float], accuracies: Sequence[float]) -> float:
+    """Weighted Kendall rank correlation of scores (L,) with accuracies (L,), from -1 to 1. Higher is better.
+
+    Vigna, 'A weighted correlation index for rankings with ties', WWW 2015, with additive hyperbolic weights (a swap
+    among the best weighs most), the mean of ranking by either side, as You et al. 2021 report it. NaN, since there is
+    no ranking, for fewer than two layers or where either side is the same for all.
+    """
+    from scipy.stats import weightedtau
+
+    scores, accuracies = (np.asarray(side, dtype=np.float64) for side in (scores, accuracies))
+    if scores.shape != accuracies.shape or scores.ndim != 1:
+        raise ValueError(f"expected one score and one accuracy a layer, got {scores.shape} and {accuracies.shape}")
+    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(accuracies) == 0:
+        return float("nan")
+    return float(weightedtau(scores, accuracies).statistic)
