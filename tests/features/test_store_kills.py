@@ -129,6 +129,22 @@ def test_one_works_and_the_others_use_its_result(home):
     np.testing.assert_array_equal(store.find(key()).features(), numbers())
 
 
+def test_never_two_hold_a_lock_though_its_file_comes_and_goes(home):
+    count = home / "count"
+    count.write_text("0")
+
+    def act():
+        for _ in range(100):
+            with store.lock(key()):
+                before = int(count.read_text())
+                time.sleep(0.0005)
+                count.write_text(str(before + 1))
+
+    children = [_in_a_child(act) for _ in range(5)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
+    assert count.read_text() == "500" and list((home / "features").iterdir()) == []
+
+
 def test_a_dead_holder_lets_go_and_another_carries_on(home):
     def hold():
         with store.lock(key()):
