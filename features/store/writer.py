@@ -162,6 +162,8 @@ class PartialFile:
     @classmethod
     def _start_over(cls, path: Path) -> "PartialFile":
         fresh, partial = new_path(path), partial_path(path)
+        # A record may outlive its file: a kill between the last rename and its deletion.
+        progress_path(path).unlink(missing_ok=True)
         for older in path.parent.glob(f"*{path.name[-20:]}.partial"):
             progress_path(older.with_suffix("")).unlink(missing_ok=True)
             older.unlink()

@@ -54,7 +54,8 @@ def test_kills_at_random_moments_change_no_byte(home, expected):
     while killed < 25:
         if file := store.find(key()):
             assert file.path.read_bytes() == expected
-            assert [path.suffix for path in file.path.parent.iterdir() if path.suffix != ".lock"] == [".h5"]
+            # A kill right after the renaming leaves the record of progress, which says nothing any more.
+            assert {path.suffix for path in file.path.parent.iterdir()} <= {".h5", ".lock", ".json"}
             file.path.unlink()
             finished += 1
         kept += any(partial.rows_done for partial in store.list_partial())
