@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
 
 from features.preprocessing import Preprocessing
 
@@ -32,7 +32,8 @@ class Preprocessor:
 
     def _to_tensor(self, images: np.ndarray) -> torch.Tensor:
         """(N, 1 or 3, H, W) uint8 on the device."""
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device, non_blocking=True)
+        contiguous = np.require(images, requirements=("C", "W"))
+        tensor = torch.from_numpy(contiguous).to(self.device, non_blocking=True)
         return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
 
     def _resize(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,49 @@
+"""Pooling: the numbers against numpy, and that the shapes promised before a pass are those that come."""
+
+import numpy as np
+import pytest
+import torch
+
+from extract.pooling import pool_output
+from features.errors import UserError
+from features.pooling import canonical_pool, parse_pool, pooled_shape
+
+SHAPES = {"map": (6, 4, 4), "map last": (4, 4, 6), "tokens": (16, 6), "class tokens": (17, 6), "flat": (6,)}
+
+
+@pytest.mark.parametrize("layout", SHAPES)
+@pytest.mark.parametrize("pool", ["avg", "max", "grid:2", "grid:3", "grid:9", "none"])
+def test_shapes_are_as_promised(layout, pool):
+    if "tokens" in layout and pool.startswith("grid"):
+        with pytest.raises(UserError, match="tokens"):
+            canonical_pool(pool, SHAPES[layout], layout)
+        return
+    canonical = canonical_pool(pool, SHAPES[layout], layout)
+    output = torch.randn(3, *SHAPES[layout])
+    assert tuple(pool_output(output, canonical, layout).shape) == (3, *pooled_shape(canonical, SHAPES[layout], layout))
+
+
+def test_averages_and_maxima_of_maps_and_tokens():
+    maps = np.random.default_rng(0).normal(size=(3, 6, 4, 4)).astype(np.float32)
+    tensor = torch.from_numpy(maps)
+    assert np.allclose(pool_output(tensor, "avg", "map"), maps.mean((2, 3)), atol=1e-6)
+    assert np.array_equal(pool_output(tensor, "max", "map"), maps.max((2, 3)))
+    grid = maps.reshape(3, 6, 2, 2, 2, 2).mean((3, 5)).reshape(3, -1)
+    assert np.allclose(pool_output(tensor, "grid:2", "map"), grid, atol=1e-6)
+    last = tensor.permute(0, 2, 3, 1)
+    assert torch.equal(pool_output(last, "avg", "map last"), pool_output(tensor, "avg", "map"))
+    tokens = torch.cat([torch.full((3, 1, 6), 1e6), tensor.flatten(2).transpose(1, 2)], 1)
+    assert np.allclose(pool_output(tokens, "avg", "class tokens"), maps.mean((2, 3)), atol=1e-6)
+
+
+def test_a_grid_finer_than_the_map_is_the_map():
+    assert canonical_pool("grid:9", (6, 4, 4), "map") == "grid:4"
+    assert canonical_pool("grid:4", (6, 1, 1), "map") == "avg"
+    assert canonical_pool("max", (6,), "flat") == "avg"
+
+
+def test_spelling():
+    assert [parse_pool(text) for text in (" AVG", "grid:4", "grid:1", "none")] == ["avg", "grid:4", "avg", "none"]
+    for text in ("grid", "grid:0", "grid:-1", "grid:x", "mean", ""):
+        with pytest.raises(UserError, match="--pool"):
+            parse_pool(text)
