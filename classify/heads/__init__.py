@@ -1,0 +1,148 @@
+"""What can sit on a cut: every head by name, with the candidates that a search tries.
+
+This module is read by `--help`, so it imports neither numpy nor scikit-learn nor torch: a head names the class that it
+builds and imports it when asked to. To add a head, write its file and one entry in `HEADS`.
+"""
+
+import difflib
+import importlib
+import inspect
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from features.errors import UserError
+
+
+def _grid(**values: tuple) -> tuple[dict[str, Any], ...]:
+    """Every combination of the values; the first of each is the untuned default."""
+    return tuple(dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values()))
+
+
+@dataclass(frozen=True)
+class Head:
+    """A classifier over features (N, D): what it is called, where it lives and what a search tries.
+
+    name: as typed after `--model`. summary: one line for `--help`. estimator: 'module:Class'. grid: candidates, the
+    first is the untuned default. complexity: orders candidates from the most to the least regularised; a search
+    prefers the smaller on a tie and walks along it. search_rows: a search uses at most so many training rows
+    (None: all).
+    """
+
+    name: str
+    summary: str
+    estimator: str
+    grid: tuple[dict[str, Any], ...] = ({},)
+    complexity: Callable[[Mapping[str, Any]], Any] = lambda params: 0
+    search_rows: int | None = None
+
+    def estimator_class(self) -> type:
+        """The scikit-learn style class, imported now."""
+        module, name = self.estimator.split(":")
+        return getattr(importlib.import_module(module), name)
+
+    def build(
+        self, *, seed: int = 0, class_weight: str | dict | None = None, jobs: int | None = None, **params: Any
+    ) -> Any:
+        """An unfitted classifier; parameters that are not given take the untuned default.
+
+        jobs: threads to use (None: all). Raises UserError for class weights where the head has none and for a
+        parameter that it does not know.
+        """
+        kind = self.estimator_class()
+        known = set(inspect.signature(kind).parameters)
+        if unknown := sorted(set(params) - known):
+            raise UserError(f"the head {self.name} has no parameter {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        if class_weight is not None and "class_weight" not in known:
+            raise UserError(
+                f"the head {self.name} cannot weight classes (class weight {class_weight!r} was asked for); "
+                "leave the weights out or choose another head"
+            )
+        shared = {"random_state": seed, "class_weight": class_weight, "jobs": jobs}
+        return kind(**{name: value for name, value in shared.items() if name in known} | self.grid[0] | params)
+
+
+_STEPS_OF_THREE = (0.01, 0.0003, 0.001, 0.003, 0.03, 0.1, 0.3, 1.0)
+
+HEADS: dict[str, Head] = {
+    head.name: head
+    for head in (
+        Head(
+            "svm",
+            "support vector machine with an RBF kernel, its width set by the features' total variance",
+            "classify.heads.svm:RBFSVM",
+            _grid(C=(10.0, 1.0, 100.0), width=(1.0, 0.5, 2.0)),
+            lambda params: (params["C"], -params["width"]),
+            search_rows=10_000,
+        ),
+        Head(
+            "linear-svm",
+            "linear support vector machine, squared hinge, one class against the rest",
+            "classify.heads.linear_svm:LinearSVM",
+            _grid(C=_STEPS_OF_THREE),
+            lambda params: params["C"],
+            search_rows=20_000,
+        ),
+        Head(
+            "logistic",
+            "multinomial logistic regression with an L2 penalty, solved to its optimum",
+            "classify.heads.logistic:Logistic",
+            _grid(C=_STEPS_OF_THREE),
+            lambda params: params["C"],
+            search_rows=20_000,
+        ),
+        Head(
+            "linear",
+            "softmax layer trained with minibatches in torch: what replacing `fc` trains",
+            "classify.heads.linear:SoftmaxLayer",
+            _grid(learning_rate=(1e-3, 3e-4, 3e-3, 1e-2)),
+            lambda params: params["learning_rate"],
+            search_rows=20_000,
+        ),
+        Head(
+            "ridge",
+            "least squares on +-1 targets with an L2 penalty, every penalty from one factorisation",
+            "classify.heads.ridge:Ridge",
+            tuple({"alpha": alpha} for alpha in (100.0, *(10.0 ** (e / 4) for e in range(-8, 25) if e != 8))),
+            lambda params: -params["alpha"],
+        ),
+        Head(
+            "lda",
+            "linear discriminant analysis with a shrunken covariance",
+            "classify.heads.lda:LDA",
+            _grid(shrinkage=(0.01, 1e-5, 1e-4, 1e-3, 0.003, 0.03, 0.1, 0.2, 0.5, 1.0)),
+            lambda params: -params["shrinkage"],
+        ),
+        Head(
+            "knn",
+            "k nearest neighbours, exact, by Euclidean distance on standardised features or by cosine",
+            "classify.heads.knn:KNN",
+            _grid(k=(5, 1, 3, 10, 20, 50), metric=("cosine", "euclidean")),
+            lambda params: -params["k"],
+            search_rows=20_000,
+        ),
+        Head(
+            "centroid",
+            "nearest class mean on standardised features",
+            "classify.heads.centroid:Centroid",
+        ),
+        Head(
+            "mlp",
+            "one hidden layer trained in torch, stopped early on rows held out of the training set",
+            "classify.heads.mlp:MLP",
+            _grid(hidden=(512, 128), learning_rate=(1e-3, 3e-3)),
+            lambda params: (params["hidden"], params["learning_rate"]),
+            search_rows=20_000,
+        ),
+    )
+}
+
+
+def find_head(name: str) -> Head:
+    """The head of that name; UserError with the nearest names if there is none."""
+    if name in HEADS:
+        return HEADS[name]
+    near = difflib.get_close_matches(name, HEADS, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UserError(f"there is no head called {name!r}; {hint}choose from {', '.join(HEADS)}")

@@ -1,0 +1,33 @@
+"""Nearest class mean on standardised features."""
+
+from typing import Any
+
+import numpy as np
+
+from classify.heads.estimator import JOBS, LinearHead, row_blocks, threads
+from classify.heads.scaling import Standardiser
+
+
+class Centroid(LinearHead):
+    """Scores are minus half the squared Euclidean distance to each class's mean, up to a term that all classes share.
+
+    jobs: threads. Classes have no weights here: a mean does not depend on how many rows it is taken over.
+    """
+
+    LEGAL = {"jobs": JOBS}
+
+    def __init__(self, *, jobs: int | None = None):
+        self.jobs = jobs
+
+    def fit(self, X: Any, y: Any) -> "Centroid":
+        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        X, codes = self._start(X, y)
+        scale = Standardiser.fit(X)
+        with threads(self.jobs):
+            sums = np.zeros((len(self.classes_), X.shape[1]))
+            for rows in row_blocks(len(X)):
+                belongs = codes[rows] == np.arange(len(self.classes_))[:, None]
+                sums += belongs.astype(float) @ ((X[rows] - scale.mean) * scale.factor)
+            means = sums / np.bincount(codes)[:, None]
+            self._set_plane(means.T, -0.5 * np.einsum("kd,kd->k", means, means), scale)
+        return self

@@ -1,0 +1,206 @@
+"""One solver for every linear head with a smooth convex loss: L-BFGS, preconditioned by the curvature itself.
+
+Minimises mean of weight * loss + penalty / 2 * |W|^2 over W (D, K) and the intercepts (K,), which are not penalised.
+Plain L-BFGS needs hundreds of passes over the features. Here the first guess of the inverse Hessian is its block for
+each class (one shared block where the blocks would take too much memory), factorised anew every few steps, so that
+some tens of passes reach the optimum. Each step reads the features twice: the line search works on the scores, which
+are linear in the step.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from classify.heads.estimator import row_blocks
+from classify.heads.losses import Loss
+
+MEMORY = 20  # pairs of steps that L-BFGS keeps
+BLOCK_NUMBERS = 64_000_000  # numbers in all the classes' blocks above which they share one
+FIRST_REFRESH = 8  # steps to the first, whose point is no more than zero or the last optimum
+REFRESH = 20  # steps between two factorisations
+ROWS_PER_FEATURE = 12  # rows that make a block
+SHARE_OF_CURVATURE = 0.999  # rows that together hold less than the rest are left out of a block
+
+
+@dataclass(frozen=True)
+class Solution:
+    """coef (D, K), intercept (K,), float64; whether the tolerance was met; the steps taken; the value reached."""
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    converged: bool
+    steps: int
+    value: float
+
+
+@dataclass(frozen=True)
+class LinearProblem:
+    """Features Z float32 (N, D), class numbers (N,), row weights float32 (N,), a loss and its number of columns K."""
+
+    Z: np.ndarray
+    codes: np.ndarray
+    weights: np.ndarray
+    loss: Loss
+    columns: int
+
+    def scores(self, W: np.ndarray) -> np.ndarray:
+        """The scores of all rows, float32 (K, N); W is (K, D + 1), its last column the intercepts."""
+        W = W.astype(np.float32)
+        scores = np.ascontiguousarray((self.Z @ W[:, :-1].T).T)
+        scores += W[:, -1:]
+        return scores
+
+    def gradient(self, slopes: np.ndarray) -> np.ndarray:
+        """slopes (K, N) @ [Z 1] / N, float64 (K, D + 1): float32 products in blocks, summed in float64."""
+        total = np.zeros((len(slopes), self.Z.shape[1] + 1))
+        for rows in row_blocks(len(self.Z), 8192):
+            total[:, :-1] += slopes[:, rows] @ self.Z[rows]
+        total[:, -1] = slopes.sum(axis=1, dtype=np.float64)
+        return total / len(self.Z)
+
+    def blocks(self, curvature: np.ndarray, penalty: float) -> "Preconditioner":
+        """The factorised Hessian blocks at the point where the rows have this curvature (K, N)."""
+        size = self.Z.shape[1] + 1
+        alike = np.ptp(curvature, axis=0).max() == 0
+        if alike or len(curvature) * size**2 > BLOCK_NUMBERS:
+            curvature = curvature.mean(axis=0, keepdims=True)
+        # numpy's own inverse: scipy brings a second BLAS whose threads fight with those of the products above.
+        return Preconditioner(np.stack([np.linalg.inv(self._block(row, penalty)) for row in curvature]))
+
+    def _block(self, weights: np.ndarray, penalty: float) -> np.ndarray:
+        # Most rows are classified with ease and bend nothing: leave out those that hardly count, and where many
+        # remain take every m-th in the order of their weights, which is exact enough for a first guess.
+        size = self.Z.shape[1] + 1
+        order = np.argsort(weights)[::-1]
+        held = np.cumsum(weights[order], dtype=np.float64)
+        count = 1 + int(np.searchsorted(held, SHARE_OF_CURVATURE * held[-1]))
+        every = max(1, count // max(ROWS_PER_FEATURE * size, 4096))
+        chosen = np.sort(order[:count:every])
+        block = np.zeros((size, size))
+        for rows in row_blocks(len(chosen), 8192):
+            picked = chosen[rows]
+            root = np.sqrt(every * weights[picked])[:, None]
+            scaled = np.empty((len(picked), size), dtype=np.float32)
+            np.multiply(self.Z[picked], root, out=scaled[:, :-1])
+            scaled[:, -1:] = root
+            block += scaled.T @ scaled
+        block /= len(self.Z)
+        # float32 products are good to about 1e-6 of the largest entry; the intercept has no penalty to lean on.
+        block.flat[:: size + 1] += penalty + 1e-6 * block.diagonal().max() + 1e-12
+        return block
+
+
+@dataclass(frozen=True)
+class Preconditioner:
+    """inverses: the blocks' inverses, float64 (K, D + 1, D + 1), or (1, D + 1, D + 1) where all share one."""
+
+    inverses: np.ndarray
+
+    def __call__(self, gradient: np.ndarray) -> np.ndarray:
+        """The inverse blocks times a gradient (K, D + 1)."""
+        if len(self.inverses) == 1:
+            return gradient @ self.inverses[0]
+        return np.matmul(self.inverses, gradient[:, :, None])[:, :, 0]
+
+
+def minimise(
+    problem: LinearProblem, penalty: float, start: np.ndarray | None, *, tolerance: float, max_iter: int
+) -> Solution:
+    """The minimum, from `start` (K, D + 1) or from zero.
+
+    Converged where no entry of the gradient (of the mean loss, over standardised features) exceeds `tolerance`: the
+    criterion of scikit-learn's LogisticRegression. Stops without it after `max_iter` steps, or when float32 can see no
+    further decrease; `converged` then says False.
+    """
+    W = np.zeros((problem.columns, problem.Z.shape[1] + 1)) if start is None else start
+    scores = problem.scores(W)
+    total, slopes = problem.loss.slope(scores, problem.codes, problem.weights)
+    value = total / len(problem.Z) + 0.5 * penalty * float(np.vdot(W[:, :-1], W[:, :-1]))
+    gradient = _gradient(problem, W, slopes, penalty)
+    pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
+    steps, age, patience = 0, math.inf, FIRST_REFRESH
+    precondition = None
+    while np.abs(gradient).max() > tolerance and steps < max_iter:
+        if age >= patience:
+            patience = REFRESH if precondition else FIRST_REFRESH
+            scores = problem.scores(W)
+            precondition = problem.blocks(problem.loss.curvature(scores, problem.codes, problem.weights), penalty)
+            pairs, age = [], 0
+        direction = -_two_loops(gradient, pairs, precondition)
+        found = _line_search(problem, W, direction, scores, value, gradient, penalty)
+        if found is None:
+            if age == 0:
+                break
+            age = math.inf
+            continue
+        step, scores, value, slopes = found
+        before = gradient
+        W = W + step * direction
+        gradient = _gradient(problem, W, slopes, penalty)
+        change, bend = step * direction, gradient - before
+        product = float(np.vdot(change, bend))
+        if product > 0:
+            pairs = [*pairs, (change, bend, product)][-MEMORY:]
+        steps, age = steps + 1, age + 1
+    return Solution(W[:, :-1].T, W[:, -1], bool(np.abs(gradient).max() <= tolerance), steps, value)
+
+
+def _gradient(problem: LinearProblem, W: np.ndarray, slopes: np.ndarray, penalty: float) -> np.ndarray:
+    gradient = problem.gradient(slopes)
+    gradient[:, :-1] += penalty * W[:, :-1]
+    return gradient
+
+
+def _two_loops(gradient: np.ndarray, pairs: list, precondition: Preconditioner) -> np.ndarray:
+    """The L-BFGS approximation of the inverse Hessian times the gradient."""
+    shares = []
+    for change, bend, product in reversed(pairs):
+        share = float(np.vdot(change, gradient)) / product
+        gradient = gradient - share * bend
+        shares.append(share)
+    result = precondition(gradient)
+    for (change, bend, product), share in zip(pairs, reversed(shares), strict=True):
+        result = result + (share - float(np.vdot(bend, result)) / product) * change
+    return result
+
+
+def _line_search(
+    problem: LinearProblem,
+    W: np.ndarray,
+    direction: np.ndarray,
+    scores: np.ndarray,
+    value: float,
+    gradient: np.ndarray,
+    penalty: float,
+) -> tuple[float, np.ndarray, float, np.ndarray] | None:
+    """A step along which the slope has fallen to a third, with scores, value and slopes there; None if none decreases.
+
+    The function is convex along the line, so the slope rises: bracket its zero, then take secants.
+    """
+    first = float(np.vdot(gradient, direction))
+    if not first < 0:
+        return None
+    along = problem.scores(direction)
+    linear = penalty * float(np.vdot(W[:, :-1], direction[:, :-1]))
+    square = penalty * float(np.vdot(direction[:, :-1], direction[:, :-1]))
+    norm = 0.5 * penalty * float(np.vdot(W[:, :-1], W[:, :-1]))
+    low, low_slope, high, high_slope, step = 0.0, first, np.inf, np.inf, 1.0
+    for _ in range(20):
+        moved = scores + np.float32(step) * along
+        total, slopes = problem.loss.slope(moved, problem.codes, problem.weights)
+        slope = float(np.einsum("kn,kn->", slopes, along, dtype=np.float64)) / len(problem.Z) + linear + step * square
+        there = total / len(problem.Z) + norm + step * linear + 0.5 * step**2 * square
+        lower = there <= value + 1e-6 * abs(value)
+        if lower and abs(slope) <= 0.35 * abs(first):
+            return step, moved, there, slopes
+        if slope > 0 or not lower:
+            high, high_slope = step, max(slope, 0.0)
+        else:
+            low, low_slope = step, slope
+        if np.isinf(high):
+            step = min(4 * step, step * max(1.5, first / (first - slope) if slope > first else 4.0))
+        else:
+            secant = low + (high - low) * low_slope / (low_slope - high_slope)
+            step = min(max(secant, low + 0.1 * (high - low)), high - 0.1 * (high - low))
+    return None

@@ -1,0 +1,198 @@
+"""What all heads share as scikit-learn classifiers: legal values as data, class weights, threads, linear prediction.
+
+A head's constructor stores its arguments and nothing else. `fit` begins with `HeadClassifier._start`, which checks
+the arguments against the class's `LEGAL` table, checks the samples and encodes the labels. Mistakes are raised as
+`FitError`, which is both a UserError (one line on the command line) and the ValueError that scikit-learn's users
+expect.
+"""
+
+import math
+import numbers
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
+
+from features.errors import UserError
+
+BLOCK_ROWS = 4096
+
+
+class FitError(UserError, ValueError):
+    """A head cannot be fitted with these arguments or samples."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A legal range: numbers from `low` to `high`, `low` itself only where `closed`; whole numbers where `integer`."""
+
+    low: float
+    high: float = math.inf
+    closed: bool = False
+    integer: bool = False
+
+    def admits(self, value: Any) -> bool:
+        """Whether a value is of the right kind and inside the range."""
+        kind = numbers.Integral if self.integer else numbers.Real
+        if not isinstance(value, kind) or isinstance(value, bool | np.bool_) or not math.isfinite(value):
+            return False
+        return (value >= self.low if self.closed else value > self.low) and value <= self.high
+
+    def __str__(self) -> str:
+        bound = f"{'of at least' if self.closed else 'above'} {self.low:g}"
+        limit = f" and at most {self.high:g}" if math.isfinite(self.high) else ""
+        return f"a {'whole ' if self.integer else ''}number {bound}{limit}"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A legal set of values."""
+
+    values: tuple
+
+    def admits(self, value: Any) -> bool:
+        """Whether a value is one of them, True and 1 not being the same."""
+        return any(type(value) is type(legal) and value == legal for legal in self.values)
+
+    def __str__(self) -> str:
+        return " or ".join(repr(value) for value in self.values)
+
+
+JOBS = (OneOf((None,)), Number(1, closed=True, integer=True))
+
+
+class HeadClassifier(ClassifierMixin, BaseEstimator):
+    """The base of all heads: sets `classes_` and `n_features_in_` in fit, and checks samples in prediction."""
+
+    LEGAL: ClassVar[dict[str, tuple]] = {}
+
+    def _check_arguments(self) -> None:
+        for name, rules in self.LEGAL.items():
+            value = getattr(self, name)
+            if not any(rule.admits(value) for rule in rules):
+                raise FitError(
+                    f"{name}={value!r} of {type(self).__name__} is not legal; give {', or '.join(map(str, rules))}"
+                )
+
+    def _start(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Check arguments and samples; X stays as it is where it is float32 or float64, labels become 0 .. K-1."""
+        self._check_arguments()
+        X, y = validate_data(self, X, y, dtype=(np.float32, np.float64), ensure_min_samples=2)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise FitError(
+                f"{type(self).__name__} needs at least two classes to tell apart, and all {len(y)} rows are of one "
+                f"class, {self.classes_[0]!r}; add rows of another class"
+            )
+        return X, codes
+
+    def _start_like(self, other: "HeadClassifier") -> None:
+        """Begin a fit on the samples that `other` has checked."""
+        self._check_arguments()
+        for name in ("classes_", "n_features_in_", "feature_names_in_"):
+            if hasattr(other, name):
+                setattr(self, name, getattr(other, name))
+
+    def _samples(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=(np.float32, np.float64), reset=False)
+
+
+def class_shares(class_weight: str | dict | None, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The weight of each class, float64 (K,): 1, or inversely to its frequency ('balanced'), or as a dict says.
+
+    A class that a dict leaves out weighs 1. Raises FitError for a class that is not there and for a weight that is
+    no positive number.
+    """
+    if class_weight is None:
+        return np.ones(len(classes))
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        return len(codes) / (len(classes) * np.bincount(codes, minlength=len(classes)))
+    if not isinstance(class_weight, dict):
+        raise FitError(f"class_weight={class_weight!r} is not legal; give None, 'balanced' or a dict of label: weight")
+    weights = np.ones(len(classes))
+    position = {label: number for number, label in enumerate(classes.tolist())}
+    for label, weight in class_weight.items():
+        if label not in position:
+            raise FitError(f"class_weight names the class {label!r}, which is not among {list(position)[:10]}")
+        if not Number(0).admits(weight):
+            raise FitError(f"class_weight gives the class {label!r} the weight {weight!r}; give {Number(0)}")
+        weights[position[label]] = weight
+    return weights
+
+
+@contextmanager
+def threads(jobs: int | None) -> Iterator[None]:
+    """Matrix products on at most `jobs` threads inside the block (None: as the process has it)."""
+    with threadpool_limits(limits=jobs):
+        yield
+
+
+def row_blocks(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
+    """Slices that cover `count` rows."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def by_blocks(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """`function` over blocks of rows as float64, the results stacked: no copy of X as a whole."""
+    return np.concatenate([function(np.asarray(X[rows], dtype=np.float64)) for rows in row_blocks(len(X))])
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities (N, K) of scores (N, K)."""
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+class LinearHead(HeadClassifier):
+    """A head whose scores are `X @ coef_.T + intercept_`, in float64.
+
+    With two classes there is one row of coefficients, and a positive score means the second class; with K > 2 there
+    are K rows.
+    """
+
+    def _set_plane(self, coef: np.ndarray, intercept: np.ndarray, scale: Any) -> None:
+        """Keep weights (D, K) and intercepts (K,) over standardised features as weights over the features given."""
+        if len(self.classes_) == 2 and coef.shape[1] == 2:
+            coef, intercept = coef[:, 1:] - coef[:, :1], intercept[1:] - intercept[:1]
+        raw = coef * scale.factor[:, None]
+        self.coef_ = np.ascontiguousarray(raw.T)
+        self.intercept_ = intercept - scale.mean @ raw
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores, float64: (N, K), or (N,) with two classes."""
+        X = self._samples(X)
+        with threads(self.jobs):
+            scores = by_blocks(X, lambda block: block @ self.coef_.T + self.intercept_)
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class of the highest score for each row."""
+        scores = self.decision_function(X)
+        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+
+
+class ProbabilityMixin:
+    """Probabilities for a linear head that was fitted by maximum likelihood: the softmax of its scores."""
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (N, K), in the order of `classes_`."""
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.stack([np.zeros_like(scores), scores], axis=1)
+        return softmax(scores)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """The logarithm of `predict_proba`."""
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.stack([np.zeros_like(scores), scores], axis=1)
+        scores = scores - scores.max(axis=1, keepdims=True)
+        return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))

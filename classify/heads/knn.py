@@ -1,0 +1,125 @@
+"""k nearest neighbours, exact, by matrix products in blocks; one pass serves every k of a search.
+
+The nearest are found without sorting a whole row of distances: the row is cut into groups, the k groups with the
+smallest minima must hold the k nearest, and only their members are looked at again.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from classify.heads.estimator import JOBS, HeadClassifier, Number, OneOf, class_shares, threads
+from classify.heads.scaling import Standardiser
+
+DISTANCES = 24_000_000  # kept in memory at once, float32
+GROUP = 64  # rows of the training set whose smallest distance stands for them
+
+
+class KNN(HeadClassifier):
+    """The class with most of the k nearest training rows; among equals the first of `classes_`, as in scikit-learn.
+
+    k: neighbours; all rows where there are fewer. metric: 'euclidean' on standardised features, or 'cosine' of the
+    features as they are. class_weight: scales each neighbour's vote. jobs: threads. Probabilities are shares of the
+    votes. Keeps a float32 copy of the training features.
+    """
+
+    LEGAL = {
+        "k": (Number(1, closed=True, integer=True),),
+        "metric": (OneOf(("euclidean", "cosine")),),
+        "jobs": JOBS,
+    }
+
+    def __init__(
+        self,
+        k: int = 5,
+        *,
+        metric: str = "cosine",
+        class_weight: str | dict | None = None,
+        jobs: int | None = None,
+    ):
+        self.k = k
+        self.metric = metric
+        self.class_weight = class_weight
+        self.jobs = jobs
+
+    def fit(self, X: Any, y: Any) -> "KNN":
+        """Keep X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        X, self.codes_ = self._start(X, y)
+        self.shares_ = class_shares(self.class_weight, self.classes_, self.codes_)
+        self.scale_ = Standardiser.fit(X) if self.metric == "euclidean" else None
+        self.rows_ = self._coordinates(X)
+        self.lengths_ = np.einsum("nd,nd->n", self.rows_, self.rows_)
+        return self
+
+    def predict_path(self, X: Any, y: Any, queries: Any, candidates: Iterable[dict]) -> Iterator[np.ndarray]:
+        """For each candidate the labels predicted for `queries`, as fit and predict would; distances are shared."""
+        heads = [clone(self).set_params(**params) for params in candidates]
+        most = {metric: max(head.k for head in heads if head.metric == metric) for metric in {h.metric for h in heads}}
+        seen: dict[str, tuple[KNN, np.ndarray]] = {}
+        for head in heads:
+            head._check_arguments()
+            if head.metric not in seen:
+                fitted = clone(head).set_params(k=most[head.metric]).fit(X, y)
+                seen[head.metric] = fitted, fitted.neighbours(queries)
+            fitted, nearest = seen[head.metric]
+            yield fitted.classes_[fitted._votes(nearest[:, : head.k]).argmax(axis=1)]
+
+    def neighbours(self, X: Any) -> np.ndarray:
+        """The numbers of the k nearest training rows of each row, nearest first, int64 (N, k)."""
+        X = self._samples(X)
+        queries = self._coordinates(X)
+        k = min(self.k, len(self.rows_))
+        size = max(1, DISTANCES // len(self.rows_))
+        with threads(self.jobs):
+            return np.concatenate(
+                [self._nearest(queries[start : start + size], k) for start in range(0, len(queries), size)]
+            )
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Shares of the votes, float64 (N, K)."""
+        votes = self._votes(self.neighbours(X))
+        return votes / votes.sum(axis=1, keepdims=True)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class with most votes for each row."""
+        nearest = self.neighbours(X)
+        return self.classes_[self._votes(nearest).argmax(axis=1)]
+
+    def _coordinates(self, X: np.ndarray) -> np.ndarray:
+        if self.scale_ is not None:
+            return self.scale_.apply(X)
+        X = np.ascontiguousarray(X, dtype=np.float32)
+        length = np.sqrt(np.einsum("nd,nd->n", X, X))
+        return X / np.where(length > 0, length, 1)[:, None]
+
+    def _nearest(self, queries: np.ndarray, k: int) -> np.ndarray:
+        # |a - b|^2 without the query's own length, which does not change the order.
+        distances = queries @ self.rows_.T
+        distances *= -2
+        distances += self.lengths_
+        groups = len(self.rows_) // GROUP
+        if groups > 2 * k:
+            whole = groups * GROUP
+            minima = distances[:, :whole].reshape(len(queries), GROUP, groups).min(axis=1)
+            best = np.argpartition(minima, k - 1, axis=1)[:, :k]
+            members = (best[:, :, None] + groups * np.arange(GROUP)).reshape(len(queries), -1)
+            rest = np.broadcast_to(np.arange(whole, len(self.rows_)), (len(queries), len(self.rows_) - whole))
+            members = np.concatenate([members, rest], axis=1)
+            distances = np.take_along_axis(distances, members, axis=1)
+        else:
+            members = np.broadcast_to(np.arange(len(self.rows_)), distances.shape)
+        chosen = np.argpartition(distances, k - 1, axis=1)[:, :k]
+        members = np.take_along_axis(members, chosen, axis=1)
+        distances = np.take_along_axis(distances, chosen, axis=1)
+        order = np.lexsort((members, distances), axis=1)
+        return np.take_along_axis(members, order, axis=1)
+
+    def _votes(self, nearest: np.ndarray) -> np.ndarray:
+        codes = self.codes_[nearest]
+        votes = np.zeros((len(codes), len(self.classes_)))
+        rows = np.arange(len(codes))
+        for column in range(codes.shape[1]):
+            votes[rows, codes[:, column]] += self.shares_[codes[:, column]]
+        return votes

@@ -1,0 +1,103 @@
+"""Training a small network on features with minibatches: AdamW, a one-cycle learning rate, best epoch on held-out rows.
+
+Batches are drawn from arrays that are already in memory, on one device, with no worker and no Python work per row. The
+global random state of torch is left alone. Nothing here knows what the network looks like.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Epochs at most, rows in a batch, highest learning rate, weight decay of matrices, epochs to wait for better."""
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    decay: float
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The parameters, float32 arrays in the order given; epochs run; whether the training ended as it was meant to."""
+
+    parameters: tuple[np.ndarray, ...]
+    epochs: int
+    converged: bool
+
+
+def train(
+    forward: Callable[..., torch.Tensor],
+    start: list[np.ndarray],
+    rows: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray] | None,
+    class_weights: np.ndarray,
+    schedule: Schedule,
+    seed: int,
+) -> Trained:
+    """Minimise the weighted cross entropy of `forward(Z, *parameters)` over rows (Z float32 (N, D), codes int64 (N,)).
+
+    With held-out rows the parameters of the epoch with the lowest loss there are returned, and the training ends when
+    it has not fallen for `patience` epochs; converged says that it ended so. Without them all epochs are run, the
+    learning rate falling to zero, and converged says that the last tenth of them changed the loss by less than 1 %.
+    """
+    Z, codes = torch.from_numpy(rows[0]), torch.from_numpy(rows[1])
+    weights = torch.from_numpy(class_weights.astype(np.float32))
+    parameters = [torch.from_numpy(array.copy()).requires_grad_() for array in start]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=schedule.learning_rate)
+    steps = schedule.epochs * -(-len(Z) // schedule.batch)
+    cycle = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step / steps))
+    random = np.random.default_rng(seed)
+    best, best_loss, waited, losses = None, np.inf, 0, []
+    for _ in range(schedule.epochs):
+        total = 0.0
+        for batch in torch.from_numpy(random.permutation(len(Z))).split(schedule.batch):
+            loss = cross_entropy(forward(Z[batch], *parameters), codes[batch], weight=weights)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            cycle.step()
+            total += loss.item() * len(batch)
+        losses.append(total / len(Z))
+        if held_out is None:
+            continue
+        loss = _loss(forward, parameters, held_out, weights)
+        if loss < best_loss:
+            best, best_loss, waited = [p.detach().clone() for p in parameters], loss, 0
+        else:
+            waited += 1
+            if waited == schedule.patience:
+                break
+    tail = losses[-max(2, len(losses) // 10) :]
+    settled = max(tail) - min(tail) <= 0.01 * max(max(tail), 1e-3)
+    return Trained(
+        tuple(p.detach().numpy() for p in (best if best is not None else parameters)),
+        len(losses),
+        waited == schedule.patience if held_out is not None else settled,
+    )
+
+
+def _share(done: float) -> float:
+    """The share of the highest learning rate when a share of all steps is done: a short rise, then half a cosine."""
+    return done / 0.1 if done < 0.1 else 0.5 * (1 + np.cos(np.pi * (done - 0.1) / 0.9))
+
+
+@torch.no_grad()
+def _loss(
+    forward: Callable[..., torch.Tensor],
+    parameters: list[torch.Tensor],
+    held_out: tuple[np.ndarray, np.ndarray],
+    weights: torch.Tensor,
+) -> float:
+    scores = forward(torch.from_numpy(held_out[0]), *parameters)
+    return cross_entropy(scores, torch.from_numpy(held_out[1]), weight=weights).item()

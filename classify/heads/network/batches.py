@@ -1,0 +1,161 @@
+"""Where a network's input comes from, a batch at a time: uint8 images, or the cached maps of the layer at the cut.
+
+Whole batches are tensor operations; only image files are read one by one, by several threads. A batch is fetched while
+the one before it trains. What augmentation draws depends on the seed, the epoch and the place in it alone.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.nn.functional import affine_grid, grid_sample
+
+from classify.heads.estimator import FitError
+from extract.preprocess import Preprocessor
+from features.datasets import ImageFiles
+
+# Degrees, share of the side, and factor: far enough to matter, near enough that a 6 stays no 9.
+_ROTATION, _SHIFT, _SCALE = 15.0, 0.1, 0.1
+
+
+class Source(Protocol):
+    """Rows that a network can be fed with."""
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, rows: np.ndarray, draw: np.random.Generator | None = None) -> torch.Tensor:
+        """The network's input for these rows, float32, on its device; augmented where a generator is given."""
+        ...
+
+
+class ImageSource:
+    """uint8 images, preprocessed, augmented on demand, and run through the frozen trunk where there is one."""
+
+    def __init__(
+        self,
+        images: np.ndarray | ImageFiles,
+        preprocess: Callable[[Any], torch.Tensor],
+        trunk: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        augment: Sequence[str] = (),
+    ) -> None:
+        self.images = images
+        self.preprocess = preprocess
+        self.trunk = trunk
+        self.augment = tuple(augment)
+        self._readers = None if isinstance(images, np.ndarray) else ThreadPoolExecutor(8, "decode")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def fetch(self, rows: np.ndarray, draw: np.random.Generator | None = None) -> torch.Tensor:
+        """The network's input for these rows, float32 (B, 3, S, S) or the trunk's output."""
+        if self._readers is None:
+            batch = self.images[rows]
+        else:
+            batch = list(self._readers.map(self.images.read, map(int, rows)))
+        ready = self.preprocess(batch)
+        if draw is not None and self.augment:
+            ready = augment_images(ready, self.augment, draw)
+        return ready if self.trunk is None else self.trunk(ready)
+
+
+class MapSource:
+    """Cached maps (N, C, H, W), float32 or float16, for a tail that takes `shape` for one image."""
+
+    def __init__(
+        self, maps: np.ndarray, shape: tuple[int, ...], layout: str, device: torch.device | str = "cpu"
+    ) -> None:
+        stored = (shape[2], *shape[:2]) if layout == "map last" else shape
+        if maps.dtype not in (np.float32, np.float16) or maps.size != len(maps) * math.prod(shape):
+            raise FitError(
+                f"features of shape {maps.shape} and type {maps.dtype} are not what the network takes above the cut, "
+                f"(N, {', '.join(map(str, stored))}) in float32 or float16; extract that layer with --pool none at the "
+                "same --image-size, or give images as uint8"
+            )
+        if tuple(maps.shape[1:]) not in (stored, tuple(side for side in stored if side > 1)):
+            raise FitError(f"features of shape {maps.shape} are not maps of {stored}; extract them with --pool none")
+        self.maps = maps
+        self.stored = stored
+        self.last = layout == "map last"
+        self.device = torch.device(device)
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def fetch(self, rows: np.ndarray, draw: np.random.Generator | None = None) -> torch.Tensor:
+        """The tail's input for these rows, float32."""
+        batch = torch.from_numpy(np.ascontiguousarray(self.maps[rows])).to(self.device, non_blocking=True)
+        batch = batch.float().view(len(rows), *self.stored)
+        return batch.permute(0, 2, 3, 1) if self.last else batch
+
+
+def source_for(
+    X: Any,
+    *,
+    shape: tuple[int, ...],
+    layout: str,
+    preprocessor: Preprocessor,
+    trunk: Callable[[torch.Tensor], torch.Tensor] | None,
+    augment: Sequence[str] = (),
+) -> Source:
+    """A source for uint8 images (N, H, W), (N, H, W, 3) or ImageFiles, or for cached maps, which cannot be augmented."""
+    if is_images(X):
+        return ImageSource(X, preprocessor, trunk, augment)
+    X = np.asanyarray(X)
+    if trunk is None:
+        raise FitError(
+            f"a network that is trained from its input on takes uint8 images (N, H, W) or (N, H, W, 3), not "
+            f"{X.dtype} of shape {X.shape}"
+        )
+    if augment:
+        raise FitError(
+            "augment needs images, and cached maps hold each image as it is; give uint8 images, or leave augment out"
+        )
+    return MapSource(X, shape, layout, preprocessor.device)
+
+
+def is_images(X: Any) -> bool:
+    """Whether these are images as a data set gives them, rather than features."""
+    return isinstance(X, ImageFiles) or (isinstance(X, np.ndarray) and X.dtype == np.uint8 and X.ndim in (3, 4))
+
+
+def even_batches(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """Cut an epoch into batches of nearly equal size, at most `size`: none is so small that its statistics mislead."""
+    count = max(1, math.ceil(len(order) / size))
+    if len(order) // count < 2:
+        count = max(1, len(order) // 2) if size > 1 else count
+    return np.array_split(order, count)
+
+
+def fetched_ahead(
+    source: Source, batches: Sequence[tuple[np.ndarray, np.random.Generator | None]]
+) -> Iterator[torch.Tensor]:
+    """The batches in order, each fetched while the caller works on the one before."""
+    with ThreadPoolExecutor(1, "fetch") as pool:
+        ahead = None
+        for rows, draw in batches:
+            current, ahead = ahead, pool.submit(source.fetch, rows, draw)
+            if current is not None:
+                yield current.result()
+        if ahead is not None:
+            yield ahead.result()
+
+
+def augment_images(images: torch.Tensor, kinds: Sequence[str], draw: np.random.Generator) -> torch.Tensor:
+    """One affine map for each image (B, 3, S, S), drawn from `draw`; pixels from outside repeat the border."""
+    count = len(images)
+    rotate, scale, shift, flip = (name in kinds for name in ("rotate", "scale", "shift", "flip"))
+    angle = np.deg2rad(draw.uniform(-_ROTATION, _ROTATION, count)) * rotate
+    factor = 1 + draw.uniform(-_SCALE, _SCALE, count) * scale
+    # The grid spans -1 .. 1, so a share of the side counts twice.
+    move = 2 * draw.uniform(-_SHIFT, _SHIFT, (count, 2)) * shift
+    sign = np.where(draw.random(count) < 0.5, -1.0, 1.0) if flip else np.ones(count)
+    cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
+    rows = np.stack([[sign * cosine, -sine, move[:, 0]], [sign * sine, cosine, move[:, 1]]]).transpose(2, 0, 1)
+    grid = affine_grid(
+        torch.from_numpy(rows.astype(np.float32)).to(images.device), list(images.shape), align_corners=False
+    )
+    return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,0 +1,166 @@
+"""A network of one's own, cut in two: a copy of a backbone with a new classifier, frozen below the cut.
+
+The backbone that it is made from never changes: everything is copied. What is trained is named here; how, is
+`classify.heads.network.training`.
+"""
+
+import copy
+import difflib
+from collections.abc import Iterable
+from functools import cached_property
+
+import torch
+from torch import fx, nn
+from torchvision.models.feature_extraction import NodePathTracer
+
+from features.backbones import Backbone, build_model, classifier_name
+from features.cut import Cut
+from features.errors import UserError
+
+NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+def unfreeze_points(cut: Cut) -> tuple[str, ...]:
+    """The stages from which a network can be trained, deep to shallow: 'fc', ..., 'all'."""
+    inner = [stage for stage in cut.stages[1:] if stage not in ("avgpool", "fc")]
+    return ("fc", *reversed(inner), "all")
+
+
+def layer_below(cut: Cut, point: str) -> str:
+    """The layer to cut at so that `point` is the first stage that trains: 'layer3' for 'layer4', 'input' for 'all'."""
+    points = unfreeze_points(cut)
+    if point not in points:
+        near = difflib.get_close_matches(point, points, n=2, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(f"nothing can be unfrozen from {point!r} on; {hint}choose one of {', '.join(points)}")
+    if point in ("fc", "all"):
+        return {"fc": "avgpool", "all": "input"}[point]
+    return cut.stages[cut.stages.index(point) - 1]
+
+
+class Network:
+    """A copy of a backbone with a new classifier for `classes` classes, and its two halves at a cut.
+
+    point: the first stage that trains (`unfreeze_points`). fresh_above: weights above this layer are drawn anew with
+    `seed` ('input': all of them, training from scratch; None: only the new classifier). What lies below the cut is
+    frozen and in eval mode for good.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: int,
+        *,
+        point: str = "all",
+        fresh_above: str | None = None,
+        image_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        size = backbone.preprocessing.at(image_size).crop
+        self.backbone = backbone
+        self.image_size = size
+        self.classes = classes
+        self.model = copy.deepcopy(backbone.model)
+        self.source_head = None if backbone.headless else self.model.get_submodule(classifier_name(self.model))
+        self.classifier = self._replace_classifier(seed)
+        self.cut = Cut(self.model, size)
+        self.layer = self.cut.resolve(layer_below(self.cut, point))
+        self.scratch = fresh_above == "input"
+        self.fresh = frozenset() if fresh_above is None else self._draw(self.cut.resolve(fresh_above), seed)
+        self.model.eval().requires_grad_(False)
+        self.tail = self.cut.tail(self.layer).requires_grad_(True)
+        if frozen := self.fresh - {name for name, _ in self.tail.named_parameters()}:
+            raise UserError(
+                f"weights drawn anew above {fresh_above!r} would be frozen when only {point!r} and what follows trains "
+                f"({sorted(frozen)[0]} is one); unfreeze from further down, or draw fewer weights anew"
+            )
+
+    @cached_property
+    def trunk(self) -> fx.GraphModule | None:
+        """The frozen half; None where nothing is frozen."""
+        return None if self.layer == self.cut.resolve("input") else self.cut.trunk([self.layer])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What the tail takes for one image: (3, S, S), or the map at the cut."""
+        return self.cut.shape(self.layer)
+
+    @property
+    def new(self) -> frozenset[str]:
+        """Names of the tail's parameters in the new classifier."""
+        return frozenset(name for name, _ in self.tail.named_parameters() if name.startswith(f"{self.classifier}."))
+
+    @property
+    def transferred(self) -> frozenset[str]:
+        """Names of the tail's parameters that start from the source network."""
+        return frozenset(name for name, _ in self.tail.named_parameters()) - self.new - self.fresh
+
+    @cached_property
+    def normalisation(self) -> frozenset[str]:
+        """Names of the tail's parameters that belong to batch norm and its kin."""
+        return parameters_of(self.tail, NORMALISATIONS)
+
+    @cached_property
+    def node_names(self) -> dict[str, str]:
+        """For each layer's name, what the node is called in the graphs that the cut gives."""
+        tracer = NodePathTracer()
+        tracer.trace(self.model)
+        return {name: node.name for node, name in tracer.node_to_qualname.items()}
+
+    def _replace_classifier(self, seed: int) -> str:
+        """Put a new classifier into the model, drawn with `seed`; its name."""
+        name = classifier_name(self.model)
+        old: nn.Module = self.model.get_submodule(name)
+        if self.backbone.headless:
+            with torch.device("meta"):
+                whole = build_model(self.backbone.name)
+            name = classifier_name(whole)
+            old = whole.get_submodule(name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if isinstance(old, nn.Linear):
+                new = nn.Linear(old.in_features, self.classes, bias=old.bias is not None)
+            else:
+                new = nn.Conv2d(old.in_channels, self.classes, old.kernel_size, old.stride, old.padding)
+        self.model.set_submodule(name, new)
+        return name
+
+    def _draw(self, layer: str, seed: int) -> frozenset[str]:
+        """Draw all weights above `layer` anew, batch-norm statistics too; the names of the parameters drawn."""
+        above = self.cut.tail(layer)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            drawn = build_model(self.backbone.name, classes=self.classes).state_dict()
+        state = above.state_dict()
+        with torch.no_grad():
+            for name, tensor in state.items():
+                tensor.copy_(drawn[name])
+        return frozenset(name for name, _ in above.named_parameters())
+
+
+def parameters_of(module: nn.Module, kinds: tuple[type, ...]) -> frozenset[str]:
+    """The full names of the parameters that belong directly to modules of these kinds."""
+    return frozenset(
+        f"{path}.{name}" if path else name
+        for path, part in module.named_modules()
+        if isinstance(part, kinds)
+        for name, _ in part.named_parameters(recurse=False)
+    )
+
+
+def observed(tail: fx.GraphModule, nodes: Iterable[str]) -> fx.GraphModule:
+    """A tail that gives (logits, (output of each node, ...)), over the same modules: no hook is ever set."""
+    graph, copied = fx.Graph(), {}
+    by_name = {}
+    for node in tail.graph.nodes:
+        if node.op == "output":
+            graph.output((copied[node.args[0]], tuple(by_name[name] for name in nodes)))
+        else:
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+            by_name[node.name] = copied[node]
+    return fx.GraphModule(tail, graph).train(tail.training)
+
+
+def node_of(tail: fx.GraphModule, module: str) -> fx.Node:
+    """The first node of a tail that calls this module."""
+    return next(node for node in tail.graph.nodes if node.op == "call_module" and node.target == module)

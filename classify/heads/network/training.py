@@ -1,0 +1,370 @@
+"""The training loop: batches through a network, its loss and penalties, validation after each epoch, best epoch kept.
+
+What is trained is an `nn.Module` that gives logits; where its input comes from, what its penalties are and what it is
+part of is its callers' business. The same settings and seed on the same machine give the same weights.
+"""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from classify.heads.estimator import FitError
+from classify.heads.network.batches import Source, even_batches, fetched_ahead
+from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors, optimizer_tensors, restore_optimizer
+from classify.heads.network.optimising import build_optimizer, rate_factor, set_rate
+from classify.heads.network.settings import TrainingSettings
+from classify.heads.regularizers.protocol import Regularizer, Step
+from classify.measure.intervals import macro_f1
+
+_EVALUATION_BATCH = 256
+_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch did, counted from 1: the loss and the penalty are means over its batches, seconds are all in."""
+
+    epoch: int
+    step: int
+    loss: float
+    penalty: float
+    learning_rate: float
+    seconds: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    validation_macro_f1: float | None = None
+
+    def __str__(self) -> str:
+        parts = [f"epoch {self.epoch}: loss {self.loss:.4f}"]
+        if self.penalty:
+            parts.append(f"penalty {self.penalty:.4f}")
+        if self.validation_accuracy is not None:
+            parts.append(f"validation {100 * self.validation_accuracy:.2f} %, macro F1 {self.validation_macro_f1:.4f}")
+        return ", ".join([*parts, f"{self.seconds:.1f} s"])
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows to feed and their class numbers, int64 (N,)."""
+
+    source: Source
+    codes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained. module: the network whose state is kept. forward: input -> (logits, observed outputs), over the
+    module's parameters. fast: names of parameters that learn `head_multiple` times as fast. normalisation: names of
+    parameters of batch norm and its kin."""
+
+    module: nn.Module
+    forward: nn.Module
+    fast: frozenset[str] = frozenset()
+    normalisation: frozenset[str] = frozenset()
+    penalties: tuple[Regularizer, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Everything that trains, the parameters that penalties bring along included."""
+        yield from self.module.named_parameters()
+        for number, penalty in enumerate(self.penalties):
+            yield from ((f"penalty {number}.{name}", value) for name, value in penalty.named_parameters())
+
+    def tensors(self) -> Tensors:
+        """The whole state by name."""
+        tensors = {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        for number, penalty in enumerate(self.penalties):
+            tensors |= {f"penalty{number}.{name}": tensor for name, tensor in penalty.state_dict().items()}
+        return tensors
+
+    def set_training(self, freeze_normalisation: bool) -> None:
+        """Training mode; frozen batch norms use and keep the statistics that they have."""
+        self.forward.train()
+        if freeze_normalisation:
+            for part in self.forward.modules():
+                if isinstance(part, nn.modules.batchnorm._NormBase):
+                    part.eval()
+
+
+@dataclass
+class Progress:
+    """How far a run has come: all of it goes into a checkpoint."""
+
+    step: int = 0
+    history: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: tuple[float, float] = (-math.inf, -math.inf)
+    best: Tensors | None = None
+    stopped_early: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """The plain values among these."""
+        return {
+            "step": self.step,
+            "history": [dataclasses.asdict(epoch) for epoch in self.history],
+            "best_epoch": self.best_epoch,
+            "best_score": list(self.best_score) if self.best is not None else None,
+            "stopped_early": self.stopped_early,
+        }
+
+    def restore(self, values: dict[str, Any], best: Tensors | None) -> None:
+        """Take over what `values` wrote."""
+        self.step, self.best_epoch, self.stopped_early = values["step"], values["best_epoch"], values["stopped_early"]
+        self.history = [Epoch(**fields) for fields in values["history"]]
+        self.best = best
+        if values["best_score"]:
+            self.best_score = tuple(values["best_score"])
+
+
+class Trainer:
+    """Trains one `Trainee` on labelled rows; `run` does it all, `predict` gives logits."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        data: Labelled,
+        settings: TrainingSettings,
+        *,
+        precision: str,
+        validation: Labelled | None = None,
+        checkpoint: Checkpoint | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> None:
+        self.trainee = trainee
+        self.data = data
+        self.settings = settings
+        self.precision = precision
+        self.validation = validation
+        self.checkpoint = checkpoint
+        self.on_epoch = on_epoch
+        self.per_epoch = len(even_batches(np.arange(len(data.codes)), settings.batch_size))
+        self.steps = settings.steps or settings.epochs * self.per_epoch
+        self.epochs = math.ceil(self.steps / self.per_epoch)
+        self.progress = Progress()
+        self._write_seconds, self._written, self._new_best = 0.0, time.perf_counter(), False
+
+    def run(self) -> Progress:
+        """Train from the start or from the checkpoint, and leave the best epoch's weights in the trainee.
+
+        Without validation, and with a fixed number of steps, these are the last ones. Raises FitError when the loss
+        is no longer finite and when memory runs out.
+        """
+        frozen = self.settings.batch_norm == "freeze"
+        for name, parameter in self.trainee.module.named_parameters():
+            if frozen and name in self.trainee.normalisation:
+                parameter.requires_grad_(False)
+        optimizer = build_optimizer(
+            self.settings, self.trainee.named_parameters(), self.trainee.fast, self.trainee.normalisation
+        )
+        self._resume(optimizer)
+        devices = [self.trainee.device] if self.trainee.device.type == "cuda" else []
+        # A run of very many short epochs (few images, fixed steps) is looked at ten times, not after each.
+        stride = max(1, self.epochs // _ROUNDS) if self.settings.steps else 1
+        with torch.random.fork_rng(devices=devices):
+            while self.progress.step < self.steps and not self.progress.stopped_early:
+                last = min(self.steps, (self.progress.step // self.per_epoch + stride) * self.per_epoch)
+                self._round(optimizer, last, frozen)
+        self.trainee.forward.eval()
+        if self.progress.best is not None:
+            self._load(self.progress.best)
+        return self.progress
+
+    def _round(self, optimizer: torch.optim.Optimizer, last: int, frozen: bool) -> None:
+        """Train up to the step `last`, validate, keep what is best, write the checkpoint."""
+        started, first = time.perf_counter(), self.progress.step
+        self.trainee.set_training(frozen)
+        loss, penalty, rate = self._train_to(optimizer, last)
+        scores = self._validate()
+        self.progress.step = last
+        number = math.ceil(last / self.per_epoch)
+        count = last - first
+        seconds = time.perf_counter() - started
+        record = Epoch(number, last, loss / count, penalty / count, rate, seconds, *scores)
+        self.progress.history.append(record)
+        improved = self._keep_best(record)
+        if self.settings.patience and number - self.progress.best_epoch >= self.settings.patience:
+            self.progress.stopped_early = True
+        self._write(optimizer, number, improved)
+        if self.on_epoch:
+            self.on_epoch(record)
+
+    def _train_to(self, optimizer: torch.optim.Optimizer, last: int) -> tuple[float, float, float]:
+        """The sums of losses and penalties over the steps up to `last`, and the learning rate of the last."""
+        device, settings = self.trainee.device, self.settings
+        total = torch.zeros((), device=device)
+        penalties = torch.zeros((), device=device)
+        plan = self._plan(self.progress.step, last)
+        # Reading the loss waits for the device, which costs nothing on a CPU.
+        patience = 1 if device.type == "cpu" else 50
+        inputs = fetched_ahead(self.data.source, [(rows, draw) for _, rows, draw in plan])
+        for (step, rows, _), batch in zip(plan, inputs, strict=True):
+            epoch = step // self.per_epoch
+            if step % self.per_epoch == 0:
+                torch.manual_seed(_mixed(settings.seed, epoch))
+            factor = rate_factor(settings.schedule, step, self.steps, epoch, self.epochs)
+            rate = settings.learning_rate * factor
+            set_rate(optimizer, rate)
+            codes = torch.from_numpy(self.data.codes[rows]).to(device)
+            try:
+                loss, penalty = self._losses(batch, codes)
+                (loss + penalty).backward()
+                optimizer.step()
+            except torch.OutOfMemoryError as error:
+                raise self._out_of_memory(batch, codes, optimizer) from error
+            optimizer.zero_grad(set_to_none=True)
+            total += loss.detach()
+            penalties += penalty.detach()
+            if (step + 1) % patience == 0 or step + 1 == last:
+                self._stop_unless_finite(total + penalties, epoch, step, rate)
+        return float(total), float(penalties), rate
+
+    def _losses(self, batch: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        with autocast(self.trainee.device, self.precision):
+            logits, seen = self.trainee.forward(batch)
+        logits = logits.float()
+        loss = cross_entropy(logits, codes, label_smoothing=float(self.settings.label_smoothing))
+        step = Step(batch, logits, codes, seen)
+        penalty = sum((penalty(step) for penalty in self.trainee.penalties), torch.zeros((), device=logits.device))
+        return loss, penalty
+
+    def _plan(self, first: int, last: int) -> list[tuple[int, np.ndarray, np.random.Generator]]:
+        """Step, rows and generator of each batch from `first` to `last`; each epoch has an order of its own."""
+        plan = []
+        for epoch in range(first // self.per_epoch, math.ceil(last / self.per_epoch)):
+            order = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.data.codes))
+            for place, rows in enumerate(even_batches(order, self.settings.batch_size)):
+                step = epoch * self.per_epoch + place
+                if first <= step < last:
+                    plan.append((step, rows, np.random.default_rng([self.settings.seed, epoch, place])))
+        return plan
+
+    def _stop_unless_finite(self, value: torch.Tensor, epoch: int, step: int, rate: float) -> None:
+        if math.isfinite(float(value)):
+            return
+        advice = f"--learning-rate {self.settings.learning_rate / 10:g}"
+        advice += ", --precision float32" if self.precision != "float32" else ""
+        advice += ", a weaker --regularizer" if self.trainee.penalties else ""
+        raise FitError(
+            f"the loss is no longer a finite number in epoch {epoch + 1} (step {step + 1}), at a learning rate of "
+            f"{rate:g}; try {advice}"
+        )
+
+    def _out_of_memory(self, batch: torch.Tensor, codes: torch.Tensor, optimizer: torch.optim.Optimizer) -> FitError:
+        def attempt(size: int) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            if batch.device.type == "cuda":
+                torch.cuda.empty_cache()
+            sum(self._losses(batch[:size], codes[:size])).backward()
+
+        fits = largest_fitting(attempt, len(codes))
+        way_out = f"--batch-size {fits} fits" if fits else "not even one image fits; take a smaller --image-size"
+        return FitError(f"a batch of {len(codes)} does not fit into the memory of {batch.device}; {way_out}")
+
+    def _validate(self) -> tuple[float, float, float] | tuple[()]:
+        """(log loss, accuracy, macro F1) on the validation rows."""
+        if self.validation is None:
+            return ()
+        codes = self.validation.codes
+        logits = self.predict(self.validation.source)
+        loss = float(cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(codes)))
+        predicted = logits.argmax(axis=1)
+        classes = logits.shape[1]
+        counts = [np.bincount(which, minlength=classes) for which in (codes[codes == predicted], predicted, codes)]
+        return loss, float((predicted == codes).mean()), float(macro_f1(*counts))
+
+    def predict(self, source: Source) -> np.ndarray:
+        """Logits (N, K), float32, in eval mode."""
+        return logits_of(lambda batch: self.trainee.forward(batch)[0], self.trainee, source, self.precision)
+
+    def _keep_best(self, record: Epoch) -> bool:
+        if record.validation_accuracy is None or self.settings.steps:
+            self.progress.best_epoch = record.epoch
+            return False
+        score = (record.validation_accuracy, -record.validation_loss)
+        if score[0] <= self.progress.best_score[0] and not (
+            score[0] == self.progress.best_score[0] and score[1] > self.progress.best_score[1]
+        ):
+            return False
+        self.progress.best_score, self.progress.best_epoch = score, record.epoch
+        self.progress.best = {name: value.detach().clone() for name, value in self.trainee.tensors().items()}
+        return True
+
+    def _load(self, tensors: Tensors) -> None:
+        mine = self.trainee.tensors()
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                mine[name].copy_(tensor)
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> None:
+        state = self.checkpoint.load() if self.checkpoint else None
+        if state is None:
+            return
+        own = {name: tensor for name, tensor in state.tensors.items() if not name.startswith("optimizer.")}
+        self._load(own)
+        prefix = "optimizer."
+        restore_optimizer(
+            optimizer,
+            {name.removeprefix(prefix): tensor for name, tensor in state.tensors.items() if name.startswith(prefix)},
+        )
+        self.progress.restore(state.values, state.best)
+
+    def _write(self, optimizer: torch.optim.Optimizer, number: int, improved: bool) -> None:
+        self._new_best |= improved
+        now = time.perf_counter()
+        done = self.progress.step >= self.steps or self.progress.stopped_early
+        # Writing takes at most a tenth of the time: epochs of a second are not all worth keeping.
+        if self.checkpoint is None or (now - self._written < 10 * self._write_seconds and not done):
+            return
+        tensors = self.trainee.tensors()
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(optimizer).items()}
+        self.checkpoint.save(number, RunState(tensors, self.progress.best, self.progress.values()), self._new_best)
+        self._new_best = False
+        self._written = time.perf_counter()
+        self._write_seconds = self._written - now
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Mixed precision: products in bfloat16, weights and statistics in float32; nothing where float32 is asked for."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+
+
+def logits_of(forward: Callable, trainee: Any, source: Source, precision: str) -> np.ndarray:
+    """Logits (N, K), float32, of all rows in eval mode."""
+    trainee.forward.eval()
+    rows = np.array_split(np.arange(len(source)), max(1, math.ceil(len(source) / _EVALUATION_BATCH)))
+    outputs = []
+    with torch.inference_mode():
+        for batch in fetched_ahead(source, [(part, None) for part in rows]):
+            if batch.ndim == 4:
+                batch = batch.contiguous(memory_format=torch.channels_last)
+            with autocast(trainee.device, precision):
+                outputs.append(forward(batch).float().cpu())
+    return torch.cat(outputs).numpy()
+
+
+def largest_fitting(attempt: Callable[[int], None], size: int) -> int:
+    """The largest of size/2, size/4, ... for which `attempt` does not run out of memory; 0 where none is."""
+    while size := size // 2:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            attempt(size)
+            return size
+    return 0
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    """One number for a seed and an epoch, without the regularities of their sum."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))

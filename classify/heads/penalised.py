@@ -1,0 +1,76 @@
+"""What the linear heads with a smooth loss share: one fit, and a path over C that starts each fit from the last."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import clone
+
+from classify.heads.descent import LinearProblem, minimise
+from classify.heads.estimator import JOBS, LinearHead, Number, class_shares, threads
+from classify.heads.losses import Loss
+from classify.heads.scaling import Standardiser, row_space
+
+
+class PenalisedLinear(LinearHead):
+    """A linear head with a loss, the inverse penalty C, a tolerance and a limit of steps.
+
+    class_weight: None, 'balanced' or a dict. jobs: threads. A subclass says how many columns of scores its loss takes
+    and what C means.
+    """
+
+    loss: ClassVar[Loss]
+    LEGAL = {
+        "C": (Number(0),),
+        "tol": (Number(0),),
+        "max_iter": (Number(1, closed=True, integer=True),),
+        "jobs": JOBS,
+    }
+
+    def __init__(
+        self,
+        C: float = 0.01,
+        *,
+        tol: float = 1e-4,
+        max_iter: int = 300,
+        class_weight: str | dict | None = None,
+        jobs: int | None = None,
+    ):
+        self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.jobs = jobs
+
+    def _columns(self) -> int:
+        raise NotImplementedError
+
+    def _penalty(self, rows: int) -> float:
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any) -> "PenalisedLinear":
+        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        return next(self._path(X, y, [self]))
+
+    def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["PenalisedLinear"]:
+        """A fitted copy for each candidate, each started from the one before: quickest from small to large C."""
+        return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
+
+    def _path(self, X: Any, y: Any, heads: list["PenalisedLinear"]) -> Iterator["PenalisedLinear"]:
+        X, codes = self._start(X, y)
+        weights = class_shares(self.class_weight, self.classes_, codes).astype(np.float32)[codes]
+        with threads(self.jobs):
+            scale = Standardiser.fit(X)
+            R, back = row_space(scale.apply(X))
+        problem = LinearProblem(R, codes, weights, self.loss, self._columns())
+        last = None
+        for head in heads:
+            head._start_like(self)
+            with threads(self.jobs):
+                solution = minimise(problem, head._penalty(len(X)), last, tolerance=head.tol, max_iter=head.max_iter)
+                head._set_plane(back(solution.coef), solution.intercept, scale)
+            last = np.vstack([solution.coef, solution.intercept]).T
+            head.converged_ = solution.converged
+            head.n_iter_ = solution.steps
+            head.objective_ = solution.value
+            yield head

@@ -1,0 +1,106 @@
+"""What a regulariser is: prepared once for a network, then a scalar for every batch, added to the loss.
+
+A regulariser names what it wants to see (`observes`, nodes of the tail) and gets it with each step; nothing is hooked
+into the network. One that changes modules does so in `attached`, which puts them back however training ends. What it
+trains beside the network are its own parameters, what must survive a kill its own state.
+"""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from features.errors import UserError
+
+if TYPE_CHECKING:
+    from classify.heads.network.network import Network
+
+Batches = Callable[[np.ndarray], Iterator[tuple[torch.Tensor, torch.Tensor]]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step: the tail's input (B, ...), logits (B, K) float32, class numbers (B,), observed outputs."""
+
+    inputs: torch.Tensor
+    logits: torch.Tensor
+    codes: torch.Tensor
+    seen: tuple[torch.Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a regulariser is prepared with, before the first step.
+
+    network: still in its starting state. codes: class numbers of all training rows, int64 (N,). batches: rows ->
+    the tail's inputs and the class numbers, in order, a batch at a time, on the device and not augmented. probe:
+    weights (K, D) and intercepts (K,) of a logistic regression on the classifier's inputs. autocast: the context
+    manager that a forward pass of the source network takes, for numbers like the trained one's.
+    """
+
+    network: "Network"
+    codes: np.ndarray
+    batches: Batches
+    probe: Callable[[], tuple[np.ndarray, np.ndarray]]
+    autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+    seed: int = 0
+
+    @property
+    def classifier_input(self) -> str:
+        """The node whose output the new classifier reads."""
+        tail = self.network.tail
+        call = next(n for n in tail.graph.nodes if n.op == "call_module" and n.target == self.network.classifier)
+        return call.all_input_nodes[0].name
+
+    def some_rows(self, count: int) -> np.ndarray:
+        """At most `count` training rows, drawn with the seed."""
+        order = np.random.default_rng([self.seed, 2]).permutation(len(self.codes))
+        return np.sort(order[:count])
+
+    def source_tail(self, name: str) -> fx.GraphModule:
+        """A frozen copy of the tail with the source network's own classifier; UserError where that is unknown."""
+        self.require_source_head(name)
+        tail = copy.deepcopy(self.network.tail).eval().requires_grad_(False)
+        tail.set_submodule(self.network.classifier, copy.deepcopy(self.network.source_head))
+        return tail
+
+    def require_source_head(self, name: str) -> None:
+        """Raise UserError where the weights came without a classifier."""
+        if self.network.source_head is None:
+            raise UserError(
+                f"--regularizer {name} needs the source network's own classifier, and {self.network.backbone.weights_name} "
+                "came without one; take weights with it, or another regulariser"
+            )
+
+    def require_transferred(self, name: str) -> frozenset[str]:
+        """Names of the transferred parameters that train; UserError where there is none."""
+        if not self.network.transferred:
+            raise UserError(
+                f"--regularizer {name} acts on pre-trained weights that train, and here there are none; unfreeze more "
+                "than 'fc' of a pre-trained network, or take l2"
+            )
+        return self.network.transferred
+
+
+class Regularizer(nn.Module):
+    """A prepared regulariser: `forward(step)` is its share of the loss, a scalar tensor, strength included.
+
+    observes: names of the tail's nodes whose outputs it takes from `step.seen`, in this order. described: one line
+    about what it was prepared from.
+    """
+
+    observes: tuple[str, ...] = ()
+    described: str = ""
+
+    def attached(self) -> contextlib.AbstractContextManager:
+        """Entered before training, left after it in any case."""
+        return contextlib.nullcontext()
+
+    def forward(self, step: Step) -> torch.Tensor:
+        """The penalty for one batch."""
+        raise NotImplementedError

@@ -1,0 +1,58 @@
+"""Least squares on +-1 targets: all penalties from one eigendecomposition.
+
+The same solution as scikit-learn's RidgeClassifier on standardised features, in float64. With more features than rows
+it is solved in the space of the rows.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from classify.heads.estimator import JOBS, LinearHead, Number, class_shares, threads
+from classify.heads.scaling import moments
+
+
+class Ridge(LinearHead):
+    """Minimises sum of weight * (target - score)^2 + alpha * |coefficients|^2, the intercept not penalised.
+
+    alpha: penalty over standardised features. class_weight: None, 'balanced' or a dict. jobs: threads.
+    It has scores and no probabilities.
+    """
+
+    LEGAL = {"alpha": (Number(0),), "jobs": JOBS}
+
+    def __init__(self, alpha: float = 100.0, *, class_weight: str | dict | None = None, jobs: int | None = None):
+        self.alpha = alpha
+        self.class_weight = class_weight
+        self.jobs = jobs
+
+    def fit(self, X: Any, y: Any) -> "Ridge":
+        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        return next(self._path(X, y, [self]))
+
+    def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["Ridge"]:
+        """A fitted copy for each candidate's alpha; the eigendecomposition is done once."""
+        return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
+
+    def _path(self, X: Any, y: Any, heads: list["Ridge"]) -> Iterator["Ridge"]:
+        X, codes = self._start(X, y)
+        with threads(self.jobs):
+            seen = moments(X, codes, class_shares(self.class_weight, self.classes_, codes))
+            total = seen.counts.sum()
+            centre = seen.sums.sum(axis=0) / total
+            means = (2 * seen.counts - total) / total
+            values, vectors = np.linalg.eigh(seen.squares - total * np.outer(centre, centre))
+            # Z' W Y for targets -1 and +1 is twice a class's sum less the sum of all; then both are centred.
+            products = (2 * seen.sums - seen.sums.sum(axis=0)).T - total * np.outer(centre, means)
+            turned = vectors.T @ products
+        for head in heads:
+            head._start_like(self)
+            with threads(self.jobs):
+                weights = vectors @ (turned / (np.maximum(values, 0) + head.alpha)[:, None])
+                # With two classes the two columns are each other's negative: their half difference is the one plane.
+                scaled = weights / 2 if len(self.classes_) == 2 else weights
+                intercept = (means - centre @ weights) / (2 if len(self.classes_) == 2 else 1)
+                head._set_plane(seen.back(scaled), intercept, seen.scale)
+            yield head

@@ -1,0 +1,87 @@
+"""The choice of a head's parameters on validation rows; the test rows are nobody's business here."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from classify.heads import Head
+from features.rows import limit_rows
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate: its parameters, its accuracy on the validation rows, and the seconds that it added."""
+
+    params: dict
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was chosen and its validation accuracy, all trials from the most to the least regularised, the number of
+    training rows that the search used, and its seconds.
+    """
+
+    params: dict
+    accuracy: float
+    trials: tuple[Trial, ...]
+    rows: int
+    seconds: float
+
+
+def search(
+    head: Head,
+    X_train: np.ndarray,
+    y_train: np.ndarray,
+    X_validation: np.ndarray,
+    y_validation: np.ndarray,
+    *,
+    seed: int = 0,
+    class_weight: str | dict | None = None,
+    jobs: int | None = None,
+) -> Search:
+    """Fit every candidate of the head's grid on training rows and choose by accuracy on validation rows.
+
+    On a tie the more regularised candidate wins. Where the head limits its search (`head.search_rows`), a stratified,
+    seeded subset of the training rows is used and its size is in the result.
+    """
+    began = time.perf_counter()
+    rows = limit_rows(y_train, head.search_rows, seed)
+    if len(rows) < len(X_train):
+        X_train, y_train = X_train[rows], y_train[rows]
+    candidates = sorted(head.grid, key=head.complexity)
+    estimator = head.build(seed=seed, class_weight=class_weight, jobs=jobs)
+    trials = []
+    before = began
+    for params, predicted in zip(
+        candidates, _predictions(estimator, X_train, y_train, X_validation, candidates), strict=True
+    ):
+        now = time.perf_counter()
+        trials.append(Trial(dict(params), float(np.mean(predicted == y_validation)), now - before))
+        before = now
+    best = max(trials, key=lambda trial: trial.accuracy)
+    return Search(dict(best.params), best.accuracy, tuple(trials), len(rows), time.perf_counter() - began)
+
+
+def _predictions(
+    estimator: Any, X: np.ndarray, y: np.ndarray, X_validation: np.ndarray, candidates: list[Mapping]
+) -> Iterator[np.ndarray]:
+    """The labels that each candidate predicts, sharing work the way that the head offers.
+
+    `predict_path(X, y, queries, candidates)` yields labels; `fit_path(X, y, candidates)` yields fitted heads; a head
+    with neither is fitted once for each candidate.
+    """
+    from sklearn.base import clone
+
+    if hasattr(estimator, "predict_path"):
+        yield from estimator.predict_path(X, y, X_validation, candidates)
+    elif hasattr(estimator, "fit_path"):
+        for fitted in estimator.fit_path(X, y, candidates):
+            yield fitted.predict(X_validation)
+    else:
+        for params in candidates:
+            yield clone(estimator).set_params(**params).fit(X, y).predict(X_validation)

@@ -1,0 +1,162 @@
+"""Support vector machine with an RBF kernel: scikit-learn's problem, solved and predicted faster.
+
+Training is done by scikit-learn-intelex where it is installed (extra `fast`), else by scikit-learn's SVC; neither is
+patched into scikit-learn. Prediction is our own: the kernel between a block of rows and all support vectors is one
+matrix product, shared by all pairs of classes.
+"""
+
+import importlib.util
+import itertools
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from classify.heads.estimator import JOBS, HeadClassifier, Number, class_shares, row_blocks, threads
+from classify.heads.scaling import Standardiser
+
+KERNEL_NUMBERS = 16_000_000  # of the kernel kept in memory at once in prediction, float32
+
+
+def solver_name() -> str:
+    """The package that trains: 'sklearnex' where it is installed, else 'sklearn'."""
+    return "sklearnex" if importlib.util.find_spec("sklearnex") else "sklearn"
+
+
+def _svc() -> type:
+    if solver_name() == "sklearnex":
+        from sklearnex.svm import SVC
+    else:
+        from sklearn.svm import SVC
+    return SVC
+
+
+class RBFSVM(HeadClassifier):
+    """Kernel exp(-width * |a - b|^2 / V), V the total variance of the training features; one class against one.
+
+    C: inverse penalty. width: 1 is scikit-learn's gamma='scale' on centred features. tol: the largest violation of the
+    optimality conditions at which the solver stops, as in scikit-learn. max_iter: limit of solver steps (-1: none);
+    `converged_` says whether the solver ended by itself. class_weight: None, 'balanced' or a dict. jobs: threads.
+    Features are centred and otherwise left as they are, since the width follows their variance. It has
+    scores and no probabilities.
+    """
+
+    LEGAL = {
+        "C": (Number(0),),
+        "width": (Number(0),),
+        "tol": (Number(0),),
+        "max_iter": (Number(1, closed=True, integer=True), Number(-1, -1, closed=True, integer=True)),
+        "jobs": JOBS,
+    }
+
+    def __init__(
+        self,
+        C: float = 10.0,
+        *,
+        width: float = 1.0,
+        tol: float = 1e-3,
+        max_iter: int = -1,
+        class_weight: str | dict | None = None,
+        jobs: int | None = None,
+    ):
+        self.C = C
+        self.width = width
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.jobs = jobs
+
+    def fit(self, X: Any, y: Any) -> "RBFSVM":
+        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        X, codes = self._start(X, y)
+        shares = class_shares(self.class_weight, self.classes_, codes)
+        scale = Standardiser.fit(X)
+        variances = np.divide(1.0, scale.factor**2, out=np.zeros(len(scale.factor)), where=scale.factor > 0)
+        self.mean_ = scale.mean
+        self.gamma_ = float(self.width / variances.sum()) if variances.any() else 1.0
+        self.solver_ = solver_name()
+        options = {"n_jobs": self.jobs} if self.solver_ == "sklearnex" else {}
+        weights = None if self.class_weight is None else dict(enumerate(shares.tolist()))
+        svc = _svc()(
+            C=self.C,
+            gamma=self.gamma_,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            class_weight=weights,
+            decision_function_shape="ovo",
+            cache_size=2000,
+            **options,
+        )
+        with threads(self.jobs), warnings.catch_warnings():
+            # Not converging is said by `converged_`.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            svc.fit(self._centred(X), codes)
+        self._keep(svc)
+        self.n_iter_ = int(np.max(svc.n_iter_))
+        self.converged_ = self.max_iter == -1 or self.n_iter_ < self.max_iter
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores, float64: with two classes (N,), positive for the second; else (N, K), votes before confidences."""
+        X = self._samples(X)
+        with threads(self.jobs):
+            margins = self._margins(X)
+        if len(self.classes_) == 2:
+            return -margins[:, 0]
+        votes = np.zeros((len(X), len(self.classes_)))
+        confidence = np.zeros_like(votes)
+        for column, (i, j) in enumerate(_pairs(len(self.classes_))):
+            votes[:, i] += margins[:, column] > 0
+            votes[:, j] += margins[:, column] <= 0
+            confidence[:, i] += margins[:, column]
+            confidence[:, j] -= margins[:, column]
+        return votes + confidence / (3 * (np.abs(confidence) + 1))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class with most votes among the pairs, the first of them on a tie, as in scikit-learn."""
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            return self.classes_[(scores > 0).astype(int)]
+        # A confidence is worth less than a third of a vote: rounding leaves the votes.
+        return self.classes_[np.rint(scores).argmax(axis=1)]
+
+    def _centred(self, X: np.ndarray) -> np.ndarray:
+        centred = np.empty(X.shape, dtype=np.float32)
+        for rows in row_blocks(len(X)):
+            centred[rows] = X[rows] - self.mean_
+        return centred
+
+    def _keep(self, svc: Any) -> None:
+        """Keep what prediction needs: vectors float32 (S, D), ordered by class, and their coefficients by rival."""
+        self.vectors_ = np.ascontiguousarray(svc.support_vectors_, dtype=np.float32)
+        self.n_support_ = np.asarray(svc.n_support_, dtype=int)
+        coefficients, self.intercept_ = np.asarray(svc.dual_coef_, dtype=float), np.array(svc.intercept_, dtype=float)
+        if len(self.classes_) == 2:
+            # With two classes scikit-learn turns the sign, so that the second class is the positive one.
+            coefficients, self.intercept_ = -coefficients, -self.intercept_
+        self.coefficients_ = np.ascontiguousarray(coefficients.T, dtype=np.float32)
+
+    def _margins(self, X: np.ndarray) -> np.ndarray:
+        """For each pair of classes i < j a number that is positive for i, float64 (N, pairs)."""
+        bounds = np.concatenate([[0], np.cumsum(self.n_support_)])
+        lengths = np.einsum("sd,sd->s", self.vectors_, self.vectors_)
+        margins = []
+        for rows in row_blocks(len(X), max(1, KERNEL_NUMBERS // max(len(self.vectors_), 1))):
+            queries = self._centred(X[rows])
+            kernel = queries @ self.vectors_.T
+            kernel *= 2
+            kernel -= lengths
+            kernel -= np.einsum("nd,nd->n", queries, queries)[:, None]
+            np.minimum(kernel, 0, out=kernel)
+            kernel *= self.gamma_
+            np.exp(kernel, out=kernel)
+            parts = [kernel[:, low:high] @ self.coefficients_[low:high] for low, high in itertools.pairwise(bounds)]
+            margins.append(
+                np.stack([parts[i][:, j - 1] + parts[j][:, i] for i, j in _pairs(len(self.classes_))], axis=1)
+            )
+        return np.concatenate(margins).astype(float) + self.intercept_
+
+
+def _pairs(classes: int) -> list[tuple[int, int]]:
+    return list(itertools.combinations(range(classes), 2))

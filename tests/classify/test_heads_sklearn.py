@@ -1,0 +1,157 @@
+"""Every head is a scikit-learn classifier: scikit-learn's own checks, in small."""
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from classify.heads import HEADS
+from classify.heads.centroid import Centroid
+from classify.heads.knn import KNN
+from classify.heads.lda import LDA
+from classify.heads.linear import SoftmaxLayer
+from classify.heads.linear_svm import LinearSVM
+from classify.heads.logistic import Logistic
+from classify.heads.mlp import MLP
+from classify.heads.ridge import Ridge
+from classify.heads.svm import RBFSVM
+from features.errors import UserError
+
+
+@parametrize_with_checks(
+    [
+        RBFSVM(),
+        LinearSVM(),
+        Logistic(),
+        SoftmaxLayer(learning_rate=0.03, batch=16),
+        Ridge(1.0),
+        LDA(),
+        KNN(metric="euclidean"),
+        Centroid(),
+        MLP(32, learning_rate=0.03, batch=16),
+    ]
+)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return train_test_split(X.astype(np.float32), y, test_size=0.3, random_state=0, stratify=y)
+
+
+FLOORS = {
+    "svm": 0.98,
+    "linear-svm": 0.93,
+    "logistic": 0.95,
+    "linear": 0.91,
+    "ridge": 0.91,
+    "lda": 0.93,
+    "knn": 0.96,
+    "centroid": 0.87,
+    "mlp": 0.95,
+}
+# The trained layers' defaults are for tens of thousands of rows.
+FEW_ROWS = {"linear": {"learning_rate": 0.01}, "mlp": {"hidden": 64, "learning_rate": 0.01}}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_learns_digits_and_survives_clone_and_joblib(name, digits, tmp_path):
+    X, X_test, y, y_test = digits
+    words = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    head = clone(HEADS[name].build(seed=3, **FEW_ROWS.get(name, {}))).fit(X, words[y])
+    assert (head.predict(X_test) == words[y_test]).mean() > FLOORS[name]
+    assert list(head.classes_) == sorted(words)
+    assert head.n_features_in_ == 64
+    joblib.dump(head, tmp_path / "head.joblib")
+    again = joblib.load(tmp_path / "head.joblib")
+    assert np.array_equal(again.predict(X_test), head.predict(X_test))
+    if hasattr(head, "predict_proba"):
+        chances = head.predict_proba(X_test)
+        assert chances.shape == (len(X_test), 10)
+        assert np.allclose(chances.sum(axis=1), 1)
+        assert (head.classes_[chances.argmax(axis=1)] == head.predict(X_test)).all()
+
+
+def test_only_heads_with_honest_probabilities_offer_them():
+    offering = {name for name in HEADS if hasattr(HEADS[name].build(), "predict_proba")}
+    assert offering == {"logistic", "linear", "lda", "knn", "mlp"}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_seed_decides_everything(name, digits):
+    X, X_test, y, _ = digits
+    first, second = (HEADS[name].build(seed=5).fit(X[:300], y[:300]) for _ in range(2))
+    scores = "decision_function" if hasattr(first, "decision_function") else "predict_proba"
+    assert np.array_equal(getattr(first, scores)(X_test), getattr(second, scores)(X_test))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_read_only_map_with_dead_and_repeated_features_is_fine(name, digits, tmp_path):
+    X, X_test, y, y_test = digits
+    wide = np.hstack([X, X[:, 20:40], np.full((len(X), 3), 7.7, np.float32), np.zeros((len(X), 2), np.float32)])
+    np.save(tmp_path / "wide.npy", wide)
+    mapped = np.load(tmp_path / "wide.npy", mmap_mode="r")
+    # A dead feature that wakes up in the test set must not matter where it was told to be constant.
+    tested = np.hstack([X_test, X_test[:, 20:40], np.full((len(X_test), 5), 7.7, np.float32)])
+    head = HEADS[name].build(**FEW_ROWS.get(name, {})).fit(mapped, y)
+    assert (head.predict(tested) == y_test).mean() > FLOORS[name] - 0.05
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_far_offset_changes_no_standardised_head(name, digits):
+    X, X_test, y, y_test = digits
+    params = {"metric": "euclidean"} if name == "knn" else FEW_ROWS.get(name, {})
+    head = HEADS[name].build(**params).fit(X.astype(float) + 1e6, y)
+    assert (head.predict(X_test.astype(float) + 1e6) == y_test).mean() > FLOORS[name] - 0.01
+
+
+@pytest.mark.parametrize("name", sorted(set(HEADS) - {"centroid"}))
+def test_class_weights_move_decisions_towards_the_heavy_class(name):
+    random = np.random.default_rng(0)
+    X = np.vstack([random.normal(0, 1, (300, 5)), random.normal(0.7, 1, (60, 5))]).astype(np.float32)
+    y = np.array(["many"] * 300 + ["few"] * 60)
+    few = [
+        (HEADS[name].build(class_weight=weights, **({"k": 20} if name == "knn" else {})).fit(X, y).predict(X) == "few")
+        .mean()
+        for weights in (None, "balanced", {"few": 50.0})
+    ]  # fmt: skip
+    assert few[0] < few[1] <= few[2] or name == "svm" and few[0] < few[1]
+
+
+def test_a_head_without_class_weights_says_so():
+    with pytest.raises(UserError, match="centroid cannot weight classes"):
+        HEADS["centroid"].build(class_weight="balanced")
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("logistic", {"C": 0.0}, "C=0.0 of Logistic is not legal; give a number above 0"),
+        ("linear-svm", {"max_iter": 2.5}, "max_iter=2.5 of LinearSVM is not legal; give a whole number of at least 1"),
+        ("ridge", {"alpha": -1}, "alpha=-1 of Ridge is not legal"),
+        ("lda", {"shrinkage": 1.5}, "of at least 0 and at most 1"),
+        ("knn", {"metric": "taxi"}, "metric='taxi' of KNN is not legal; give 'euclidean' or 'cosine'"),
+        ("svm", {"width": float("nan")}, "width=nan of RBFSVM is not legal"),
+        ("mlp", {"hidden": True}, "hidden=True of MLP is not legal"),
+        ("linear", {"epochs": 0}, "epochs=0 of SoftmaxLayer is not legal"),
+    ],
+)
+def test_an_illegal_value_is_named_with_its_bound(name, params, message, digits):
+    X, _, y, _ = digits
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        HEADS[name].build(**params).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [("heavy", "'heavy' is not legal"), ({"x": 2.0}, "names the class 'x'"), ({1: -1.0}, "the weight -1.0")],
+)
+def test_bad_class_weights_are_named(weights, message, digits):
+    X, _, y, _ = digits
+    with pytest.raises(UserError, match=message):
+        HEADS["ridge"].build(class_weight=weights).fit(X, y)
