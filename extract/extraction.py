@@ -24,7 +24,7 @@ from features.device import resolve_device
 from features.reading import find_cached
 from features.request import Plan, Wanted, selected_rows
 
-_SECONDS_BETWEEN_COMMITS = 2.0
+_SECONDS_BETWEEN_COMMITS = 1.0
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _run_pass(
 
 def _write(files: list[store.PartialFile], blocks: list[np.ndarray], start: int, done: int | None) -> None:
     for file, block in zip(files, blocks, strict=True):
-        file.write(start, block.astype(file.dtype, copy=False))
+        file.write(start, block)
     if done is not None:
         for file in files:
             file.commit(done)
