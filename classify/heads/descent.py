@@ -17,8 +17,6 @@ from classify.heads.losses import Loss
 
 MEMORY = 20  # pairs of steps that L-BFGS keeps
 BLOCK_NUMBERS = 64_000_000  # numbers in all the classes' blocks above which they share one
-FIRST_REFRESH = 8  # steps to the first, whose point is no more than zero or the last optimum
-REFRESH = 20  # steps between two factorisations
 ROWS_PER_FEATURE = 12  # rows that make a block
 SHARE_OF_CURVATURE = 0.999  # rows that together hold less than the rest are left out of a block
 
@@ -119,11 +117,12 @@ def minimise(
     value = total / len(problem.Z) + 0.5 * penalty * float(np.vdot(W[:, :-1], W[:, :-1]))
     gradient = _gradient(problem, W, slopes, penalty)
     pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
-    steps, age, patience = 0, math.inf, FIRST_REFRESH
+    steps, age, patience = 0, math.inf, 0
     precondition = None
     while np.abs(gradient).max() > tolerance and steps < max_iter:
         if age >= patience:
-            patience = REFRESH if precondition else FIRST_REFRESH
+            # The first point is zero or another problem's optimum, and its curvature is soon out of date.
+            patience = problem.loss.steady if precondition else problem.loss.steady // 2
             scores = problem.scores(W)
             precondition = problem.blocks(problem.loss.curvature(scores, problem.codes, problem.weights), penalty)
             pairs, age = [], 0

@@ -131,6 +131,10 @@ def class_shares(class_weight: str | dict | None, classes: np.ndarray, codes: np
 @contextmanager
 def threads(jobs: int | None) -> Iterator[None]:
     """Matrix products on at most `jobs` threads inside the block (None: as the process has it)."""
+    if jobs is None:
+        # Looking for the libraries takes longer than many a prediction.
+        yield
+        return
     with threadpool_limits(limits=jobs):
         yield
 

@@ -11,7 +11,12 @@ import numpy as np
 
 
 class Loss(Protocol):
-    """A convex function of each row's scores."""
+    """A convex function of each row's scores.
+
+    steady: for how many steps of the solver the curvature at a point is worth keeping.
+    """
+
+    steady: int
 
     def slope(self, scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """The sum over rows of weight times loss, and its derivative by each score, float32 (K, N)."""
@@ -22,6 +27,8 @@ class Loss(Protocol):
 
 class CrossEntropy:
     """Minus the logarithm of the true class's probability under the softmax of the scores."""
+
+    steady = 20
 
     def slope(self, scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """The sum over rows of weight times loss, and its derivative by each score, float32 (K, N)."""
@@ -47,6 +54,9 @@ class SquaredHinge:
 
     With one row of scores there are two classes, and the target is +1 for the second.
     """
+
+    # Each class's block is its exact Hessian, until rows cross their margin.
+    steady = 6
 
     def slope(self, scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """The sum over rows of weight times loss, and its derivative by each score, float32 (K, N)."""
