@@ -1,23 +1,26 @@
-"""One row of every table: a head on a layer, searched on validation rows, refitted, and tested once.
+"""One row of every table: a head on features, searched on validation rows, refitted, and tested once.
 
-Nothing but `_test` at the very end opens the test split.
+`evaluate` does it all for one row. An experiment with many rows fits them first (`fit_row`) and tests them at its very
+end (`test_rows`): nothing but `test_rows` opens the test split.
 """
 
+import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from classify.heads import Head
+from classify.experiments.sources import CachedLayer, Rows, Source
+from classify.experiments.width_matching import Axes, Reduction
+from classify.heads import HEADS, Head
 from classify.heads.search import Search, search
 from classify.measure.metrics import measure
 from classify.measure.outcome import Predictions, Result
 from classify.measure.results import SavedResult, find_result, save_result
-from extract.cost import seconds_to_extract
-from features.reading import find_cached, read_layer
-from features.request import Plan, split_names
+from features.request import Plan
 from features.rows import validation_split
 
 
@@ -27,6 +30,7 @@ class Settings:
 
     class_weight: None or 'balanced'. search: look for hyper-parameters on validation (else the untuned default).
     refit: fit the chosen head again on training and validation rows together. jobs: processor cores (None: all).
+    search_rows: for heads that search on a part of the rows, a smaller part than their own.
     """
 
     seed: int = 0
@@ -34,31 +38,72 @@ class Settings:
     search: bool = True
     refit: bool = True
     jobs: int | None = None
+    search_rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row is, before anything is computed.
+
+    shuffled: the training split's labels are permuted, so that a head can only learn by heart. reduction: features are
+    brought to a width first. keep_head: the fitted head is kept with the result.
+    """
+
+    source: Source
+    head: Head
+    settings: Settings = Settings()
+    shuffled: bool = False
+    reduction: Reduction | None = None
+    keep_head: bool = True
+
+    @property
+    def search_rows(self) -> int | None:
+        """The most rows that the search takes."""
+        own, cap = self.head.search_rows, self.settings.search_rows
+        return own if own is None or cap is None else min(own, cap)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that determines the row: two rows with equal configurations are one."""
+        config = {
+            **self.source.config,
+            "head": self.head.name,
+            "seed": self.settings.seed,
+            "class_weight": self.settings.class_weight,
+            "search": self.settings.search,
+            "refit": self.settings.refit,
+        }
+        # What most rows do not have is left out, so that such a row is the same one in every experiment.
+        if self.search_rows != self.head.search_rows:
+            config["search_rows"] = self.search_rows
+        if self.head.name not in HEADS:
+            config["head_params"] = dict(self.head.grid[0])
+        if self.shuffled:
+            config["labels"] = "shuffled"
+        if self.reduction:
+            config |= {"reduction": self.reduction.kind, "width": self.reduction.width}
+        return config
+
+
+@dataclass(frozen=True, eq=False)
+class FittedRow:
+    """A row whose head stands, with all that was found on training and validation rows; the test is still to come.
+
+    head: the fitted classifier. axes: what brings features to the row's width first, or None. fields: of the `Result`.
+    validation_rows and validation_predicted: int64 (V,), as in `Predictions`.
+    """
+
+    head: Any
+    axes: Axes | None
+    keep_head: bool
+    fields: dict[str, Any]
+    validation_rows: np.ndarray
+    validation_predicted: np.ndarray
 
 
 def row_config(answer: Plan, layer: str, head: str, pool: str, settings: Settings) -> dict[str, Any]:
-    """All that determines a row: two rows with equal configurations are one."""
-    request = answer.request
-    first = answer.get(split_names(layer)[0], "train", pool)
-    return {
-        "dataset": first.about.dataset_name,
-        "dataset_sha256": first.key.dataset,
-        "backbone": first.key.backbone,
-        "weights": first.about.weights_name,
-        "weights_sha256": first.key.weights,
-        "layer": layer,
-        "pool": pool,
-        "image_size": first.key.image_size,
-        "precision": first.key.precision,
-        "dtype": first.key.dtype,
-        "limit": request.limit,
-        "limit_test": request.limit_test,
-        "head": head,
-        "seed": settings.seed,
-        "class_weight": settings.class_weight,
-        "search": settings.search,
-        "refit": settings.refit,
-    }
+    """All that determines the row of a head (by name) on a layer."""
+    return Row(CachedLayer(answer, layer, pool), HEADS[head], settings).config
 
 
 def evaluate(
@@ -76,16 +121,28 @@ def evaluate(
 
     A row that stands there already is returned as it is, unless it is to be made `again`.
     """
-    pool = pool or answer.request.pools[0]
-    config = row_config(answer, layer, head.name, pool, settings)
-    if not again and (known := find_result(folder, config)) is not None:
+    row = Row(CachedLayer(answer, layer, pool or answer.request.pools[0]), head, settings)
+    if not again and (known := find_result(folder, row.config)) is not None:
         return known
-    features, cached = read_layer(answer, layer, "train", pool)
-    features, labels = features.reshape(len(features), -1), cached.labels()
+    return test_rows(row.source, [fit_row(row)], folder=folder, command=command)[0]
+
+
+def fit_row(row: Row) -> FittedRow:
+    """Search, fit and refit the head of a row on the training split; the test split is not opened."""
+    head, settings = row.head, row.settings
+    rows = row.source.read("train")
+    features, labels = rows.features, rows.labels
     train, validation = validation_split(labels, np.arange(len(labels)), settings.seed)
+    if row.shuffled:
+        labels = shuffled_labels(labels, settings.seed)
+    axes = row.reduction.fit(features[train]) if row.reduction else None
+    if axes:
+        features = axes.apply(features)
     fitting = {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs}
-    if settings.search:
-        found = search(head, features[train], labels[train], features[validation], labels[validation], **fitting)
+    # A single candidate is not searched for.
+    if settings.search and len(head.grid) > 1:
+        searched = dataclasses.replace(head, search_rows=row.search_rows)
+        found = search(searched, features[train], labels[train], features[validation], labels[validation], **fitting)
     else:
         found = Search(params=dict(head.grid[0]), accuracy=float("nan"), trials=(), rows=0, seconds=0.0)
     started = time.perf_counter()
@@ -95,59 +152,62 @@ def evaluate(
         started = time.perf_counter()
         fitted = head.build(**fitting, **found.params).fit(features, labels)
     seconds = {"search": found.seconds, "fit": time.perf_counter() - started}
-    extracting = [answer.get(name, "train", pool) for name in split_names(layer)]
-    measured = [seconds_to_extract(_file_key(wanted, answer), wanted.rows) for wanted in extracting]
-    if None not in measured:
-        seconds["extract"] = max(measured)
-    tested = _test(answer, layer, pool, fitted)
-    seconds["predict"] = tested.pop("seconds")
-    predictions = Predictions(
-        **tested,
-        validation_rows=cached.index()[validation],
-        validation_predicted=guessed,
-    )
-    result = Result(
-        config=config,
-        metrics=measure(
-            predictions.labels, predictions.predicted, predictions.probabilities, cached.file.about.classes
-        ),
-        chosen=found.params,
-        validation_accuracy=float(np.mean(guessed == labels[validation])),
-        refit=settings.refit,
-        converged=getattr(fitted, "converged_", None),
-        seconds=seconds,
-        rows={
-            "train": len(train),
-            "validation": len(validation),
-            "test": len(predictions.rows),
-            "search": found.rows,
-        },
-        keys={f"{w.split} {w.layer}": w.key.to_json() for w in answer.wanted if w.layer in split_names(layer)},
-        command=command,
-        extra={
+    if (extracting := row.source.extract_seconds()) is not None:
+        seconds["extract"] = extracting
+    fields = {
+        "config": row.config,
+        "chosen": found.params,
+        "validation_accuracy": float(np.mean(guessed == labels[validation])),
+        "refit": settings.refit,
+        "converged": getattr(fitted, "converged_", None),
+        "seconds": seconds,
+        "rows": {"train": len(train), "validation": len(validation), "search": found.rows},
+        "keys": row.source.keys(),
+        "extra": {
             "features": features.shape[1],
             "trials": [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in found.trials],
         },
-    )
-    return save_result(folder, result, predictions, fitted)
-
-
-def _file_key(wanted: Any, answer: Plan) -> Any:
-    cached = find_cached(wanted, answer.request)
-    return cached.file.key if cached else wanted.key
-
-
-def _test(answer: Plan, layer: str, pool: str, fitted: Any) -> dict[str, Any]:
-    """What the fitted head says of the test split, which is opened here and nowhere else."""
-    features, cached = read_layer(answer, layer, "test", pool)
-    features = features.reshape(len(features), -1)
-    started = time.perf_counter()
-    predicted = fitted.predict(features)
-    seconds = time.perf_counter() - started
-    return {
-        "rows": cached.index(),
-        "labels": cached.labels(),
-        "predicted": predicted,
-        "probabilities": fitted.predict_proba(features) if hasattr(fitted, "predict_proba") else None,
-        "seconds": seconds,
     }
+    if hasattr(fitted, "kept_by_layer_"):
+        fields["extra"]["kept_by_layer"] = fitted.kept_by_layer_
+    return FittedRow(fitted, axes, row.keep_head, fields, rows.index[validation], guessed)
+
+
+def shuffled_labels(labels: np.ndarray, seed: int) -> np.ndarray:
+    """The labels (N,) in an order of their own: as many of each class, and none belongs to its image."""
+    return np.random.default_rng([seed, 2]).permutation(labels)
+
+
+def test_rows(
+    source: Source, fitted: Sequence[FittedRow], *, folder: Path | str = "results", command: str = ""
+) -> list[SavedResult]:
+    """Test the fitted rows of one source and keep the results; the source's test split is read here, once for all."""
+    rows, classes = source.read("test"), source.classes
+    return [_test(row, rows, classes, folder, command) for row in fitted]
+
+
+# pytest would take the name for that of a test.
+test_rows.__test__ = False
+
+
+def _test(row: FittedRow, rows: Rows, classes: tuple[str, ...], folder: Path | str, command: str) -> SavedResult:
+    features = row.axes.apply(rows.features) if row.axes else rows.features
+    started = time.perf_counter()
+    predicted = row.head.predict(features)
+    seconds = time.perf_counter() - started
+    predictions = Predictions(
+        rows=rows.index,
+        labels=rows.labels,
+        predicted=predicted,
+        probabilities=row.head.predict_proba(features) if hasattr(row.head, "predict_proba") else None,
+        validation_rows=row.validation_rows,
+        validation_predicted=row.validation_predicted,
+    )
+    fields = {
+        **row.fields,
+        "seconds": {**row.fields["seconds"], "predict": seconds},
+        "rows": {**row.fields["rows"], "test": len(rows.labels)},
+    }
+    measured = measure(predictions.labels, predictions.predicted, predictions.probabilities, classes)
+    result = Result(metrics=measured, command=command, **fields)
+    return save_result(folder, result, predictions, row.head if row.keep_head else None)

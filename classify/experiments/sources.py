@@ -1,0 +1,190 @@
+"""Where the features of a row come from: a cached layer, or the raw pixels that a layer has to beat.
+
+A source says what it is (`config`, part of a row's identity) and gives the rows of a split. Reading a split opens that
+split's files and no other's.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from extract.cost import seconds_to_extract
+from features import reading
+from features.datasets import ImageFiles, open_dataset
+from features.key import CacheKey
+from features.request import Plan, Request, Wanted, selected_rows, split_names
+
+SIDE = 32  # pixels; images that are of unequal size, or large, are resized to it
+MOST_NUMBERS = 4096  # in one image that is taken as it is
+MOST_BYTES = 4_000_000_000  # of pixels as float32, beyond which the control is left out
+
+
+@dataclass(frozen=True)
+class Rows:
+    """features (N, D), possibly a read-only map of a file; labels int64 (N,); index int64 (N,), places in the split."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+
+
+class Source(Protocol):
+    """Anything that has features of the training and the test split."""
+
+    layer: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What determines the features, as plain values; `dataset`, `backbone` and `layer` name the result's files."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels 0, 1, ..."""
+
+    def read(self, split: str) -> Rows:
+        """The rows of a split."""
+
+    def keys(self) -> dict[str, dict[str, Any]]:
+        """The cache keys of what is read, by 'split layer'."""
+
+    def extract_seconds(self) -> float | None:
+        """Seconds that the pass over the training images took; None where there was none or it was not measured."""
+
+
+@dataclass(frozen=True)
+class CachedLayer:
+    """A layer of a plan, or several joined by `+`, under a pooling."""
+
+    answer: Plan
+    layer: str
+    pool: str
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The files of the training split, one for each layer joined."""
+        return tuple(self.answer.get(name, "train", self.pool) for name in split_names(self.layer))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        first, request = self.wanted[0], self.answer.request
+        return {
+            "dataset": first.about.dataset_name,
+            "dataset_sha256": first.key.dataset,
+            "backbone": first.key.backbone,
+            "weights": first.about.weights_name,
+            "weights_sha256": first.key.weights,
+            "layer": self.layer,
+            "pool": self.pool,
+            "image_size": first.key.image_size,
+            "precision": first.key.precision,
+            "dtype": first.key.dtype,
+            "limit": request.limit,
+            "limit_test": request.limit_test,
+        }
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.wanted[0].about.classes
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The numbers that each layer joined gives for an image."""
+        return tuple(int(np.prod(wanted.shape)) for wanted in self.wanted)
+
+    def read(self, split: str) -> Rows:
+        features, cached = reading.read_layer(self.answer, self.layer, split, self.pool)
+        return Rows(features.reshape(len(features), -1), cached.labels(), cached.index())
+
+    def keys(self) -> dict[str, dict[str, Any]]:
+        parts = split_names(self.layer)
+        used = (wanted for wanted in self.answer.wanted if wanted.layer in parts and wanted.pool == self.pool)
+        return {f"{wanted.split} {wanted.layer}": wanted.key.to_json() for wanted in used}
+
+    def extract_seconds(self) -> float | None:
+        measured = [seconds_to_extract(self._file_key(wanted), wanted.rows) for wanted in self.wanted]
+        return None if None in measured else max(measured)
+
+    def _file_key(self, wanted: Wanted) -> CacheKey:
+        cached = reading.find_cached(wanted, self.answer.request)
+        return cached.file.key if cached else wanted.key
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The images themselves, 0 to 1, flattened: no network at all.
+
+    side None takes them as they are, a number resizes each to side x side; colour keeps three channels.
+    """
+
+    request: Request
+    side: int | None
+    colour: bool
+    layer: str = "pixels"
+
+    @classmethod
+    def of(cls, request: Request) -> "Pixels | str":
+        """The pixels of a request's rows, or the reason why they are no control for it."""
+        data = open_dataset(request.dataset).load("train")
+        if isinstance(data.images, ImageFiles):
+            first = data.images.read(0)
+            source = cls(request, SIDE, first.ndim == 3)
+            numbers = SIDE * SIDE * (3 if source.colour else 1)
+        else:
+            numbers = int(np.prod(data.images.shape[1:]))
+            colour = data.images.ndim == 4
+            source = cls(request, None if numbers <= MOST_NUMBERS else SIDE, colour)
+            numbers = numbers if source.side is None else SIDE * SIDE * (3 if colour else 1)
+        rows = min(len(data.labels), request.limit or len(data.labels))
+        if rows * numbers * 4 > MOST_BYTES:
+            return f"{rows:,} images of {numbers:,} pixel values would take {rows * numbers * 4 / 1e9:.0f} GB of memory"
+        return source
+
+    @property
+    def config(self) -> dict[str, Any]:
+        dataset = open_dataset(self.request.dataset)
+        return {
+            "dataset": dataset.name,
+            "dataset_sha256": dataset.fingerprint(),
+            "layer": self.layer,
+            "side": self.side,
+            "colour": self.colour,
+            "limit": self.request.limit,
+            "limit_test": self.request.limit_test,
+            # The rows that a limit takes depend on the seed; of the network's inputs nothing else matters here.
+            "row_seed": self.request.seed,
+        }
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(open_dataset(self.request.dataset).classes)
+
+    def read(self, split: str) -> Rows:
+        return _pixels(self, split)
+
+    def keys(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+    def extract_seconds(self) -> float | None:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _pixels(source: Pixels, split: str) -> Rows:
+    data = open_dataset(source.request.dataset).load(split)
+    rows = selected_rows(data.labels, source.request, split)
+    if source.side is None:
+        flat = np.ascontiguousarray(data.images[rows]).reshape(len(rows), -1).astype(np.float32)
+    else:
+        read = data.images.read if isinstance(data.images, ImageFiles) else data.images.__getitem__
+        flat = np.stack([_resized(read(int(row)), source.side, source.colour) for row in rows])
+    flat /= 255
+    return Rows(flat, data.labels[rows], rows)
+
+
+def _resized(image: np.ndarray, side: int, colour: bool) -> np.ndarray:
+    from PIL import Image
+
+    picture = Image.fromarray(image).convert("RGB" if colour else "L")
+    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR), dtype=np.float32).reshape(-1)
