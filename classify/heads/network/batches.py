@@ -1,7 +1,8 @@
 """Where a network's input comes from, a batch at a time: uint8 images, or the cached maps of the layer at the cut.
 
-Whole batches are tensor operations; only image files are read one by one, by several threads. A batch is fetched while
-the one before it trains. What augmentation draws depends on the seed, the epoch and the place in it alone.
+Whole batches are tensor operations; only image files are read one by one, by several threads. A batch is read while the
+one before it trains; tensor operations stay on the thread that trains, because two teams of threads get in each other's
+way. What augmentation draws depends on the seed, the epoch and the place in it alone.
 """
 
 import math
@@ -26,8 +27,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fetch(self, rows: np.ndarray, draw: np.random.Generator | None = None) -> torch.Tensor:
-        """The network's input for these rows, float32, on its device; augmented where a generator is given."""
+    def read(self, rows: np.ndarray) -> Any:
+        """These rows in memory, as they are kept."""
+        ...
+
+    def prepare(self, read: Any, draw: np.random.Generator | None = None) -> torch.Tensor:
+        """The network's input for what was read, float32, on its device; augmented where a generator is given."""
         ...
 
 
@@ -50,13 +55,13 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.images)
 
-    def fetch(self, rows: np.ndarray, draw: np.random.Generator | None = None) -> torch.Tensor:
-        """The network's input for these rows, float32 (B, 3, S, S) or the trunk's output."""
-        if self._readers is None:
-            batch = self.images[rows]
-        else:
-            batch = list(self._readers.map(self.images.read, map(int, rows)))
-        ready = self.preprocess(batch)
+    def read(self, rows: np.ndarray) -> np.ndarray | list[np.ndarray]:
+        """uint8 images: one array, or a list where they come from files."""
+        return self.images[rows] if self._readers is None else list(self._readers.map(self.images.read, map(int, rows)))
+
+    def prepare(self, read: Any, draw: np.random.Generator | None = None) -> torch.Tensor:
+        """The network's input, float32 (B, 3, S, S), or the trunk's output."""
+        ready = self.preprocess(read)
         if draw is not None and self.augment:
             ready = augment_images(ready, self.augment, draw)
         return ready if self.trunk is None else self.trunk(ready)
@@ -85,10 +90,13 @@ class MapSource:
     def __len__(self) -> int:
         return len(self.maps)
 
-    def fetch(self, rows: np.ndarray, draw: np.random.Generator | None = None) -> torch.Tensor:
-        """The tail's input for these rows, float32."""
-        batch = torch.from_numpy(np.ascontiguousarray(self.maps[rows])).to(self.device, non_blocking=True)
-        batch = batch.float().view(len(rows), *self.stored)
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The maps as they are stored."""
+        return np.ascontiguousarray(self.maps[rows])
+
+    def prepare(self, read: np.ndarray, draw: np.random.Generator | None = None) -> torch.Tensor:
+        """The tail's input, float32, in the tail's own layout."""
+        batch = torch.from_numpy(read).to(self.device, non_blocking=True).float().view(len(read), *self.stored)
         return batch.permute(0, 2, 3, 1) if self.last else batch
 
 
@@ -101,7 +109,7 @@ def source_for(
     trunk: Callable[[torch.Tensor], torch.Tensor] | None,
     augment: Sequence[str] = (),
 ) -> Source:
-    """A source for uint8 images (N, H, W), (N, H, W, 3) or ImageFiles, or for cached maps, which cannot be augmented."""
+    """A source for uint8 images (N, H, W), (N, H, W, 3) or ImageFiles, or for cached maps, which are not augmented."""
     if is_images(X):
         return ImageSource(X, preprocessor, trunk, augment)
     X = np.asanyarray(X)
@@ -110,16 +118,17 @@ def source_for(
             f"a network that is trained from its input on takes uint8 images (N, H, W) or (N, H, W, 3), not "
             f"{X.dtype} of shape {X.shape}"
         )
-    if augment:
-        raise FitError(
-            "augment needs images, and cached maps hold each image as it is; give uint8 images, or leave augment out"
-        )
     return MapSource(X, shape, layout, preprocessor.device)
 
 
 def is_images(X: Any) -> bool:
     """Whether these are images as a data set gives them, rather than features."""
     return isinstance(X, ImageFiles) or (isinstance(X, np.ndarray) and X.dtype == np.uint8 and X.ndim in (3, 4))
+
+
+def channels_last(batch: torch.Tensor) -> torch.Tensor:
+    """A batch laid out as convolutions like it best; tokens and rows stay as they are."""
+    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
 
 def even_batches(order: np.ndarray, size: int) -> list[np.ndarray]:
@@ -130,18 +139,17 @@ def even_batches(order: np.ndarray, size: int) -> list[np.ndarray]:
     return np.array_split(order, count)
 
 
-def fetched_ahead(
+def read_ahead(
     source: Source, batches: Sequence[tuple[np.ndarray, np.random.Generator | None]]
 ) -> Iterator[torch.Tensor]:
-    """The batches in order, each fetched while the caller works on the one before."""
-    with ThreadPoolExecutor(1, "fetch") as pool:
-        ahead = None
-        for rows, draw in batches:
-            current, ahead = ahead, pool.submit(source.fetch, rows, draw)
-            if current is not None:
-                yield current.result()
-        if ahead is not None:
-            yield ahead.result()
+    """The batches in order, each read while the caller works on the one before."""
+    with ThreadPoolExecutor(1, "read") as pool:
+        ahead = pool.submit(source.read, batches[0][0]) if batches else None
+        for place, (_, draw) in enumerate(batches):
+            current = ahead
+            if place + 1 < len(batches):
+                ahead = pool.submit(source.read, batches[place + 1][0])
+            yield source.prepare(current.result(), draw)
 
 
 def augment_images(images: torch.Tensor, kinds: Sequence[str], draw: np.random.Generator) -> torch.Tensor:

@@ -46,8 +46,8 @@ class Checkpoint:
             theirs, mine = index["identity"], self.identity
             name = next(name for name in sorted({*theirs, *mine}) if theirs.get(name) != mine.get(name))
             raise UserError(
-                f"{self.folder} holds a run with {name} {theirs.get(name)!r} instead of {mine.get(name)!r}; finish that "
-                "one, give another folder, or remove this one"
+                f"{self.folder} holds a run with {name} {theirs.get(name)!r} instead of {mine.get(name)!r}; finish "
+                "that one, give another folder, or remove this one"
             )
         try:
             best = load_file(self.folder / index["best"]) if index["best"] else None

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import Source, even_batches, fetched_ahead
+from classify.heads.network.batches import Source, channels_last, even_batches, read_ahead
 from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors, optimizer_tensors, restore_optimizer
 from classify.heads.network.optimising import build_optimizer, rate_factor, set_rate
 from classify.heads.network.settings import TrainingSettings
@@ -71,6 +71,7 @@ class Trainee:
     fast: frozenset[str] = frozenset()
     normalisation: frozenset[str] = frozenset()
     penalties: tuple[Regularizer, ...] = ()
+    observes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -208,7 +209,7 @@ class Trainer:
         plan = self._plan(self.progress.step, last)
         # Reading the loss waits for the device, which costs nothing on a CPU.
         patience = 1 if device.type == "cpu" else 50
-        inputs = fetched_ahead(self.data.source, [(rows, draw) for _, rows, draw in plan])
+        inputs = read_ahead(self.data.source, [(rows, draw) for _, rows, draw in plan])
         for (step, rows, _), batch in zip(plan, inputs, strict=True):
             epoch = step // self.per_epoch
             if step % self.per_epoch == 0:
@@ -231,15 +232,15 @@ class Trainer:
         return float(total), float(penalties), rate
 
     def _losses(self, batch: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if batch.ndim == 4:
-            batch = batch.contiguous(memory_format=torch.channels_last)
+        batch = channels_last(batch)
         with autocast(self.trainee.device, self.precision):
             logits, seen = self.trainee.forward(batch)
         logits = logits.float()
         loss = cross_entropy(logits, codes, label_smoothing=float(self.settings.label_smoothing))
-        step = Step(batch, logits, codes, seen)
-        penalty = sum((penalty(step) for penalty in self.trainee.penalties), torch.zeros((), device=logits.device))
-        return loss, penalty
+        total = torch.zeros((), device=logits.device)
+        for penalty, places in zip(self.trainee.penalties, self.trainee.observes, strict=True):
+            total = total + penalty(Step(batch, logits, codes, tuple(seen[place] for place in places)))
+        return loss, total
 
     def _plan(self, first: int, last: int) -> list[tuple[int, np.ndarray, np.random.Generator]]:
         """Step, rows and generator of each batch from `first` to `last`; each epoch has an order of its own."""
@@ -348,11 +349,9 @@ def logits_of(forward: Callable, trainee: Any, source: Source, precision: str) -
     rows = np.array_split(np.arange(len(source)), max(1, math.ceil(len(source) / _EVALUATION_BATCH)))
     outputs = []
     with torch.inference_mode():
-        for batch in fetched_ahead(source, [(part, None) for part in rows]):
-            if batch.ndim == 4:
-                batch = batch.contiguous(memory_format=torch.channels_last)
+        for batch in read_ahead(source, [(part, None) for part in rows]):
             with autocast(trainee.device, precision):
-                outputs.append(forward(batch).float().cpu())
+                outputs.append(forward(channels_last(batch)).float().cpu())
     return torch.cat(outputs).numpy()
 
 

@@ -27,7 +27,6 @@ def squared_sum(weights: Sequence[torch.Tensor], origins: Sequence[torch.Tensor]
     """The sum of (w - w0)^2, in one pass per tensor; its gradient 2 (w - w0) is finite everywhere, w = w0 included."""
     origins = origins or [weight.new_zeros(()).expand_as(weight) for weight in weights]
     terms = [
-        nn.functional.mse_loss(weight, origin, reduction="sum")
-        for weight, origin in zip(weights, origins, strict=True)
+        nn.functional.mse_loss(weight, origin, reduction="sum") for weight, origin in zip(weights, origins, strict=True)
     ]
     return torch.stack(terms).sum()

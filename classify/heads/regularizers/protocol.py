@@ -57,10 +57,13 @@ class Context:
         call = next(n for n in tail.graph.nodes if n.op == "call_module" and n.target == self.network.classifier)
         return call.all_input_nodes[0].name
 
+    def shuffled_rows(self) -> np.ndarray:
+        """All training rows in an order drawn with the seed."""
+        return np.random.default_rng([self.seed, 2]).permutation(len(self.codes))
+
     def some_rows(self, count: int) -> np.ndarray:
         """At most `count` training rows, drawn with the seed."""
-        order = np.random.default_rng([self.seed, 2]).permutation(len(self.codes))
-        return np.sort(order[:count])
+        return np.sort(self.shuffled_rows()[:count])
 
     def source_tail(self, name: str) -> fx.GraphModule:
         """A frozen copy of the tail with the source network's own classifier; UserError where that is unknown."""
@@ -72,9 +75,10 @@ class Context:
     def require_source_head(self, name: str) -> None:
         """Raise UserError where the weights came without a classifier."""
         if self.network.source_head is None:
+            weights = self.network.backbone.weights_name
             raise UserError(
-                f"--regularizer {name} needs the source network's own classifier, and {self.network.backbone.weights_name} "
-                "came without one; take weights with it, or another regulariser"
+                f"--regularizer {name} needs the source network's own classifier, and {weights} came without one; take "
+                "weights with it, or another regulariser"
             )
 
     def require_transferred(self, name: str) -> frozenset[str]:

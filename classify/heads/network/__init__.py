@@ -1,0 +1,59 @@
+"""Networks as heads: which there are by name, and what each of them is, for the command line and the comparison.
+
+This module imports neither torch nor numpy.
+"""
+
+import difflib
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from features.errors import UserError
+
+
+@dataclass(frozen=True)
+class NetworkHead:
+    """A network by name: one line for `--help`, where its class is, what is fixed, and what it reads.
+
+    reads: 'images' (uint8), 'cut' (images, or the cached maps of the layer below `unfreeze`) or 'logits' (the cached
+    output of `fc`).
+    """
+
+    name: str
+    summary: str
+    estimator: str
+    reads: str
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, **params: Any) -> Any:
+        """An unfitted classifier with these parameters."""
+        module, name = self.estimator.split(":")
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)(**{**self.fixed, **params})
+
+
+NETWORKS: dict[str, NetworkHead] = {
+    head.name: head
+    for head in (
+        NetworkHead(
+            "finetune", "the pre-trained network, trained from a stage on", "classifier:NetworkClassifier", "cut"
+        ),
+        NetworkHead(
+            "scratch",
+            "the same network from random weights",
+            "classifier:NetworkClassifier",
+            "images",
+            {"unfreeze": "all", "fresh_above": "input"},
+        ),
+        NetworkHead("convnet", "two convolution blocks and two linear layers", "convnet:ConvNetClassifier", "images"),
+        NetworkHead("untouched", "the ImageNet network as it is", "untouched:UntouchedClassifier", "logits"),
+    )
+}
+
+
+def find_network(name: str) -> NetworkHead:
+    """The network of that name; UserError with the nearest names if there is none."""
+    if name in NETWORKS:
+        return NETWORKS[name]
+    near = difflib.get_close_matches(name, NETWORKS, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UserError(f"there is no network called {name!r}; {hint}choose from {', '.join(NETWORKS)}")

@@ -1,0 +1,308 @@
+"""A backbone's tail as a classifier: fine-tuned from any stage on, or trained from scratch.
+
+It takes uint8 images, or the cached maps of the layer at the cut: then the frozen part never runs again, and the result
+is the same. What it starts from never changes.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from classify.heads.estimator import FitError
+from classify.heads.logistic import Logistic
+from classify.heads.network.batches import Source, channels_last, even_batches, is_images, source_for
+from classify.heads.network.checkpoint import write_tensors
+from classify.heads.network.network import Network, observed
+from classify.heads.network.settings import TrainingSettings
+from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json
+from classify.heads.network.training import Labelled, Trainee, autocast
+from classify.heads.regularizers import RegularizerSpec, parse_regularizers
+from classify.heads.regularizers.delta import set_linear
+from classify.heads.regularizers.protocol import Context, Regularizer
+from extract.preprocess import Preprocessor
+from extract.trunk import Output, Trunk, choose_recipe
+from features.backbones import Backbone, load_backbone
+from features.digests import read_json, write_json
+from features.errors import UserError
+from features.weights import state_sha256
+
+_LOOK_BATCH = 128
+
+
+class NetworkClassifier(TrainedNetwork):
+    """The rest of a network above a cut, as a scikit-learn style classifier with a new final layer.
+
+    backbone: a name, read with `weights` (and `weights_seed` for 'random'), or a loaded `Backbone`. unfreeze: the
+    first stage that trains ('fc', 'layer4', ..., 'all'). fresh_above: draw the weights above this layer anew, with the
+    settings' seed; 'input' is training from scratch. classes: how many outputs, for labels 0 .. classes-1 (None: the
+    labels that occur). regularizers: as `parse_regularizers` reads them.
+    """
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "resnet18",
+        *,
+        weights: str = "default",
+        weights_seed: int = 0,
+        unfreeze: str = "all",
+        fresh_above: str | None = None,
+        image_size: int | None = None,
+        classes: int | None = None,
+        settings: TrainingSettings | None = None,
+        regularizers: Sequence[str | RegularizerSpec] = (),
+        device: str = "auto",
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.weights_seed = weights_seed
+        self.unfreeze = unfreeze
+        self.fresh_above = fresh_above
+        self.image_size = image_size
+        self.classes = classes
+        self.settings = settings
+        self.regularizers = regularizers
+        self.device = device
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        validation: tuple[Any, Any] | None = None,
+        *,
+        checkpoint: Path | str | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> "NetworkClassifier":
+        """Train on X and labels y (N,).
+
+        X: uint8 images (N, H, W) or (N, H, W, 3), ImageFiles, or the maps of the layer at the cut, unpooled, (N, C,
+        H, W) float32 or float16. validation: (X, y) that choose the epoch, never trained on. checkpoint: a folder that
+        a killed run is carried on from. on_epoch: called with each `Epoch`. Raises UserError.
+        """
+        specs = parse_regularizers(self.regularizers)
+        codes = self._start(X, y)
+        network = self._build(self._backbone(), len(self.classes_))
+        self._check_batches(network.tail, len(codes))
+        self._check_fresh(network)
+        if self._settings.augment and not is_images(X):
+            raise FitError("augment needs images, and cached maps hold each image as it is; give uint8 images instead")
+        data = Labelled(self._rows(network, X, self._settings.augment), codes)
+        held = None
+        if validation is not None:
+            held = self._encode(np.asarray(validation[1]), "validation")
+            held = Labelled(self._rows(network, validation[0]), held)
+        context = self._context(network, data)
+        if self._settings.init_head == "probe":
+            moving = self._settings.batch_norm == "train"
+            probe = _fit_probe(network, context, batch_statistics=moving)
+            set_linear(network.model.get_submodule(network.classifier), *probe)
+        penalties = tuple(spec.prepare(context) for spec in specs)
+        self.regularizer_notes_ = tuple(penalty.described for penalty in penalties if penalty.described)
+        identity = self._identity(
+            X,
+            codes,
+            validation,
+            backbone=network.backbone.name,
+            weights=network.backbone.weights_sha256,
+            unfreeze=self.unfreeze,
+            fresh_above=self.fresh_above,
+            image_size=network.image_size,
+            regularizers=[str(spec) for spec in specs],
+        )
+        with contextlib.ExitStack() as stack:
+            for penalty in penalties:
+                stack.enter_context(penalty.attached())
+            trainee = _trainee(network, penalties)
+            self._train(trainee, data, held, checkpoint=checkpoint, identity=identity, on_epoch=on_epoch)
+        network.model.eval()
+        network.tail.eval().requires_grad_(False)
+        self.network_ = network
+        return self
+
+    # ---- the parts ---------------------------------------------------------------------------------------------
+
+    def _backbone(self) -> Backbone:
+        if isinstance(self.backbone, Backbone):
+            return self.backbone
+        return load_backbone(self.backbone, self.weights, self.weights_seed)
+
+    def _build(self, backbone: Backbone, classes: int) -> Network:
+        network = Network(
+            backbone,
+            classes,
+            point=self.unfreeze,
+            fresh_above=self.fresh_above,
+            image_size=self.image_size,
+            seed=self._settings.seed,
+        )
+        for part in (network.model, network.tail, network.source_head):
+            if part is not None:
+                part.to(self._device).to(memory_format=torch.channels_last)
+        self._preprocessor = Preprocessor(backbone.preprocessing.at(self.image_size), self._device)
+        self._trunk = FrozenTrunk(network, self._precision, self._device) if network.trunk is not None else None
+        return network
+
+    def _check_fresh(self, network: Network) -> None:
+        frozen = self._settings.batch_norm == "freeze"
+        if frozen and network.fresh & network.normalisation:
+            raise FitError(
+                f"batch norm above {self.fresh_above!r} is drawn anew and has no statistics worth freezing; take "
+                "--batch-norm train"
+            )
+        specs = {spec.name for spec in parse_regularizers(self.regularizers)}
+        if frozen and "stochnorm" in specs:
+            raise UserError("--regularizer stochnorm trains batch norm in its own way; take --batch-norm train")
+
+    def _rows(self, network: Network, X: Any, augment: Sequence[str] = ()) -> Source:
+        return source_for(
+            X,
+            shape=network.shape,
+            layout=network.cut.layout(network.layer),
+            preprocessor=self._preprocessor,
+            trunk=self._trunk,
+            augment=augment,
+        )
+
+    def _context(self, network: Network, data: Labelled) -> Context:
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def batches(rows: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            for part in even_batches(rows, _LOOK_BATCH):
+                inputs = data.source.prepare(data.source.read(part))
+                yield channels_last(inputs), torch.from_numpy(data.codes[part]).to(self._device)
+
+        def cast() -> contextlib.AbstractContextManager:
+            return autocast(self._device, self._precision)
+
+        def probe() -> tuple[np.ndarray, np.ndarray]:
+            if not found:
+                found.append(_fit_probe(network, context))
+            return found[0]
+
+        context = Context(network, data.codes, batches, probe, cast, self._settings.seed)
+        return context
+
+    # ---- prediction, saving, loading -----------------------------------------------------------------------------
+
+    def _forward(self) -> nn.Module:
+        return self.network_.tail
+
+    def _source(self, X: Any) -> Source:
+        return self._rows(self.network_, X)
+
+    def save(self, folder: Path | str) -> None:
+        """Write network.json and network.safetensors, the whole network's state dict, which `--weights` reads too."""
+        folder = Path(folder)
+        state = self.network_.model.state_dict()
+        write_tensors(folder / "network.safetensors", state)
+        backbone = self.network_.backbone
+        write_json(
+            folder / "network.json",
+            {
+                "backbone": backbone.name,
+                "weights": backbone.weights_name,
+                "weights_sha256": backbone.weights_sha256,
+                "unfreeze": self.unfreeze,
+                "fresh_above": self.fresh_above,
+                "image_size": self.network_.image_size,
+                "classes": labels_to_json(self.classes_),
+                "settings": self._settings.to_json(),
+                "regularizers": [str(spec) for spec in parse_regularizers(self.regularizers)],
+                "run": self._run_to_json(),
+                "sha256": state_sha256(self.network_.model),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "auto") -> "NetworkClassifier":
+        """The classifier that `save` wrote; UserError where its files are absent or damaged."""
+        folder = Path(folder)
+        fields = read_json(folder / "network.json")
+        if fields is None or not (folder / "network.safetensors").is_file():
+            raise UserError(f"{folder} holds no saved network (network.json and network.safetensors); train one first")
+        backbone = load_backbone(fields["backbone"], str(folder / "network.safetensors"))
+        if backbone.weights_sha256 != fields["sha256"]:
+            raise UserError(f"{folder / 'network.safetensors'} is not what network.json describes; train again")
+        self = cls(
+            fields["backbone"],
+            weights=fields["weights"],
+            unfreeze=fields["unfreeze"],
+            fresh_above=fields["fresh_above"],
+            image_size=fields["image_size"],
+            settings=TrainingSettings.from_json(fields["settings"]),
+            regularizers=tuple(fields["regularizers"]),
+            device=device,
+        )
+        self.classes_ = labels_from_json(fields["classes"])
+        self._resolve()
+        network = self._build(backbone, len(self.classes_))
+        network.model.load_state_dict(backbone.model.state_dict())
+        network.tail.eval().requires_grad_(False)
+        self.network_ = network
+        self._run_from_json(fields["run"])
+        return self
+
+
+class FrozenTrunk:
+    """The frozen half in the loop, computed as extraction computes it: images in, the tail's float32 input out."""
+
+    def __init__(self, network: Network, precision: str, device: torch.device) -> None:
+        outputs = [Output(network.layer, "none")]
+        recipe = choose_recipe(network.cut, outputs, images=1, precision=precision, device=device, compiled="off")
+        self._trunk = Trunk(network.cut, outputs, recipe, device)
+        self._last = network.cut.layout(network.layer) == "map last"
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self._trunk(images)[0].float()
+        return maps.permute(0, 2, 3, 1) if self._last else maps
+
+
+def _trainee(network: Network, penalties: tuple[Regularizer, ...]) -> Trainee:
+    """The tail with its penalties and what each of them observes."""
+    nodes = tuple(dict.fromkeys(node for penalty in penalties for node in penalty.observes))
+    return Trainee(
+        network.tail,
+        observed(network.tail, nodes),
+        frozenset() if network.scratch else network.new | network.fresh,
+        network.normalisation,
+        penalties,
+        tuple(tuple(nodes.index(node) for node in penalty.observes) for penalty in penalties),
+    )
+
+
+def _fit_probe(network: Network, context: Context, batch_statistics: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K, D) and intercepts (K,) of a logistic regression on what the classifier reads, float32.
+
+    batch_statistics: batch norms use those of shuffled batches, as they will in training. On images unlike the source's
+    the moving ones give other features, and a probe on these is worse than none once training begins.
+    """
+    layer = network.model.get_submodule(network.classifier)
+    if not isinstance(layer, nn.Linear):
+        raise UserError(
+            f"a probe stands in for a linear layer, and {network.backbone.name} ends in {type(layer).__name__}; take "
+            "another backbone, or --init-head random"
+        )
+    look = observed(copy.deepcopy(network.tail), [context.classifier_input]).eval()
+    for part in look.modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase):
+            part.train(batch_statistics)
+    features, codes = [], []
+    with torch.no_grad(), context.autocast():
+        for inputs, batch_codes in context.batches(context.shuffled_rows()):
+            features.append(look(inputs)[1][0].float().cpu())
+            codes.append(batch_codes.cpu())
+    codes = torch.cat(codes).numpy()
+    probe = Logistic().fit(torch.cat(features).numpy(), codes)
+    weight, bias = probe.coef_, probe.intercept_
+    if len(weight) == 1:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    # A class without a training image keeps a score far below the others.
+    weights = np.zeros((network.classes, weight.shape[1]), np.float32)
+    biases = np.full(network.classes, bias.min() - 10, np.float32)
+    weights[probe.classes_], biases[probe.classes_] = weight, bias
+    return weights, biases

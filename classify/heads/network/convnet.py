@@ -1,0 +1,190 @@
+"""A small ConvNet from scratch at the image's own size: what a course trains before it meets transfer learning."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from classify.heads.estimator import FitError
+from classify.heads.network.batches import ImageSource, Source, is_images
+from classify.heads.network.checkpoint import write_tensors
+from classify.heads.network.network import NORMALISATIONS, parameters_of
+from classify.heads.network.settings import TrainingSettings
+from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json
+from classify.heads.network.training import Labelled, Trainee
+from features.datasets import ImageFiles
+from features.digests import read_json, write_json
+from features.errors import UserError
+from features.weights import read_state_dict
+
+_LARGEST_MAP = 7
+_ROWS_FOR_MOMENTS = 10_000
+
+
+class ConvNet(nn.Module):
+    """Two blocks of convolution, batch norm, ReLU and pooling, and two linear layers: images (N, C, H, W) to (N, K).
+
+    Maps larger than 7 x 7, from images larger than 31 pixels, are averaged to that before the linear layers.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, classes: int) -> None:
+        super().__init__()
+        rows, columns = min(_LARGEST_MAP, height // 4), min(_LARGEST_MAP, width // 4)
+        self.features = nn.Sequential(_block(channels, 32), _block(32, 64), nn.AdaptiveAvgPool2d((rows, columns)))
+        self.hidden = nn.Linear(64 * rows * columns, 128)
+        self.classifier = nn.Linear(128, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (N, K)."""
+        return self.classifier(self.hidden(self.features(images).flatten(1)).relu())
+
+
+def _block(channels: int, filters: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU(), nn.MaxPool2d(2)
+    )
+
+
+class _WithNothingSeen(nn.Module):
+    """Logits and no observed outputs, as the training loop takes them."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple]:
+        return self.module(images), ()
+
+
+class ConvNetClassifier(TrainedNetwork):
+    """`ConvNet` as a scikit-learn style classifier of uint8 images of one size.
+
+    Pixels are normalised by their mean and standard deviation over the training images. It shares `TrainingSettings`
+    with the other networks, so that they compare; what is about pre-trained weights (head_multiple, init_head, frozen
+    batch norm) has no meaning here and is refused or, for head_multiple, without effect.
+    """
+
+    def __init__(
+        self, *, classes: int | None = None, settings: TrainingSettings | None = None, device: str = "auto"
+    ) -> None:
+        self.classes = classes
+        self.settings = settings
+        self.device = device
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        validation: tuple[Any, Any] | None = None,
+        *,
+        checkpoint: Path | str | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> "ConvNetClassifier":
+        """Train on uint8 images (N, H, W) or (N, H, W, 3), or ImageFiles, and labels y (N,); as NetworkClassifier."""
+        codes = self._start(X, y)
+        if self._settings.batch_norm == "freeze" or self._settings.init_head == "probe":
+            raise FitError(
+                "a network from scratch has neither statistics to freeze nor features to probe; leave out --batch-norm "
+                "freeze and --init-head probe"
+            )
+        self._measure(X)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._settings.seed)
+            network = ConvNet(*self.image_shape_, len(self.classes_))
+        network = network.to(self._device).to(memory_format=torch.channels_last)
+        self._check_batches(network, len(codes))
+        held = None
+        if validation is not None:
+            held = Labelled(self._source(validation[0]), self._encode(np.asarray(validation[1]), "validation"))
+        self._train(
+            Trainee(network, _WithNothingSeen(network), normalisation=parameters_of(network, NORMALISATIONS)),
+            Labelled(ImageSource(X, self._prepare, None, self._settings.augment), codes),
+            held,
+            checkpoint=checkpoint,
+            identity=self._identity(X, codes, validation, network="convnet"),
+            on_epoch=on_epoch,
+        )
+        self.network_ = network.eval().requires_grad_(False)
+        return self
+
+    def _measure(self, X: Any) -> None:
+        """Set the images' size and the mean and deviation of their pixels, from at most 10,000 of them."""
+        if not is_images(X):
+            raise FitError(
+                f"the convnet takes uint8 images (N, H, W) or (N, H, W, 3), not {getattr(X, 'dtype', type(X).__name__)}"
+            )
+        rows = np.arange(0, len(X), max(1, len(X) // _ROWS_FOR_MOMENTS))
+        if isinstance(X, ImageFiles):
+            first = X.read(0)
+            self.image_shape_ = (3 if first.ndim == 3 else 1, *first.shape[:2])
+            some = self._stack([X.read(int(row)) for row in rows[:1000]])
+        else:
+            self.image_shape_ = (3 if X.ndim == 4 else 1, *X.shape[1:3])
+            some = X[rows]
+        if min(self.image_shape_[1:]) < 4:
+            raise FitError(
+                f"images of {self.image_shape_[1:]} pixels are too small for two poolings; give 4 x 4 or more"
+            )
+        self.pixel_mean_, self.pixel_deviation_ = float(some.mean()), max(float(some.std()), 1.0)
+
+    def _stack(self, images: list[np.ndarray]) -> np.ndarray:
+        channels, height, width = self.image_shape_
+        wanted = (height, width, 3) if channels == 3 else (height, width)
+        if odd := [image.shape for image in images if image.shape != wanted]:
+            raise UserError(
+                f"the convnet works at the images' own size, and they differ: {odd[0]} and {wanted}; resize them, or "
+                "take --model scratch"
+            )
+        return np.stack(images)
+
+    def _prepare(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
+        """(N, C, H, W) float32 from uint8 images."""
+        images = self._stack(images) if isinstance(images, list) else images
+        pixels = torch.from_numpy(images).to(self._device)
+        pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+        return pixels.float().sub_(self.pixel_mean_).div_(self.pixel_deviation_)
+
+    def _forward(self) -> nn.Module:
+        return self.network_
+
+    def _source(self, X: Any) -> Source:
+        if not is_images(X):
+            raise FitError("the convnet takes uint8 images (N, H, W) or (N, H, W, 3), or image files")
+        return ImageSource(X, self._prepare)
+
+    def save(self, folder: Path | str) -> None:
+        """Write network.safetensors and network.json."""
+        folder = Path(folder)
+        write_tensors(folder / "network.safetensors", self.network_.state_dict())
+        write_json(
+            folder / "network.json",
+            {
+                "network": "convnet",
+                "image_shape": list(self.image_shape_),
+                "pixel_mean": self.pixel_mean_,
+                "pixel_deviation": self.pixel_deviation_,
+                "classes": labels_to_json(self.classes_),
+                "settings": self._settings.to_json(),
+                "run": self._run_to_json(),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "auto") -> "ConvNetClassifier":
+        """The classifier that `save` wrote; UserError where its files are absent or damaged."""
+        folder = Path(folder)
+        fields = read_json(folder / "network.json")
+        if fields is None or fields.get("network") != "convnet":
+            raise UserError(f"{folder} holds no saved convnet (network.json and network.safetensors); train one first")
+        self = cls(settings=TrainingSettings.from_json(fields["settings"]), device=device)
+        self._resolve()
+        self.classes_ = labels_from_json(fields["classes"])
+        self.image_shape_ = tuple(fields["image_shape"])
+        self.pixel_mean_, self.pixel_deviation_ = fields["pixel_mean"], fields["pixel_deviation"]
+        network = ConvNet(*self.image_shape_, len(self.classes_))
+        network.load_state_dict(read_state_dict(folder / "network.safetensors"))
+        self.network_ = network.to(self._device).eval().requires_grad_(False)
+        self._run_from_json(fields["run"])
+        return self

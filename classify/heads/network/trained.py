@@ -1,0 +1,175 @@
+"""What all trained networks share as scikit-learn style classifiers: labels, checks, the run's record, prediction."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from classify.heads.estimator import FitError, softmax
+from classify.heads.network.batches import Source
+from classify.heads.network.checkpoint import Checkpoint
+from classify.heads.network.settings import TrainingSettings
+from classify.heads.network.training import Epoch, Labelled, Trainee, Trainer, logits_of
+from features.datasets import ImageFiles
+from features.device import resolve_device, resolve_precision
+from features.digests import sha256_rows
+
+_RECORD = ("best_epoch", "n_iter", "stopped_early", "converged", "trained_parameters", "seconds")
+
+OnEpoch = Callable[[Epoch], None]
+
+
+class TrainedNetwork(ClassifierMixin, BaseEstimator):
+    """The base of classifiers that are trained with `Trainer`.
+
+    After fit: classes_, history_ (an `Epoch` each), best_epoch_ (whose weights are kept), n_iter_ (steps),
+    stopped_early_, converged_ (whether validation was better before the last epoch; None without validation),
+    trained_parameters_ and seconds_ (training and validation; preparation left out).
+    """
+
+    settings: TrainingSettings | None
+    classes: int | None
+    device: str
+
+    def _start(self, X: Any, y: Any) -> np.ndarray:
+        """Check the labels, set `classes_` and what is derived from the settings; class numbers, int64 (N,)."""
+        self._resolve()
+        y = _labels(X, y)
+        self.classes_ = np.unique(y) if self.classes is None else np.arange(self.classes)
+        if len(self.classes_) < 2:
+            raise FitError(f"a network needs at least two classes to tell apart, not {len(self.classes_)}; add images")
+        if len(self.classes_) > len(y):
+            raise FitError(
+                f"there are {len(self.classes_)} classes and only {len(y)} training images; give at least one image "
+                "of each class, or fewer classes"
+            )
+        return self._encode(y, "training")
+
+    def _resolve(self) -> None:
+        """Where and how to compute on this machine."""
+        self._settings = self.settings or TrainingSettings()
+        self._device = resolve_device(self.device)
+        self._precision = resolve_precision(self._settings.precision, self._device)
+
+    def _encode(self, y: np.ndarray, which: str) -> np.ndarray:
+        codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        if len(strange := y[self.classes_[codes] != y]):
+            raise FitError(
+                f"the {which} rows have the label {strange[0]!r}, which is none of the {len(self.classes_)} "
+                "classes trained on; leave these rows out, or train on that class too"
+            )
+        return codes.astype(np.int64)
+
+    def _check_batches(self, module: nn.Module, rows: int) -> None:
+        norms = any(isinstance(part, nn.modules.batchnorm._NormBase) for part in module.modules())
+        if norms and self._settings.batch_norm == "train" and min(self._settings.batch_size, rows) == 1:
+            raise FitError(
+                "batch norm cannot be trained on batches of one image; give --batch-size 2 or more, or "
+                "--batch-norm freeze"
+            )
+
+    def _train(
+        self,
+        trainee: Trainee,
+        data: Labelled,
+        validation: Labelled | None,
+        *,
+        checkpoint: Path | str | None,
+        identity: dict[str, Any],
+        on_epoch: OnEpoch | None,
+    ) -> None:
+        saved = Checkpoint(checkpoint, identity) if checkpoint is not None else None
+        trainer = Trainer(
+            trainee,
+            data,
+            self._settings,
+            precision=self._precision,
+            validation=validation,
+            checkpoint=saved,
+            on_epoch=on_epoch,
+        )
+        progress = trainer.run()
+        self.history_ = tuple(progress.history)
+        self.best_epoch_ = progress.best_epoch
+        self.n_iter_ = progress.step
+        self.stopped_early_ = progress.stopped_early
+        self.converged_ = None if validation is None else self.best_epoch_ < self.history_[-1].epoch
+        self.trained_parameters_ = sum(p.numel() for p in trainee.module.parameters() if p.requires_grad)
+        self.seconds_ = sum(epoch.seconds for epoch in self.history_)
+
+    def _run_to_json(self) -> dict[str, Any]:
+        """The run's record as plain JSON."""
+        plain = {name: getattr(self, f"{name}_") for name in _RECORD}
+        return {**plain, "history": [dataclasses.asdict(epoch) for epoch in self.history_]}
+
+    def _run_from_json(self, fields: dict[str, Any]) -> None:
+        """Take over what `_run_to_json` wrote."""
+        for name in _RECORD:
+            setattr(self, f"{name}_", fields[name])
+        self.history_ = tuple(Epoch(**epoch) for epoch in fields["history"])
+
+    def _identity(self, X: Any, codes: np.ndarray, validation: tuple | None, **more: Any) -> dict[str, Any]:
+        """What tells this run from others that might have left a checkpoint in the same folder."""
+        held = None if validation is None else sha256_rows(np.asarray(validation[1]).astype(np.int64, copy=False))
+        return {
+            **more,
+            **self._settings.to_json(),
+            "precision": self._precision,
+            "device": self._device.type,
+            "training images": [len(codes), _glimpse(X), sha256_rows(codes)],
+            "validation images": held,
+        }
+
+    def _forward(self) -> nn.Module:
+        """The module that gives logits."""
+        raise NotImplementedError
+
+    def _source(self, X: Any) -> Source:
+        """Rows to predict."""
+        raise NotImplementedError
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits, float32 (N, K)."""
+        check_is_fitted(self)
+        module = self._forward()
+        return logits_of(module, Trainee(module, module), self._source(X), self._precision)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities, float64 (N, K), in the order of `classes_`."""
+        return softmax(self.decision_function(X).astype(np.float64))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each row."""
+        return self.classes_[self.decision_function(X).argmax(axis=1)]
+
+
+def _labels(X: Any, y: Any) -> np.ndarray:
+    y = np.asarray(y)
+    if y.ndim != 1 or len(X) != len(y):
+        raise FitError(f"{len(X)} images came with labels of shape {y.shape}; give one label for each")
+    return y
+
+
+def _glimpse(X: Any) -> str:
+    """A digest of the first rows: enough to notice another data set under the same settings."""
+    if isinstance(X, ImageFiles):
+        content = "\n".join(map(str, X.paths)).encode()
+    else:
+        content = np.ascontiguousarray(X[:4]).tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def labels_to_json(classes: np.ndarray) -> dict[str, Any]:
+    """Class labels as plain JSON."""
+    return {"labels": classes.tolist(), "type": classes.dtype.str}
+
+
+def labels_from_json(fields: dict[str, Any]) -> np.ndarray:
+    """The labels that `labels_to_json` wrote."""
+    return np.array(fields["labels"], dtype=fields["type"])
