@@ -92,13 +92,9 @@ class Cut:
     def pooled_twin(self, layer: str) -> str:
         """The layer whose average-pooled features equal this one's: `avgpool` for the maps that it averages."""
         pooled, node = self._pooled, self._nodes[layer]
-        source = self._sources(pooled)[0]
         if self._shapes[pooled][2:] not in ((), (1, 1)) or self.layout(layer) != "map":
             return layer
-        module = self.model.get_submodule(pooled.target) if pooled.op == "call_module" else None
-        averages = isinstance(module, nn.AdaptiveAvgPool2d) or pooled.target is nn.functional.adaptive_avg_pool2d
-        averages |= pooled.target == "mean" and tuple(pooled.args[1:2]) in (([2, 3],), ((2, 3),))
-        return self._names[pooled] if node is source and averages else layer
+        return self._names[pooled] if node is self._sources(pooled)[0] and self._averages(pooled) else layer
 
     @cached_property
     def stages(self) -> tuple[str, ...]:
@@ -284,18 +280,26 @@ class Cut:
 
     @cached_property
     def _pooled(self) -> fx.Node:
-        """The pooled output: the first legal output with one place per channel, or else whatever is flattened.
+        """The pooled output: what averages over the places before everything is flattened.
 
-        A node that picks from what it reads (the class token) is itself the pooled output.
+        Without such a node it is what is flattened, or the flat node itself where that one chooses (a class token).
         """
-        for node, shape in self._shapes.items():
-            if len(shape) == 4 and shape[2:] == (1, 1) and self._names[node] in self.legal:
-                return node
-            if node is self._flat:
+        node, numbers = self._flat, math.prod(self._shapes[self._flat])
+        passed = [node]
+        while not self._averages(node) and len(self._sources(node)) == 1:
+            node = self._sources(node)[0]
+            if math.prod(self._shapes.get(node, ())) != numbers:
                 break
-        source = self._sources(self._flat)[0]
-        same = source in self._shapes and math.prod(self._shapes[source]) == math.prod(self._shapes[self._flat])
-        return source if same else self._flat
+            passed.append(node)
+        averaging = [each for each in passed if self._averages(each)]
+        return averaging[0] if averaging else passed[min(1, len(passed) - 1)]
+
+    def _averages(self, node: fx.Node) -> bool:
+        """Whether a node averages over the places of a map."""
+        module = self.model.get_submodule(node.target) if node.op == "call_module" else None
+        by_function = node.target is nn.functional.adaptive_avg_pool2d
+        by_mean = node.target == "mean" and tuple(node.args[1:2]) in (([2, 3],), ((2, 3),))
+        return isinstance(module, nn.AdaptiveAvgPool2d) or by_function or by_mean
 
     @cached_property
     def _legal_before_pooling(self) -> tuple[str, ...]:

@@ -101,6 +101,15 @@ class Plan:
                 return wanted
         raise UserError(f"{layer} with pooling {pool} of the {split} split is not part of this plan: {self.layers}")
 
+    def distinct(self) -> tuple[tuple[str, str], ...]:
+        """The (layer, pooling) pairs that differ in their numbers; of equal ones the last: `avgpool` for `layer4`."""
+        kept: dict[tuple[str, ...], tuple[str, str]] = {}
+        for layer in self.layers:
+            for pool in self.request.pools:
+                parts = [self.get(name, self.splits[0], pool).key.digest for name in split_names(layer)]
+                kept[tuple(parts)] = (layer, pool)
+        return tuple(kept.values())
+
 
 def plan(request: Request) -> Plan:
     """The files that answer a request, whether they exist or not; downloads data and weights that are missing."""

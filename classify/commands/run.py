@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     answer = ensure_features(request, compiled=options.compile, jobs=options.jobs, quiet=True)
     settings = Settings(options.seed, options.class_weight, not options.no_search, not options.no_refit, options.jobs)
     command = shlex.join(["python", "-m", "classify", *arguments])
-    wanted = [(layer, pool, head) for layer in answer.layers for pool in answer.request.pools for head in heads]
+    wanted = [(layer, pool, head) for layer, pool in answer.distinct() for head in heads]
     results = []
     for layer, pool, head in wanted:
         row = evaluate(

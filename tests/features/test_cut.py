@@ -68,6 +68,12 @@ def test_resnet_stages_and_the_names_of_layers():
     assert len(cut.blocks) == 8
 
 
+def test_the_pooled_output_is_found_where_the_last_map_is_a_single_place():
+    cut = Cut(load_backbone("resnet18", "random").model, image_size=32)
+    assert cut.shape(cut.resolve("layer4")) == (512, 1, 1)
+    assert cut.resolve("avgpool") == cut.pooled_twin(cut.resolve("layer4")) == "avgpool"
+
+
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "resnet18"])
 def test_stages_of_other_backbones_go_from_fine_to_coarse_and_end_in_pooled_and_classifier(name):
     cut = Cut(load_backbone(name, "random").model)
