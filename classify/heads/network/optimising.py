@@ -24,10 +24,10 @@ def rate_factor(schedule: str, step: int, steps: int, epoch: int, epochs: int) -
         return (1 + 10 * epoch / epochs) ** -0.75
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * step / steps))
-    time = step / max(1, steps - 1)
-    if time < _WARM_UP:
-        return _along_cosine(_FIRST_RATE, 1.0, time / _WARM_UP)
-    return _along_cosine(1.0, _LAST_RATE, (time - _WARM_UP) / (1 - _WARM_UP))
+    peak = max(0.0, _WARM_UP * steps - 1)
+    if step < peak:
+        return _along_cosine(_FIRST_RATE, 1.0, step / peak)
+    return _along_cosine(1.0, _LAST_RATE, (step - peak) / max(1.0, steps - 1 - peak))
 
 
 def _along_cosine(start: float, end: float, time: float) -> float:

@@ -61,7 +61,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if len(strange := y[self.classes_[codes] != y]):
             raise FitError(
-                f"the {which} rows have the label {strange[0]!r}, which is none of the {len(self.classes_)} "
+                f"the {which} rows have the label {strange[0].item()!r}, which is none of the {len(self.classes_)} "
                 "classes trained on; leave these rows out, or train on that class too"
             )
         return codes.astype(np.int64)

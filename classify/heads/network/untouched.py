@@ -130,7 +130,7 @@ def _logits(X: Any) -> np.ndarray:
     X = np.asarray(X)
     if X.ndim != 2 or X.dtype.kind != "f" or not np.isfinite(X).all():
         raise FitError(
-            f"the source classifier's output must be a table of finite numbers, one row an image, not {X.dtype} of shape "
-            f"{X.shape}; extract the layer 'fc'"
+            f"the source classifier's output must be a table of finite numbers, one row an image, not {X.dtype} of "
+            f"shape {X.shape}; extract the layer 'fc'"
         )
     return X
