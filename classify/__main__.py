@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from features.commands.options import run_command
 
-VERBS = ("run",)
+VERBS = ("run", "probe")
 
 
 def main(arguments: Sequence[str]) -> int:

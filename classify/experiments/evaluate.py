@@ -6,7 +6,7 @@ end (`test_rows`): nothing but `test_rows` opens the test split.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,7 +179,7 @@ def shuffled_labels(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def test_rows(
-    source: Source, fitted: Sequence[FittedRow], *, folder: Path | str = "results", command: str = ""
+    source: Source, fitted: Iterable[FittedRow], *, folder: Path | str = "results", command: str = ""
 ) -> list[SavedResult]:
     """Test the fitted rows of one source and keep the results; the source's test split is read here, once for all."""
     rows, classes = source.read("test"), source.classes

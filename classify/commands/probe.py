@@ -1,0 +1,109 @@
+"""`python -m classify probe`: which layer transfers best, the answer first, then the tables, then a figure."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from classify.heads import HEADS, find_head
+from features.commands.options import add_request_options, request_from
+from features.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse the command line, probe, and print and write what was asked for."""
+    options = _parser().parse_args(arguments)
+    for name in options.model or ():
+        find_head(name)
+    for path in (options.json, options.csv, options.markdown):
+        if path is not None and not Path(path).absolute().parent.is_dir():
+            raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+
+    from classify.experiments.probe import probe
+    from classify.show.table import show
+
+    request = vars(request_from(options)).copy()
+    result = probe(
+        heads=options.model,
+        depth=options.depth,
+        quick=options.quick,
+        controls=not options.no_controls,
+        widths=not options.no_widths,
+        scores=not options.no_scores,
+        head2toe=options.head2toe,
+        select=options.select,
+        class_weight=options.class_weight,
+        search=not options.no_search,
+        refit=not options.no_refit,
+        jobs=options.jobs,
+        results=options.results,
+        again=options.again,
+        compiled=options.compile,
+        command=shlex.join(["python", "-m", "classify", "probe", *arguments]),
+        # The answer comes first on the standard output; how it is going belongs elsewhere.
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+        **request,
+    )
+    for line in result.answer():
+        show(line)
+    for note in result.notes:
+        show(f"left out: {note}")
+    for table in result.tables:
+        print()
+        show(table)
+    print()
+    _write(options, result)
+    return 0
+
+
+def _write(options: argparse.Namespace, result) -> None:
+    from classify.show.figures import save_figure
+    from features.digests import write_json
+
+    if options.json is not None:
+        write_json(Path(options.json), result.to_json())
+    for path, text in ((options.csv, result.to_csv), (options.markdown, result.to_markdown)):
+        if path is not None:
+            Path(path).write_text(text(), encoding="utf-8")
+    written = [path for path in (options.json, options.csv, options.markdown) if path is not None]
+    if written:
+        print(f"written: {', '.join(map(str, written))}")
+    try:
+        figures = save_figure(result.plot(), result.folder / result.stem)
+    except UserError as error:
+        print(f"no figure: {error}")
+    else:
+        print(f"figure: {' and '.join(map(str, figures))}")
+    print(f"kept in {result.folder}: {result.stem}.json and a record of every row")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m classify probe", description=__doc__, allow_abbrev=False)
+    models = "\n".join(f"  {head.name:<12} {head.summary}" for head in HEADS.values())
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"models:\n{models}"
+    group = parser.add_argument_group("what is probed")
+    add = group.add_argument
+    add("--model", nargs="+", metavar="M", help="heads; default logistic, linear-svm, ridge and knn")
+    add("--depth", choices=("stage", "block"), default="stage", help="what --layer all stands for; default stage")
+    add("--quick", action="store_true", help="a first answer in minutes: fewer rows, heads and controls; says which")
+    add("--head2toe", action="store_true", help="a row with the features that matter of all layers (Evci et al. 2022)")
+    add("--select", action="store_true", help="rows with layers joined greedily while validation gains")
+    add("--no-controls", action="store_true", help="no random weights, raw pixels and shuffled labels")
+    add("--no-widths", action="store_true", help="no readings at one common width")
+    add("--no-scores", action="store_true", help="no transferability scores and CKA")
+    add("--class-weight", choices=("balanced",), help="weigh rare classes up")
+    add("--no-search", action="store_true", help="take each head's untuned default")
+    add("--no-refit", action="store_true", help="do not fit again on training + validation rows")
+    add_request_options(parser)
+    parser.set_defaults(layer=["all"])
+    group = parser.add_argument_group("how")
+    add = group.add_argument
+    add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
+    add("--results", default="results", metavar="FOLDER", help="where results and figures are kept (results/)")
+    add("--again", action="store_true", help="make rows again that stand in the results folder")
+    add("--json", metavar="PATH", help="write everything as JSON")
+    add("--csv", metavar="PATH", help="write all rows as CSV")
+    add("--markdown", metavar="PATH", help="write the answer and the tables as Markdown")
+    return parser

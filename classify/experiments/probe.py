@@ -1,0 +1,152 @@
+"""Which layer transfers best: layers x heads x poolings with their controls, chosen on validation, tested at the end.
+
+One extraction pass makes all layers and poolings, one more those of random weights. Everything is then fitted, scored
+and chosen on the training split; the test split is opened once, after that.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from classify.experiments.probing.entries import (
+    control_entries,
+    joined_entries,
+    plain_entries,
+    probe_layers,
+    random_request,
+    single_sources,
+    sources_of,
+)
+from classify.experiments.probing.question import Question, ask
+from classify.experiments.probing.result import ProbeResult
+from classify.experiments.probing.running import digest_of, fit_entries, test_entries
+from classify.experiments.probing.scoring import Scores, ranked, score_layers
+from classify.experiments.probing.selecting import select as select_greedily
+from classify.experiments.probing.standing import best_on_validation, probe_row, standings
+from classify.experiments.sources import Pixels
+from classify.measure.wording import duration
+from extract.commands.ensure import ensure_features
+from features.digests import write_json
+from features.request import Plan, Request, plan
+
+Say = Callable[[str], None]
+
+
+def probe(
+    dataset: str = "mnist",
+    backbone: str = "resnet18",
+    layers: Sequence[str] = ("all",),
+    heads: Sequence[str] | None = None,
+    *,
+    pools: Sequence[str] = ("avg",),
+    depth: str = "stage",
+    quick: bool = False,
+    controls: bool = True,
+    widths: bool = True,
+    scores: bool = True,
+    head2toe: bool = False,
+    select: bool = False,
+    class_weight: str | None = None,
+    search: bool = True,
+    refit: bool = True,
+    jobs: int | None = None,
+    results: Path | str = "results",
+    again: bool = False,
+    compiled: str = "auto",
+    command: str = "",
+    say: Say | None = None,
+    **options: Any,
+) -> ProbeResult:
+    """Probe layers of a frozen network; the answer, also kept in the folder `results`.
+
+    layers: names, joined ones ('layer2+layer3') or 'all' (every stage; with depth 'block' every block too). heads:
+    names from `classify.heads.HEADS`, by default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'.
+    controls: random weights, raw pixels and shuffled labels beside every row. widths: PCA and a random projection to
+    one common width. scores: transferability scores and CKA. head2toe and select add rows over several layers.
+    quick: a first answer in minutes, saying what it leaves out. jobs: processor cores (None: all). again: make rows
+    again that stand in `results`. say: told each row as it is fitted. options are the other fields of
+    `features.request.Request`: weights, image_size, limit, limit_test, seed, precision, dtype, device.
+
+    Raises UserError for what cannot be answered, before anything is extracted.
+    """
+    say = say or (lambda line: None)
+    request = Request(dataset=dataset, backbone=backbone, layers=tuple(layers), pools=tuple(pools), **options)
+    question = ask(
+        request,
+        heads,
+        depth=depth,
+        quick=quick,
+        controls=controls,
+        widths=widths,
+        scores=scores,
+        head2toe=head2toe,
+        select=select,
+        class_weight=class_weight,
+        search=search,
+        refit=refit,
+        jobs=jobs,
+    )
+    request = dataclasses.replace(question.request, layers=probe_layers(question.request, depth))
+    # A mistake in the controls' request would be found after the first pass; planning costs nothing.
+    answer = plan(request)
+    random = plan(random_request(answer.request, answer.layers)) if question.random else None
+    ensure_features(answer.request, compiled=compiled, jobs=jobs, quiet=True)
+    if random is not None:
+        ensure_features(random.request, compiled=compiled, jobs=jobs, quiet=True)
+    return _run(question, answer, random, results=Path(results), again=again, command=command, say=say)
+
+
+def _run(
+    question: Question, answer: Plan, random: Plan | None, *, results: Path, again: bool, command: str, say: Say
+) -> ProbeResult:
+    sources = sources_of(answer)
+    singles = single_sources(sources)
+    notes = list(question.left_out)
+    pixels = Pixels.of(answer.request) if question.controls else None
+    if isinstance(pixels, str):
+        notes.append(f"no raw-pixels control: {pixels}")
+        pixels = None
+    selection = None
+    if question.select and len(singles) > 1:
+        selection = select_greedily(question, singles)
+        say(f"selected: {selection}")
+    elif question.select:
+        notes.append("no selection of layers, since there is one layer to select from")
+    entries = plain_entries(question, sources)
+    entries += joined_entries(question, answer, sources, selection.order if selection else ())
+    entries += control_entries(question, sources, random, pixels)
+
+    fitted = fit_entries(entries, folder=results, jobs=question.jobs, again=again, say=say)
+    scores: Scores | None = None
+    if question.scores:
+        started = time.perf_counter()
+        scores = score_layers(question, answer, sources, singles)
+        notes += scores.notes
+        say(f"scores of {len(sources)} layers: {duration(time.perf_counter() - started)}")
+
+    # From here on nothing is chosen but what validation has already decided.
+    saved = test_entries(entries, fitted, folder=results, command=command, jobs=question.jobs)
+    rows = tuple(probe_row(entry, saved[digest_of(entry.row)]) for entry in entries)
+    best = best_on_validation(rows)
+    if scores:
+        accuracies: dict[tuple[str, str], dict[str, float]] = {}
+        for row in rows:
+            if row.kind == "layer":
+                accuracies.setdefault((row.layer, row.pool), {})[row.head] = row.validation
+        scores = ranked(scores, accuracies)
+    measured = [source.extract_seconds() for source in sources]
+    result = ProbeResult(
+        question=question.to_json(),
+        rows=rows,
+        best=best,
+        standings=standings(rows, best, answer),
+        scores=scores,
+        selection=selection,
+        notes=tuple(notes),
+        pass_seconds=None if None in measured else max(measured),
+        folder=results,
+    )
+    write_json(results / f"{result.stem}.json", result.to_json())
+    return result

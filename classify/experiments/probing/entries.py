@@ -1,0 +1,166 @@
+"""The rows of a probe: layers x heads x poolings, and the controls beside them. Nothing is computed here."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from classify.experiments.evaluate import Row
+from classify.experiments.probing.question import Question
+from classify.experiments.sources import CachedLayer, Pixels
+from classify.experiments.width_matching import Reduction
+from classify.heads import HEADS, Head
+from features.request import Plan, Request, split_names
+
+Kind = Literal["layer", "selection", "head2toe", "random", "pixels", "shuffled", "pca", "projection"]
+
+# The kinds that the best is chosen from; the others are there to be compared with.
+CANDIDATES = ("layer", "selection", "head2toe")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row, and the part that it plays."""
+
+    kind: Kind
+    row: Row
+
+
+def probe_layers(request: Request, depth: str) -> tuple[str, ...]:
+    """The layers asked for; with depth 'block', `all` stands for every block as well as every stage.
+
+    A block is called by the shortest name that means its last node: 'layer1.0', and 'layer1' for the last of a stage.
+    """
+    if depth == "stage" or "all" not in request.layers:
+        return request.layers
+    from features.backbones import load_backbone
+    from features.cut import Cut
+
+    backbone = load_backbone(request.backbone, request.weights, request.seed)
+    cut = Cut(backbone.model, backbone.preprocessing.at(request.image_size).crop, backbone.headless)
+    order = {name: place for place, name in enumerate(cut.layers)}
+    found = {cut.resolve(stage): stage for stage in reversed(cut.stages)}
+    for block in cut.blocks:
+        parts = block.split(".")
+        short = next(
+            name for name in (".".join(parts[:n]) for n in range(1, len(parts) + 1)) if _means(cut, name, block)
+        )
+        found.setdefault(block, short)
+    blocks = tuple(found[node] for node in sorted(found, key=order.__getitem__))
+    return tuple(dict.fromkeys(name for layer in request.layers for name in (blocks if layer == "all" else (layer,))))
+
+
+def _means(cut, name: str, node: str) -> bool:
+    """Whether a name is that of a module (or node) whose last node is this one."""
+    return any(each == name or each.startswith(f"{name}.") for each in cut.layers) and cut.resolve(name) == node
+
+
+def sources_of(answer: Plan) -> tuple[CachedLayer, ...]:
+    """Each (layer, pooling) of a plan once: those that read the same files are one, called by its best known name."""
+    same: dict[tuple[str, ...], list[CachedLayer]] = {}
+    for layer in answer.layers:
+        for pool in answer.request.pools:
+            source = CachedLayer(answer, layer, pool)
+            files = tuple(sorted({wanted.key.digest for wanted in source.wanted}))
+            same.setdefault(files, []).append(source)
+    # `avgpool` is layer4 averaged, and a pooling of a flat output is none; the file says what it is.
+    return tuple(min(twins, key=_unlike_its_file) for twins in same.values())
+
+
+def _unlike_its_file(source: CachedLayer) -> tuple[bool, bool]:
+    first = source.wanted[0]
+    return source.layer != first.about.layer_name, source.pool != first.key.pool
+
+
+def joined(answer: Plan, sources: Sequence[CachedLayer], layers: Sequence[str]) -> CachedLayer:
+    """Layers side by side, in the order of the plan, under its first pooling."""
+    wanted = [source.layer for source in sources if source.layer in layers]
+    return CachedLayer(answer, "+".join(dict.fromkeys(wanted)), answer.request.pools[0])
+
+
+def single_sources(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
+    """The single layers under the first pooling, which are what is joined and compared with each other."""
+    if not sources:
+        return ()
+    pools = sources[0].answer.request.pools
+    singles = [source for source in sources if len(split_names(source.layer)) == 1]
+    # A layer that has no places left is the same under all poolings, and stands under one of them alone.
+    found: dict[str, CachedLayer] = {}
+    for source in singles:
+        if source.pool == pools[0] or source.layer not in found:
+            found[source.layer] = source
+    return tuple(found.values())
+
+
+def plain_entries(question: Question, sources: Sequence[CachedLayer]) -> list[Entry]:
+    """Every layer under every head."""
+    heads = [HEADS[name] for name in question.heads]
+    return [Entry("layer", Row(source, head, question.settings)) for source in sources for head in heads]
+
+
+def joined_entries(question: Question, answer: Plan, sources: Sequence[CachedLayer], selected: Sequence[str]) -> list:
+    """Rows of several layers together: those selected greedily under every head, and Head2Toe over all."""
+    entries = []
+    if len(selected) > 1:
+        source = joined(answer, sources, selected)
+        if all(source != known for known in sources):
+            heads = [HEADS[name] for name in question.heads]
+            entries += [Entry("selection", Row(source, head, question.settings)) for head in heads]
+    if question.head2toe:
+        source = joined(answer, sources, [each.layer for each in single_sources(sources)])
+        entries.append(
+            Entry("head2toe", Row(source, head2toe(source.widths, question.settings.seed), question.settings))
+        )
+    return entries
+
+
+def head2toe(widths: Sequence[int], seed: int) -> Head:
+    """Head2Toe over layers of these widths, as a head like any other."""
+    return Head(
+        "head2toe",
+        "the features of all layers that matter, selected by a group lasso, under a linear head",
+        "classify.heads.head2toe:Head2Toe",
+        ({"widths": tuple(widths), "seed": seed},),
+    )
+
+
+def control_entries(
+    question: Question, sources: Sequence[CachedLayer], random: Plan | None, pixels: Pixels | None
+) -> list[Entry]:
+    """The rows that the plain ones are held against."""
+    heads = [HEADS[name] for name in question.heads]
+    few = [HEADS[name] for name in question.control_heads]
+    entries = []
+    if random is not None:
+        for source in sources:
+            drawn = CachedLayer(random, source.layer, source.pool)
+            entries += [Entry("random", Row(drawn, head, question.settings, keep_head=False)) for head in heads]
+    if pixels is not None:
+        entries += [Entry("pixels", Row(pixels, head, question.settings, keep_head=False)) for head in heads]
+    if question.controls:
+        entries += [
+            Entry("shuffled", Row(source, head, question.settings, shuffled=True, keep_head=False))
+            for source in sources
+            for head in few
+        ]
+    if question.widths and len(sources) > 1:
+        width = common_width(sources)
+        for kind in ("pca", "projection"):
+            # Principal axes draw nothing: their rows are the same for every seed of the projection.
+            reduction = Reduction(kind, width, question.settings.seed if kind == "projection" else 0)
+            entries += [
+                Entry(kind, Row(source, head, question.settings, reduction=reduction, keep_head=False))
+                for source in sources
+                for head in few
+            ]
+    return entries
+
+
+def common_width(sources: Sequence[CachedLayer]) -> int:
+    """The smallest layer's width."""
+    return min(sum(source.widths) for source in sources)
+
+
+def random_request(request: Request, layers: Sequence[str]) -> Request:
+    """The same layers of the same architecture with weights drawn by the seed."""
+    return dataclasses.replace(request, weights="random", layers=tuple(layers))

@@ -1,0 +1,31 @@
+"""Many independent tasks on a few cores: joblib's processes, and in each of them its share of threads.
+
+What a task returns has to be small. Features are never sent to a process: it opens the cache's files itself and maps
+them into memory, where the system keeps one copy for all.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+
+def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int | None) -> Iterator[Any]:
+    """`function(*task)` of every task, in their order, as they are done; `jobs` cores in all (None: those at hand).
+
+    With one core, or one task, everything runs in this process. Otherwise each of the processes may use cores /
+    processes threads: BLAS and torch threads of several processes on the same cores slow each other down.
+    """
+    import joblib
+    from threadpoolctl import threadpool_limits
+
+    cores = jobs or joblib.cpu_count()
+    workers = min(cores, len(tasks))
+    if workers <= 1:
+        with threadpool_limits(cores):
+            yield from (function(*task) for task in tasks)
+        return
+    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=max(1, cores // workers)):
+        yield from joblib.Parallel(return_as="generator", batch_size=1)(_calls(joblib, function, tasks))
+
+
+def _calls(joblib: Any, function: Callable[..., Any], tasks: Sequence[tuple]) -> Iterable:
+    return (joblib.delayed(function)(*task) for task in tasks)
