@@ -58,4 +58,3 @@ def memory_needed(cost: Cost) -> int:
     """About how many bytes of memory a pass takes: the libraries and one batch; rows go to the disk as they come."""
     largest = max((numbers for *_, numbers, _ in cost.files), default=0)
     return _RESIDENT + 512 * 4 * largest
-

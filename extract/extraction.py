@@ -58,7 +58,7 @@ def extract(
 ) -> list[Pass]:
     """Make every missing file of a plan, and say what was done; an empty list when nothing was missing.
 
-    progress is called with the split, the rows done and the rows in all. Files already begun are carried on.
+    jobs: processor cores to compute and decode on (None: what torch takes, which is all). progress is called with the split, the rows done and the rows in all. Files already begun are carried on.
     """
     todo = missing(answer, splits)
     if not todo:
@@ -77,6 +77,8 @@ def _extract_locked(
     request = answer.request
     cost = Cost.of(todo)
     store.check_disk(cost.disk, [w.key for w in todo])
+    if jobs:
+        torch.set_num_threads(jobs)
     device = resolve_device(request.device)
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)

@@ -1,0 +1,119 @@
+"""The trunk as a scikit-learn transformer: scikit-learn's own checks, pipelines, and the same numbers as the cache."""
+
+import pickle
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.utils import estimator_checks
+
+from extract import FeatureExtractor
+from extract.extraction import extract
+from features import load_features
+from features.datasets import open_dataset
+from features.errors import UserError
+from features.request import Request, plan
+
+SMALL = {"weights": "random", "image_size": 32, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    return data.images[:300] / 16, data.target[:300]
+
+
+# scikit-learn's generator stops early for estimators that take no tables, so the checks that need none are named.
+CHECKS_WITHOUT_TABLES = (
+    "check_estimator_cloneable",
+    "check_estimator_tags_renamed",
+    "check_valid_tag_types",
+    "check_estimator_repr",
+    "check_no_attributes_set_in_init",
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_parameters_default_constructible",
+    "check_get_params_invariance",
+    "check_set_params",
+    "check_mixin_order",
+)
+
+
+@pytest.mark.parametrize("check", CHECKS_WITHOUT_TABLES)
+def test_scikit_learns_own_checks(check):
+    getattr(estimator_checks, check)("FeatureExtractor", FeatureExtractor(layer="layer1", **SMALL))
+
+
+def test_in_a_pipeline_it_classifies_digits(digits):
+    images, labels = digits
+    model = make_pipeline(FeatureExtractor(layer="layer2", **SMALL), StandardScaler(), SVC())
+    model.fit(images[:200], labels[:200])
+    assert model.score(images[200:], labels[200:]) > 0.8
+    assert sklearn.base.clone(model)[0].get_params()["layer"] == "layer2"
+
+
+@pytest.mark.parametrize(
+    ("layer", "pool"), [("layer2", "avg"), ("avgpool", "avg"), ("layer3", "grid:2"), ("fc", "avg")]
+)
+def test_it_computes_what_the_command_caches(home, layer, pool):
+    request = Request(dataset="digits", layers=(layer,), pools=(pool,), limit=50, limit_test=10, **SMALL)
+    extract(plan(request), say=lambda line: None)
+    cached, _ = load_features("digits", layer, pool=pool, limit=50, limit_test=10, **SMALL)
+    from features.reading import find_cached
+
+    rows = find_cached(plan(request).get(layer, "train"), request).index()
+    images = open_dataset("digits").load("train").images[rows]
+    computed = FeatureExtractor(layer=layer, pool=pool, **SMALL).fit(images).transform(images)
+    assert computed.dtype == np.float32
+    assert np.abs(computed - cached).max() <= 1e-5 * np.abs(cached).max()
+
+
+def test_images_as_floats_bytes_and_colour_are_the_same_images(digits):
+    floats = np.round(digits[0][:5] * 255) / 255
+    extractor = FeatureExtractor(layer="layer1", **SMALL).fit(floats)
+    plain = extractor.transform(floats)
+    assert np.array_equal(plain, extractor.transform((floats * 255).round().astype(np.uint8)))
+    colour = np.repeat(floats[..., None], 3, 3)
+    in_colour = FeatureExtractor(layer="layer1", **SMALL).fit(colour).transform(colour)
+    assert np.allclose(plain, in_colour, atol=1e-4)
+
+
+def test_one_image_at_a_time_and_all_at_once_agree(digits):
+    images = digits[0][:9]
+    extractor = FeatureExtractor(layer="layer3", **SMALL).fit(images)
+    together = extractor.transform(images)
+    alone = np.concatenate([extractor.transform(images[i : i + 1]) for i in range(9)])
+    assert np.array_equal(together, alone)
+
+
+def test_it_can_be_cloned_pickled_and_asked_for_names(digits):
+    images = digits[0][:4]
+    extractor = FeatureExtractor(layer="layer1", **SMALL).fit(images)
+    again = pickle.loads(pickle.dumps(extractor))
+    assert np.array_equal(again.transform(images), extractor.transform(images))
+    assert len(pickle.dumps(extractor)) < 5000, "the network is loaded again, not pickled"
+    assert list(extractor.get_feature_names_out())[:2] == ["featureextractor0", "featureextractor1"]
+    with pytest.raises(NotFittedError):
+        clone(extractor).transform(images)
+
+
+def test_what_is_no_image_is_refused(digits):
+    extractor = FeatureExtractor(layer="layer1", **SMALL).fit(digits[0][:4])
+    for wrong, told in (
+        (np.zeros((4, 64)), "reshape"),
+        (np.zeros((4, 9, 9)), "fitted on"),
+        (np.full((4, 8, 8), np.nan), "NaN"),
+        (np.full((4, 8, 8), 7.0), "between 0 and 1"),
+        (np.full((4, 8, 8), -1), "0 to 255"),
+        (np.zeros((0, 8, 8)), "0 sample"),
+        (np.full((4, 8, 8), "a"), "type"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            extractor.transform(wrong)
+    with pytest.raises(UserError, match="no layer"):
+        FeatureExtractor(layer="layer9", **SMALL).fit(digits[0][:4])
