@@ -1,0 +1,50 @@
+"""The README says only what is so: its options exist, and its data sets and models are those there are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def _help(module: str, capsys, *verb: str) -> str:
+    import importlib
+
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"{module}.__main__").main([*verb, "--help"])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_every_option_in_the_readme_is_one(capsys):
+    from classify.__main__ import VERBS
+
+    helps = [_help(module, capsys) for module in ("extract", "features", "classify")]
+    helps += [_help("classify", capsys, verb) for verb in VERBS]
+    helps += [_help("features", capsys, verb) for verb in ("verify", "remove")]
+    known = set(re.findall(r"--[a-z0-9-]+", "".join(helps))) | {"--quiet"}  # the last is pip's
+    told = set(re.findall(r"(?<![|:-])--[a-z][a-z0-9-]+", README.read_text()))
+    assert told, "the README names options"
+    assert told <= known
+
+
+def test_every_option_of_extract_is_in_the_readme_or_is_said_to_be_in_help(capsys):
+    text = README.read_text()
+    shared = ("--dataset", "--backbone", "--weights", "--layer", "--pool", "--image-size", "--precision", "--limit")
+    for option in (*shared, "--limit-test", "--seed", "--device", "--jobs", "--dry-run", "--compile"):
+        assert option in text
+
+
+def test_the_readme_names_the_data_sets_there_are():
+    from features.datasets import dataset_names
+
+    row = next(line for line in README.read_text().splitlines() if line.startswith("| `--dataset`"))
+    told = set(re.findall(r"`([^`]+)`", row.split("|")[2]))
+    assert told == set(dataset_names())
+
+
+def test_its_two_commands_stand_where_ci_looks_for_them():
+    text = README.read_text()
+    for name in ("start", "tests"):
+        assert re.search(rf"<!-- run: {name} -->\n```bash\n.+?\n```", text, re.DOTALL), name
