@@ -10,7 +10,7 @@ from torch import nn
 
 from classify.heads.network.batches import ImageSource, MapSource, augment_images, even_batches
 from classify.heads.network.checkpoint import Checkpoint, RunState
-from classify.heads.network.optimising import build_optimizer, rate_factor, set_rate
+from classify.heads.network.optimising import build_optimizer, rate_factor
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.training import Labelled, Trainee, Trainer
 from classify.heads.regularizers.protocol import Regularizer
@@ -100,12 +100,33 @@ def test_the_new_layer_learns_faster_and_biases_do_not_decay():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     settings = TrainingSettings(learning_rate=0.1, head_multiple=10, weight_decay=0.5)
     optimizer = build_optimizer(settings, module.named_parameters(), frozenset({"1.weight", "1.bias"}), frozenset())
-    set_rate(optimizer, 0.1)
-    found = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    optimizer.step(0.1)
+    found = {
+        id(p): (group["lr"], group["weight_decay"]) for group in optimizer.inner.param_groups for p in group["params"]
+    }
     named = {name: found[id(p)] for name, p in module.named_parameters()}
     assert named == {
         "0.weight": (0.1, 0.5), "0.bias": (0.1, 0), "1.weight": (1.0, 0.5), "1.bias": (1.0, 0),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_weights_kept_channels_last_are_optimised_like_any_other(name):
+    torch.manual_seed(0)
+    mine = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    theirs = nn.Conv2d(3, 4, 3)
+    theirs.load_state_dict(mine.state_dict())
+    settings = TrainingSettings(optimizer=name, weight_decay=0.1)
+    optimizers = [build_optimizer(settings, m.named_parameters(), frozenset(), frozenset()) for m in (mine, theirs)]
+    start = mine.weight.detach().clone()
+    for _ in range(3):
+        images = torch.randn(2, 3, 5, 5)
+        for module, optimizer in zip((mine, theirs), optimizers, strict=True):
+            module(images).square().sum().backward()
+            optimizer.step(0.01)
+            assert module.weight.grad is None
+    assert not torch.equal(mine.weight, start)
+    torch.testing.assert_close(mine.weight, theirs.weight.contiguous(), rtol=1e-4, atol=1e-5)
 
 
 def test_one_step_of_sgd_is_the_gradient_worked_out_by_hand():

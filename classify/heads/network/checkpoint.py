@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from features.digests import read_json, write_json
 from features.errors import UserError
@@ -95,28 +94,3 @@ def write_tensors(path: Path, tensors: Tensors) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """An optimiser's state by the parameters' positions."""
-    tensors = {}
-    for position, parameter in enumerate(_parameters(optimizer)):
-        for name, value in optimizer.state.get(parameter, {}).items():
-            if value is not None:
-                tensors[f"{position}.{name}"] = value
-    return tensors
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put back what `optimizer_tensors` gave, in each parameter's own memory format."""
-    parameters = _parameters(optimizer)
-    for key, value in tensors.items():
-        position, name = key.split(".")
-        parameter = parameters[int(position)]
-        if value.shape == parameter.shape:
-            value = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
-        optimizer.state[parameter][name] = value
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -19,8 +19,8 @@ from torch.nn.functional import cross_entropy
 
 from classify.heads.estimator import FitError
 from classify.heads.network.batches import Source, channels_last, even_batches, read_ahead
-from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors, optimizer_tensors, restore_optimizer
-from classify.heads.network.optimising import build_optimizer, rate_factor, set_rate
+from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors
+from classify.heads.network.optimising import Optimizer, build_optimizer, rate_factor
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers.protocol import Regularizer, Step
 from classify.measure.intervals import macro_f1
@@ -182,7 +182,7 @@ class Trainer:
             self._load(self.progress.best)
         return self.progress
 
-    def _round(self, optimizer: torch.optim.Optimizer, last: int, frozen: bool) -> None:
+    def _round(self, optimizer: Optimizer, last: int, frozen: bool) -> None:
         """Train up to the step `last`, validate, keep what is best, write the checkpoint."""
         started, first = time.perf_counter(), self.progress.step
         self.trainee.set_training(frozen)
@@ -201,7 +201,7 @@ class Trainer:
         if self.on_epoch:
             self.on_epoch(record)
 
-    def _train_to(self, optimizer: torch.optim.Optimizer, last: int) -> tuple[float, float, float]:
+    def _train_to(self, optimizer: Optimizer, last: int) -> tuple[float, float, float]:
         """The sums of losses and penalties over the steps up to `last`, and the learning rate of the last."""
         device, settings = self.trainee.device, self.settings
         total = torch.zeros((), device=device)
@@ -216,15 +216,13 @@ class Trainer:
                 torch.manual_seed(_mixed(settings.seed, epoch))
             factor = rate_factor(settings.schedule, step, self.steps, epoch, self.epochs)
             rate = settings.learning_rate * factor
-            set_rate(optimizer, rate)
             codes = torch.from_numpy(self.data.codes[rows]).to(device)
             try:
                 loss, penalty = self._losses(batch, codes)
                 (loss + penalty).backward()
-                optimizer.step()
+                optimizer.step(rate)
             except torch.OutOfMemoryError as error:
                 raise self._out_of_memory(batch, codes, optimizer) from error
-            optimizer.zero_grad(set_to_none=True)
             total += loss.detach()
             penalties += penalty.detach()
             if (step + 1) % patience == 0 or step + 1 == last:
@@ -264,9 +262,9 @@ class Trainer:
             f"{rate:g}; try {advice}"
         )
 
-    def _out_of_memory(self, batch: torch.Tensor, codes: torch.Tensor, optimizer: torch.optim.Optimizer) -> FitError:
+    def _out_of_memory(self, batch: torch.Tensor, codes: torch.Tensor, optimizer: Optimizer) -> FitError:
         def attempt(size: int) -> None:
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.forget_gradients()
             if batch.device.type == "cuda":
                 torch.cuda.empty_cache()
             sum(self._losses(batch[:size], codes[:size])).backward()
@@ -310,20 +308,19 @@ class Trainer:
             for name, tensor in tensors.items():
                 mine[name].copy_(tensor)
 
-    def _resume(self, optimizer: torch.optim.Optimizer) -> None:
+    def _resume(self, optimizer: Optimizer) -> None:
         state = self.checkpoint.load() if self.checkpoint else None
         if state is None:
             return
         own = {name: tensor for name, tensor in state.tensors.items() if not name.startswith("optimizer.")}
         self._load(own)
         prefix = "optimizer."
-        restore_optimizer(
-            optimizer,
+        optimizer.restore(
             {name.removeprefix(prefix): tensor for name, tensor in state.tensors.items() if name.startswith(prefix)},
         )
         self.progress.restore(state.values, state.best)
 
-    def _write(self, optimizer: torch.optim.Optimizer, number: int, improved: bool) -> None:
+    def _write(self, optimizer: Optimizer, number: int, improved: bool) -> None:
         self._new_best |= improved
         now = time.perf_counter()
         done = self.progress.step >= self.steps or self.progress.stopped_early
@@ -331,7 +328,7 @@ class Trainer:
         if self.checkpoint is None or (now - self._written < 10 * self._write_seconds and not done):
             return
         tensors = self.trainee.tensors()
-        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(optimizer).items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.tensors().items()}
         self.checkpoint.save(number, RunState(tensors, self.progress.best, self.progress.values()), self._new_best)
         self._new_best = False
         self._written = time.perf_counter()
