@@ -20,6 +20,7 @@ from classify.heads.network.batches import Source, channels_last, even_batches, 
 from classify.heads.network.checkpoint import write_tensors
 from classify.heads.network.network import Network, observed
 from classify.heads.network.settings import TrainingSettings
+from classify.heads.network.small_maps import small_map_convolutions
 from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json
 from classify.heads.network.training import Labelled, Trainee, autocast
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
@@ -117,6 +118,7 @@ class NetworkClassifier(TrainedNetwork):
         with contextlib.ExitStack() as stack:
             for penalty in penalties:
                 stack.enter_context(penalty.attached())
+            stack.enter_context(small_map_convolutions(network.tail))
             trainee = _trainee(network, penalties)
             self._train(trainee, data, held, checkpoint=checkpoint, identity=identity, on_epoch=on_epoch)
         network.model.eval()
