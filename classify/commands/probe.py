@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     for line in result.answer():
         show(line)
     for note in result.notes:
-        show(f"left out: {note}")
+        show(f"note: {note}")
     for table in result.tables:
         print()
         show(table)

@@ -12,6 +12,7 @@ from typing import Any
 
 from classify.experiments.probing.entries import (
     control_entries,
+    joinable,
     joined_entries,
     plain_entries,
     probe_layers,
@@ -103,14 +104,14 @@ def _run(
 ) -> ProbeResult:
     sources = sources_of(answer)
     singles = single_sources(sources)
-    notes = list(question.left_out)
+    notes = list(question.notes)
     pixels = Pixels.of(answer.request) if question.controls else None
     if isinstance(pixels, str):
         notes.append(f"no raw-pixels control: {pixels}")
         pixels = None
     selection = None
-    if question.select and len(singles) > 1:
-        selection = select_greedily(question, singles)
+    if question.select and len(joinable(sources)) > 1:
+        selection = select_greedily(question, joinable(sources))
         say(f"selected: {selection}")
     elif question.select:
         notes.append("no selection of layers, since there is one layer to select from")

@@ -59,7 +59,7 @@ class Head:
                 f"the head {self.name} cannot weight classes (class weight {class_weight!r} was asked for); "
                 "leave the weights out or choose another head"
             )
-        shared = {"random_state": seed, "class_weight": class_weight, "jobs": jobs}
+        shared = {"random_state": seed, "seed": seed, "class_weight": class_weight, "jobs": jobs}
         return kind(**{name: value for name, value in shared.items() if name in known} | self.grid[0] | params)
 
 

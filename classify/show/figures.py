@@ -36,12 +36,17 @@ def probe_figure(result: Any):
     _scale(axes[0], result)
     axes[0].set_ylabel("accuracy on the test set, %")
     handles = {label: line for panel in axes for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=9)
+    order = [*heads, *(f"{head}, random weights" for head in heads)]
+    labels = sorted(handles, key=lambda label: order.index(label) if label in order else len(order))
+    shown = [handles[label] for label in labels]
+    figure.legend(shown, labels, loc="outside right center", frameon=False, fontsize=9)
     config, best = result.best.result.config, result.best
     figure.suptitle(
-        f"{config['dataset']}, {config['backbone']} ({config['weights']}), {config['image_size']} px: "
-        f"best on validation {best.layer} with {best.head}",
+        f"{config['dataset']}, {config['backbone']} ({config['weights']}), {config['image_size']} px\n"
+        f"best on validation: {best.layer} with {best.head}",
         fontsize=10,
+        x=0.01,
+        ha="left",
     )
     return figure
 

@@ -3,7 +3,7 @@
 import math
 
 from classify.experiments.probing.result import ProbeResult
-from classify.experiments.probing.standing import ProbeRow
+from classify.experiments.probing.standing import ProbeRow, Standing
 from classify.measure.wording import MISSING, count, decimal, duration, percent, percent_interval
 from classify.show.table import Column, Table
 
@@ -132,7 +132,7 @@ def standings_table(result: ProbeResult) -> Table:
             each.row.head,
             _estimate(each.row),
             each.p_value,
-            "best" if each.row is result.best else "differs" if each.distinguishable else "not distinguishable",
+            _verdict(each, result),
             None if each.flops is None else each.flops / 1e9,
             each.bytes,
         )
@@ -222,6 +222,12 @@ def _layer_name(row: ProbeRow) -> str:
 
 def _estimate(row: ProbeRow) -> tuple[float, float, float]:
     return (row.accuracy, *row.interval)
+
+
+def _verdict(standing: Standing, result: ProbeResult) -> str:
+    if standing.row is result.best:
+        return "best on validation"
+    return "not distinguishable" if not standing.distinguishable else "better" if standing.better else "worse"
 
 
 def _points(value: float | None) -> str:

@@ -61,10 +61,13 @@ def sources_of(answer: Plan) -> tuple[CachedLayer, ...]:
     for layer in answer.layers:
         for pool in answer.request.pools:
             source = CachedLayer(answer, layer, pool)
-            files = tuple(sorted({wanted.key.digest for wanted in source.wanted}))
-            same.setdefault(files, []).append(source)
+            same.setdefault(_files(source), []).append(source)
     # `avgpool` is layer4 averaged, and a pooling of a flat output is none; the file says what it is.
     return tuple(min(twins, key=_unlike_its_file) for twins in same.values())
+
+
+def _files(source: CachedLayer) -> tuple[str, ...]:
+    return tuple(sorted({wanted.key.digest for wanted in source.wanted}))
 
 
 def _unlike_its_file(source: CachedLayer) -> tuple[bool, bool]:
@@ -80,16 +83,16 @@ def joined(answer: Plan, sources: Sequence[CachedLayer], layers: Sequence[str]) 
 
 def single_sources(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
     """The single layers under the first pooling, which are what is joined and compared with each other."""
-    if not sources:
-        return ()
-    pools = sources[0].answer.request.pools
-    singles = [source for source in sources if len(split_names(source.layer)) == 1]
-    # A layer that has no places left is the same under all poolings, and stands under one of them alone.
-    found: dict[str, CachedLayer] = {}
-    for source in singles:
-        if source.pool == pools[0] or source.layer not in found:
-            found[source.layer] = source
-    return tuple(found.values())
+    answer = sources[0].answer
+    first = {_files(CachedLayer(answer, layer, answer.request.pools[0])) for layer in answer.layers}
+    return tuple(each for each in sources if len(split_names(each.layer)) == 1 and _files(each) in first)
+
+
+def joinable(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
+    """The single layers worth joining: without `fc` beside `avgpool`, of which it is an affine function."""
+    singles = single_sources(sources)
+    redundant = {"fc"} if any(source.layer == "avgpool" for source in singles) else set()
+    return tuple(source for source in singles if source.layer not in redundant)
 
 
 def plain_entries(question: Question, sources: Sequence[CachedLayer]) -> list[Entry]:
@@ -107,20 +110,18 @@ def joined_entries(question: Question, answer: Plan, sources: Sequence[CachedLay
             heads = [HEADS[name] for name in question.heads]
             entries += [Entry("selection", Row(source, head, question.settings)) for head in heads]
     if question.head2toe:
-        source = joined(answer, sources, [each.layer for each in single_sources(sources)])
-        entries.append(
-            Entry("head2toe", Row(source, head2toe(source.widths, question.settings.seed), question.settings))
-        )
+        source = joined(answer, sources, [each.layer for each in joinable(sources)])
+        entries.append(Entry("head2toe", Row(source, head2toe(source.widths), question.settings)))
     return entries
 
 
-def head2toe(widths: Sequence[int], seed: int) -> Head:
+def head2toe(widths: Sequence[int]) -> Head:
     """Head2Toe over layers of these widths, as a head like any other."""
     return Head(
         "head2toe",
         "the features of all layers that matter, selected by a group lasso, under a linear head",
         "classify.heads.head2toe:Head2Toe",
-        ({"widths": tuple(widths), "seed": seed},),
+        ({"widths": tuple(widths)},),
     )
 
 

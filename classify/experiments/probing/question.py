@@ -19,7 +19,7 @@ from features.rows import limit_rows, validation_split
 DEFAULT_HEADS = ("logistic", "linear-svm", "ridge", "knn")
 CONTROL_HEADS = ("ridge", "logistic")
 QUICK_HEADS = ("ridge", "lda")
-QUICK_ROWS = 5_000
+QUICK_ROWS = 10_000
 QUICK_TEST_ROWS = 2_000
 SCORE_ROWS = 10_000
 QUICK_SCORE_ROWS = 2_000
@@ -35,7 +35,7 @@ class Question:
     controls: random weights, raw pixels, shuffled labels. widths: the readings at one common width. scores: those that
     need no training, and CKA. head2toe, select: rows of all layers together, and of layers selected greedily.
     control_heads: of the shuffled and width-matched readings. score_rows: the most training rows that scores see.
-    left_out: what `quick` cut, and what cannot be had, one sentence each.
+    notes: what `quick` cut, and what cannot be had.
     """
 
     request: Request
@@ -52,7 +52,7 @@ class Question:
     score_rows: int = SCORE_ROWS
     jobs: int | None = None
     quick: bool = False
-    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what does not change the numbers."""
@@ -81,30 +81,32 @@ def ask(
 
     heads None means the usual ones, fewer where it is to be `quick`.
     """
-    left_out: list[str] = []
+    notes: list[str] = []
     random = controls
     if quick:
         request, cuts = _quick(request)
-        left_out += cuts
         if heads is None:
-            left_out.append(f"heads {' and '.join(QUICK_HEADS)} instead of {', '.join(DEFAULT_HEADS)}")
+            cuts.append(f"heads {' and '.join(QUICK_HEADS)} instead of {', '.join(DEFAULT_HEADS)}")
         if controls:
             random = False
-            left_out.append("no random-weights control")
+            cuts.append("no random weights")
         if widths or controls:
-            left_out.append("shuffled labels and matched widths with ridge alone")
+            cuts.append("shuffled labels and matched widths with ridge alone")
         if scores:
-            left_out.append(f"scores on {QUICK_SCORE_ROWS:,} rows instead of {SCORE_ROWS:,}")
+            cuts.append(f"scores on {QUICK_SCORE_ROWS:,} rows instead of {SCORE_ROWS:,}")
+        notes.append(f"cut to be quick: {'; '.join(cuts)}")
     heads = tuple(dict.fromkeys(heads if heads is not None else QUICK_HEADS if quick else DEFAULT_HEADS))
     if not heads:
         raise UserError("no head was asked for; give --model ridge, or leave the option out")
     if depth not in ("stage", "block"):
         raise UserError(f"--depth {depth}: give stage or block")
+    if class_weight not in (None, "balanced"):
+        raise UserError(f"--class-weight {class_weight}: give balanced, or leave it out")
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs}: give a number of processor cores of 1 or more")
     if random and request.weights == "random":
         random = False
-        left_out.append("no random-weights control, since the weights asked for are random")
+        notes.append("no random-weights control, since the weights asked for are random")
     for pool in request.pools:
         if parse_pool(pool) == "none":
             raise UserError("--pool none keeps whole maps, which no head of a probe reads; give avg, max or grid:4")
@@ -123,7 +125,7 @@ def ask(
         score_rows=QUICK_SCORE_ROWS if quick else SCORE_ROWS,
         jobs=jobs,
         quick=quick,
-        left_out=tuple(left_out),
+        notes=tuple(notes),
     )
     _check_heads(question)
     _check_rows(question.request)

@@ -72,7 +72,7 @@ class ProbeResult:
     def digest(self) -> str:
         """64 hex digits of the question and of the rows that answer it."""
         rows = [[row.kind, row.result.digest] for row in self.rows]
-        asked = {name: value for name, value in self.question.items() if name not in ("left_out",)}
+        asked = {name: value for name, value in self.question.items() if name != "notes"}
         return sha256_json([plain_json(asked), rows])
 
     @property
@@ -90,6 +90,7 @@ class ProbeResult:
             f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
             f"(95 % interval {percent(low)} to {percent(high)}).",
             self._equals(),
+            self._better(),
             self._controls(),
             self._cost(),
         ]
@@ -101,20 +102,20 @@ class ProbeResult:
         return "\n\n".join([*self._opening(), *(str(table) for table in self.tables)])
 
     def _opening(self) -> list[str]:
-        left_out = [f"left out: {note}" for note in self.notes]
-        return ["\n".join(self.answer()), *(["\n".join(left_out)] if left_out else [])]
+        notes = [f"note: {note}" for note in self.notes]
+        return ["\n".join(self.answer()), *(["\n".join(notes)] if notes else [])]
 
     def to_markdown(self) -> str:
-        """The answer, what was left out, and all tables."""
+        """The answer, the notes, and all tables."""
         from classify.show.table import markdown_text
 
         opening = [" ".join(map(markdown_text, self.answer()))]
-        opening += ["\n".join(f"- left out: {markdown_text(note)}" for note in self.notes)] if self.notes else []
+        opening += ["\n".join(f"- {markdown_text(note)}" for note in self.notes)] if self.notes else []
         return "\n\n".join([*opening, *(table.to_markdown() for table in self.tables)]) + "\n"
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{html.escape(line)}</p>" for line in self.answer())
-        notes = "".join(f"<p>left out: {html.escape(note)}</p>" for note in self.notes)
+        notes = "".join(f"<p>note: {html.escape(note)}</p>" for note in self.notes)
         return lines + notes + "".join(table.to_html() for table in self.tables)
 
     def to_csv(self) -> str:
@@ -141,7 +142,7 @@ class ProbeResult:
             "layers": [_standing(standing) for standing in self.standings],
             "scores": _scores(self.scores) if self.scores else None,
             "selection": vars(self.selection) | {"layer": self.selection.layer} if self.selection else None,
-            "left_out": self.notes,
+            "notes": self.notes,
             "pass_seconds": self.pass_seconds,
             "environment": self.best.result.environment,
         }
@@ -173,9 +174,18 @@ class ProbeResult:
         equals = [each.row for each in self.standings if each.row is not self.best and not each.distinguishable]
         how = "paired McNemar test on the same test images, Holm's correction, 5 %"
         if not equals:
-            return f"Every other layer is distinguishable from it ({how})."
+            return f"No other layer is as good, for certain ({how})." if not self._better() else ""
         named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in equals)
         return f"Not distinguishable from it ({how}): {named}."
+
+    def _better(self) -> str:
+        """What the test set shows and validation did not: said, and not acted upon."""
+        better = [each.row for each in self.standings if each.better]
+        if not better:
+            return ""
+        named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in better)
+        rows = count(self.best.result.rows["validation"])
+        return f"Better than it on the test set: {named}; {rows} validation images were too few to tell them apart."
 
     def _controls(self) -> str:
         parts = []
@@ -209,6 +219,7 @@ def _standing(standing: Standing) -> dict[str, Any]:
         "bytes": standing.bytes,
         "p_value": standing.p_value,
         "distinguishable": standing.distinguishable,
+        "better": standing.better,
     }
 
 

@@ -145,5 +145,12 @@ def _threads_each(jobs: int | None, tasks: int) -> int:
 
 
 def _alone(row: Row, threads: int) -> Row:
-    """The row as one process fits it, on its share of the cores."""
-    return dataclasses.replace(row, settings=dataclasses.replace(row.settings, jobs=threads))
+    """The row as one process fits it, on its share of the cores.
+
+    The processes' threads are limited already, by `in_parallel`. A head that limits them again looks for the libraries
+    each time, which for closed forms takes a hundred times as long as a candidate; so only heads that fit every
+    candidate on its own, some of them in libraries that take a number of jobs, are told.
+    """
+    kind = row.head.estimator_class()
+    shares_work = hasattr(kind, "fit_path") or hasattr(kind, "predict_path")
+    return dataclasses.replace(row, settings=dataclasses.replace(row.settings, jobs=None if shares_work else threads))

@@ -59,13 +59,15 @@ class Standing:
     """A layer (or layers joined) under its head that was best on validation, held against the best of all.
 
     flops: for one image, up to this layer; None where it is unknown. bytes: of one image in the cache. p_value:
-    McNemar's against the best, corrected by Holm over all layers; None for the best itself.
+    McNemar's against the best, corrected by Holm over all layers; None for the best itself. better: than the best on
+    validation, for certain: validation had too few rows to see it.
     """
 
     row: ProbeRow
     flops: int | None
     bytes: int
     p_value: float | None
+    better: bool = False
 
     @property
     def distinguishable(self) -> bool:
@@ -102,9 +104,12 @@ def standings(rows: Sequence[ProbeRow], best: ProbeRow, answer: Plan) -> tuple[S
         p_values.append(mcnemar(reference.labels, reference.predicted, predictions.predicted).p_value)
     corrected = dict(zip(map(id, others), holm(p_values).tolist(), strict=True))
     flops = layer_flops(answer, [row.layer for row in chosen.values()])
-    return tuple(
-        Standing(row, flops.get(row.layer), _bytes(answer, row), corrected.get(id(row))) for row in chosen.values()
-    )
+    found = []
+    for row in chosen.values():
+        p_value = corrected.get(id(row))
+        better = p_value is not None and p_value < LEVEL and row.accuracy > best.accuracy
+        found.append(Standing(row, flops.get(row.layer), _bytes(answer, row), p_value, better))
+    return tuple(found)
 
 
 def layer_flops(answer: Plan, layers: Sequence[str]) -> dict[str, int]:
