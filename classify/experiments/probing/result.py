@@ -174,7 +174,7 @@ class ProbeResult:
         equals = [each.row for each in self.standings if each.row is not self.best and not each.distinguishable]
         how = "paired McNemar test on the same test images, Holm's correction, 5 %"
         if not equals:
-            return f"No other layer is as good, for certain ({how})." if not self._better() else ""
+            return f"Every other layer does worse, for certain ({how})." if not self._better() else ""
         named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in equals)
         return f"Not distinguishable from it ({how}): {named}."
 
@@ -201,7 +201,10 @@ class ProbeResult:
         for each in named:
             flops = f"{each.flops / 1e9:.2f} GFLOP and " if each.flops is not None else ""
             parts.append(f"{self._name(each.row)} {flops}{each.bytes / 1000:.1f} kB")
-        measured = f"; the pass over all layers took {duration(self.pass_seconds)}" if self.pass_seconds else ""
+        measured = ""
+        if self.pass_seconds:
+            rows = self.best.result.rows["train"] + self.best.result.rows["validation"]
+            measured = f"; one pass makes all layers, {count(rows)} images in {duration(self.pass_seconds)}"
         return f"To extract an image costs: {', '.join(parts)}{measured}."
 
 
