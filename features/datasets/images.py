@@ -76,15 +76,36 @@ def is_image(name: str) -> bool:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """The image files in a folder and in the folders below it, sorted by their path relative to it."""
+    """The image files in a folder and in the folders below it, sorted by their path relative to it.
+
+    Links to folders are followed, except to one that the link lies in: its images would be found again and again.
+    Raises the OSError of a folder that cannot be listed.
+    """
+    parents = frozenset(map(_identity, folder.absolute().parents))
+    if not folder.is_dir() or _identity(folder) in parents:
+        return []
+    found = []
+    inside = {str(folder): parents | {_identity(folder)}}
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        around, kept = inside.pop(where), []
+        for name in folders:
+            inner = f"{where}{os.sep}{name}"
+            if (identity := _identity(inner)) not in around:
+                inside[inner] = around | {identity}
+                kept.append(name)
+        folders[:] = kept
+        found += [f"{where}{os.sep}{name}" for name in names if is_image(name)]
     # Sorted as text, before there are Path objects: of those, a million take seconds to compare.
-    found = [
-        f"{where}{os.sep}{name}"
-        for where, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if is_image(name)
-    ]
     return [Path(path) for path in sorted(found, key=lambda path: path.replace(os.sep, "/"))]
+
+
+def _identity(folder: Path | str) -> tuple[int, int]:
+    status = os.stat(folder)  # noqa: PTH116 - as above, for folders
+    return status.st_dev, status.st_ino
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def folders_in(folder: Path) -> list[str]:
