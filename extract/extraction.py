@@ -17,10 +17,13 @@ from extract.cost import Cost, record_seconds
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Recipe, Trunk, choose_recipe
 from features import store
-from features.backbones import load_backbone
+from features.backbones import Backbone, load_backbone
 from features.cut import Cut
 from features.datasets import ImageFiles, Split, open_dataset
 from features.device import resolve_device
+from features.digests import sha256_rows
+from features.errors import UserError
+from features.home import home
 from features.reading import find_cached
 from features.request import Plan, Wanted, selected_rows
 
@@ -58,7 +61,9 @@ def extract(
 ) -> list[Pass]:
     """Make every missing file of a plan, and say what was done; an empty list when nothing was missing.
 
-    jobs: processor cores to compute and decode on (None: what torch takes, which is all). progress is called with the split, the rows done and the rows in all. Files already begun are carried on.
+    jobs: processor cores to compute and decode on (None: what torch takes, which is all). progress is called with the
+    split, the rows done and the rows in all. Files already begun are carried on. UserError where data or weights are
+    no longer those that the plan was made for.
     """
     todo = missing(answer, splits)
     if not todo:
@@ -88,22 +93,87 @@ def _extract_locked(
     built: tuple[Recipe, Trunk] | None = None
     passes = []
     for split in dict.fromkeys(w.split for w in todo):
+        data = dataset.load(split)
+        rows = selected_rows(data.labels, request, split)
+        _require_same(todo, split, backbone, dataset.fingerprint(), rows)
         mine = [w for w in todo if w.split == split]
+        if _published(mine, data, rows):
+            continue
         outputs = [Output(w.key.layer, w.key.pool) for w in mine]
         images = sum(wanted.rows for wanted in {w.split: w for w in todo}.values())
         recipe = choose_recipe(
             cut, outputs, images=images, precision=mine[0].key.precision, device=device, compiled=compiled
         )
         begun = [store.existing_recipe(w.key) for w in mine]
-        if recipe.can_follow(begun[0]) and all(other == begun[0] for other in begun):
+        if not any(begun):
+            begun = _recipes_of_the_other_split(answer, mine)
+        same = recipe.can_follow(begun[0]) and all(other == begun[0] for other in begun)
+        if same and compiled in ("auto", {"compiled": "on", "eager": "off"}[begun[0]["engine"]]):
             recipe = recipe.following(begun[0])
         torch.set_num_threads(recipe.threads)
         if built is None or built[0] != recipe:
             built = recipe, Trunk(cut, outputs, recipe, device)
-        data = dataset.load(split)
-        rows = selected_rows(data.labels, request, split)
         passes.append(_run_pass(split, data, rows, mine, preprocessor, *built, jobs=jobs, progress=progress))
     return passes
+
+
+def _require_same(todo: list[Wanted], split: str, backbone: Backbone, fingerprint: str, rows: np.ndarray) -> None:
+    """UserError unless weights, data and rows are those in the keys: a plan may be remembered, or waited for long."""
+    key = next(w.key for w in todo if w.split == split)
+    what = {
+        "the weights": (key.weights, backbone.weights_sha256),
+        "the data": (key.dataset, fingerprint),
+        "the rows taken": (key.rows, sha256_rows(rows)),
+    }
+    for name, (planned, found) in what.items():
+        if planned != found:
+            raise UserError(
+                f"{name} changed since this was planned (SHA-256 {planned[:8]} then, {found[:8]} now), and nothing was "
+                f"written under the old name; run it again, after removing {home() / 'remembered'} if it says the same"
+            )
+
+
+def _published(wanted: list[Wanted], data: Split, rows: np.ndarray) -> bool:
+    """Whether the files lacked only their names, as after a kill between two layers' last steps; they have them then.
+
+    Carrying them on would not do: the layers that have their names are no longer part of the pass.
+    """
+    begun = [store.existing_partial(one.key) for one in wanted]
+    if any(record is None or record.rows_done < len(rows) for record in begun):
+        return False
+    for one, record in zip(wanted, begun, strict=True):
+        with contextlib.closing(_open(one, data, rows, record.recipe)) as file:
+            # Bytes are compared with their checksums on the way: fewer rows may be sound than were recorded.
+            if file.rows_done < len(rows):
+                return False
+            file.publish()
+    return True
+
+
+def _open(wanted: Wanted, data: Split, rows: np.ndarray, recipe: dict) -> store.PartialFile:
+    return store.PartialFile.open(
+        wanted.key,
+        wanted.about,
+        shape=(len(rows), *wanted.shape),
+        dtype=wanted.key.dtype,
+        labels=data.labels[rows],
+        index=rows,
+        recipe=recipe,
+    )
+
+
+def _recipes_of_the_other_split(answer: Plan, mine: list[Wanted]) -> list[dict | None]:
+    """How the same layers of another split were computed: a head should not meet features of two kinds."""
+    recipes = []
+    for one in mine:
+        others = (
+            w
+            for w in answer.wanted
+            if w.split != one.split and (w.key.layer, w.key.pool) == (one.key.layer, one.key.pool)
+        )
+        files = (store.find(w.key) for w in others)
+        recipes.append(next((file.recipe for file in files if file), None))
+    return recipes
 
 
 def _run_pass(
@@ -120,22 +190,7 @@ def _run_pass(
 ) -> Pass:
     started, computing = time.perf_counter(), 0.0
     with contextlib.ExitStack() as stack:
-        files = [
-            stack.enter_context(
-                contextlib.closing(
-                    store.PartialFile.open(
-                        w.key,
-                        w.about,
-                        shape=(len(rows), *w.shape),
-                        dtype=w.key.dtype,
-                        labels=data.labels[rows],
-                        index=rows,
-                        recipe=recipe.to_json(),
-                    )
-                )
-            )
-            for w in wanted
-        ]
+        files = [stack.enter_context(contextlib.closing(_open(w, data, rows, recipe.to_json()))) for w in wanted]
         first = min(file.rows_done for file in files)
         # A batch's images are computed together: a pass carries on at the start of one.
         first -= first % recipe.batch if first < len(rows) else 0
@@ -169,6 +224,11 @@ def _run_pass(
 
 def _write(files: list[store.PartialFile], blocks: list[np.ndarray], start: int, done: int | None) -> None:
     for file, block in zip(files, blocks, strict=True):
+        if not np.isfinite(block).all():
+            raise UserError(
+                f"{file.layout.about.layer_name} gives numbers that are infinite or none (images {start} and on); take "
+                "--precision float32 or bfloat16, or other --weights if it was that already"
+            )
         file.write(start, block)
     if done is not None:
         for file in files:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from features.digests import sha256_file
 from features.errors import UserError
 from features.home import weights_folder
 
@@ -36,6 +37,11 @@ def download(url: str) -> Path:
                 f"{target.name} is not at hand and could not be downloaded from {url} ({error}); put it into "
                 f"{target.parent}; {_OFFLINE_HINT}"
             ) from error
+    if expected and not sha256_file(target).startswith(expected.group(1)):
+        raise UserError(
+            f"{target} is not the file that its name promises: its SHA-256 does not begin with {expected.group(1)}; "
+            "remove it so that it is downloaded again, or give it by its path with --weights"
+        )
     return target
 
 

@@ -11,7 +11,7 @@ from features.store.layout import DTYPES, About
 from features.store.locks import lock
 from features.store.naming import CacheError, feature_path
 from features.store.reader import FeatureFile, find
-from features.store.writer import PartialFile, PartialRecord, existing_recipe
+from features.store.writer import PartialFile, PartialRecord, existing_partial, existing_recipe
 
 __all__ = [
     "DTYPES",
@@ -21,6 +21,7 @@ __all__ = [
     "PartialFile",
     "PartialRecord",
     "check_disk",
+    "existing_partial",
     "existing_recipe",
     "feature_path",
     "find",

@@ -90,11 +90,12 @@ class PartialRecord:
 
 def existing_recipe(key: CacheKey) -> dict[str, Any] | None:
     """The recipe of the partial file for a key, for the pass that wants to carry it on; None where there is none."""
-    record = _existing(key)
+    record = existing_partial(key)
     return record.recipe if record else None
 
 
-def _existing(key: CacheKey) -> PartialRecord | None:
+def existing_partial(key: CacheKey) -> PartialRecord | None:
+    """The partial file for a key that can be carried on; None where there is none."""
     for path in sorted(features_folder().glob(f"*-{short_digest(key)}.h5.partial")):
         with contextlib.suppress(CacheError, OSError):
             record = PartialRecord.read(path)
@@ -142,7 +143,7 @@ class PartialFile:
             raise ValueError(f"features need at least one row of at least one number, not the shape {shape}")
         if len(labels) != shape[0] or len(index) != shape[0]:
             raise ValueError(f"{shape[0]} rows with {len(labels)} labels and {len(index)} positions")
-        begun = _existing(key)
+        begun = existing_partial(key)
         about = begun.about if begun else about
         path = feature_path(key, about)
         needed = math.prod(shape) * np.dtype(dtype).itemsize + 16 * shape[0]
