@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from features.commands.options import add_request_options, request_from, run_command
+from features.commands.options import Parser, add_request_options, request_from, run_command
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,8 +19,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m extract", description=__doc__, allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m extract", description=__doc__)
     add_request_options(parser)
     group = parser.add_argument_group("how")
     group.add_argument("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
@@ -33,8 +33,9 @@ def _list_layers(options: argparse.Namespace) -> int:
     from features.backbones import load_backbone
     from features.cut import Cut
 
-    backbone = load_backbone(options.backbone, options.weights, options.seed)
-    cut = Cut(backbone.model, backbone.preprocessing.at(options.image_size).crop, backbone.headless)
+    request = request_from(options).normalised()
+    backbone = load_backbone(request.backbone, request.weights, request.seed)
+    cut = Cut(backbone.model, backbone.preprocessing.at(request.image_size).crop, backbone.headless)
     stages = {cut.resolve(stage): stage for stage in cut.stages}
     print("layer, its output for one image, whether the network can be cut there; stages are marked with their name")
     for layer in cut.layers:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from features.digests import read_json, write_json
+from features.digests import read_record, write_json
 from features.home import features_folder
 from features.key import CacheKey
 from features.request import Wanted
@@ -43,15 +43,17 @@ def record_seconds(wanted: Sequence[Wanted], images: int, seconds: float) -> Non
     """
     path = features_folder() / "seconds.json"
     entry = {"seconds": round(seconds, 3), "images": images, "layers": len(wanted)}
-    write_json(path, {**read_json(path, default={}), **{one.key.digest: entry for one in wanted}})
+    write_json(path, {**read_record(path), **{one.key.digest: entry for one in wanted}})
 
 
 def seconds_to_extract(key: CacheKey, rows: int) -> float | None:
     """Seconds that the pass that made a file would take for so many rows; None where it was not measured."""
-    entry = read_json(features_folder() / "seconds.json", default={}).get(key.digest)
-    if not entry or not entry["images"]:
+    entry = read_record(features_folder() / "seconds.json").get(key.digest)
+    try:
+        return float(entry["seconds"]) * rows / entry["images"]
+    except (TypeError, KeyError, ValueError, ZeroDivisionError):
+        # Nothing, or nothing that can be understood: these are notes beside the files, not part of them.
         return None
-    return entry["seconds"] * rows / entry["images"]
 
 
 def memory_needed(cost: Cost) -> int:

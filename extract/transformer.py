@@ -52,6 +52,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """Load the network and look at the shape of the images; y is ignored."""
         images = _as_images(X)
         self.image_shape_ = images.shape[1:]
+        # What an earlier fit knew of its weights is over; it binds only `transform` after loading from a file.
+        vars(self).pop("weights_sha256_", None)
         self._load()
         return self
 

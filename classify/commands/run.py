@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 
 from classify.heads import HEADS, find_head
-from features.commands.options import add_request_options, request_from
+from features.commands.options import Parser, add_request_options, request_from
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -17,6 +17,9 @@ def main(arguments: Sequence[str]) -> int:
     from extract.commands.ensure import ensure_features
     from features.reading import require_splits
 
+    # A head that cannot do what is asked says so before hours of extraction.
+    for head in heads:
+        head.build(class_weight=options.class_weight)
     request = request_from(options)
     require_splits(request, "train", "test")
     answer = ensure_features(request, compiled=options.compile, jobs=options.jobs, quiet=True)
@@ -67,8 +70,8 @@ def _show(results: list) -> None:
         show(layer_by_head(results))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m classify", description=__doc__, allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m classify", description=__doc__)
     models = "\n".join(f"  {head.name:<12} {head.summary}" for head in HEADS.values())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = f"models:\n{models}"

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from features.commands.options import Parser
 from features.errors import UserError
 from features.home import features_folder
 from features.store.catalogue import Entry, entries, remove
@@ -24,10 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     return _list()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m features", description="Without a verb: list what the cache holds.", allow_abbrev=False
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m features", description="Without a verb: list what the cache holds.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     verbs.add_parser("list", help="what the cache holds (the default)")
     verify = verbs.add_parser("verify", help="compare every byte with its checksum; status 1 if one is damaged")

@@ -1,10 +1,30 @@
 """The command line's shared part: options spelled and defaulted once, and what happens to a user's mistake."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from features.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, as all of ours are."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(**{"allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> None:
+        """Raise the complaint as a UserError."""
+        raise UserError(f"{message}; `{self.prog} --help` lists what there is")
+
+
+def _cores(text: str) -> int:
+    """A number of processor cores, at most as many as there are."""
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} cores can do nothing: give a whole number of 1 or more")
+    return min(count, os.cpu_count() or count)
 
 
 def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) -> None:
@@ -41,7 +61,7 @@ def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) ->
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
-    add("--jobs", type=int, metavar="J", help="processor cores to use (default: all)")
+    add("--jobs", type=_cores, metavar="J", help="processor cores to use (default: all)")
 
 
 def request_from(options: argparse.Namespace, **changes):
@@ -68,7 +88,11 @@ def request_from(options: argparse.Namespace, **changes):
 def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:
     """Run a command: a user's mistake becomes one line and exit status 2, Ctrl-C one line and 130."""
     try:
-        return main(sys.argv[1:] if arguments is None else arguments) or 0
+        status = main(sys.argv[1:] if arguments is None else arguments) or 0
+        # Here a full disk or a reader that has gone can still be told apart; at the interpreter's end they cannot.
+        if sys.stdout:
+            sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -77,5 +101,24 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         return 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error, and nobody is left to tell.
-        sys.stderr.close()
+        _drop_output()
         return 141
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {where}{error.strerror}; make the place readable and writable and see that it has room, or set "
+            "$LAYERPROBE_HOME to another folder",
+            file=sys.stderr,
+        )
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        return 2
+
+
+def _drop_output() -> None:
+    """Let what is still to be written to a broken output go nowhere, lest the interpreter's end complain of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,6 +11,7 @@ import typing
 from pathlib import Path
 
 from features.errors import UserError
+from features.home import user_path
 
 if typing.TYPE_CHECKING:
     from features.datasets.dataset import Dataset
@@ -57,15 +58,15 @@ def open_dataset(spec: str) -> "Dataset":
         raise UserError(f"the data set '{name}' needs a path; write {name}:PATH")
     if name in TAKE_NO_PATH and text:
         raise UserError(f"the data set '{name}' comes with scikit-learn and takes no path; write {name}")
-    path = Path(text.strip()).expanduser().absolute() if text else None
+    path = user_path(text.strip()).absolute() if text else None
     if path is not None and not path.exists():
         raise UserError(f"{path} does not exist; the data set '{spec}' should be there")
     return importlib.import_module(KINDS[name]).open_named(name, path)
 
 
 def _unknown(spec: str, name: str) -> str:
-    if Path(spec).expanduser().exists():
-        kind = "folder" if Path(spec).expanduser().is_dir() else Path(spec).suffix.lower().lstrip(".")
+    if spec and user_path(spec).exists():
+        kind = "folder" if user_path(spec).is_dir() else Path(spec).suffix.lower().lstrip(".")
         if kind in NEED_A_PATH:
             return f"'{spec}' is a path and not the name of a data set; write {kind}:{spec}"
     near = difflib.get_close_matches(name, KINDS, n=3, cutoff=0.5)

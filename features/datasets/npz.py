@@ -114,8 +114,14 @@ class NpzDataset(Dataset):
     def _read(self, name: str) -> np.ndarray:
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
-                return arrays[name]
-        except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+                found = arrays[name]
+            # numpy gives the bytes of a member that is no array; a zip file may be locked (RuntimeError).
+            if not isinstance(found, np.ndarray):
+                raise ValueError("it is no array")
+            return found
+        except (
+            OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+        ) as error:  # fmt: skip
             reason = "it holds pickled objects" if "allow_pickle" in str(error) else " ".join(str(error).split())
             raise UserError(
                 f"cannot read the array '{name}' in {self.path} ({reason}); write the file again with numpy's savez "

@@ -17,6 +17,7 @@ from features.datasets.labels import ordered_classes
 from features.datasets.listed import ListedImages
 from features.datasets.splitting import cut_test_rows
 from features.errors import UserError
+from features.home import user_path
 
 COLUMN_NAMES = {
     "path": ("path", "image", "file", "filename", "image_path", "image path", "filepath"),
@@ -48,7 +49,7 @@ def open_named(name: str, path: Path) -> ListedImages:
                 f"{', '.join(columns)}"
             )
         cell = {column: cells[position].strip() for column, position in columns.items()}
-        image = path.parent / Path(cell["path"]).expanduser()
+        image = path.parent / user_path(cell["path"])
         if not cell["path"] or not image.is_file():
             raise UserError(f"{path}, line {line}: there is no file {image}; correct the path or take the line out")
         if not cell["label"]:
