@@ -253,7 +253,7 @@ def test_networks_are_found_by_name():
 @pytest.mark.parametrize(
     ("changes", "options", "words"),
     [
-        ({"learning_rate": 1e20, "optimizer": "sgd"}, {}, r"epoch \d+ .*learning rate of .*try --learning-rate"),
+        ({"learning_rate": 1e20, "optimizer": "sgd"}, {}, r"epoch \d+ .*learning rate of .*try --lr"),
         ({"batch_size": 1}, {}, "batches of one image"),
         ({}, {"classes": 100}, "100 classes and only 32 training images"),
         ({}, {"classes": 5}, "none of the 5 classes"),

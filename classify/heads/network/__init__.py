@@ -25,10 +25,14 @@ class NetworkHead:
     reads: str
     fixed: dict[str, Any] = field(default_factory=dict)
 
+    def estimator_class(self) -> Any:
+        """The class of the classifier, imported now."""
+        module, name = self.estimator.split(":")
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
     def build(self, **params: Any) -> Any:
         """An unfitted classifier with these parameters."""
-        module, name = self.estimator.split(":")
-        return getattr(importlib.import_module(f"{__name__}.{module}"), name)(**{**self.fixed, **params})
+        return self.estimator_class()(**{**self.fixed, **params})
 
 
 NETWORKS: dict[str, NetworkHead] = {

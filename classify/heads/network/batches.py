@@ -8,6 +8,7 @@ way. What augmentation draws depends on the seed, the epoch and the place in it 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,11 +68,37 @@ class ImageSource:
         return ready if self.trunk is None else self.trunk(ready)
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some rows of cached maps, read from the whole when they are needed: a part of a large file is never copied."""
+
+    whole: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.whole.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.whole.shape[1:])
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, places: Any) -> np.ndarray:
+        return self.whole[self.rows[places]]
+
+
 class MapSource:
     """Cached maps (N, C, H, W), float32 or float16, for a tail that takes `shape` for one image."""
 
     def __init__(
-        self, maps: np.ndarray, shape: tuple[int, ...], layout: str, device: torch.device | str = "cpu"
+        self, maps: np.ndarray | Part, shape: tuple[int, ...], layout: str, device: torch.device | str = "cpu"
     ) -> None:
         stored = (shape[2], *shape[:2]) if layout == "map last" else shape
         if maps.dtype not in (np.float32, np.float16) or maps.size != len(maps) * math.prod(shape):
@@ -109,10 +136,11 @@ def source_for(
     trunk: Callable[[torch.Tensor], torch.Tensor] | None,
     augment: Sequence[str] = (),
 ) -> Source:
-    """A source for uint8 images (N, H, W), (N, H, W, 3) or ImageFiles, or for cached maps, which are not augmented."""
+    """A source for uint8 images (N, H, W), (N, H, W, 3) or ImageFiles, or for cached maps (an array or a `Part` of
+    one), which are not augmented."""
     if is_images(X):
         return ImageSource(X, preprocessor, trunk, augment)
-    X = np.asanyarray(X)
+    X = X if isinstance(X, Part) else np.asanyarray(X)
     if trunk is None:
         raise FitError(
             f"a network that is trained from its input on takes uint8 images (N, H, W) or (N, H, W, 3), not "

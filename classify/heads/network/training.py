@@ -254,8 +254,8 @@ class Trainer:
     def _stop_unless_finite(self, value: torch.Tensor, epoch: int, step: int, rate: float) -> None:
         if math.isfinite(float(value)):
             return
-        advice = f"--learning-rate {self.settings.learning_rate / 10:g}"
-        advice += ", --precision float32" if self.precision != "float32" else ""
+        advice = f"--lr {self.settings.learning_rate / 10:g}"
+        advice += ", --train-precision float32" if self.precision != "float32" else ""
         advice += ", a weaker --regularizer" if self.trainee.penalties else ""
         raise FitError(
             f"the loss is no longer a finite number in epoch {epoch + 1} (step {step + 1}), at a learning rate of "
