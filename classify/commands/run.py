@@ -1,30 +1,51 @@
-"""`python -m classify --model svm`: train and test heads on cached features, extracting first what is missing."""
+"""`python -m classify --model svm`: train and test heads on cached features, extracting first what is missing, and
+networks (`--model finetune --unfreeze layer4`) on the cached output of their frozen part."""
 
 import argparse
+import dataclasses
 import shlex
 from collections.abc import Sequence
 
-from classify.heads import HEADS, find_head
+from classify.commands.training import add_training_options, find_models, refuse_unread, row_options
+from classify.heads import HEADS
+from classify.heads.network import NETWORKS
 from features.commands.options import Parser, add_request_options, request_from
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line, make every (layer, head) row and print what came out."""
     options = _parser().parse_args(arguments)
-    heads = [find_head(name) for name in dict.fromkeys(options.model)]
+    names, networks = find_models(options.model)
+    refuse_unread(options, names, networks)
+    command = shlex.join(["python", "-m", "classify", *arguments])
+    rows = _network_rows(options, networks) if networks else []
+    results = _heads(options, names, command) if names else []
+    if networks:
+        trained = _networks(options, rows, command)
+        # Networks are configured by other things than heads are: each kind has its own table.
+        if results:
+            _show(results)
+            print()
+        results = trained
+    _show(results)
+    print(f"kept in {options.results}")
+    return 0
 
+
+def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> list:
+    """The results of the heads, each on each layer."""
     from classify.experiments.evaluate import Settings, evaluate
     from extract.commands.ensure import ensure_features
     from features.reading import require_splits
 
     # A head that cannot do what is asked says so before hours of extraction.
+    heads = [HEADS[name] for name in names]
     for head in heads:
         head.build(class_weight=options.class_weight)
     request = request_from(options)
     require_splits(request, "train", "test")
     answer = ensure_features(request, compiled=options.compile, jobs=options.jobs, quiet=True)
     settings = Settings(options.seed, options.class_weight, not options.no_search, not options.no_refit, options.jobs)
-    command = shlex.join(["python", "-m", "classify", *arguments])
     wanted = [(layer, pool, head) for layer, pool in answer.distinct() for head in heads]
     results = []
     for layer, pool, head in wanted:
@@ -41,9 +62,38 @@ def main(arguments: Sequence[str]) -> int:
         results.append(row.result)
         if len(wanted) > 1:
             print(_line(row.result), flush=True)
-    _show(results)
-    print(f"kept in {options.results}")
-    return 0
+    return results
+
+
+def _network_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
+    """What the networks' rows are, in the order asked; nothing is extracted or trained yet."""
+    from classify.experiments.networks import NetworkRow, check_row
+    from classify.experiments.untouched import untouched_rows
+
+    request = request_from(options)
+    maps = dataclasses.replace(request, dtype=options.map_dtype or "float32")
+    rows = []
+    for name in names:
+        if name == "untouched":
+            rows += untouched_rows(request)
+            continue
+        unfreeze = (options.unfreeze or ["all"]) if name == "finetune" else ["all"]
+        made = [NetworkRow(maps, name, unfreeze=point, **row_options(options)) for point in dict.fromkeys(unfreeze)]
+        for row in made:
+            check_row(row)
+        rows += made
+    return rows
+
+
+def _networks(options: argparse.Namespace, rows: list, command: str) -> list:
+    """The results of the networks."""
+    from classify.experiments.networks import NetworkRow, evaluate_network
+    from classify.experiments.untouched import evaluate_untouched
+
+    shared = {"folder": options.results, "command": command, "again": options.again}
+    shared |= {"compiled": options.compile, "jobs": options.jobs}
+    evaluate = {True: evaluate_network, False: evaluate_untouched}
+    return [evaluate[isinstance(row, NetworkRow)](row, **shared).result for row in rows]
 
 
 def _line(result) -> str:
@@ -54,17 +104,25 @@ def _line(result) -> str:
 
 def _show(results: list) -> None:
     """One result in full; of several the tables, the answer first."""
+    from classify.show.network_tables import network_tables, networks_table
     from classify.show.table import show
     from classify.show.tables import layer_by_head, result_report, summary_table
 
     if len(results) == 1:
         show(result_report(results[0]))
+        for table in network_tables(results):
+            show("", table)
         return
     best = max(results, key=lambda result: result.validation_accuracy)
     print()
-    print(f"best on validation: {best.config['head']} on {best.config['layer']} ({best.config['pool']} pooling)")
+    pooling = f" ({best.config['pool']} pooling)" if "pool" in best.config else ""
+    print(f"best on validation: {best.config['head']} on {best.config['layer']}{pooling}")
     print(best)
     print()
+    if not pooling:
+        for table in (networks_table(results), *network_tables(results)):
+            show(table, "")
+        return
     show(summary_table(results))
     if len({result.config["layer"] for result in results}) > 1:
         show(layer_by_head(results))
@@ -72,15 +130,19 @@ def _show(results: list) -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m classify", description=__doc__)
-    models = "\n".join(f"  {head.name:<12} {head.summary}" for head in HEADS.values())
+    models = "\n".join(f"  {head.name:<12} {head.summary}" for head in (*HEADS.values(), *NETWORKS.values()))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = f"models:\n{models}"
     group = parser.add_argument_group("which heads")
-    group.add_argument("--model", nargs="+", default=["svm"], metavar="M", help=f"{', '.join(HEADS)}; default svm")
+    group.add_argument(
+        "--model", nargs="+", default=["svm"], metavar="M", help="heads and networks (below); default svm"
+    )
+    group.add_argument("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
     group.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
     group.add_argument("--no-search", action="store_true", help="take each head's untuned default")
     group.add_argument("--no-refit", action="store_true", help="do not fit again on training + validation rows")
     add_request_options(parser)
+    add_training_options(parser)
     group = parser.add_argument_group("how")
     group.add_argument("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
     group.add_argument("--results", default="results", metavar="FOLDER", help="where results are kept (results/)")

@@ -1,0 +1,105 @@
+"""The options about networks, which `run` and `compare` share, and the rows that they spell.
+
+An option that nothing would read is refused: whoever gives `--epochs` with an SVM has something else in mind.
+"""
+
+import argparse
+import difflib
+from collections.abc import Iterable
+
+from classify.heads import HEADS
+from classify.heads.network import NETWORKS
+from classify.heads.regularizers import REGULARIZERS, parse_regularizers
+from features.errors import UserError
+
+# Option, field of TrainingSettings, type, metavar or choices, help. `settings` holds defaults and what is legal.
+_TRAINING = (
+    ("--epochs", "epochs", int, "N", "passes over the training images (10)"),
+    ("--steps", "steps", int, "N", "a fixed number of batches instead; the last weights are the result"),
+    ("--batch-size", "batch_size", int, "N", "images in a batch (128)"),
+    ("--optimizer", "optimizer", str, "O", "adamw (default), adam or sgd"),
+    ("--lr", "learning_rate", float, "R", "learning rate (2e-4)"),
+    ("--head-multiple", "head_multiple", float, "X", "learning rate of the new layer, in units of the others' (10)"),
+    ("--schedule", "schedule", str, "S", "cosine (default), one-cycle, book or constant"),
+    ("--weight-decay", "weight_decay", float, "W", "weight decay (0.01)"),
+    ("--patience", "patience", int, "N", "stop after N epochs without a better validation accuracy"),
+    ("--batch-norm", "batch_norm", str, "B", "train (default) or freeze"),
+    ("--train-precision", "precision", str, "P", "of training: auto (default), float32 or bfloat16"),
+    ("--label-smoothing", "label_smoothing", float, "E", "share of the label given to all classes (0)"),
+    ("--init-head", "init_head", str, "I", "random (default), or probe: start from a fitted linear probe (LP-FT)"),
+)
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """The options about networks; without any of them `TrainingSettings` as it is."""
+    group = parser.add_argument_group("how networks are trained")
+    add = group.add_argument
+    for option, field, kind, metavar, text in _TRAINING:
+        add(option, dest=f"training_{field}", type=kind, metavar=metavar, help=text)
+    add("--augment", dest="training_augment", nargs="+", metavar="A", help="any of shift, rotate, scale and flip")
+    names = ", ".join(REGULARIZERS)
+    add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001; {names}")
+    add("--map-dtype", choices=("float32", "float16"), help="of cached maps below the cut; default float32")
+    add("--frozen", choices=("cached", "loop"), help="read the frozen part's output from the cache (default) or run it")
+
+
+def given(options: argparse.Namespace) -> tuple[str, ...]:
+    """The options about networks that were given, as they are typed."""
+    names = {option: f"training_{field}" for option, field, *_ in _TRAINING}
+    names |= {"--augment": "training_augment", "--regularizer": "regularizer", "--map-dtype": "map_dtype"}
+    names |= {"--frozen": "frozen"}
+    return tuple(option for option, name in names.items() if getattr(options, name) is not None)
+
+
+def settings_from(options: argparse.Namespace):
+    """The `TrainingSettings` that the options spell. Raises UserError for what is not legal."""
+    from classify.heads.network.settings import TrainingSettings
+
+    prefix = "training_"
+    fields = {name.removeprefix(prefix): value for name, value in vars(options).items() if name.startswith(prefix)}
+    return TrainingSettings(**{name: value for name, value in fields.items() if value is not None})
+
+
+def row_options(options: argparse.Namespace) -> dict:
+    """What `NetworkRow` takes besides request, network and cut: settings, regularizers and in_loop."""
+    return {
+        "settings": settings_from(options),
+        "regularizers": parse_regularizers(options.regularizer or ()),
+        "in_loop": options.frozen == "loop",
+    }
+
+
+def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of heads and those of networks, each once; UserError with the nearest names for an unknown one."""
+    names, known = tuple(dict.fromkeys(names)), (*HEADS, *NETWORKS)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise UserError(f"there is no model called {name!r}; {hint}choose from {', '.join(known)}")
+    return tuple(name for name in names if name in HEADS), tuple(name for name in names if name in NETWORKS)
+
+
+def refuse_unread(options: argparse.Namespace, heads: tuple[str, ...], networks: tuple[str, ...]) -> None:
+    """Raise UserError for an option that none of the models would read."""
+    trained = [name for name in networks if name != "untouched"]
+    if not trained and (told := given(options)):
+        raise UserError(
+            f"{told[0]} is about networks that are trained, and {', '.join((*heads, *networks))} is none; leave it "
+            "out, or add --model finetune"
+        )
+    if "finetune" not in trained and options.unfreeze is not None:
+        raise UserError("--unfreeze is about --model finetune, which was not asked for; leave it out or add that model")
+    if "finetune" not in trained and (options.map_dtype or options.frozen):
+        raise UserError("--map-dtype and --frozen are about --model finetune, which was not asked for; leave them out")
+    if options.regularizer and not {"finetune", "scratch"} & set(trained):
+        raise UserError("--regularizer acts on a backbone that trains; take --model finetune, or leave it out")
+    for option, value in (
+        ("--class-weight", options.class_weight),
+        ("--no-search", options.no_search),
+        ("--no-refit", options.no_refit),
+    ):
+        if not heads and value:
+            raise UserError(f"{option} is about heads on cached features, and none was asked for; leave it out")
+    if not heads and (options.layer, options.pool) != (["avgpool"], ["avg"]):
+        raise UserError("--layer and --pool are about heads on cached features; --unfreeze says where a network is cut")
