@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from classify.commands.training import add_training_options, find_models, refuse_unread, row_options
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
-from features.commands.options import Parser, add_request_options, request_from
+from features.commands.options import Parser, add_request_options, positive, request_from
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> list:
     """The results of the heads, each on each layer."""
     from classify.experiments.evaluate import Settings, evaluate
+    from classify.experiments.width_matching import Reduction
     from extract.commands.ensure import ensure_features
     from features.reading import require_splits
 
@@ -47,6 +48,7 @@ def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> l
     answer = ensure_features(request, compiled=options.compile, jobs=options.jobs, quiet=True)
     settings = Settings(options.seed, options.class_weight, not options.no_search, not options.no_refit, options.jobs)
     wanted = [(layer, pool, head) for layer, pool in answer.distinct() for head in heads]
+    reduction = Reduction("pca", options.pca) if options.pca else None
     results = []
     for layer, pool, head in wanted:
         row = evaluate(
@@ -55,6 +57,7 @@ def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> l
             head,
             pool=pool,
             settings=settings,
+            reduction=reduction,
             folder=options.results,
             command=command,
             again=options.again,
@@ -140,6 +143,7 @@ def _parser() -> Parser:
     group.add_argument("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
     group.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
     group.add_argument("--no-search", action="store_true", help="take each head's untuned default")
+    group.add_argument("--pca", type=positive, metavar="N", help="bring features to N principal axes first")
     group.add_argument("--no-refit", action="store_true", help="do not fit again on training + validation rows")
     add_request_options(parser)
     add_training_options(parser)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.sources import CachedLayer, Rows, Source
-from classify.experiments.width_matching import Axes, Reduction
+from classify.experiments.width_matching import Axes, OnAxes, Reduction
 from classify.heads import HEADS, Head
 from classify.heads.search import Search, search
 from classify.measure.metrics import measure
@@ -113,15 +113,17 @@ def evaluate(
     *,
     pool: str | None = None,
     settings: Settings = Settings(),
+    reduction: Reduction | None = None,
     folder: Path | str = "results",
     command: str = "",
     again: bool = False,
 ) -> SavedResult:
-    """Fit and test a head on the cached features of a layer, and keep the result in `folder`.
+    """Fit and test a head on the cached features of a layer, reduced first if asked, and keep the result in `folder`.
 
     A row that stands there already is returned as it is, unless it is to be made `again`.
     """
-    row = Row(CachedLayer(answer, layer, pool or answer.request.pools[0]), head, settings)
+    source = CachedLayer(answer, layer, pool or answer.request.pools[0])
+    row = Row(source, head, settings, reduction=reduction)
     if not again and (known := find_result(folder, row.config)) is not None:
         return known
     return test_rows(row.source, [fit_row(row)], folder=folder, command=command)[0]
@@ -192,6 +194,7 @@ test_rows.__test__ = False
 
 def _test(row: FittedRow, rows: Rows, classes: tuple[str, ...], folder: Path | str, command: str) -> SavedResult:
     features = row.axes.apply(rows.features) if row.axes else rows.features
+    kept = OnAxes(row.axes, row.head) if row.axes else row.head
     started = time.perf_counter()
     predicted = row.head.predict(features)
     seconds = time.perf_counter() - started
@@ -210,4 +213,4 @@ def _test(row: FittedRow, rows: Rows, classes: tuple[str, ...], folder: Path | s
     }
     measured = measure(predictions.labels, predictions.predicted, predictions.probabilities, classes)
     result = Result(metrics=measured, command=command, **fields)
-    return save_result(folder, result, predictions, row.head if row.keep_head else None)
+    return save_result(folder, result, predictions, kept if row.keep_head else None)

@@ -4,7 +4,7 @@ A reduction is worked out on training rows alone and applied to all others as it
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,6 +47,27 @@ class Axes:
         for rows in _blocks(features):
             reduced[rows] = (features[rows] - self.mean) @ self.axes
         return reduced
+
+
+@dataclass(frozen=True, eq=False)
+class OnAxes:
+    """A fitted head with the axes that its features are brought to: it takes them at their full width (N, D)."""
+
+    axes: Axes
+    head: Any
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The head's classes."""
+        return self.head.classes_
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """(N,) labels."""
+        return self.head.predict(self.axes.apply(features))
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """(N, C), where the head has probabilities."""
+        return self.head.predict_proba(self.axes.apply(features))
 
 
 def _principal_axes(features: np.ndarray, mean: np.ndarray, width: int) -> np.ndarray:

@@ -19,11 +19,17 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; `{self.prog} --help` lists what there is")
 
 
-def _cores(text: str) -> int:
-    """A number of processor cores, at most as many as there are."""
+def positive(text: str) -> int:
+    """A whole number of 1 or more."""
     count = int(text)
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{count} cores can do nothing: give a whole number of 1 or more")
+        raise argparse.ArgumentTypeError(f"{count} is too few: give a whole number of 1 or more")
+    return count
+
+
+def _cores(text: str) -> int:
+    """A number of processor cores, at most as many as there are."""
+    count = positive(text)
     return min(count, os.cpu_count() or count)
 
 
