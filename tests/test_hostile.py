@@ -1,6 +1,7 @@
 """What careless and hostile users meet: one line and status 2, or the sensible thing; never a wrong number."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -161,3 +162,11 @@ def test_a_full_disk_under_the_output_gets_one_line(home):
     assert "No space left" in told
     assert told.count("\n") == 1
     assert child.wait() == 2
+
+
+def test_a_terminal_without_the_letters_shows_their_numbers(tmp_path):
+    environment = {**os.environ, "LAYERPROBE_HOME": str(tmp_path / "ünï"), "PYTHONIOENCODING": "ascii"}
+    child = _features(stdout=subprocess.PIPE, env=environment)
+    said, told = child.communicate()
+    assert "\\xfcn\\xef" in said
+    assert (told, child.returncode) == ("", 0)

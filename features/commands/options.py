@@ -93,6 +93,10 @@ def request_from(options: argparse.Namespace, **changes):
 
 def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:
     """Run a command: a user's mistake becomes one line and exit status 2, Ctrl-C one line and 130."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that has not the letters of a name shows their numbers.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = main(sys.argv[1:] if arguments is None else arguments) or 0
         # Here a full disk or a reader that has gone can still be told apart; at the interpreter's end they cannot.
