@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.sources import CachedLayer, Rows, Source
+from classify.experiments.timing import seconds_for_one
 from classify.experiments.width_matching import Axes, OnAxes, Reduction
 from classify.heads import HEADS, Head
+from classify.heads.estimator import trained_parameters
 from classify.heads.search import Search, search
+from classify.measure.memory import peak_memory
 from classify.measure.metrics import measure
 from classify.measure.outcome import Predictions, Result
 from classify.measure.results import SavedResult, find_result, save_result
@@ -46,7 +49,8 @@ class Row:
     """What a row is, before anything is computed.
 
     shuffled: the training split's labels are permuted, so that a head can only learn by heart. reduction: features are
-    brought to a width first. keep_head: the fitted head is kept with the result.
+    brought to a width first. keep_head: the fitted head is kept with the result. searched: what the search of a row
+    that differs in nothing but its refit has found; it is not repeated.
     """
 
     source: Source
@@ -55,6 +59,7 @@ class Row:
     shuffled: bool = False
     reduction: Reduction | None = None
     keep_head: bool = True
+    searched: Search | None = None
 
     @property
     def search_rows(self) -> int | None:
@@ -131,6 +136,13 @@ def evaluate(
 
 def fit_row(row: Row) -> FittedRow:
     """Search, fit and refit the head of a row on the training split; the test split is not opened."""
+    with peak_memory() as peak:
+        fitted = _fit(row)
+    fitted.fields["extra"] |= peak.to_json()
+    return fitted
+
+
+def _fit(row: Row) -> FittedRow:
     head, settings = row.head, row.settings
     rows = row.source.read("train")
     features, labels = rows.features, rows.labels
@@ -142,7 +154,9 @@ def fit_row(row: Row) -> FittedRow:
         features = axes.apply(features)
     fitting = {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs}
     # A single candidate is not searched for.
-    if settings.search and len(head.grid) > 1:
+    if row.searched is not None:
+        found = row.searched
+    elif settings.search and len(head.grid) > 1:
         searched = dataclasses.replace(head, search_rows=row.search_rows)
         found = search(searched, features[train], labels[train], features[validation], labels[validation], **fitting)
     else:
@@ -210,6 +224,11 @@ def _test(row: FittedRow, rows: Rows, classes: tuple[str, ...], folder: Path | s
         **row.fields,
         "seconds": {**row.fields["seconds"], "predict": seconds},
         "rows": {**row.fields["rows"], "test": len(rows.labels)},
+        "extra": {
+            **row.fields["extra"],
+            "trained_parameters": trained_parameters(row.head),
+            "head_one_seconds": seconds_for_one(row.head.predict, np.array(features[:1])),
+        },
     }
     measured = measure(predictions.labels, predictions.predicted, predictions.probabilities, classes)
     result = Result(metrics=measured, command=command, **fields)

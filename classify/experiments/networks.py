@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.sources import CachedLayer
+from classify.experiments.timing import seconds_for_one
 from classify.heads.estimator import FitError, softmax
 from classify.heads.network import NETWORKS
 from classify.heads.network.batches import Part
@@ -40,8 +41,6 @@ from features.request import Plan, Request, plan, selected_rows
 from features.rows import validation_split
 
 Say = Callable[[str], None]
-
-_TIMED = 9
 
 
 @dataclass(frozen=True)
@@ -336,17 +335,6 @@ def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
     if not weights.is_file() or sha256_file(weights) != wanted:
         raise UserError(f"{weights}: not the network that {saved.path.name} was written with; run it again")
     return NETWORKS[saved.result.config["head"]].estimator_class().load(folder, device=device)
-
-
-def seconds_for_one(predict: Callable[[Any], Any], image: Any) -> float:
-    """The median time of one prediction after a first one; image: a batch of one."""
-    predict(image)
-    times = []
-    for _ in range(_TIMED):
-        started = time.perf_counter()
-        predict(image)
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
 
 
 def training_image(request: Request) -> Any:

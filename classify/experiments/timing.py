@@ -1,11 +1,11 @@
-"""How long the frozen part takes for one image, on its own: what a head on cached features costs beside itself.
+"""How long one prediction takes, and the frozen part for one image: what a head on cached features costs beside itself.
 
-Measured as extraction computes it, once for each network, layer, image size and machine, and then remembered.
+The latter is measured as extraction computes it, once for each network, layer, image size and machine, and remembered.
 """
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from classify.measure.environment import this_environment
@@ -14,6 +14,17 @@ from features.key import CacheKey
 from features.request import Plan
 
 _TIMED = 9
+
+
+def seconds_for_one(predict: Callable[[Any], Any], image: Any) -> float:
+    """The median time of one prediction after a first one; image: a batch of one."""
+    predict(image)
+    times = []
+    for _ in range(_TIMED):
+        started = time.perf_counter()
+        predict(image)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def pass_for_one(answer: Plan, layers: Sequence[str], image: Any) -> float:
@@ -43,10 +54,4 @@ def _measure(answer: Plan, keys: Sequence[CacheKey], image: Any) -> float:
     trunk = Trunk(cut, outputs, recipe, device)
     preprocess = Preprocessor(backbone.preprocessing.at(request.image_size), device)
 
-    def once() -> float:
-        started = time.perf_counter()
-        [output.cpu() for output in trunk(preprocess(image))]
-        return time.perf_counter() - started
-
-    once()
-    return statistics.median(once() for _ in range(_TIMED))
+    return seconds_for_one(lambda batch: [output.cpu() for output in trunk(preprocess(batch))], image)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from classify.experiments.networks import seconds_for_one, training_image
+from classify.experiments.networks import training_image
 from classify.experiments.sources import CachedLayer
-from classify.experiments.timing import pass_for_one
+from classify.experiments.timing import pass_for_one, seconds_for_one
 from classify.heads.network.untouched import (
     READINGS,
     UntouchedClassifier,

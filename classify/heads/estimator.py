@@ -149,6 +149,14 @@ def by_blocks(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np
     return np.concatenate([function(np.asarray(X[rows], dtype=np.float64)) for rows in row_blocks(len(X))])
 
 
+def trained_parameters(head: Any) -> int | None:
+    """How many numbers a fitted head has trained: weights, dual coefficients and intercepts; None for one without."""
+    head = getattr(head, "head_", head)
+    arrays = [getattr(head, name, None) for name in ("coef_", "coefficients_", "intercept_")]
+    arrays = [*(array for array in arrays if array is not None), *getattr(head, "parameters_", ())]
+    return sum(int(np.size(array)) for array in arrays) if arrays else None
+
+
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Probabilities (N, K) of scores (N, K)."""
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
