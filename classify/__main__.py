@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from features.commands.options import run_command
 
-VERBS = ("run", "probe")
+VERBS = ("run", "probe", "compare")
 
 
 def main(arguments: Sequence[str]) -> int:

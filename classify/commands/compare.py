@@ -1,0 +1,108 @@
+"""`python -m classify compare`: heads on cached features against networks from scratch and fine-tuned, in one table."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from classify.commands.training import add_training_options, given, row_options
+from classify.heads import HEADS
+from classify.heads.network import NETWORKS
+from features.commands.options import Parser, add_request_options, request_from
+from features.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse the command line, compare, and print and write what was asked for."""
+    options = _parser().parse_args(arguments)
+    for path in (options.json, options.csv, options.markdown):
+        if path is not None and not Path(path).absolute().parent.is_dir():
+            raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+    names = {text.split(":")[0].split("@")[0].split("+")[0] for text in options.models or NETWORKS}
+    if (told := given(options)) and not names & (set(NETWORKS) - {"untouched"}):
+        raise UserError(f"{told[0]} is about networks that are trained, and none is compared; leave it out")
+
+    from classify.experiments.compare import QUICK_EPOCHS, compare
+    from classify.show.table import show
+
+    if options.quick and options.training_epochs is None and options.training_steps is None:
+        options.training_epochs = QUICK_EPOCHS
+    request = vars(request_from(options)).copy()
+    for name in ("layers", "pools", "seed"):
+        del request[name]
+    result = compare(
+        models=options.models,
+        layers=options.layer,
+        seeds=options.seeds if options.seeds is not None else [options.seed],
+        map_dtype=options.map_dtype or "float32",
+        search=not options.no_search,
+        quick=options.quick,
+        keep_networks=not options.forget_networks,
+        jobs=options.jobs,
+        results=options.results,
+        again=options.again,
+        compiled=options.compile,
+        command=shlex.join(["python", "-m", "classify", "compare", *arguments]),
+        # The table is what the standard output is for; how it is going belongs elsewhere.
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+        **row_options(options),
+        **request,
+    )
+    show(result.table)
+    for note in result.notes:
+        show(f"note: {note}")
+    print()
+    _write(options, result)
+    for line in result.answer():
+        show(line)
+    return 0
+
+
+def _write(options: argparse.Namespace, result) -> None:
+    from features.digests import write_json
+
+    if options.json is not None:
+        write_json(Path(options.json), result.to_json())
+    for path, text in ((options.csv, result.to_csv), (options.markdown, result.to_markdown)):
+        if path is not None:
+            Path(path).write_text(text(), encoding="utf-8")
+    written = [str(path) for path in (options.json, options.csv, options.markdown) if path is not None]
+    if written:
+        print(f"written: {', '.join(written)}")
+    print(f"kept in {result.folder}: {result.stem}.json and a record of every row")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m classify compare", description=__doc__)
+    models = "\n".join(f"  {head.name:<12} {head.summary}" for head in (*HEADS.values(), *NETWORKS.values()))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        f"models:\n{models}\n\na head may name its layer (svm@layer3), a fine-tuned network the first stage that "
+        "trains and\nregularisers (finetune:layer4, finetune:all+l2-sp=0.01)"
+    )
+    group = parser.add_argument_group("what is compared")
+    add = group.add_argument
+    add(
+        "--models",
+        nargs="+",
+        metavar="M",
+        help="default: untouched, convnet, scratch, finetune:fc, finetune:layer4, finetune:all, and svm, logistic and "
+        "linear at avgpool and at the best layer",
+    )
+    add("--seeds", nargs="+", type=int, metavar="K", help="several seeds: mean and standard deviation (default --seed)")
+    add("--quick", action="store_true", help="2,000 images of 64 pixels and three epochs, where nothing else is asked")
+    add("--no-search", action="store_true", help="take each head's untuned default")
+    add("--forget-networks", action="store_true", help="do not keep the trained networks beside their results")
+    add_request_options(parser, layers=False)
+    add("--layer", nargs="+", default=["all"], metavar="L", help="layers that the best is chosen from; default all")
+    add_training_options(parser)
+    group = parser.add_argument_group("how")
+    add = group.add_argument
+    add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
+    add("--results", default="results", metavar="FOLDER", help="where results are kept (results/)")
+    add("--again", action="store_true", help="make rows again that stand in the results folder")
+    add("--json", metavar="PATH", help="write everything as JSON")
+    add("--csv", metavar="PATH", help="write all rows as CSV")
+    add("--markdown", metavar="PATH", help="write the table and the answer as Markdown")
+    return parser

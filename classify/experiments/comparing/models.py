@@ -1,0 +1,89 @@
+"""What is compared: models as they are typed, and the default set."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from classify.heads import HEADS
+from classify.heads.network import NETWORKS
+from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
+from features.errors import UserError
+
+DEFAULT_HEADS = ("svm", "logistic", "linear")
+BEST = "best"
+_FORMS = "as in svm, svm@layer3, finetune:layer4 or finetune:all+l2-sp=0.01"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a comparison.
+
+    name: of a head or a network. layers: where a head sits; 'best' is the layer that is best on validation. unfreeze:
+    the first stage of a fine-tuned network that trains.
+    """
+
+    name: str
+    layers: tuple[str, ...] = ()
+    unfreeze: str = "all"
+    regularizers: tuple[RegularizerSpec, ...] = ()
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it is a head on cached features."""
+        return self.name in HEADS
+
+    def __str__(self) -> str:
+        text = f"{self.name}:{self.unfreeze}" if self.name == "finetune" else self.name
+        text += f"@{','.join(self.layers)}" if self.is_head else ""
+        return "+".join([text, *map(str, self.regularizers)])
+
+
+def default_models(points: Sequence[str]) -> tuple[Model, ...]:
+    """The set that answers which is better, features or fine-tuning; points: where the backbone can be unfrozen."""
+    partial = dict.fromkeys((points[0], points[1], "all"))
+    networks = [Model(name) for name in ("untouched", "convnet", "scratch")]
+    tuned = [Model("finetune", unfreeze=point) for point in partial]
+    return (*networks, *tuned, *(parse_model(name) for name in DEFAULT_HEADS))
+
+
+def parse_model(text: str) -> Model:
+    """Read HEAD, HEAD@LAYER, NETWORK or finetune:STAGE, the last two with +REGULARIZER behind; UserError otherwise."""
+    found = re.fullmatch(r"([^:@+]+)(?::([^@+]+))?(?:@([^:+]+(?:\+[^:=]+)?))?((?:\+.+)?)", text.strip())
+    if found is None:
+        raise UserError(f"{text!r} is no model; give one {_FORMS}")
+    name, unfreeze, layer, rest = found.groups()
+    known = (*HEADS, *NETWORKS)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(f"there is no model called {name!r}; {hint}choose from {', '.join(known)}, {_FORMS}")
+    if name in HEADS:
+        if unfreeze or rest:
+            raise UserError(f"{text}: the head {name} takes a layer and nothing else, as in {name}@layer3")
+        return Model(name, (layer,) if layer else ("avgpool", BEST))
+    if layer or (unfreeze and name != "finetune"):
+        raise UserError(f"{text}: only heads take @LAYER and only finetune takes :STAGE; give models {_FORMS}")
+    regularizers = parse_regularizers(_regularizers(rest))
+    if regularizers and name not in ("finetune", "scratch"):
+        raise UserError(f"{text}: regularisers act on a backbone that trains; give them to finetune or scratch")
+    return Model(name, unfreeze=unfreeze or "all", regularizers=regularizers)
+
+
+def with_regularizers(model: Model, regularizers: tuple[RegularizerSpec, ...]) -> Model:
+    """The model with regularisers that hold for all fine-tuned ones; its own stay."""
+    if model.name != "finetune" or model.regularizers:
+        return model
+    return dataclasses.replace(model, regularizers=regularizers)
+
+
+def _regularizers(text: str) -> list[str]:
+    """The parts of '+bss=0.001+delta@layer3+layer4': a plus that no regulariser follows joins layers."""
+    parts: list[str] = []
+    for part in text.split("+")[1:]:
+        if re.split("[=@]", part)[0] in REGULARIZERS or not parts or "@" not in parts[-1]:
+            parts.append(part)
+        else:
+            parts[-1] += f"+{part}"
+    return parts
