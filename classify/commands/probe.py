@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from classify.heads import HEADS, find_head
-from features.commands.options import add_request_options, request_from
+from features.commands.options import Parser, add_request_options, request_from
 from features.errors import UserError
 
 
@@ -79,7 +79,7 @@ def _write(options: argparse.Namespace, result) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m classify probe", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m classify probe", description=__doc__)
     models = "\n".join(f"  {head.name:<12} {head.summary}" for head in HEADS.values())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = f"models:\n{models}"

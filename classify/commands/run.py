@@ -5,6 +5,7 @@ import argparse
 import dataclasses
 import shlex
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from classify.commands.training import add_training_options, find_models, refuse_unread, row_options
 from classify.heads import HEADS
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     refuse_unread(options, names, networks)
     command = shlex.join(["python", "-m", "classify", *arguments])
     rows = _network_rows(options, networks) if networks else []
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     results = _heads(options, names, command) if names else []
     if networks:
         trained = _networks(options, rows, command)
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
             print()
         results = trained
     _show(results)
+    if older := sum(result.created < started for result in results):
+        print(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
     print(f"kept in {options.results}")
     return 0
 

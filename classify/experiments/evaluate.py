@@ -206,6 +206,16 @@ def test_rows(
 test_rows.__test__ = False
 
 
+def _probabilities(head: Any, features: np.ndarray, classes: int) -> np.ndarray | None:
+    """(N, classes), nought for a class of which no row was trained on; None for a head that has no probabilities."""
+    if not hasattr(head, "predict_proba"):
+        return None
+    found = head.predict_proba(features)
+    wide = np.zeros((len(found), classes), found.dtype)
+    wide[:, head.classes_] = found
+    return wide
+
+
 def _test(row: FittedRow, rows: Rows, classes: tuple[str, ...], folder: Path | str, command: str) -> SavedResult:
     features = row.axes.apply(rows.features) if row.axes else rows.features
     kept = OnAxes(row.axes, row.head) if row.axes else row.head
@@ -216,7 +226,7 @@ def _test(row: FittedRow, rows: Rows, classes: tuple[str, ...], folder: Path | s
         rows=rows.index,
         labels=rows.labels,
         predicted=predicted,
-        probabilities=row.head.predict_proba(features) if hasattr(row.head, "predict_proba") else None,
+        probabilities=_probabilities(row.head, features, len(classes)),
         validation_rows=row.validation_rows,
         validation_predicted=row.validation_predicted,
     )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,10 @@ def test_a_row_that_stands_in_results_is_not_made_again_unless_asked(capsys):
     assert run_command(main, arguments) == 0
     (path,) = Path("results").glob("*.json")
     before = path.read_bytes()
+    time.sleep(1.1)  # records are dated to the second
+    capsys.readouterr()
     assert run_command(main, arguments) == 0
+    assert "1 of 1 rows stood in results already; --again" in capsys.readouterr().out
     assert path.read_bytes() == before
     assert run_command(main, [*arguments, "--again"]) == 0
     assert path.read_bytes() != before
@@ -169,6 +173,19 @@ def test_balanced_class_weights_raise_the_recall_of_a_rare_class(tmp_path):
         assert run_command(main, [*arguments, *more, "--results", name]) == 0
         recall[name] = load_results(name)[0].result.metrics.recall[1]
     assert recall["balanced"] > recall["plain"]
+
+
+def test_a_class_that_a_limit_leaves_without_training_rows_is_never_predicted_and_no_error(tmp_path):
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [100, 100, 3])
+    images = random.integers(0, 200, (203, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "rare.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    arguments = ["--dataset", f"npz:{tmp_path / 'rare.npz'}", "--weights", "random", "--image-size", "32"]
+    arguments += ["--layer", "layer1", "--limit", "30", "--model", "logistic", "lda", "knn", "svm"]
+    assert run_command(main, arguments) == 0
+    for row in load_results("results"):
+        assert row.result.metrics.recall[2] == 0
+        assert len(row.result.metrics.confusion) == 3
 
 
 def test_help_answers_in_half_a_second_without_numpy():
