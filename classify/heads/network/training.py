@@ -190,6 +190,9 @@ class Trainer:
         scores = self._validate()
         self.progress.step = last
         number = math.ceil(last / self.per_epoch)
+        if scores:
+            # The last step may have broken the weights after its own loss was still finite.
+            self._stop_unless_finite(scores[0], number - 1, last - 1, rate)
         count = last - first
         seconds = time.perf_counter() - started
         record = Epoch(number, last, loss / count, penalty / count, rate, seconds, *scores)
@@ -251,7 +254,7 @@ class Trainer:
                     plan.append((step, rows, np.random.default_rng([self.settings.seed, epoch, place])))
         return plan
 
-    def _stop_unless_finite(self, value: torch.Tensor, epoch: int, step: int, rate: float) -> None:
+    def _stop_unless_finite(self, value: torch.Tensor | float, epoch: int, step: int, rate: float) -> None:
         if math.isfinite(float(value)):
             return
         advice = f"--lr {self.settings.learning_rate / 10:g}"

@@ -1,0 +1,192 @@
+"""Networks on the command line: the same rows as heads, test data last, cache against loop, resume, and mistakes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classify.__main__ import main
+from classify.experiments import networks
+from classify.experiments.networks import NetworkRow, evaluate_network, fit_network, load_network
+from classify.heads.network.settings import TrainingSettings
+from classify.measure.results import load_results
+from features.commands.options import run_command
+from features.datasets import open_dataset
+from features.request import Request
+
+DIGITS = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "100", "--limit-test", "60"]
+FAST = ["--epochs", "1", "--batch-size", "32", "--train-precision", "float32", "--precision", "float32"]
+REQUEST = Request(
+    dataset="digits", weights="random", image_size=32, limit=100, limit_test=60, precision="float32", device="cpu"
+)
+SETTINGS = TrainingSettings(epochs=2, batch_size=32, precision="float32")
+
+
+def quiet(line):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def working_folder(home, tmp_path, monkeypatch) -> Path:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def by_head(folder="results"):
+    return {row.result.config["head"]: row for row in load_results(folder)}
+
+
+def test_networks_and_heads_share_validation_and_test_rows_and_the_form_of_a_row(capsys):
+    models = ["ridge", "finetune", "convnet", "untouched"]
+    assert run_command(main, [*DIGITS, *FAST, "--model", *models, "--unfreeze", "layer4"]) == 0
+    said = capsys.readouterr().out
+    assert "to extract: train layer3, 100 x 1,024 numbers" in said
+    assert "finetune layer4: epoch 1: loss" in said
+    assert "is seen as" in said
+    rows = by_head()
+    assert set(rows) == set(models)
+    head = rows["ridge"].predictions()
+    for name, row in rows.items():
+        predictions, result = row.predictions(), row.result
+        assert np.array_equal(predictions.validation_rows, head.validation_rows), name
+        assert np.array_equal(predictions.rows, head.rows), name
+        assert result.rows == {**result.rows, "train": 90, "validation": 10, "test": 60}
+        truth = open_dataset("digits").load("train").labels[predictions.validation_rows]
+        assert result.validation_accuracy == np.mean(predictions.validation_predicted == truth)
+        assert result.extra["peak_host_bytes"] > 1e7
+        assert result.extra["trained_parameters"] >= 0
+    tuned = rows["finetune"].result
+    assert tuned.refit is False
+    assert tuned.config["training"]["epochs"] == 1
+    assert tuned.config["maps"] == "cached"
+    assert tuned.keys["train layer3"]["pool"] == "none"
+    assert tuned.extra["trained_parameters"] == 8_398_858
+    assert {"extract", "fit", "predict"} <= set(tuned.seconds)
+    readings = [row.result for row in load_results("results") if row.result.config["head"] == "untouched"]
+    assert {result.config["reading"] for result in readings} == {"own", "first", "matched"}
+
+
+def test_the_network_lies_beside_its_record_and_predicts_the_same():
+    saved = evaluate_network(NetworkRow(REQUEST, "finetune", SETTINGS, "layer4"), say=quiet)
+    assert not list(Path("results").glob(".running-*"))
+    network = load_network(saved, device="cpu")
+    data, predictions = open_dataset("digits").load("test"), saved.predictions()
+    proba = network.predict_proba(data.images[predictions.rows])
+    np.testing.assert_allclose(proba, predictions.probabilities, atol=1e-5)
+    with (saved.path.with_suffix("") / "network.safetensors").open("r+b") as stream:
+        stream.seek(-100, 2)
+        stream.write(b"other")
+    from features.errors import UserError
+
+    with pytest.raises(UserError, match="not the network"):
+        load_network(saved)
+
+
+def test_cached_maps_and_the_frozen_part_in_the_loop_give_the_same_row():
+    cached = evaluate_network(NetworkRow(REQUEST, "finetune", SETTINGS, "layer4"), say=quiet)
+    looped = evaluate_network(NetworkRow(REQUEST, "finetune", SETTINGS, "layer4", in_loop=True), say=quiet)
+    assert cached.result.digest != looped.result.digest
+    assert looped.result.config["maps"] == "in the loop"
+    np.testing.assert_allclose(cached.predictions().probabilities, looped.predictions().probabilities, atol=1e-4)
+    assert np.array_equal(cached.predictions().validation_predicted, looped.predictions().validation_predicted)
+
+
+def test_what_stands_in_results_is_not_trained_again_and_test_data_is_read_last(monkeypatch):
+    row = NetworkRow(REQUEST, "convnet", SETTINGS)
+    events, plain = [], type(open_dataset("digits")).load
+
+    def spy(dataset, split):
+        events.append(split)
+        return plain(dataset, split)
+
+    first = evaluate_network(row, say=quiet)
+    before = first.path.read_bytes()
+    assert evaluate_network(row, say=lambda line: pytest.fail("trained again")).path == first.path
+    assert first.path.read_bytes() == before
+    monkeypatch.setattr(type(open_dataset("digits")), "load", spy)
+    evaluate_network(row, again=True, say=lambda line: events.append("epoch"))
+    assert events[:3] == ["train", "epoch", "epoch"]
+    assert events.count("test") == 1
+    assert events[-1] == "test"
+
+
+def test_a_killed_run_carries_on_and_one_that_lacks_its_test_is_not_trained_again():
+    row = NetworkRow(REQUEST, "scratch", SETTINGS)
+    whole = evaluate_network(row, folder="whole", say=quiet)
+
+    def kill(line):
+        if "epoch 1" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_network(row, say=kill)
+    said = []
+    fit_network(row, say=said.append)
+    assert [line.split(":")[1] for line in said] in ([" epoch 2"], [" epoch 1", " epoch 2"])
+    saved = evaluate_network(row, say=said.append)
+    assert "trained in an earlier run" in said[-1]
+    assert np.array_equal(saved.predictions().probabilities, whole.predictions().probabilities)
+    assert saved.result.seconds["fit"] >= sum(epoch["seconds"] for epoch in saved.result.extra["history"])
+
+
+def test_a_batch_of_rows_is_read_from_the_maps_and_nothing_is_copied(monkeypatch):
+    parts = []
+    plain = networks.Part
+
+    def spy(whole, rows):
+        parts.append(plain(whole, rows))
+        return parts[-1]
+
+    monkeypatch.setattr(networks, "Part", spy)
+    evaluate_network(NetworkRow(REQUEST, "finetune", SETTINGS, "layer4"), say=quiet)
+    assert {isinstance(part.whole, np.memmap) for part in parts} == {True}
+
+
+def test_settings_and_regularisers_are_part_of_what_a_row_is():
+    from classify.heads.regularizers import parse_regularizers
+
+    row = NetworkRow(REQUEST, "finetune", SETTINGS, "layer4")
+    regular = NetworkRow(REQUEST, "finetune", SETTINGS, "layer4", parse_regularizers("bss=0.001"))
+    slower = NetworkRow(REQUEST, "finetune", TrainingSettings(epochs=2, learning_rate=1e-5), "layer4")
+    assert len({row.digest, regular.digest, slower.digest}) == 3
+    assert regular.config["regularizers"] == ["bss=0.001"]
+    assert row.config["seed"] == 0
+    assert "weights" not in NetworkRow(REQUEST, "scratch", SETTINGS).config
+
+
+def test_top_1_and_top_5_of_a_folder_of_imagenet_that_has_a_test_split_only(real_imagenet, standin, capsys):
+    arguments = ["--dataset", f"imagenet:{real_imagenet}", "--weights", str(standin), "--image-size", "96"]
+    assert run_command(main, [*arguments, "--limit-test", "40", "--model", "untouched"]) == 0
+    (row,) = load_results("results")
+    assert row.result.extra["top1"] == row.result.metrics.accuracy
+    assert row.result.extra["top5"] > row.result.extra["top1"] > 0.3
+    assert "published_top1" not in row.result.extra
+    assert "top-5 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "finetun"], "did you mean finetune"),
+        (["--model", "ridge", "--epochs", "3"], "--epochs is about networks"),
+        (["--model", "convnet", "--unfreeze", "fc"], "--unfreeze is about --model finetune"),
+        (["--model", "finetune", "--unfreeze", "layr4"], "did you mean layer4"),
+        (["--model", "finetune", "--regularizer", "l2sp"], "did you mean l2-sp"),
+        (["--model", "finetune", "--layer", "layer2"], "--unfreeze says where"),
+        (["--model", "scratch", "--class-weight", "balanced"], "--class-weight is about heads"),
+        (["--model", "scratch", "--batch-norm", "freeze"], "starts from drawn weights"),
+        (["--model", "convnet", "--regularizer", "l2"], "acts on a backbone"),
+        (["--model", "convnet", "--optimizer", "rms"], "adamw"),
+        (["--model", "convnet", "--batch-size", "1"], "batches of one image"),
+        (["--model", "convnet", "--lr", "1e30", "--optimizer", "sgd", "--epochs", "1"], "try --lr 1e+29"),
+        (["--model", "convnet", "--steps", "5", "--patience", "2"], "never stopped early"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, arguments, words):
+    assert run_command(main, [*DIGITS, *arguments]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("error: ")
+    assert "\n" not in told
+    assert words in told
+    assert not list(Path().glob("results/.running-*"))
