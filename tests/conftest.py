@@ -27,37 +27,31 @@ def home(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+def _there(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"needs $LAYERPROBE_HOME/{path.relative_to(path.parents[1])}")
+    return path
+
+
 @pytest.fixture
 def real_mnist(home) -> Path:
     """The folder with all of MNIST, inside the temporary home."""
-    folder = home / "datasets" / "MNIST"
-    if not folder.exists():
-        pytest.skip("needs MNIST under $LAYERPROBE_HOME/datasets/MNIST")
-    return folder
+    return _there(home / "datasets" / "MNIST")
 
 
 @pytest.fixture
 def real_usps(home) -> Path:
     """The folder with the USPS digits, inside the temporary home."""
-    folder = home / "datasets" / "usps"
-    if not folder.exists():
-        pytest.skip("needs USPS under $LAYERPROBE_HOME/datasets/usps")
-    return folder
+    return _there(home / "datasets" / "usps")
 
 
 @pytest.fixture
 def real_imagenet(home) -> Path:
     """A folder of real ImageNet images, one sub-folder per WordNet id."""
-    folder = home / "datasets" / "imagenet"
-    if not folder.exists():
-        pytest.skip("needs ImageNet images under $LAYERPROBE_HOME/datasets/imagenet")
-    return folder
+    return _there(home / "datasets" / "imagenet")
 
 
 @pytest.fixture
 def standin(home) -> Path:
     """An ImageNet-trained ResNet18 as a plain state dict."""
-    path = home / "weights" / "resnet18-imagenet-standin.pth"
-    if not path.exists():
-        pytest.skip("needs $LAYERPROBE_HOME/weights/resnet18-imagenet-standin.pth")
-    return path
+    return _there(home / "weights" / "resnet18-imagenet-standin.pth")

@@ -4,8 +4,8 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from classify.commands.outputs import add_output_options, check_outputs, write_outputs
 from classify.commands.training import add_training_options, given, row_options
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
@@ -16,9 +16,7 @@ from features.errors import UserError
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line, compare, and print and write what was asked for."""
     options = _parser().parse_args(arguments)
-    for path in (options.json, options.csv, options.markdown):
-        if path is not None and not Path(path).absolute().parent.is_dir():
-            raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+    check_outputs(options)
     names = {text.split(":")[0].split("@")[0].split("+")[0] for text in options.models or NETWORKS}
     if (told := given(options)) and not names & (set(NETWORKS) - {"untouched"}):
         raise UserError(f"{told[0]} is about networks that are trained, and none is compared; leave it out")
@@ -53,24 +51,11 @@ def main(arguments: Sequence[str]) -> int:
     for note in result.notes:
         show(f"note: {note}")
     print()
-    _write(options, result)
+    write_outputs(options, result)
+    print(f"kept in {result.folder}: {result.stem}.json and a record of every row")
     for line in result.answer():
         show(line)
     return 0
-
-
-def _write(options: argparse.Namespace, result) -> None:
-    from features.digests import write_json
-
-    if options.json is not None:
-        write_json(Path(options.json), result.to_json())
-    for path, text in ((options.csv, result.to_csv), (options.markdown, result.to_markdown)):
-        if path is not None:
-            Path(path).write_text(text(), encoding="utf-8")
-    written = [str(path) for path in (options.json, options.csv, options.markdown) if path is not None]
-    if written:
-        print(f"written: {', '.join(written)}")
-    print(f"kept in {result.folder}: {result.stem}.json and a record of every row")
 
 
 def _parser() -> Parser:
@@ -102,7 +87,5 @@ def _parser() -> Parser:
     add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
     add("--results", default="results", metavar="FOLDER", help="where results are kept (results/)")
     add("--again", action="store_true", help="make rows again that stand in the results folder")
-    add("--json", metavar="PATH", help="write everything as JSON")
-    add("--csv", metavar="PATH", help="write all rows as CSV")
-    add("--markdown", metavar="PATH", help="write the table and the answer as Markdown")
+    add_output_options(add)
     return parser

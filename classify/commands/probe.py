@@ -4,8 +4,8 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from classify.commands.outputs import add_output_options, check_outputs, write_outputs
 from classify.heads import HEADS, find_head
 from features.commands.options import Parser, add_request_options, request_from
 from features.errors import UserError
@@ -16,9 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     for name in options.model or ():
         find_head(name)
-    for path in (options.json, options.csv, options.markdown):
-        if path is not None and not Path(path).absolute().parent.is_dir():
-            raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+    check_outputs(options)
 
     from classify.experiments.probe import probe
     from classify.show.table import show
@@ -53,22 +51,14 @@ def main(arguments: Sequence[str]) -> int:
         print()
         show(table)
     print()
-    _write(options, result)
+    write_outputs(options, result)
+    _write_figure(result)
     return 0
 
 
-def _write(options: argparse.Namespace, result) -> None:
+def _write_figure(result) -> None:
     from classify.show.figures import save_figure
-    from features.digests import write_json
 
-    if options.json is not None:
-        write_json(Path(options.json), result.to_json())
-    for path, text in ((options.csv, result.to_csv), (options.markdown, result.to_markdown)):
-        if path is not None:
-            Path(path).write_text(text(), encoding="utf-8")
-    written = [path for path in (options.json, options.csv, options.markdown) if path is not None]
-    if written:
-        print(f"written: {', '.join(map(str, written))}")
     try:
         figures = save_figure(result.plot(), result.folder / result.stem)
     except UserError as error:
@@ -103,7 +93,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
     add("--results", default="results", metavar="FOLDER", help="where results and figures are kept (results/)")
     add("--again", action="store_true", help="make rows again that stand in the results folder")
-    add("--json", metavar="PATH", help="write everything as JSON")
-    add("--csv", metavar="PATH", help="write all rows as CSV")
-    add("--markdown", metavar="PATH", help="write the answer and the tables as Markdown")
+    add_output_options(add)
     return parser

@@ -1,0 +1,35 @@
+"""Where an experiment's outcome is written besides the results folder: `--json`, `--csv` and `--markdown`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from features.errors import UserError
+
+
+def add_output_options(add: Any) -> None:
+    """The three options; `add` is a parser's or a group's `add_argument`."""
+    add("--json", metavar="PATH", help="write everything as JSON")
+    add("--csv", metavar="PATH", help="write all rows as CSV")
+    add("--markdown", metavar="PATH", help="write the answer and the tables as Markdown")
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """UserError, before anything is computed, for a path in a folder that is not there."""
+    for path in (options.json, options.csv, options.markdown):
+        if path is not None and not Path(path).absolute().parent.is_dir():
+            raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+
+
+def write_outputs(options: argparse.Namespace, result: Any) -> None:
+    """Write what was asked for, and say where."""
+    from features.digests import write_json
+
+    if options.json is not None:
+        write_json(Path(options.json), result.to_json())
+    for path, text in ((options.csv, result.to_csv), (options.markdown, result.to_markdown)):
+        if path is not None:
+            Path(path).write_text(text(), encoding="utf-8")
+    written = [str(path) for path in (options.json, options.csv, options.markdown) if path is not None]
+    if written:
+        print(f"written: {', '.join(written)}")
