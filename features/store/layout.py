@@ -92,6 +92,32 @@ class Layout:
         return " and ".join(parts) or "padding"
 
 
+class LaidOut:
+    """What a file of features says of itself, complete or not: its layout read out by name."""
+
+    layout: Layout
+
+    @property
+    def key(self) -> CacheKey:
+        """What the file is, or will be, exactly."""
+        return self.layout.key
+
+    @property
+    def about(self) -> About:
+        """What people are told about it."""
+        return self.layout.about
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D) or (N, C, H, W): of all features, done or not."""
+        return self.layout.shape
+
+    @property
+    def dtype(self) -> str:
+        """'float32' or 'float16'."""
+        return self.layout.dtype
+
+
 def read_layout(descriptor: int, path: Path, *, sealed: bool = True) -> tuple[Layout, bytes]:
     """The layout and the checksums of an open file; CacheError where its user block is damaged or the file cut short.
 

@@ -17,7 +17,7 @@ import numpy as np
 from features.home import features_folder
 from features.key import CacheKey
 from features.store.checksums import BLOCK, first_damaged, read_exactly
-from features.store.layout import About, Layout, read_layout
+from features.store.layout import LaidOut, Layout, read_layout
 from features.store.naming import CacheError, short_digest, way_out
 
 # Blocks found sound by this process, by the identity of the file they are in; a changed file has another.
@@ -42,7 +42,7 @@ def find(key: CacheKey) -> "FeatureFile | None":
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureFile:
+class FeatureFile(LaidOut):
     """One complete file: features of one layer for the rows of one split."""
 
     path: Path
@@ -59,29 +59,9 @@ class FeatureFile:
             os.close(descriptor)
 
     @property
-    def key(self) -> CacheKey:
-        """What the file is, exactly."""
-        return self.layout.key
-
-    @property
-    def about(self) -> About:
-        """What people are told about it."""
-        return self.layout.about
-
-    @property
     def recipe(self) -> dict[str, Any]:
         """How the pass computed it: batch size, versions and the like."""
         return self.layout.recipe
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, D) or (N, C, H, W)."""
-        return self.layout.shape
-
-    @property
-    def dtype(self) -> str:
-        """'float32' or 'float16'."""
-        return self.layout.dtype
 
     @property
     def size(self) -> int:

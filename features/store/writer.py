@@ -21,7 +21,7 @@ from features.home import features_folder
 from features.key import CacheKey
 from features.store.checksums import BLOCK, SUM, RunningSums, read_exactly
 from features.store.disk import refusals_told, reserve, sync_data, sync_folder, write_exactly
-from features.store.layout import DTYPES, SEAL, About, Layout, lay_out, read_layout
+from features.store.layout import DTYPES, SEAL, About, LaidOut, Layout, lay_out, read_layout
 from features.store.naming import (
     CacheError,
     feature_path,
@@ -38,7 +38,7 @@ _CHUNK = 4 * BLOCK
 
 
 @dataclass(frozen=True)
-class PartialRecord:
+class PartialRecord(LaidOut):
     """A file that is not complete, and how many of its rows are safe."""
 
     path: Path
@@ -63,26 +63,6 @@ class PartialRecord:
         return cls(path, layout, done, tail)
 
     @property
-    def key(self) -> CacheKey:
-        """What the file will be."""
-        return self.layout.key
-
-    @property
-    def about(self) -> About:
-        """What people are told about it."""
-        return self.layout.about
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of all features, done or not."""
-        return self.layout.shape
-
-    @property
-    def dtype(self) -> str:
-        """'float32' or 'float16'."""
-        return self.layout.dtype
-
-    @property
     def recipe(self) -> dict[str, Any]:
         """The recipe as the pass gave it, without what the store adds of its own."""
         return {name: value for name, value in self.layout.recipe.items() if name != "store"}
@@ -104,7 +84,7 @@ def existing_partial(key: CacheKey) -> PartialRecord | None:
     return None
 
 
-class PartialFile:
+class PartialFile(LaidOut):
     """A file being written. Rows are given in order; those that are there already are passed over.
 
     rows_done: rows that are safe on the disk, whatever happens now.
@@ -205,21 +185,6 @@ class PartialFile:
         except BaseException:
             os.close(descriptor)
             raise
-
-    @property
-    def key(self) -> CacheKey:
-        """What the file will be."""
-        return self.layout.key
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of all features."""
-        return self.layout.shape
-
-    @property
-    def dtype(self) -> str:
-        """'float32' or 'float16'."""
-        return self.layout.dtype
 
     def write(self, start: int, block: np.ndarray) -> None:
         """Write rows `start`, `start` + 1, ... (n, ...) as float32 or float16, after those written before.
