@@ -104,7 +104,7 @@ class Result:
         counted = ", ".join(f"{name} {count(number)}" for name, number in _in_order(self.rows, _PARTS))
         lines.append(("fitted on", f"{fitted} (rows: {one_line(counted)})" if counted else fitted))
         if self.converged is not None:
-            lines.append(("solver", "converged" if self.converged else "stopped before it converged"))
+            lines.append(("solver", self._how_it_ended()))
         if self.seconds:
             took = ", ".join(f"{name} {duration(value)}" for name, value in _in_order(self.seconds, _STEPS))
             lines.append(("time", one_line(took)))
@@ -112,6 +112,12 @@ class Result:
             digests = ", ".join(f"{name} {sha256_json(key)[:10]}" for name, key in self.keys.items())
             lines.append(("cache keys", one_line(digests)))
         return lines
+
+    def _how_it_ended(self) -> str:
+        # A network has no optimum to come to: what counts is whether validation still got better.
+        if "training" in self.config:
+            return "validation was best before the last epoch" if self.converged else "validation was best at the end"
+        return "converged" if self.converged else "stopped before it converged"
 
     def __str__(self) -> str:
         lines = self.summary()

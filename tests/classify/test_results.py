@@ -274,6 +274,8 @@ def test_a_result_prints_itself(digits):
     assert "<script>" not in dataclasses.replace(digits[0], config={"dataset": "<script>"})._repr_html_()
     stopped = dataclasses.replace(digits[0], converged=False)
     assert "stopped before it converged" in str(stopped)
+    network = dataclasses.replace(stopped, config={**stopped.config, "training": {"epochs": 3}})
+    assert "validation was best at the end" in str(network)
 
 
 def test_predictions_that_do_not_fit_are_refused():

@@ -29,7 +29,8 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
     """The base of classifiers that are trained with `Trainer`.
 
     After fit: classes_, history_ (an `Epoch` each), best_epoch_ (whose weights are kept), n_iter_ (steps),
-    stopped_early_, converged_ (whether validation was better before the last epoch; None without validation),
+    stopped_early_, converged_ (whether validation was better before the last epoch; None without validation, and where
+    the number of steps is fixed),
     trained_parameters_ and seconds_ (training and validation; preparation left out).
     """
 
@@ -99,7 +100,8 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         self.best_epoch_ = progress.best_epoch
         self.n_iter_ = progress.step
         self.stopped_early_ = progress.stopped_early
-        self.converged_ = None if validation is None else self.best_epoch_ < self.history_[-1].epoch
+        chosen = validation is not None and self._settings.steps is None
+        self.converged_ = self.best_epoch_ < self.history_[-1].epoch if chosen else None
         self.trained_parameters_ = sum(p.numel() for p in trainee.module.parameters() if p.requires_grad)
         self.seconds_ = sum(epoch.seconds for epoch in self.history_)
 
