@@ -20,7 +20,7 @@ class Cached:
 
     def features(self) -> np.ndarray:
         """(N, D) or (N, C, H, W): the wanted rows, verified; a read-only map of the file where all are wanted."""
-        return self.file.memmap() if self.rows is None else self.file.features(self.rows)
+        return self.file.whole() if self.rows is None else self.file.features(self.rows)
 
     def labels(self) -> np.ndarray:
         """(N,) int64."""

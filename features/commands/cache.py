@@ -1,4 +1,4 @@
-"""`python -m features`: list what is in the cache, `verify` it, `remove` from it."""
+"""`python -m features`: list what is in the cache, `verify` it, `remove` from it, `compact` shards."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from features.home import features_folder
 from features.store.catalogue import Entry, entries, remove
 from features.store.disk import as_bytes
 from features.store.naming import CacheError
-from features.store.reader import FeatureFile
+from features.store.reader import FeatureFile, ShardedFile
+from features.store.shards import compact
 
 _NAMES = "as listed: a file's name, or the digits in it (their first 4 or more)"
 
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str]) -> int:
         return _verify(options)
     if options.verb == "remove":
         return _remove(options)
+    if options.verb == "compact":
+        return _compact(options)
     return _list()
 
 
@@ -37,6 +40,8 @@ def _parser() -> Parser:
     away.add_argument("--layer", metavar="L", help="features of this layer")
     away.add_argument("--partial", action="store_true", help="only what is not complete")
     away.add_argument("--all", action="store_true", help="everything")
+    one = verbs.add_parser("compact", help="make one file of each that a cluster made in shards")
+    one.add_argument("names", nargs="*", metavar="NAME", help=f"{_NAMES}; without one: all that have shards")
     return parser
 
 
@@ -80,6 +85,8 @@ def _cells(entry: Entry) -> list[str]:
         return [escape(entry.stem), *[""] * 8, size, "damaged", digits]
     key, about = entry.record.key, entry.record.about
     state = "complete" if entry.state == "complete" else f"{int(100 * entry.share)} %"
+    if isinstance(entry.record, ShardedFile):
+        state = f"complete, {len(entry.record.layout.shards)} shards"
     layer = about.layer_name if about.layer_name == key.layer else f"{about.layer_name} ({key.layer})"
     texts = (about.dataset_name, key.split, key.backbone, about.weights_name, layer, key.pool)
     precision = key.precision if key.dtype == "float32" else f"{key.precision}, kept in {key.dtype}"
@@ -112,7 +119,7 @@ def _remove(options: argparse.Namespace) -> int:
         raise UserError("--all removes everything and takes neither names nor --dataset, --layer or --partial")
     chosen = _named(options.names)
     if options.partial:
-        chosen = [entry for entry in chosen if entry.state == "left over" or entry.paths[0].suffix != ".h5"]
+        chosen = [entry for entry in chosen if entry.unfinished]
     for wanted, names in ((options.dataset, _dataset_names), (options.layer, _layer_names)):
         if wanted is not None:
             chosen = [entry for entry in chosen if entry.record is not None and wanted in names(entry)]
@@ -122,6 +129,17 @@ def _remove(options: argparse.Namespace) -> int:
         total += size
         print(f"removed {entry.stem} ({entry.state}, {as_bytes(size)})", flush=True)
     print(f"{len(chosen)} removed, {as_bytes(total)} freed" if chosen else "nothing in the cache answers to that")
+    return 0
+
+
+def _compact(options: argparse.Namespace) -> int:
+    chosen = [entry for entry in _named(options.names) if isinstance(entry.record, ShardedFile)]
+    for entry in chosen:
+        count = len(entry.record.layout.shards)
+        whole = compact(entry.record)
+        print(f"compacted {whole.path.name}: one file of {count} shards, {as_bytes(whole.size)}", flush=True)
+    if not chosen:
+        print("nothing here has shards")
     return 0
 
 
@@ -155,4 +173,4 @@ def _answers_to(entry: Entry, name: str) -> bool:
             return False
         name = path.name
     by_digits = len(name) >= 4 and entry.digits.startswith(name)
-    return by_digits or name == entry.stem or any(name == path.name for path in entry.paths)
+    return by_digits or name in (entry.stem, f"{entry.stem}.h5") or any(name == path.name for path in entry.paths)

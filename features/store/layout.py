@@ -7,6 +7,9 @@ The user block is the part of an HDF5 file that HDF5 leaves to applications. So 
 appear by the same rename as its numbers, and can be compared before a single byte is trusted: reading goes by the
 description and never hands unverified bytes to the HDF5 library. Other tools open the file as plain HDF5.
 
+Where `features` stand in shards, the file has everything else, the list of the shards with the digest of each, and for
+other tools a virtual data set over them. Those have to verify first: HDF5 reads a missing shard as zeros.
+
 Everything is laid out once by h5py; from then on features are written in place. Same inputs, same bytes, for one
 version of h5py and HDF5.
 """
@@ -17,6 +20,7 @@ import json
 import math
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,7 @@ import numpy as np
 from features.digests import canonical_json
 from features.key import CacheKey
 from features.store.checksums import BLOCK, SUM, read_exactly
-from features.store.naming import CacheError, way_out
+from features.store.naming import CacheError, names_a_file, shards_path, way_out
 
 DTYPES = ("float32", "float16")
 _FAMILY = b"layerprobe h5 "
@@ -34,6 +38,7 @@ _MAGIC = _FAMILY + b"1\n"
 _HEAD = struct.Struct("<16s32sQQQ")
 SEAL = slice(16, 48)
 _LARGEST = 10**18
+_MAPPING = 1024  # bytes that a shard takes in a virtual data set, at the most
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,20 @@ class About:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A file that holds the next `rows` rows; fingerprint: the SHA-256 over its description and checksums."""
+
+    name: str
+    rows: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Layout:
     """The description of one file: what it holds, and the byte at which each data set begins.
 
-    start: bytes of the user block. sums_at: where the checksums begin in it. at: of labels, index and features.
+    start: bytes of the user block. sums_at: where the checksums begin in it. at: of labels, index and features; with
+    shards the features take no room, and `at` is the end of the file.
     """
 
     key: CacheKey
@@ -63,6 +78,7 @@ class Layout:
     start: int
     sums_at: int
     digest: str
+    shards: tuple[Shard, ...] = ()
 
     @property
     def row_bytes(self) -> int:
@@ -89,6 +105,8 @@ class Layout:
         if (offset := self.at["features"]) < last:
             rows = [max(0, edge - offset) // self.row_bytes for edge in (first, last - 1)]
             parts.append(f"features of rows {rows[0]} to {rows[1]}")
+        elif self.shards and last == self.size:
+            parts.append("its virtual data set")
         return " and ".join(parts) or "padding"
 
 
@@ -166,6 +184,7 @@ def _parse(text: bytes, start: int, sums_at: int) -> Layout:
         start=start,
         sums_at=sums_at,
         digest=hashlib.sha256(text).hexdigest(),
+        shards=tuple(Shard(name, int(rows), fingerprint) for name, rows, fingerprint in fields.get("shards", ())),
     )
     told = (layout.about.dataset_name, layout.about.layer_name, layout.about.weights_name, *layout.about.classes)
     if not all(isinstance(text, str) for text in told):
@@ -176,8 +195,12 @@ def _parse(text: bytes, start: int, sums_at: int) -> Layout:
     ends = (at["labels"] + 8 * rows, at["index"] + 8 * rows, at["features"])
     if min(at.values()) < start or max(ends) > at["features"]:
         raise ValueError("data sets outside of the file")
-    if at["features"] + rows * layout.row_bytes != layout.size:
+    if at["features"] + (0 if layout.shards else rows * layout.row_bytes) != layout.size:
         raise ValueError("another size than its features have")
+    if layout.shards:
+        named = all(names_a_file(shard.name) and shard.rows > 0 for shard in layout.shards)
+        if not named or sum(shard.rows for shard in layout.shards) != rows:
+            raise ValueError(f"{len(layout.shards)} shards that do not make up {rows} rows")
     return layout
 
 
@@ -191,16 +214,23 @@ def lay_out(
     labels: np.ndarray,
     index: np.ndarray,
     recipe: dict[str, Any],
+    shards: Sequence[Shard] = (),
 ) -> None:
-    """Create a file with everything but the features and the checksums; their room reads as zeros."""
+    """Create a file with everything but the features and the checksums; their room reads as zeros.
+
+    shards: where the features stand, if not in the file itself.
+    """
     import h5py
 
     recipe = {**recipe, "store": {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}}
     told = {"key": key.to_json(), "about": dataclasses.asdict(about), "recipe": recipe}
     whole = {"at": dict.fromkeys(("labels", "index", "features"), _LARGEST), "size": _LARGEST}
     fields = {**told, "shape": list(shape), "dtype": dtype, **whole}
+    if shards:
+        fields["shards"] = [[shard.name, shard.rows, shard.fingerprint] for shard in shards]
     texts = {name: canonical_json(value).encode() for name, value in told.items()}
-    expected = math.prod(shape) * np.dtype(dtype).itemsize + 16 * shape[0] + sum(map(len, texts.values()))
+    stored = len(shards) * _MAPPING if shards else math.prod(shape) * np.dtype(dtype).itemsize
+    expected = stored + 16 * shape[0] + sum(map(len, texts.values()))
     # Room for the largest numbers that the description may come to hold, and a MiB for HDF5's own records.
     room = _HEAD.size + len(canonical_json(fields)) + (expected // BLOCK + 2) * SUM
     start = max(4096, 1 << (room - 1).bit_length())
@@ -212,16 +242,18 @@ def lay_out(
     }
     # track_order, locking: their defaults come from the environment. Formats newer than v108 leave a file that a kill
     # has interrupted unreadable; times of creation would make every file different.
-    versions = ("v108", "v108")
+    versions = ("v110", "v110") if shards else ("v108", "v108")
     with h5py.File(path, "w", libver=versions, userblock_size=start, locking=False, track_order=False) as file:
         file.attrs.create("key", np.bytes_(texts["key"]))
         for name, value in arrays.items():
             _reserve(file, name, value.shape, value.dtype)[...] = value
         # Last, so that the features end the file and can be hashed as they are written.
-        _reserve(file, "features", shape, np.dtype(dtype).newbyteorder("<"))
+        _reserve(file, "features", shape, np.dtype(dtype).newbyteorder("<"), _virtual(path, shape, shards))
         at = {name: file[name].id.get_offset() for name in whole["at"]}
     size = path.stat().st_size
-    if at["features"] + math.prod(shape) * np.dtype(dtype).itemsize != size:
+    if shards:
+        at["features"] = size
+    elif at["features"] + math.prod(shape) * np.dtype(dtype).itemsize != size:
         raise RuntimeError(f"HDF5 {h5py.version.hdf5_version} does not lay {path} out as expected: {at}, {size} bytes")
     text = canonical_json({**fields, "at": at, "size": size}).encode()
     head = _HEAD.pack(_MAGIC, bytes(SUM), start, len(text), -(-(size - start) // BLOCK))
@@ -229,14 +261,32 @@ def lay_out(
         stream.write(head + text)
 
 
-def _reserve(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+def _reserve(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype, mappings: Sequence[tuple] = ()) -> Any:
     import h5py
 
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    if mappings:
+        for mapping in mappings:
+            plan.set_virtual(*mapping)
+    else:
+        plan.set_layout(h5py.h5d.CONTIGUOUS)
+        plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     plan.set_obj_track_times(False)
     space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
     kind = h5py.h5t.py_create(dtype, logical=True)
     return h5py.Dataset(h5py.h5d.create(file.id, name.encode(), kind, space, plan))
+
+
+def _virtual(path: Path, shape: tuple[int, ...], shards: Sequence[Shard]) -> list[tuple]:
+    """Which rows of a virtual data set stand in which file; names are relative to the folder of the file itself."""
+    import h5py
+
+    folder, mappings, first = shards_path(path.with_suffix("")).name, [], 0
+    for shard in shards:
+        part = (shard.rows, *shape[1:])
+        here = h5py.h5s.create_simple(shape)
+        here.select_hyperslab((first, *[0] * len(shape[1:])), part)
+        mappings.append((here, f"{folder}/{shard.name}".encode(), b"features", h5py.h5s.create_simple(part)))
+        first += shard.rows
+    return mappings

@@ -21,20 +21,23 @@ _HELD = (errno.EAGAIN, errno.EACCES)
 
 
 @contextlib.contextmanager
-def lock(key: CacheKey, say: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the right to make the file of a key; waits for another holder, and says so once.
+def lock(key: CacheKey, say: Callable[[str], None] | None = None, folder: Path | None = None) -> Iterator[None]:
+    """Hold the right to make the file of a key, in a folder of shards or that of all features; waits for another
+    holder, and says so once.
 
     Whoever needs several takes them in the order of their digests, so that two processes cannot wait for each other.
     UserError where the folder cannot be written.
     """
-    with lock_digest(short_digest(key), wait=True, say=say):
+    with lock_digest(short_digest(key), wait=True, say=say, folder=folder):
         yield
 
 
 @contextlib.contextmanager
-def lock_digest(digits: str, *, wait: bool, say: Callable[[str], None] | None = None) -> Iterator[bool]:
+def lock_digest(
+    digits: str, *, wait: bool, say: Callable[[str], None] | None = None, folder: Path | None = None
+) -> Iterator[bool]:
     """The same by the digits in the file's name; yields whether the lock was had, False only without `wait`."""
-    path = features_folder() / f".{digits}.lock"
+    path = (folder or features_folder()) / f".{digits}.lock"
     with refusals_told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(path, wait, say or (lambda message: None))

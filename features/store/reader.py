@@ -5,6 +5,7 @@ so that an object may be handed to other processes.
 """
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from features.home import features_folder
 from features.key import CacheKey
 from features.store.checksums import BLOCK, first_damaged, read_exactly
 from features.store.layout import LaidOut, Layout, read_layout
-from features.store.naming import CacheError, short_digest, way_out
+from features.store.naming import CacheError, shards_path, short_digest, way_out
 
 # Blocks found sound by this process, by the identity of the file they are in; a changed file has another.
 _SOUND: dict[tuple, bytearray] = {}
@@ -54,9 +55,10 @@ class FeatureFile(LaidOut):
         """Read a file's description; CacheError where it is damaged, FileNotFoundError where there is none."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            return cls(path, *read_layout(descriptor, path))
+            layout, sums = read_layout(descriptor, path)
         finally:
             os.close(descriptor)
+        return (ShardedFile if layout.shards else FeatureFile)(path, layout, sums)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -67,6 +69,11 @@ class FeatureFile(LaidOut):
     def size(self) -> int:
         """Bytes on disk."""
         return self.layout.size
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 over the description and all checksums: two files of one fingerprint hold the same."""
+        return hashlib.sha256(bytes.fromhex(self.layout.digest) + self.sums).hexdigest()
 
     def labels(self) -> np.ndarray:
         """(N,) int64, verified."""
@@ -82,6 +89,13 @@ class FeatureFile(LaidOut):
         rows: row numbers (n,) or a mask (N,). Blocks that are read are verified first, once per process. CacheError
         where one is damaged, IndexError for a row that is not there.
         """
+        rows = self._row_numbers(rows)
+        with self._opened() as descriptor:
+            if verify:
+                self._verify(descriptor, self._blocks_of_rows(rows))
+            return self._gather(descriptor, rows)
+
+    def _row_numbers(self, rows: np.ndarray | None) -> np.ndarray:
         if rows is None:
             rows = np.arange(self.shape[0])
         rows = np.asarray(rows)
@@ -92,13 +106,10 @@ class FeatureFile(LaidOut):
         rows = rows.astype(np.int64, casting="same_kind" if rows.size else "unsafe").reshape(-1)
         if rows.size and not 0 <= rows.min() <= rows.max() < self.shape[0]:
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a file with rows 0 to {self.shape[0] - 1}")
-        with self._opened() as descriptor:
-            if verify:
-                self._verify(descriptor, self._blocks_of_rows(rows))
-            return self._gather(descriptor, rows)
+        return rows
 
-    def memmap(self, verify: bool = True) -> np.memmap:
-        """All features as a read-only map of the file, verified first."""
+    def whole(self, verify: bool = True) -> np.ndarray:
+        """All features, verified first: a read-only map of the file, or where it has shards an array in memory."""
         if verify:
             with self._opened() as descriptor:
                 self._verify(descriptor, self._blocks_of_rows(np.array([0, self.shape[0] - 1]), between=True))
@@ -186,3 +197,67 @@ class FeatureFile(LaidOut):
         if read_exactly(descriptor, at, memoryview(into.reshape(-1)).cast("B")) < into.nbytes:
             raise CacheError(f"{self.path} was cut short while it was read; {way_out(self.path)}")
         return into
+
+
+class ShardedFile(FeatureFile):
+    """A complete file whose features stand in shards, each a complete file itself; it is read as any other.
+
+    Features come from the shards by their own checksums, never through HDF5, which would read a missing one as zeros.
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, of the shards as well."""
+        paths = (self._path_of(number) for number in range(len(self.layout.shards)))
+        return self.layout.size + sum(path.stat().st_size for path in paths if path.exists())
+
+    def features(self, rows: np.ndarray | None = None, verify: bool = True) -> np.ndarray:
+        """As of a single file; CacheError too where a shard is missing or is another than was joined."""
+        rows = self._row_numbers(rows)
+        result = np.empty((len(rows), *self.shape[1:]), self._little)
+        order = np.argsort(rows, kind="stable")
+        which = np.searchsorted(self._ends, rows[order], side="right")
+        edges = [0, *(np.flatnonzero(np.diff(which)) + 1), len(rows)]
+        for begin, end in zip(edges, edges[1:], strict=False):
+            if begin < end:
+                number, here = int(which[begin]), order[begin:end]
+                first = int(self._ends[number]) - self.layout.shards[number].rows
+                result[here] = self.shard(number).features(rows[here] - first, verify)
+        return result
+
+    def whole(self, verify: bool = True) -> np.ndarray:
+        """All features as an array in memory: several files cannot be mapped as one."""
+        return self.features(None, verify)
+
+    def verify(self) -> None:
+        """Read the file and every shard anew; CacheError for the first that is damaged, missing or another one."""
+        super().verify()
+        for number in range(len(self.layout.shards)):
+            self._opened_shard(number).verify()
+
+    def shard(self, number: int) -> FeatureFile:
+        """One of the files that hold the features."""
+        if number not in self._shards:
+            self._shards[number] = self._opened_shard(number)
+        return self._shards[number]
+
+    @cached_property
+    def _shards(self) -> dict[int, FeatureFile]:
+        return {}
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([shard.rows for shard in self.layout.shards])
+
+    def _path_of(self, number: int) -> Path:
+        return shards_path(self.path) / self.layout.shards[number].name
+
+    def _opened_shard(self, number: int) -> FeatureFile:
+        path, told = self._path_of(number), f"shard {number + 1} of {len(self.layout.shards)} of {self.path.name}"
+        try:
+            file = FeatureFile.open(path)
+        except FileNotFoundError:
+            raise CacheError(f"{told} is missing: there is no {path}; {way_out(self.path)}") from None
+        if file.fingerprint != self.layout.shards[number].fingerprint:
+            raise CacheError(f"{told} is another file than the one that was joined: {path}; {way_out(self.path)}")
+        return file

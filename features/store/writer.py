@@ -74,9 +74,9 @@ def existing_recipe(key: CacheKey) -> dict[str, Any] | None:
     return record.recipe if record else None
 
 
-def existing_partial(key: CacheKey) -> PartialRecord | None:
+def existing_partial(key: CacheKey, folder: Path | None = None) -> PartialRecord | None:
     """The partial file for a key that can be carried on; None where there is none."""
-    for path in sorted(features_folder().glob(f"*-{short_digest(key)}.h5.partial")):
+    for path in sorted((folder or features_folder()).glob(f"*-{short_digest(key)}.h5.partial")):
         with contextlib.suppress(CacheError, OSError):
             record = PartialRecord.read(path)
             if record.key == key:
@@ -110,11 +110,13 @@ class PartialFile(LaidOut):
         labels: np.ndarray,
         index: np.ndarray,
         recipe: dict[str, Any],
+        folder: Path | None = None,
     ) -> "PartialFile":
         """Carry on the partial file for a key if a new one would be the same in all but the features; else start over.
 
         shape: of all features, (N, D) or (N, C, H, W). labels, index: (N,) int64. recipe: JSON values; the versions of
-        h5py and HDF5 are added. UserError where the folder cannot be written or the disk is full.
+        h5py and HDF5 are added. folder: None for that of all features; else one of shards. UserError where the folder
+        cannot be written or the disk is full.
         """
         shape = tuple(int(length) for length in shape)
         if dtype not in DTYPES or key.dtype != dtype:
@@ -123,9 +125,9 @@ class PartialFile(LaidOut):
             raise ValueError(f"features need at least one row of at least one number, not the shape {shape}")
         if len(labels) != shape[0] or len(index) != shape[0]:
             raise ValueError(f"{shape[0]} rows with {len(labels)} labels and {len(index)} positions")
-        begun = existing_partial(key)
+        begun = existing_partial(key, folder)
         about = begun.about if begun else about
-        path = feature_path(key, about)
+        path = feature_path(key, about, folder)
         needed = math.prod(shape) * np.dtype(dtype).itemsize + 16 * shape[0]
         with refusals_told(path, needed):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,12 +221,7 @@ class PartialFile(LaidOut):
             raise ValueError(f"{self.path.name} is not complete: {self.rows_done} of {self.shape[0]} rows")
         partial = partial_path(self.path)
         with self._refusals_told():
-            write_exactly(self._descriptor, self.layout.sums_at, self._sums.finish())
-            beginning = bytearray(self.layout.start)
-            read_exactly(self._descriptor, 0, memoryview(beginning))
-            seal = hashlib.sha256(memoryview(beginning)[SEAL.stop :]).digest()
-            write_exactly(self._descriptor, SEAL.start, seal)
-            os.fsync(self._descriptor)
+            seal(self._descriptor, self.layout, self._sums.finish())
             self.close()
             partial.rename(self.path)
             sync_folder(self.path.parent)
@@ -264,6 +261,15 @@ class PartialFile(LaidOut):
                 "store it with --dtype float32"
             )
         return converted
+
+
+def seal(descriptor: int, layout: Layout, sums: bytes) -> None:
+    """Write the checksums of a file that is complete, and the one of its user block, to the disk."""
+    write_exactly(descriptor, layout.sums_at, sums)
+    beginning = bytearray(layout.start)
+    read_exactly(descriptor, 0, memoryview(beginning))
+    write_exactly(descriptor, SEAL.start, hashlib.sha256(memoryview(beginning)[SEAL.stop :]).digest())
+    os.fsync(descriptor)
 
 
 def _same_but_features(one: Path, other: Path) -> bool:

@@ -57,8 +57,8 @@ def test_what_is_written_is_read(home, shape, dtype):
     expected = features.astype(dtype)
     assert found.features().dtype == dtype
     np.testing.assert_array_equal(found.features(), expected)
-    np.testing.assert_array_equal(found.memmap(), expected)
-    assert not found.memmap().flags.writeable
+    np.testing.assert_array_equal(found.whole(), expected)
+    assert not found.whole().flags.writeable
     np.testing.assert_array_equal(found.labels(), np.arange(shape[0]) % 10)
     np.testing.assert_array_equal(found.index(), np.arange(shape[0])[::-1])
     assert found.labels().dtype == found.index().dtype == np.int64

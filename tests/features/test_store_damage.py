@@ -76,7 +76,7 @@ def test_blocks_are_verified_once_per_process_until_the_file_changes(home, monke
     file.features()
     reads, preadv = [], os.preadv
     monkeypatch.setattr(os, "preadv", lambda *arguments: reads.append(arguments) or preadv(*arguments))
-    store.find(key()).memmap()
+    store.find(key()).whole()
     assert all(at == 0 for _, _, at in reads)
     stat = path.stat()
     _flip(path, len(path.read_bytes()) // 2)

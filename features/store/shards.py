@@ -1,0 +1,226 @@
+"""A file that several machines make together: divided into shards of rows, joined without copying, or made into one.
+
+Each shard is a complete file of the store, in the folder `X.h5.shards` beside the `X.h5` to be: the same key but for
+its rows, written, locked and resumed as any other. How the rows are divided is settled once and kept in the folder, so
+that a shard that is finished is never made again, whatever the number of machines. Who computes is left to others.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.digests import read_json, sha256_json, sha256_rows, write_json
+from features.errors import UserError
+from features.home import features_folder
+from features.key import CacheKey
+from features.store.checksums import BLOCK, RunningSums, read_exactly
+from features.store.disk import check_disk, refusals_told, sync_folder
+from features.store.layout import About, Shard, lay_out, read_layout
+from features.store.locks import lock
+from features.store.naming import (
+    CacheError,
+    feature_path,
+    new_path,
+    own_files,
+    shards_path,
+    short_digest,
+    way_out,
+)
+from features.store.reader import FeatureFile, ShardedFile
+from features.store.writer import PartialFile, seal
+
+_PLAN = "shards.json"
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the rows of the file for a key are divided: `size` to a shard, the last one perhaps fewer.
+
+    recipe: how the pass computes, the same for every shard, as JSON values.
+    """
+
+    key: CacheKey
+    about: About
+    rows: int
+    size: int
+    recipe: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The file that the shards make up."""
+        return feature_path(self.key, self.about)
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards stand."""
+        return shards_path(self.path)
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.size)
+
+    def rows_of(self, number: int) -> slice:
+        """The rows of a shard."""
+        return slice(number * self.size, min((number + 1) * self.size, self.rows))
+
+    def key_of(self, index: np.ndarray) -> CacheKey:
+        """The key of the shard with these positions in the data set's split."""
+        return dataclasses.replace(self.key, rows=sha256_rows(index))
+
+    def find(self, key: CacheKey) -> FeatureFile | None:
+        """The complete shard of a key, or None; CacheError where it is damaged."""
+        try:
+            file = FeatureFile.open(feature_path(key, self.about, self.folder))
+        except FileNotFoundError:
+            return None
+        if file.key != key or not _made_by(file, self.recipe):
+            return None
+        return file
+
+    def keep(self) -> "Division":
+        """Write this division down, unless the same one is; shards of another one are deleted."""
+        if begun_division(self.key) != self:
+            fields = {"key": self.key.to_json(), "about": dataclasses.asdict(self.about)}
+            fields |= {"rows": self.rows, "size": self.size, "recipe": self.recipe}
+            for folder in _folders(self.key):
+                remove_shards(folder)
+            with refusals_told(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_json(self.folder / _PLAN, {**fields, "digest": sha256_json(fields)})
+        return self
+
+
+def begun_division(key: CacheKey) -> Division | None:
+    """How a file was divided when its shards were begun; None where there are none that can be carried on."""
+    for folder in _folders(key):
+        if (division := read_division(folder)) is not None and division.key == key:
+            return division
+    return None
+
+
+def read_division(folder: Path) -> Division | None:
+    """What a folder of shards is for, or None where that cannot be read."""
+    try:
+        fields = dict(read_json(folder / _PLAN) or {})
+        if fields.pop("digest", None) != sha256_json(fields):
+            return None
+        about = fields["about"]
+        division = Division(
+            CacheKey.from_json(fields["key"]),
+            About(**{**about, "classes": tuple(about["classes"])}),
+            int(fields["rows"]),
+            int(fields["size"]),
+            dict(fields["recipe"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return division if division.size > 0 and division.rows > 0 and division.folder.name == folder.name else None
+
+
+def join(division: Division, names: list[str]) -> FeatureFile:
+    """Make the complete file out of its shards, given by name in the order of their rows, without copying a feature.
+
+    Whoever calls holds the lock of the key. CacheError where a shard is missing, damaged or not what it should be:
+    its description and every label are verified here, every other MiB when it is first read.
+    """
+    files = [FeatureFile.open(division.folder / name) for name in names]
+    rows = [division.rows_of(number) for number in range(len(division))]
+    if [file.shape[0] for file in files] != [here.stop - here.start for here in rows]:
+        raise CacheError(f"the {len(files)} shards in {division.folder} do not make up {division.rows} rows")
+    labels, index = (np.concatenate([getattr(file, name)() for file in files]) for name in ("labels", "index"))
+    if division.key_of(index) != division.key or any(not _made_by(file, division.recipe) for file in files):
+        raise CacheError(f"the shards in {division.folder} are not those of {division.path.name}")
+    shards = [Shard(file.path.name, file.shape[0], file.fingerprint) for file in files]
+    shape = (division.rows, *files[0].shape[1:])
+    fresh = new_path(division.path)
+    with refusals_told(division.path):
+        arrays = {"labels": labels, "index": index, "recipe": division.recipe}
+        lay_out(fresh, division.key, division.about, shape=shape, dtype=files[0].dtype, shards=shards, **arrays)
+        descriptor = os.open(fresh, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            layout, _ = read_layout(descriptor, fresh, sealed=False)
+            seal(descriptor, layout, _sums(descriptor, layout.start, layout.size))
+            fresh.rename(division.path)
+            sync_folder(division.path.parent)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+    return FeatureFile.open(division.path)
+
+
+def compact(file: ShardedFile) -> FeatureFile:
+    """One file out of the shards, byte for byte the one that a single machine makes by the same recipe.
+
+    Killed, it is carried on by the next call. The shards are deleted once the whole file has its name.
+    """
+    with lock(file.key):
+        file = FeatureFile.open(file.path)
+        if not isinstance(file, ShardedFile):
+            remove_shards(shards_path(file.path))
+            return file
+        check_disk(file.size, [file.key])
+        partial = PartialFile.open(
+            file.key,
+            file.about,
+            shape=file.shape,
+            dtype=file.dtype,
+            labels=file.labels(),
+            index=file.index(),
+            recipe={name: value for name, value in file.recipe.items() if name != "store"},
+        )
+        with contextlib.closing(partial):
+            if partial.path != file.path:
+                raise UserError(f"{partial.path.name} was begun under another name; {way_out(partial.path)}")
+            step = max(1, 32 * BLOCK // file.layout.row_bytes)
+            for start in range(partial.rows_done, file.shape[0], step):
+                stop = min(start + step, file.shape[0])
+                partial.write(start, file.features(np.arange(start, stop)))
+                partial.commit(stop)
+            whole = partial.publish()
+        remove_shards(shards_path(file.path))
+        return whole
+
+
+def shard_files(folder: Path) -> Iterator[Path]:
+    """Every regular file of the store's making in a folder of shards."""
+    yield from (path for _, kind, path in own_files(folder) if kind != ".shards")
+    for path in sorted(folder.glob(f"*{_PLAN}*")):
+        ours = path.name == _PLAN or path.name.startswith(f".{_PLAN}.")
+        if ours and path.is_file() and not path.is_symlink():
+            yield path
+
+
+def remove_shards(folder: Path) -> None:
+    """Delete a folder of shards, if there is one; what others have put there stays, and the folder with it."""
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    with refusals_told(folder):
+        for path in [*shard_files(folder), *folder.glob(".????????????????.lock")]:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _folders(key: CacheKey) -> list[Path]:
+    found = sorted(features_folder().glob(f"*-{short_digest(key)}.h5.shards"))
+    return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
+
+
+def _made_by(file: FeatureFile, recipe: dict[str, Any]) -> bool:
+    return {name: value for name, value in file.recipe.items() if name != "store"} == recipe
+
+
+def _sums(descriptor: int, begin: int, end: int) -> bytes:
+    sums, buffer = RunningSums(), memoryview(bytearray(BLOCK))
+    for at in range(begin, end, BLOCK):
+        piece = buffer[: min(BLOCK, end - at)]
+        read_exactly(descriptor, at, piece)
+        sums.update(piece)
+    return sums.finish()
