@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from sklearn.utils.metaestimators import available_if
 
 BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
 
@@ -49,9 +50,16 @@ class Axes:
         return reduced
 
 
+def _where_the_head_has(method: str) -> Any:
+    return available_if(lambda on_axes: hasattr(on_axes.head, method))
+
+
 @dataclass(frozen=True, eq=False)
 class OnAxes:
-    """A fitted head with the axes that its features are brought to: it takes them at their full width (N, D)."""
+    """A fitted head with the axes that its features are brought to: it takes them at their full width (N, D).
+
+    It has the methods that the head has.
+    """
 
     axes: Axes
     head: Any
@@ -65,9 +73,15 @@ class OnAxes:
         """(N,) labels."""
         return self.head.predict(self.axes.apply(features))
 
+    @_where_the_head_has("predict_proba")
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """(N, C), where the head has probabilities."""
+        """(N, C) probabilities."""
         return self.head.predict_proba(self.axes.apply(features))
+
+    @_where_the_head_has("decision_function")
+    def decision_function(self, features: np.ndarray) -> np.ndarray:
+        """(N, C) scores, or (N,) for two classes."""
+        return self.head.decision_function(self.axes.apply(features))
 
 
 def _principal_axes(features: np.ndarray, mean: np.ndarray, width: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """One result on disk: a JSON record, the predictions beside it, and the fitted head where it is kept.
 
-`<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz` and `.joblib`. The record is written last
-and at once, and holds the SHA-256 of the other two: a result that was half written is not found, and one whose files
-were altered later is noticed. Reading a record needs neither torch nor scikit-learn.
+`<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz`, `.joblib` and, where skops is installed,
+`.skops`. The record is written last and at once, and holds the SHA-256 of the others: a result that was half written is
+not found, and one whose files were altered later is noticed. Reading a record needs neither torch nor scikit-learn.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from classify.measure.environment import this_environment
+from classify.measure.kept_heads import has_skops, in_skops_format, read_joblib, read_skops, write_joblib
 from classify.measure.outcome import Predictions, Result, plain_json
 from classify.measure.wording import one_line, settings
 from features.digests import sha256_json, write_json
@@ -38,6 +39,8 @@ __all__ = [
 FORMAT = "layerprobe result"
 VERSION = 1
 RESULTS_FOLDER = Path("results")
+# What a record may name beside itself, and how these files end.
+_SUFFIXES = {"predictions": ".npz", "head": ".joblib", "skops": ".skops"}
 _RECORD_NAME = re.compile(r".+-[0-9a-f]{10}\.json")
 
 
@@ -45,7 +48,8 @@ _RECORD_NAME = re.compile(r".+-[0-9a-f]{10}\.json")
 class SavedResult:
     """A result that stands in a folder; predictions and head are read when they are asked for.
 
-    files: 'predictions' and, where one was kept, 'head' -> the SHA-256 that the record gives for it.
+    files: 'predictions' and, where they were kept, 'head' and 'skops' (the same head in skops' format) -> the SHA-256
+    that the record gives for it.
     """
 
     path: Path
@@ -56,6 +60,11 @@ class SavedResult:
     def head_path(self) -> Path | None:
         """Where the fitted head is, or None if it was not kept."""
         return self.path.with_suffix(".joblib") if "head" in self.files else None
+
+    @property
+    def skops_path(self) -> Path | None:
+        """Where the fitted head is in skops' format, or None if it was not kept so."""
+        return self.path.with_suffix(".skops") if "skops" in self.files else None
 
     def predictions(self) -> Predictions:
         """The predictions; UserError if their file is missing or is not the one that the record names."""
@@ -73,26 +82,31 @@ class SavedResult:
                 raise UserError(f"{path}: no predictions in it ({error}); remove {self.path.name} and rerun") from error
 
     def load_head(self, trust: bool = False) -> Any:
-        """The fitted head. A joblib file is a pickle, which can run any code when it is read: it is read only if it is
-        byte for byte the one that this result was saved with, unless the caller says to trust it.
+        """The fitted head, from its skops file where there is one and skops is installed, else from its joblib file.
 
-        That the two agree says nothing about who wrote both: read heads only from folders whose author you trust.
+        Either is read only if it is byte for byte the one that this result was saved with, unless the caller says to
+        trust it. A skops file with types that are not our own, numpy's or scikit-learn's is refused even then. A joblib
+        file is a pickle, which can run any code when it is read. That its SHA-256 stands in the record says nothing
+        about who wrote both: take records whose head is a pickle only from people whom you trust.
         """
         if self.head_path is None:
             raise UserError(f"{self.path}: this result was saved without its head; run it again and keep the head")
-        with self._opened(self.head_path, "head") as stream:
-            if not trust and _sha256(stream) != self.files["head"]:
+        kind = "skops" if self.skops_path and has_skops() else "head"
+        path = self.path.with_suffix(_SUFFIXES[kind])
+        with self._opened(path, "head") as stream:
+            if not trust and _sha256(stream) != self.files[kind]:
+                danger = "loading a joblib file can run any code" if kind == "head" else "it may predict anything"
                 raise UserError(
-                    f"{self.head_path}: not the file that {self.path.name} was written with (its SHA-256 differs), and "
-                    "loading a joblib file can run any code; give --trust if you know where it is from, or rerun it"
+                    f"{path}: not the file that {self.path.name} was written with (its SHA-256 differs), and "
+                    f"{danger}; give --trust if you know where it is from, or rerun it"
                 )
-            import joblib
-
             try:
-                return joblib.load(stream)
+                return read_joblib(stream) if kind == "head" else read_skops(stream, str(path))
+            except UserError:
+                raise
             except Exception as error:  # A pickle can raise anything at all while it is read.
                 raise UserError(
-                    f"{self.head_path}: the head cannot be loaded ({type(error).__name__}: {one_line(error)}); it was "
+                    f"{path}: the head cannot be loaded ({type(error).__name__}: {one_line(error)}); it was "
                     f"saved with {one_line(settings(self.result.environment))}"
                 ) from error
 
@@ -111,8 +125,6 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
 
     Predictions and head are complete on disk before the record appears.
     """
-    import joblib
-
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,20 +133,23 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
     record = folder / f"{result.stem}.json"
     arrays = {name: value for name, value in vars(predictions).items() if value is not None}
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
-        written = {"predictions": (Path(aside) / "predictions", record.with_suffix(".npz"))}
-        _write(written["predictions"][0], lambda stream: np.savez(stream, **arrays))
+        written = {"predictions": Path(aside) / "predictions"}
+        _write(written["predictions"], lambda stream: np.savez(stream, **arrays))
         if head is not None:
-            written["head"] = (Path(aside) / "head", record.with_suffix(".joblib"))
-            _write(written["head"][0], lambda stream: joblib.dump(head, stream, compress=1))
+            written["head"] = Path(aside) / "head"
+            _write(written["head"], lambda stream: write_joblib(head, stream))
+            if has_skops() and (content := in_skops_format(head)) is not None:
+                written["skops"] = Path(aside) / "skops"
+                _write(written["skops"], lambda stream: stream.write(content))
         files = {}
-        for name, (path, _) in written.items():
+        for name, path in written.items():
             with path.open("rb") as stream:
                 files[name] = _sha256(stream)
         # An earlier record must not stand beside files that are no longer its own.
-        for path in (record, record.with_suffix(".joblib")):
+        for path in (record, record.with_suffix(".joblib"), record.with_suffix(".skops")):
             path.unlink(missing_ok=True)
-        for path, target in written.values():
-            path.replace(target)
+        for name, path in written.items():
+            path.replace(record.with_suffix(_SUFFIXES[name]))
     body = {"format": FORMAT, "version": VERSION, "digest": result.digest, "files": files, "result": result.to_json()}
     write_json(record, body)
     return SavedResult(record, result, files)
@@ -186,11 +201,16 @@ def _read_record(path: Path) -> SavedResult | None:
     except (ValueError, TypeError, RecursionError) as error:
         raise _damaged(path, one_line(error)) from error
     files = record.get("files")
-    if not isinstance(files, dict) or not {"predictions"} <= set(files) <= {"predictions", "head"}:
+    if not isinstance(files, dict) or not _complete(files):
         raise _damaged(path, "it does not say which files belong to it")
     if record.get("digest") != result.digest:
         raise _damaged(path, "its configuration is not the one it was written with")
     return SavedResult(path, result, {name: str(digest) for name, digest in files.items()})
+
+
+def _complete(files: dict[str, Any]) -> bool:
+    """Whether a record names the files that belong together."""
+    return "predictions" in files and set(files) <= set(_SUFFIXES) and ("head" in files or "skops" not in files)
 
 
 def _damaged(path: Path, reason: str) -> UserError:

@@ -1,0 +1,80 @@
+"""A fitted head as a file: joblib, and skops' format beside it where skops is installed.
+
+A joblib file is a pickle, and runs whatever its author put into it as soon as it is read. A skops file holds arrays and
+the names of types; one with any other type than those named here is refused before anything of it is built. What the
+file's SHA-256 should be is left to `results`.
+"""
+
+import importlib.util
+import zipfile
+from typing import Any, BinaryIO
+
+from classify.measure.wording import one_line
+from features.errors import UserError
+
+# Our own types that a head is made of. skops itself knows numpy's and scikit-learn's.
+TRUSTED = (
+    "classify.experiments.width_matching.Axes",
+    "classify.experiments.width_matching.OnAxes",
+    "classify.heads.centroid.Centroid",
+    "classify.heads.head2toe.Head2Toe",
+    "classify.heads.knn.KNN",
+    "classify.heads.lda.LDA",
+    "classify.heads.linear.SoftmaxLayer",
+    "classify.heads.linear_svm.LinearSVM",
+    "classify.heads.logistic.Logistic",
+    "classify.heads.mlp.MLP",
+    "classify.heads.network.untouched.UntouchedClassifier",
+    "classify.heads.ridge.Ridge",
+    "classify.heads.scaling.Standardiser",
+    "classify.heads.svm.RBFSVM",
+)
+INSTALL_SKOPS = "pip install 'layerprobe[skops]'"
+
+
+def has_skops() -> bool:
+    """Whether skops is installed; it is not imported for that."""
+    return importlib.util.find_spec("skops") is not None
+
+
+def write_joblib(head: Any, stream: BinaryIO) -> None:
+    """Write a head as a compressed joblib file."""
+    import joblib
+
+    joblib.dump(head, stream, compress=1)
+
+
+def in_skops_format(head: Any) -> bytes | None:
+    """The bytes of a head's skops file; None where it holds a type that is not named here, or has no such form."""
+    import skops.io
+
+    try:
+        content = skops.io.dumps(head, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+        strange = skops.io.get_untrusted_types(data=content)
+    except Exception:
+        # Whatever skops cannot put into its format, it says with an exception of its own choosing.
+        return None
+    return content if set(strange) <= set(TRUSTED) else None
+
+
+def read_joblib(stream: BinaryIO) -> Any:
+    """The head in a joblib file, whose code runs now. Raises whatever the pickle inspires."""
+    import joblib
+
+    return joblib.load(stream)
+
+
+def read_skops(stream: BinaryIO, name: str) -> Any:
+    """The head in a skops file; UserError, and nothing built, where it holds a type that is not trusted here."""
+    try:
+        import skops.io
+        from skops.io.exceptions import UntrustedTypesFoundException
+    except ImportError as error:
+        raise UserError(f"{name} needs skops to be read: {INSTALL_SKOPS}") from error
+    try:
+        return skops.io.load(stream, trusted=list(TRUSTED))
+    except UntrustedTypesFoundException as error:
+        raise UserError(
+            f"{name} holds types that no head of ours is made of, and nothing of it was loaded ({one_line(error)}); "
+            "run its result again"
+        ) from error
