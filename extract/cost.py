@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from features.digests import read_record, write_json
+from features.digests import read_record, write_note
 from features.home import features_folder
 from features.key import CacheKey
 from features.request import Wanted
@@ -43,7 +43,7 @@ def record_seconds(wanted: Sequence[Wanted], images: int, seconds: float) -> Non
     """
     path = features_folder() / "seconds.json"
     entry = {"seconds": round(seconds, 3), "images": images, "layers": len(wanted)}
-    write_json(path, {**read_record(path), **{one.key.digest: entry for one in wanted}})
+    write_note(path, {**read_record(path), **{one.key.digest: entry for one in wanted}})
 
 
 def seconds_to_extract(key: CacheKey, rows: int) -> float | None:

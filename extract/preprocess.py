@@ -38,6 +38,7 @@ class Preprocessor:
 
     def _resize(self, images: torch.Tensor) -> torch.Tensor:
         crop = self.steps.crop
+        self.steps.check(*images.shape[-2:])
         small = max(images.shape[-2:]) < crop
         size = [crop, crop] if small else [self.steps.resize]
         resized = transforms.resize(images, size, self._interpolation, antialias=self.steps.antialias)

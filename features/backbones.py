@@ -15,6 +15,7 @@ from torch import nn
 from torchvision import models
 
 from features.errors import UserError
+from features.first_use import recognise
 from features.home import user_path
 from features.preprocessing import Preprocessing
 from features.weights import download, read_state_dict, state_sha256
@@ -47,11 +48,14 @@ def backbone_names() -> tuple[str, ...]:
     return (*models.list_models(module=models), OFFLINE)
 
 
-def load_backbone(name: str = "resnet18", weights: str = "default", seed: int = 0) -> Backbone:
+def load_backbone(
+    name: str = "resnet18", weights: str = "default", seed: int = 0, *, sha256: str | None = None
+) -> Backbone:
     """An architecture with weights: `default`, the name of one of torchvision's enums, `random` or a file's path.
 
     `random` initialises with `seed`: the control to hold pre-trained features against. Files are `.pth` or `.pt`
-    state dicts, read without unpickling objects, or `.safetensors`.
+    state dicts, read without unpickling objects, or `.safetensors`. sha256: what the weights must have as theirs; by
+    default what they had when that file was first used. UserError where it is another one.
     """
     if name not in backbone_names():
         close = difflib.get_close_matches(name, backbone_names(), n=3, cutoff=0.3)
@@ -63,7 +67,15 @@ def load_backbone(name: str = "resnet18", weights: str = "default", seed: int = 
         return _frozen(name, model, f"random (seed {seed})")
     path, weights_name = _weights_file(name, weights)
     model, headless = _with_state(name, read_state_dict(path), path)
-    return _frozen(name, model, weights_name, headless, path)
+    backbone = _frozen(name, model, weights_name, headless, path)
+    if sha256 is None:
+        recognise(str(path.absolute()), backbone.weights_sha256)
+    elif backbone.weights_sha256 != sha256:
+        raise UserError(
+            f"{path} does not hold the weights it was written with (SHA-256 {sha256[:8]} then, "
+            f"{backbone.weights_sha256[:8]} now); make it again"
+        )
+    return backbone
 
 
 def _weights_file(name: str, weights: str) -> tuple[Path, str]:

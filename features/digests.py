@@ -1,19 +1,27 @@
 """SHA-256 of the things a cache depends on, and the one way to write a small JSON file.
 
-A file's digest is remembered by its path, size and modification time, so that a second run reads megabytes of data
-only once; whoever must not trust those three (verification) asks for a fresh reading.
+A file's digest is remembered by its path and its witness (size, and the times of the last change of its content and
+of anything about it), so that a second run reads megabytes of data only once; whoever must not trust a witness
+(verification) asks for a fresh reading.
 """
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from features.home import home
+
+# Nanoseconds. File systems stamp changes by a clock that moves every 1 to 10 ms: a file that changed less than this
+# before it is read might change again without getting another time.
+_TICK = 20_000_000
+_NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 
 
 def canonical_json(value: Any) -> str:
@@ -34,7 +42,7 @@ def sha256_rows(rows: Any) -> str:
 
 
 def sha256_file(path: Path | str, *, fresh: bool = False) -> str:
-    """The SHA-256 of a file's content, remembered by path, size and time unless a `fresh` reading is asked for."""
+    """The SHA-256 of a file's content, remembered by path and witness unless a `fresh` reading is asked for."""
     return _sha256_files([path], home() / "digests.json", fresh)[0]
 
 
@@ -47,6 +55,16 @@ def sha256_files(paths: Sequence[Path | str], *, together: Path | str, fresh: bo
     """
     name = hashlib.sha256(str(Path(together).absolute()).encode()).hexdigest()[:16]
     return _sha256_files(paths, home() / "digests" / f"{name}.json", fresh)
+
+
+def witness(path: Path | str) -> list[int]:
+    """What tells whether a file was written to: its size, and two times in nanoseconds.
+
+    The time of modification alone can be set back by anyone (`touch`, `cp -p`, a clock that jumps); the time of change
+    cannot be set.
+    """
+    stat = os.stat(path)  # noqa: PTH116 - a Path for each of a million files takes longer than the call itself
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def remembered_answer(question: str, answer: Callable[[], str]) -> str:
@@ -71,25 +89,38 @@ def _sha256_files(paths: Sequence[Path | str], memory: Path, fresh: bool) -> lis
     here = Path.cwd()
     absolute = [os.path.join(here, path) for path in paths]  # noqa: PTH118
     for path in absolute:
-        stat = os.stat(path)  # noqa: PTH116 - a Path for each of a million files takes longer than the call itself
-        witness = [stat.st_size, stat.st_mtime_ns]
+        seen = witness(path)
         known = remembered.get(path)
-        if isinstance(known, list) and known[:2] == witness and len(known) == 3 and isinstance(known[2], str):
-            digests[path] = known[2]
+        if isinstance(known, list) and known[:-1] == seen and isinstance(known[-1], str):
+            digests[path] = known[-1]
         else:
-            unread[path] = witness
+            unread[path] = seen
     if unread:
         new = {}
+        settled = _wait_for_another_time(unread)
         pool = ThreadPoolExecutor(max_workers=min(8, len(unread)))
         try:
             for path, digest in zip(unread, pool.map(_read_digest, unread), strict=True):
                 digests[path] = digest
-                new[path] = [*unread[path], digest]
+                if unread[path][-1] < settled:
+                    new[path] = [*unread[path], digest]
         finally:
             pool.shutdown(cancel_futures=True)
             if new:
                 _remember(memory, new)
     return [digests[path] for path in absolute]
+
+
+def _wait_for_another_time(unread: dict[str, list[int]]) -> int:
+    """Let the file systems' clock move on from files that changed just now; the time before which a witness holds.
+
+    Files from the future (the clock was set back) are not waited for, and not remembered.
+    """
+    newest = max((seen[-1] for seen in unread.values() if seen[-1] <= time.time_ns()), default=0)
+    wait = newest + _TICK - time.time_ns()
+    if 0 < wait <= _TICK:
+        time.sleep(wait / 1e9)
+    return time.time_ns() - _TICK + 1
 
 
 def _read_digest(path: str) -> str:
@@ -105,7 +136,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def _remember(memory: Path, new: dict[str, Any]) -> None:
     # Read again just before writing: another process may have added its own in the meantime.
-    write_json(memory, {**read_record(memory), **new})
+    write_note(memory, {**read_record(memory), **new})
 
 
 def read_json(path: Path, default: Any = None) -> Any:
@@ -114,6 +145,15 @@ def read_json(path: Path, default: Any = None) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return default
+
+
+def write_note(path: Path, value: Any) -> None:
+    """Write a JSON file that only saves work the next time; where the place is full or read-only there is none."""
+    try:
+        write_json(path, value)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:

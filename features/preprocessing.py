@@ -8,6 +8,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from features.digests import canonical_json
+from features.errors import UserError
+
+_MOST_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,16 @@ class Preprocessing:
         if image_size is None or image_size == self.crop:
             return self
         return dataclasses.replace(self, crop=image_size, resize=round(256 * image_size / 224))
+
+    def check(self, height: int, width: int) -> None:
+        """Raise UserError for an image so long and thin that resizing its short side would take gigabytes."""
+        short, long = sorted((height, width))
+        resized = self.resize * self.resize * long // max(1, short)
+        if long >= self.crop and resized > max(_MOST_PIXELS, 4 * self.resize * self.resize):
+            raise UserError(
+                f"an image of {width} x {height} pixels would become one of {resized:,} when its short side is resized "
+                f"to {self.resize}; cut it into pieces nearer to a square, or take it out"
+            )
 
     def describe(self) -> str:
         """Canonical JSON, for the cache's key."""

@@ -7,8 +7,10 @@ import numpy as np
 
 from features import store
 from features.datasets import open_dataset
+from features.digests import remembered_answer
 from features.errors import UserError
 from features.request import Plan, Request, Wanted, plan, selected_rows, split_names
+from features.rows import validation_split
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,21 @@ def require_splits(request: Request, *splits: str) -> None:
     dataset = open_dataset(request.dataset)
     for split in splits:
         dataset.require(split)
+
+
+def require_training_rows(request: Request) -> None:
+    """UserError unless the rows that a request takes can be cut into training and validation rows, and there is a
+    test split: before anything is extracted in vain. Asked once for the same rows of the same data."""
+    require_splits(request, "train", "test")
+    dataset = open_dataset(request.dataset)
+
+    def answer() -> str:
+        labels = dataset.load("train").labels
+        validation_split(labels, selected_rows(labels, request, "train"), request.seed)
+        return "they can be"
+
+    rows = f"{request.limit} of the training rows with seed {request.seed} of {dataset.fingerprint()}"
+    remembered_answer(f"can {rows} be cut for validation", answer)
 
 
 def load_features(

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from features.datasets import Dataset, open_dataset
-from features.digests import read_json, sha256_json, sha256_rows, write_json
+from features.digests import read_json, sha256_json, sha256_rows, witness, write_note
 from features.errors import UserError
+from features.first_use import recognise
 from features.home import home, user_path
 from features.key import FORMAT, CacheKey
 from features.pooling import canonical_pool, parse_pool, pooled_shape
@@ -121,12 +122,13 @@ def plan(request: Request) -> Plan:
     request = request.normalised()
     dataset = open_dataset(request.dataset)
     fingerprint = dataset.fingerprint()
+    recognise(dataset.spec, fingerprint, dataset.files())
     memory = home() / "remembered" / f"{sha256_json([_identity(request), fingerprint])}.json"
     remembered = _recall(memory, request)
     if remembered is None:
         remembered, witnesses = _work_out(request, dataset, fingerprint)
         noted = {"witnesses": witnesses, "plan": _to_json(remembered)}
-        write_json(memory, {**noted, "digest": sha256_json(noted)})
+        write_note(memory, {**noted, "digest": sha256_json(noted)})
     return remembered
 
 
@@ -217,8 +219,7 @@ def _work_out(request: Request, dataset: Dataset, fingerprint: str) -> tuple[Pla
                 wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
     witnesses = {}
     if backbone.weights_path:
-        stat = backbone.weights_path.stat()
-        witnesses[str(backbone.weights_path.absolute())] = [stat.st_size, stat.st_mtime_ns]
+        witnesses[str(backbone.weights_path.absolute())] = witness(backbone.weights_path)
     return Plan(request, layers, tuple(wanted), tuple(dataset.splits)), witnesses
 
 
@@ -244,10 +245,8 @@ def _recall(memory: Path, request: Request) -> Plan | None:
         noted = {name: remembered[name] for name in ("witnesses", "plan")}
         if remembered["digest"] != sha256_json(noted):
             return None
-        for path, witness in remembered["witnesses"].items():
-            stat = Path(path).stat()
-            if [stat.st_size, stat.st_mtime_ns] != witness:
-                return None
+        if any(witness(path) != seen for path, seen in remembered["witnesses"].items()):
+            return None
         fields = remembered["plan"]
         wanted = tuple(
             Wanted(

@@ -4,6 +4,7 @@ A zip archive's own check sums are looked at first: `torch.load` takes a file wi
 """
 
 import hashlib
+import http.client
 import re
 import zipfile
 from pathlib import Path
@@ -32,7 +33,7 @@ def download(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(target), expected and expected.group(1), progress=False)
         except RuntimeError as error:
             raise UserError(f"what {url} sent is not the file that its name promises ({error}); try again") from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise UserError(
                 f"{target.name} is not at hand and could not be downloaded from {url} ({error}); put it into "
                 f"{target.parent}; {_OFFLINE_HINT}"

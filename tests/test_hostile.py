@@ -16,6 +16,7 @@ import extract.__main__ as extract
 from extract import FeatureExtractor, extraction
 from features.commands import cache
 from features.commands.options import run_command
+from features.errors import UserError
 from features.request import Request, plan
 
 SMALL = ["--weights", "random", "--image-size", "32"]
@@ -170,3 +171,36 @@ def test_a_terminal_without_the_letters_shows_their_numbers(tmp_path):
     said, told = child.communicate()
     assert "\\xfcn\\xef" in said
     assert (told, child.returncode) == ("", 0)
+
+
+def test_a_line_of_pixels_is_refused_before_it_takes_gigabytes(home, tmp_path, capsys):
+    _classes_of_images(tmp_path / "pets")
+    Image.new("L", (100_000, 1)).save(tmp_path / "pets" / "cats" / "line.png")
+    complaint = _complaint(capsys, extract.main, "--dataset", f"folder:{tmp_path / 'pets'}", "--weights", "random")
+    assert "100000 x 1 pixels" in complaint
+
+
+def test_rows_that_cannot_be_validated_on_are_refused_before_anything_is_extracted(home, tmp_path, capsys):
+    images, labels = np.zeros((12, 8, 8), np.uint8), np.array([0] * 5 + [1] + [0] * 3 + [1] * 3)
+    np.savez(tmp_path / "few.npz", x_train=images[:6], y_train=labels[:6], x_test=images[6:], y_test=labels[6:])
+    complaint = _complaint(capsys, classify.main, "--dataset", f"npz:{tmp_path / 'few.npz'}", *SMALL)
+    assert "has one image among the 6 training rows" in complaint
+    assert not (home / "features").exists()
+
+
+def test_features_that_are_no_numbers_get_one_line_from_a_head():
+    from classify.heads import HEADS
+
+    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    features[3, 2] = np.nan
+    with pytest.raises(UserError, match="Ridge: Input X contains NaN"):
+        HEADS["ridge"].build().fit(features, np.arange(20) % 2)
+
+
+def test_digits_that_mean_several_files_remove_none(home, capsys):
+    assert run_command(extract.main, [*DIGITS, "--layer", "all"]) == 0
+    before = sorted((home / "features").glob("*.h5"))
+    for number, path in enumerate(before[:2]):
+        path.rename(path.with_name(f"{path.stem[:-16]}abcd{number}{path.stem[-11:]}.h5"))
+    assert "means 2 files" in _complaint(capsys, cache.main, "remove", "abcd")
+    assert len(list((home / "features").glob("*.h5"))) == len(before)

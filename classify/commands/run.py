@@ -41,14 +41,14 @@ def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> l
     from classify.experiments.evaluate import Settings, evaluate
     from classify.experiments.width_matching import Reduction
     from extract.commands.ensure import ensure_features
-    from features.reading import require_splits
+    from features.reading import require_training_rows
 
     # A head that cannot do what is asked says so before hours of extraction.
     heads = [HEADS[name] for name in names]
     for head in heads:
         head.build(class_weight=options.class_weight)
     request = request_from(options)
-    require_splits(request, "train", "test")
+    require_training_rows(request)
     answer = ensure_features(request, compiled=options.compile, jobs=options.jobs, quiet=True)
     settings = Settings(options.seed, options.class_weight, not options.no_search, not options.no_refit, options.jobs)
     wanted = [(layer, pool, head) for layer, pool in answer.distinct() for head in heads]

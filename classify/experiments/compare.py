@@ -33,7 +33,7 @@ from features.backbones import load_backbone
 from features.cut import Cut
 from features.digests import write_json
 from features.errors import UserError
-from features.reading import require_splits
+from features.reading import require_training_rows
 from features.request import Plan, Request, plan, split_names
 
 Say = Callable[[str], None]
@@ -99,7 +99,8 @@ def compare(
     if not seeds:
         raise UserError("no seed was given; give at least one, as in --seeds 0")
     requests = [Request(dataset=dataset, backbone=backbone, **{**options, "seed": seed}).normalised() for seed in seeds]
-    require_splits(requests[0], "train", "test")
+    for request in requests:
+        require_training_rows(request)
     chosen, more = _models(requests[0], models, parse_regularizers(regularizers))
     notes += more
     network = {"settings": settings, "in_loop": in_loop, "keep": keep_networks}

@@ -166,9 +166,7 @@ class FittedNetwork:
 
 def check_row(row: NetworkRow) -> None:
     """Raise UserError for what cannot be trained as asked, before anything is extracted or trained."""
-    dataset = open_dataset(row.request.dataset)
-    for split in ("train", "test"):
-        dataset.require(split)
+    reading.require_training_rows(row.request)
     if row.regularizers and row.network == "convnet":
         raise UserError("--regularizer acts on a backbone, and the convnet has none; leave it out, or take finetune")
     if row.network in ("scratch", "convnet") and (row.settings.batch_norm, row.settings.init_head) != (

@@ -83,7 +83,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     def _start(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Check arguments and samples; X stays as it is where it is float32 or float64, labels become 0 .. K-1."""
         self._check_arguments()
-        X, y = validate_data(self, X, y, dtype=(np.float32, np.float64), ensure_min_samples=2)
+        X, y = self._validated(X, y, ensure_min_samples=2)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -102,7 +102,14 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     def _samples(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        return validate_data(self, X, dtype=(np.float32, np.float64), reset=False)
+        return self._validated(X, reset=False)
+
+    def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
+        try:
+            return validate_data(self, X, *y, dtype=(np.float32, np.float64), **options)
+        except ValueError as error:
+            # scikit-learn's reasons (numbers that are none, too few columns) go over several lines.
+            raise FitError(f"{type(self).__name__}: {' '.join(str(error).split())}") from error
 
 
 def class_shares(class_weight: str | dict | None, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:

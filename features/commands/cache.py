@@ -1,4 +1,4 @@
-"""`python -m features`: list what is in the cache, `verify` it, `remove` from it, `compact` shards."""
+"""`python -m features`: list what is in the cache, `verify` it, `remove` from it, `compact` shards; `accept` a change."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from features.commands.options import Parser
 from features.errors import UserError
+from features.first_use import accept
 from features.home import features_folder
 from features.store.catalogue import Entry, entries, remove
 from features.store.disk import as_bytes
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str]) -> int:
         return _remove(options)
     if options.verb == "compact":
         return _compact(options)
+    if options.verb == "accept":
+        return _accept(options)
     return _list()
 
 
@@ -42,6 +45,8 @@ def _parser() -> Parser:
     away.add_argument("--all", action="store_true", help="everything")
     one = verbs.add_parser("compact", help="make one file of each that a cluster made in shards")
     one.add_argument("names", nargs="*", metavar="NAME", help=f"{_NAMES}; without one: all that have shards")
+    told = "take weights or a data set that changed since they were first used for what they should be"
+    verbs.add_parser("accept", help=told).add_argument("names", nargs="+", metavar="NAME", help="as the refusal says")
     return parser
 
 
@@ -132,6 +137,12 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def _accept(options: argparse.Namespace) -> int:
+    for name in options.names:
+        print(f"accepted {name}: SHA-256 {accept(name)}", flush=True)
+    return 0
+
+
 def _compact(options: argparse.Namespace) -> int:
     chosen = [entry for entry in _named(options.names) if isinstance(entry.record, ShardedFile)]
     for entry in chosen:
@@ -161,6 +172,8 @@ def _named(names: Sequence[str]) -> list[Entry]:
         matching = [entry for entry in everything if _answers_to(entry, name)]
         if not matching:
             raise UserError(f"the cache holds nothing called {name!r}; `python -m features` lists what it holds")
+        if len(stems := sorted({entry.stem for entry in matching})) > 1:
+            raise UserError(f"{name!r} means {len(stems)} files: {', '.join(stems)}; give more digits of the one meant")
         chosen.update({entry.paths: entry for entry in matching})
     return list(chosen.values())
 

@@ -5,6 +5,7 @@ How a kind of data set is found, checked and read is its own file's business.
 
 import abc
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,10 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def load(self, split: str) -> Split:
         """The rows of 'train' or 'test'; raises UserError where there is no such split or a file is unusable."""
+
+    def files(self) -> Sequence[Path]:
+        """The files that the content is read from, where there are any; to look for those that changed."""
+        return ()
 
     def require(self, split: str) -> None:
         """Raise UserError unless the data set has this split."""

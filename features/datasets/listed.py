@@ -44,6 +44,9 @@ class ListedImages(Dataset):
             content[split] = {"files": digests, "labels": sha256_rows(labels)}
         return sha256_json({"images": content, "classes": self.classes, "reading": READING})
 
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for paths, _ in self.parts.values() for path in paths)
+
     def load(self, split: str) -> Split:
         self.require(split)
         paths, labels = self.parts[split]

@@ -108,6 +108,11 @@ class IdxDataset(Dataset):
             {"idx": content, "classes": self.classes, "reading": [member.first_label, member.transposed]}
         )
 
+    def files(self) -> tuple[Path, ...]:
+        member = FAMILY[self.name]
+        paths = [self.root / member.source.folder / name for names in member.files.values() for name in names]
+        return tuple(path if path.exists() else _gzipped(path) for path in paths)
+
     def load(self, split: str) -> Split:
         self.require(split)
         member = FAMILY[self.name]

@@ -61,6 +61,9 @@ class NpzDataset(Dataset):
         # Classes and rows follow from the file's content by the rules that these words stand for.
         return sha256_json({"npz": content, "cut": [CUT, TEST_FRACTION], "reading": READING})
 
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
     @property
     def classes(self) -> tuple[str, ...]:
         return self._labels[0]

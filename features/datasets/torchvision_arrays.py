@@ -88,6 +88,9 @@ class TorchvisionArrays(Dataset):
         digests = {name: sha256_file(self.root / name) for name in FAMILY[self.name].files}
         return sha256_json({"torchvision": digests, "classes": self.classes})
 
+    def files(self) -> tuple[Path, ...]:
+        return tuple(self.root / name for name in FAMILY[self.name].files)
+
     def load(self, split: str) -> Split:
         self.require(split)
         self._make_sure_of_files()

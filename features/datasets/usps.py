@@ -40,6 +40,9 @@ class Usps(Dataset):
     def fingerprint(self) -> str:
         return sha256_json({"usps": self._checked_contents(), "classes": self.classes})
 
+    def files(self) -> tuple[Path, ...]:
+        return tuple(self.root / name for name, _ in FILES.values())
+
     def load(self, split: str) -> Split:
         self.require(split)
         self._checked_contents()

@@ -227,9 +227,7 @@ class NetworkClassifier(TrainedNetwork):
         fields = read_json(folder / "network.json")
         if fields is None or not (folder / "network.safetensors").is_file():
             raise UserError(f"{folder} holds no saved network (network.json and network.safetensors); train one first")
-        backbone = load_backbone(fields["backbone"], str(folder / "network.safetensors"))
-        if backbone.weights_sha256 != fields["sha256"]:
-            raise UserError(f"{folder / 'network.safetensors'} is not what network.json describes; train again")
+        backbone = load_backbone(fields["backbone"], str(folder / "network.safetensors"), sha256=fields["sha256"])
         self = cls(
             fields["backbone"],
             weights=fields["weights"],
