@@ -1,15 +1,15 @@
 """`python -m classify compare`: heads on cached features against networks from scratch and fine-tuned, in one table."""
 
 import argparse
-import shlex
-import sys
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, write_outputs
 from classify.commands.training import add_training_options, given, row_options
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
+from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, request_from
+from features.commands.speaking import say, tell
 from features.errors import UserError
 
 
@@ -41,18 +41,18 @@ def main(arguments: Sequence[str]) -> int:
         results=options.results,
         again=options.again,
         compiled=options.compile,
-        command=shlex.join(["python", "-m", "classify", "compare", *arguments]),
+        command=options.command_line,
         # The table is what the standard output is for; how it is going belongs elsewhere.
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=tell,
         **row_options(options),
         **request,
     )
     show(result.table)
     for note in result.notes:
         show(f"note: {note}")
-    print()
+    say()
     write_outputs(options, result)
-    print(f"kept in {result.folder}: {result.stem}.json and a record of every row")
+    say(f"kept in {result.folder}: {result.stem}.json and a record of every row")
     for line in result.answer():
         show(line)
     return 0
@@ -74,7 +74,7 @@ def _parser() -> Parser:
         metavar="M",
         help="default: untouched, convnet, scratch, finetune:fc, finetune:layer4, finetune:all, and svm, logistic and "
         "linear at avgpool and at the best layer",
-    )
+    ).completer = one_of(*HEADS, *NETWORKS)
     add("--seeds", nargs="+", type=int, metavar="K", help="several seeds: mean and standard deviation (default --seed)")
     add("--quick", action="store_true", help="2,000 images of 64 pixels and three epochs, where nothing else is asked")
     add("--no-search", action="store_true", help="take each head's untuned default")

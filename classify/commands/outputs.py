@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from features.commands.speaking import say
 from features.errors import UserError
 
 
@@ -32,4 +33,4 @@ def write_outputs(options: argparse.Namespace, result: Any) -> None:
             Path(path).write_text(text(), encoding="utf-8")
     written = [str(path) for path in (options.json, options.csv, options.markdown) if path is not None]
     if written:
-        print(f"written: {', '.join(written)}")
+        say(f"written: {', '.join(written)}")

@@ -1,13 +1,13 @@
 """`python -m classify probe`: which layer transfers best, the answer first, then the tables, then a figure."""
 
 import argparse
-import shlex
-import sys
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, write_outputs
 from classify.heads import HEADS, find_head
+from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, request_from
+from features.commands.speaking import say, tell
 from features.errors import UserError
 
 
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         results=options.results,
         again=options.again,
         compiled=options.compile,
-        command=shlex.join(["python", "-m", "classify", "probe", *arguments]),
+        command=options.command_line,
         # The answer comes first on the standard output; how it is going belongs elsewhere.
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=tell,
         **request,
     )
     for line in result.answer():
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     for table in result.tables:
         print()
         show(table)
-    print()
+    say()
     write_outputs(options, result)
     _write_figure(result)
     return 0
@@ -62,10 +62,10 @@ def _write_figure(result) -> None:
     try:
         figures = save_figure(result.plot(), result.folder / result.stem)
     except UserError as error:
-        print(f"no figure: {error}")
+        say(f"no figure: {error}")
     else:
-        print(f"figure: {' and '.join(map(str, figures))}")
-    print(f"kept in {result.folder}: {result.stem}.json and a record of every row")
+        say(f"figure: {' and '.join(map(str, figures))}")
+    say(f"kept in {result.folder}: {result.stem}.json and a record of every row")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.epilog = f"models:\n{models}"
     group = parser.add_argument_group("what is probed")
     add = group.add_argument
-    add("--model", nargs="+", metavar="M", help="heads; default logistic, linear-svm, ridge and knn")
+    model = add("--model", nargs="+", metavar="M", help="heads; default logistic, linear-svm, ridge and knn")
+    model.completer = one_of(*HEADS)
     add("--depth", choices=("stage", "block"), default="stage", help="what --layer all stands for; default stage")
     add("--quick", action="store_true", help="a first answer in minutes: fewer rows, heads and controls; says which")
     add("--head2toe", action="store_true", help="a row with the features that matter of all layers (Evci et al. 2022)")

@@ -3,14 +3,15 @@ networks (`--model finetune --unfreeze layer4`) on the cached output of their fr
 
 import argparse
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from classify.commands.training import add_training_options, find_models, refuse_unread, row_options
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
+from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, positive, request_from
+from features.commands.speaking import detail, say
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     names, networks = find_models(options.model)
     refuse_unread(options, names, networks)
-    command = shlex.join(["python", "-m", "classify", *arguments])
+    command = options.command_line
     rows = _network_rows(options, networks) if networks else []
     started = datetime.now(UTC).isoformat(timespec="seconds")
     results = _heads(options, names, command) if names else []
@@ -31,8 +32,8 @@ def main(arguments: Sequence[str]) -> int:
         results = trained
     _show(results)
     if older := sum(result.created < started for result in results):
-        print(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
-    print(f"kept in {options.results}")
+        say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
+    say(f"kept in {options.results}")
     return 0
 
 
@@ -40,6 +41,7 @@ def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> l
     """The results of the heads, each on each layer."""
     from classify.experiments.evaluate import Settings, evaluate
     from classify.experiments.width_matching import Reduction
+    from classify.measure.wording import settings as settings_text
     from extract.commands.ensure import ensure_features
     from features.reading import require_training_rows
 
@@ -67,8 +69,10 @@ def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> l
             again=options.again,
         )
         results.append(row.result)
+        for trial in row.result.extra["trials"]:
+            detail(f"  tried {settings_text(trial)}")
         if len(wanted) > 1:
-            print(_line(row.result), flush=True)
+            say(_line(row.result))
     return results
 
 
@@ -99,8 +103,13 @@ def _networks(options: argparse.Namespace, rows: list, command: str) -> list:
 
     shared = {"folder": options.results, "command": command, "again": options.again}
     shared |= {"compiled": options.compile, "jobs": options.jobs}
-    evaluate = {True: evaluate_network, False: evaluate_untouched}
-    return [evaluate[isinstance(row, NetworkRow)](row, **shared).result for row in rows]
+    trained = {**shared, "say": say}
+    return [
+        evaluate_network(row, **trained).result
+        if isinstance(row, NetworkRow)
+        else evaluate_untouched(row, **shared).result
+        for row in rows
+    ]
 
 
 def _line(result) -> str:
@@ -143,7 +152,7 @@ def _parser() -> Parser:
     group = parser.add_argument_group("which heads")
     group.add_argument(
         "--model", nargs="+", default=["svm"], metavar="M", help="heads and networks (below); default svm"
-    )
+    ).completer = one_of(*HEADS, *NETWORKS)
     group.add_argument("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
     group.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
     group.add_argument("--no-search", action="store_true", help="take each head's untuned default")

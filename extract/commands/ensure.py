@@ -11,21 +11,24 @@ def ensure_features(
     quiet leaves out what was in the cache already. Neither torch nor the network is loaded when nothing is missing.
     """
     from extract.cost import Cost, memory_needed
+    from features.commands.speaking import detail, is_verbose, say
     from features.reading import find_cached
     from features.store.disk import as_bytes
 
     answer = plan(request)
+    for line in _decided(answer):
+        detail(line)
     files = {wanted.key.digest: wanted for wanted in answer.wanted}.values()
     todo = [wanted for wanted in files if find_cached(wanted, answer.request) is None]
     for wanted in files:
-        if wanted not in todo and not quiet:
-            print(f"in the cache: {wanted.split} {wanted.about.layer_name} ({wanted.key.pool}), {wanted.rows:,} rows")
+        if wanted not in todo and (is_verbose() or not quiet):
+            say(f"in the cache: {wanted.split} {wanted.about.layer_name} ({wanted.key.pool}), {wanted.rows:,} rows")
     if not todo:
         return answer
     cost = Cost.of(todo)
     for layer, split, rows, numbers, size in cost.files:
-        print(f"to extract: {split} {layer}, {rows:,} x {numbers:,} numbers, {as_bytes(size)}")
-    print(f"this takes {as_bytes(cost.disk)} of disk and about {as_bytes(memory_needed(cost))} of memory")
+        say(f"to extract: {split} {layer}, {rows:,} x {numbers:,} numbers, {as_bytes(size)}")
+    say(f"this takes {as_bytes(cost.disk)} of disk and about {as_bytes(memory_needed(cost))} of memory")
     if dry_run:
         return answer
 
@@ -36,8 +39,20 @@ def ensure_features(
         passes = extract(answer, compiled=compiled, jobs=jobs, progress=progress)
     for done in passes:
         rate = done.images / done.seconds if done.seconds else 0
-        print(
+        say(
             f"{done.split}: {done.images:,} images in {done.seconds:.1f} s ({rate:,.0f} images/s, "
             f"{done.computing:.0%} of the time in the network): {', '.join(dict.fromkeys(done.layers))}"
         )
     return answer
+
+
+def _decided(answer: Plan) -> list[str]:
+    """What a plan settled on: the network and its weights, how it computes, and the file of every layer."""
+    key, about = answer.wanted[0].key, answer.wanted[0].about
+    lines = [
+        f"network: {key.backbone}, {about.weights_name} (SHA-256 {key.weights[:8]}), {key.image_size} pixels, "
+        f"{key.precision} on {answer.request.device}"
+    ]
+    return lines + [
+        f"{each.split} {each.about.layer_name} ({each.key.pool}): key {each.key.digest}" for each in answer.wanted
+    ]

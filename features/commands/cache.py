@@ -1,10 +1,12 @@
-"""`python -m features`: list what is in the cache, `verify` it, `remove` from it, `compact` shards; `accept` a change."""
+"""`python -m features`: what is in the cache; `verify`, `remove`, `compact` shards into one file, `accept` a change."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from features.commands.completion import cached_names
 from features.commands.options import Parser
+from features.commands.speaking import is_quiet, is_verbose, say
 from features.errors import UserError
 from features.first_use import accept
 from features.home import features_folder
@@ -32,13 +34,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m features", description="Without a verb: list what the cache holds.")
+    parser = Parser(
+        prog="python -m features", description="Without a verb: list what the cache holds.", configurable=False
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     verbs.add_parser("list", help="what the cache holds (the default)")
     verify = verbs.add_parser("verify", help="compare every byte with its checksum; status 1 if one is damaged")
-    verify.add_argument("names", nargs="*", metavar="NAME", help=f"{_NAMES}; without one: everything")
+    names = verify.add_argument("names", nargs="*", metavar="NAME", help=f"{_NAMES}; without one: everything")
+    names.completer = cached_names
     away = verbs.add_parser("remove", help="delete files of the cache")
-    away.add_argument("names", nargs="*", metavar="NAME", help=_NAMES)
+    away.add_argument("names", nargs="*", metavar="NAME", help=_NAMES).completer = cached_names
     away.add_argument("--dataset", metavar="NAME", help="features of this data set")
     away.add_argument("--layer", metavar="L", help="features of this layer")
     away.add_argument("--partial", action="store_true", help="only what is not complete")
@@ -57,7 +62,11 @@ def _list() -> int:
     found = entries()
     shown = [entry for entry in found if entry.state != "left over"]
     if not found:
-        print(f"the cache in {features_folder()} is empty; `python -m extract` fills it")
+        say(f"the cache in {features_folder()} is empty; `python -m extract` fills it")
+        return 0
+    if is_quiet():
+        # For other programs: one name a line.
+        print("\n".join(path.name for entry in shown for path in entry.paths[:1]))
         return 0
     console = Console()
     if not console.is_terminal:
@@ -77,6 +86,8 @@ def _list() -> int:
         size = as_bytes(sum(entry.size for entry in left))
         print(f"{size} left over by processes that were killed; `python -m features remove --partial` deletes them")
     for entry in shown:
+        if is_verbose() and entry.record is not None:
+            print(f"{entry.paths[0]}: key {entry.record.key.digest}")
         if entry.fault:
             print(entry.fault)
     return 0
@@ -109,11 +120,11 @@ def _verify(options: argparse.Namespace) -> int:
             if not isinstance(entry.record, FeatureFile):
                 raise CacheError(entry.fault)
             entry.record.verify()
-            print(f"sound    {entry.paths[0].name} ({as_bytes(entry.size)})", flush=True)
+            say(f"sound    {entry.paths[0].name} ({as_bytes(entry.size)})")
         except (CacheError, OSError) as error:
             damaged += 1
             print(f"DAMAGED  {error}", flush=True)
-    print(f"{len(chosen) - damaged} of {len(chosen)} files are sound")
+    say(f"{len(chosen) - damaged} of {len(chosen)} files are sound")
     return 1 if damaged else 0
 
 
@@ -132,8 +143,8 @@ def _remove(options: argparse.Namespace) -> int:
     for entry in chosen:
         size = remove(entry)
         total += size
-        print(f"removed {entry.stem} ({entry.state}, {as_bytes(size)})", flush=True)
-    print(f"{len(chosen)} removed, {as_bytes(total)} freed" if chosen else "nothing in the cache answers to that")
+        say(f"removed {entry.stem} ({entry.state}, {as_bytes(size)})")
+    say(f"{len(chosen)} removed, {as_bytes(total)} freed" if chosen else "nothing in the cache answers to that")
     return 0
 
 

@@ -2,21 +2,15 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
+from features.commands import completion
+from features.commands.parser import Parser
 from features.errors import UserError
 
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, as all of ours are."""
-
-    def __init__(self, **settings) -> None:
-        super().__init__(**{"allow_abbrev": False, **settings})
-
-    def error(self, message: str) -> None:
-        """Raise the complaint as a UserError."""
-        raise UserError(f"{message}; `{self.prog} --help` lists what there is")
+__all__ = ["Parser", "add_cluster_option", "add_request_options", "positive", "request_from", "run_command"]
 
 
 def positive(text: str) -> int:
@@ -43,14 +37,17 @@ def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) ->
         metavar="NAME",
         help="mnist (default), fashion-mnist, kmnist, qmnist, emnist-digits, emnist-letters, usps, svhn, cifar10, "
         "cifar100, digits, imagenet, folder:PATH, csv:PATH or npz:PATH",
+    ).completer = completion.datasets
+    backbone = add(
+        "--backbone", default="resnet18", metavar="NAME", help="any torchvision classifier, or efficientnet_lite0"
     )
-    add("--backbone", default="resnet18", metavar="NAME", help="any torchvision classifier, or efficientnet_lite0")
+    backbone.completer = completion.backbones
     add(
         "--weights",
         default="default",
         metavar="W",
         help="default (ImageNet), the name of a torchvision enum's entry, random, or a .pth or .safetensors file",
-    )
+    ).completer = completion.weights
     if layers:
         add(
             "--layer",
@@ -58,16 +55,24 @@ def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) ->
             default=["avgpool"],
             metavar="L",
             help="stages or nodes (layer3), joined ones (layer2+layer3), or all (every stage); default avgpool",
-        )
-        add("--pool", nargs="+", default=["avg"], metavar="P", help="avg (default), max, grid:N or none")
+        ).completer = completion.one_of("all", "avgpool", "fc")
+        pool = add("--pool", nargs="+", default=["avg"], metavar="P", help="avg (default), max, grid:N or none")
+        pool.completer = completion.one_of("avg", "max", "grid:2", "grid:4", "none")
     add("--image-size", type=int, metavar="S", help="pixels that the network sees (default: the weights' own, 224)")
     add("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="of the computation")
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the stored features")
     add("--limit", type=int, metavar="N", help="take N training rows, stratified; smaller limits nest in larger ones")
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
-    add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
+    device = add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
+    device.completer = completion.one_of("auto", "cpu", "cuda", "mps")
     add("--jobs", type=_cores, metavar="J", help="processor cores to use (default: all)")
+
+
+def add_cluster_option(parser: argparse.ArgumentParser) -> None:
+    """`--cluster`, for the commands whose work can be spread."""
+    told = "have the workers of a Dask cluster do the work: tcp://HOST:PORT, a scheduler file, or local:N (N processes)"
+    parser.add_argument("--cluster", metavar="C", help=told)
 
 
 def request_from(options: argparse.Namespace, **changes):
@@ -107,7 +112,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; what is complete is kept, and the same command carries on from there", file=sys.stderr)
+        print(_stopped(typed=arguments is None), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error, and nobody is left to tell.
@@ -127,6 +132,16 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         except OSError:
             _drop_output()
         return 2
+
+
+def _stopped(typed: bool) -> str:
+    """What to say after Ctrl-C; typed: whether this process is the command, as a shell started it."""
+    if not typed:
+        return "stopped; what is complete is kept, and the same command carries on from there"
+    command = shlex.join(sys.orig_argv)
+    if "--again" in sys.orig_argv:
+        return f"stopped; what is complete is kept, but --again starts over: leave it out to carry on with {command}"
+    return f"stopped; what is complete is kept; carry on with: {command}"
 
 
 def _drop_output() -> None:

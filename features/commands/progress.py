@@ -1,7 +1,9 @@
-"""A progress bar with rate and time left, on the terminal; nothing where the output is no terminal."""
+"""A progress bar with rate and time left, on the terminal; nothing where it is no terminal, or quiet."""
 
 import contextlib
 from collections.abc import Callable, Iterator
+
+from features.commands.speaking import is_quiet
 
 
 @contextlib.contextmanager
@@ -11,6 +13,7 @@ def row_progress() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    shown = console.is_terminal and not is_quiet()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -19,7 +22,7 @@ def row_progress() -> Iterator[Callable[[str, int, int], None]]:
         TimeRemainingColumn(),
     )
     tasks, first = {}, {}
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
 
         def advance(name: str, done: int, total: int) -> None:
             if name not in tasks:
