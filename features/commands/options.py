@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from features.commands import completion
 from features.commands.parser import Parser
+from features.commands.stopping import status_of, told_to_stop
 from features.errors import UserError
 
 __all__ = ["Parser", "add_cluster_option", "add_request_options", "positive", "request_from", "run_command"]
@@ -97,13 +98,14 @@ def request_from(options: argparse.Namespace, **changes):
 
 
 def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:
-    """Run a command: a user's mistake becomes one line and exit status 2, Ctrl-C one line and 130."""
+    """Run a command: a user's mistake becomes one line and exit status 2, Ctrl-C one line and 130, SIGTERM 143."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that has not the letters of a name shows their numbers.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = main(sys.argv[1:] if arguments is None else arguments) or 0
+        with told_to_stop():
+            status = main(sys.argv[1:] if arguments is None else arguments) or 0
         # Here a full disk or a reader that has gone can still be told apart; at the interpreter's end they cannot.
         if sys.stdout:
             sys.stdout.flush()
@@ -111,9 +113,9 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(_stopped(typed=arguments is None), file=sys.stderr)
-        return 130
+        return status_of(stop)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error, and nobody is left to tell.
         _drop_output()
