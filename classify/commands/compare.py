@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, write_outputs
+from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
 from classify.commands.training import add_training_options, given, row_options
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
@@ -18,7 +19,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     check_outputs(options)
     names = {text.split(":")[0].split("@")[0].split("+")[0] for text in options.models or NETWORKS}
-    if (told := given(options)) and not names & (set(NETWORKS) - {"untouched"}):
+    trainable = set(NETWORKS) - {"untouched"}
+    if (told := given(options)) and not names & trainable:
         raise UserError(f"{told[0]} is about networks that are trained, and none is compared; leave it out")
 
     from classify.experiments.compare import QUICK_EPOCHS, compare
@@ -29,24 +31,29 @@ def main(arguments: Sequence[str]) -> int:
     request = vars(request_from(options)).copy()
     for name in ("layers", "pools", "seed"):
         del request[name]
-    result = compare(
-        models=options.models,
-        layers=options.layer,
-        seeds=options.seeds if options.seeds is not None else [options.seed],
-        map_dtype=options.map_dtype or "float32",
-        search=not options.no_search,
-        quick=options.quick,
-        keep_networks=not options.forget_networks,
-        jobs=options.jobs,
-        results=options.results,
-        again=options.again,
-        compiled=options.compile,
-        command=options.command_line,
-        # The table is what the standard output is for; how it is going belongs elsewhere.
-        say=tell,
-        **row_options(options),
-        **request,
-    )
+    with tensorboard_log(options, names & trainable) as log:
+        result = compare(
+            models=options.models,
+            layers=options.layer,
+            seeds=options.seeds if options.seeds is not None else [options.seed],
+            map_dtype=options.map_dtype or "float32",
+            search=not options.no_search,
+            quick=options.quick,
+            keep_networks=not options.forget_networks,
+            jobs=options.jobs,
+            results=options.results,
+            again=options.again,
+            compiled=options.compile,
+            command=options.command_line,
+            # The table is what the standard output is for; how it is going belongs elsewhere.
+            say=tell,
+            on_epoch=log and log.epoch,
+            **row_options(options),
+            **request,
+        )
+        if log is not None:
+            for saved in (each for row in result.rows for each in row.saved if each.result.extra.get("history")):
+                log.finish(saved.result)
     show(result.table)
     for note in result.notes:
         show(f"note: {note}")
@@ -87,5 +94,6 @@ def _parser() -> Parser:
     add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
     add("--results", default="results", metavar="FOLDER", help="where results are kept (results/)")
     add("--again", action="store_true", help="make rows again that stand in the results folder")
+    add_tensorboard_option(add)
     add_output_options(add)
     return parser

@@ -5,7 +5,9 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
 from classify.commands.training import add_training_options, find_models, refuse_unread, row_options
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
@@ -22,9 +24,10 @@ def main(arguments: Sequence[str]) -> int:
     command = options.command_line
     rows = _network_rows(options, networks) if networks else []
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    results = _heads(options, names, command) if names else []
+    with tensorboard_log(options, [name for name in networks if name != "untouched"]) as log:
+        results = _heads(options, names, command) if names else []
+        trained = _networks(options, rows, command, log)
     if networks:
-        trained = _networks(options, rows, command)
         # Networks are configured by other things than heads are: each kind has its own table.
         if results:
             _show(results)
@@ -96,20 +99,24 @@ def _network_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     return rows
 
 
-def _networks(options: argparse.Namespace, rows: list, command: str) -> list:
-    """The results of the networks."""
+def _networks(options: argparse.Namespace, rows: list, command: str, log: Any) -> list:
+    """The results of the networks; log: a `TensorBoardLog`, or None."""
+    if not rows:
+        return []
     from classify.experiments.networks import NetworkRow, evaluate_network
     from classify.experiments.untouched import evaluate_untouched
 
     shared = {"folder": options.results, "command": command, "again": options.again}
     shared |= {"compiled": options.compile, "jobs": options.jobs}
-    trained = {**shared, "say": say}
-    return [
-        evaluate_network(row, **trained).result
-        if isinstance(row, NetworkRow)
-        else evaluate_untouched(row, **shared).result
-        for row in rows
-    ]
+    results = []
+    for row in rows:
+        if not isinstance(row, NetworkRow):
+            results.append(evaluate_untouched(row, **shared).result)
+            continue
+        results.append(evaluate_network(row, **shared, say=say, on_epoch=log and log.epoch).result)
+        if log is not None:
+            log.finish(results[-1])
+    return results
 
 
 def _line(result) -> str:
@@ -164,4 +171,5 @@ def _parser() -> Parser:
     group.add_argument("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
     group.add_argument("--results", default="results", metavar="FOLDER", help="where results are kept (results/)")
     group.add_argument("--again", action="store_true", help="make rows again that stand in the results folder")
+    add_tensorboard_option(group.add_argument)
     return parser

@@ -19,7 +19,7 @@ from classify.experiments.comparing.models import (
 from classify.experiments.comparing.result import ComparedRow, ComparisonResult, against, best_on_validation
 from classify.experiments.comparing.rows import SCOUT, Making, Pending
 from classify.experiments.evaluate import Settings
-from classify.experiments.networks import NetworkRow, check_row, training_image
+from classify.experiments.networks import NetworkRow, OnEpoch, check_row, training_image
 from classify.experiments.sources import CachedLayer
 from classify.experiments.timing import pass_for_one
 from classify.experiments.untouched import UntouchedRow, untouched_rows
@@ -73,6 +73,7 @@ def compare(
     compiled: str = "auto",
     command: str = "",
     say: Say | None = None,
+    on_epoch: OnEpoch | None = None,
     **options: Any,
 ) -> ComparisonResult:
     """Compare models on one data set; the answer, also kept in the folder `results`.
@@ -81,8 +82,9 @@ def compare(
     fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`, which is
     chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
     serve the paired tests. settings, regularizers, map_dtype and in_loop are about networks that train. quick: few
-    rows, small images and three epochs where nothing else is asked for. options are the other fields of
-    `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
+    rows, small images and three epochs where nothing else is asked for. on_epoch: called with a row and an `Epoch`
+    after each. options are the other fields of `features.request.Request`: weights, image_size, limit, limit_test,
+    precision, dtype, device.
 
     Raises UserError for what cannot be compared, before anything is extracted or trained.
     """
@@ -108,7 +110,7 @@ def compare(
     head_layers = [layer for model in chosen for layer in model.layers]
     plans = _plans(requests, head_layers, layers)
 
-    making = Making(Path(results), command, again, compiled, jobs, say)
+    making = Making(Path(results), command, again, compiled, jobs, say, on_epoch)
     pending = Pending(making)
     entries = _fit(chosen, rows, plans, pending, search, notes)
     saved = pending.test()

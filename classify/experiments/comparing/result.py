@@ -1,5 +1,6 @@
 """The answer to a comparison: rows with what they reach and cost, paired tests, and the trade-off in a sentence."""
 
+import html
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,10 @@ class ComparisonResult:
 
         notes = ["\n".join(f"- {markdown_text(note)}" for note in self.notes)] if self.notes else []
         return "\n\n".join([self.table.to_markdown(), *notes, " ".join(map(markdown_text, self.answer()))]) + "\n"
+
+    def _repr_html_(self) -> str:
+        lines = [*self.answer(), *(f"note: {note}" for note in self.notes)]
+        return "".join(f"<p>{html.escape(line)}</p>" for line in lines) + self.table.to_html()
 
     def to_csv(self) -> str:
         """All rows with full numbers."""

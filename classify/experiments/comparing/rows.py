@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.experiments.evaluate import Row, Settings, fit_row
-from classify.experiments.networks import FittedNetwork, NetworkRow, fit_network, test_network
+from classify.experiments.networks import FittedNetwork, NetworkRow, OnEpoch, fit_network, test_network
 from classify.experiments.probing.running import digest_of, fit_aside, test_aside
 from classify.experiments.sources import CachedLayer
 from classify.experiments.untouched import FittedReading, UntouchedRow, fit_reading, test_reading
@@ -37,6 +37,7 @@ class Making:
     compiled: str = "auto"
     jobs: int | None = None
     say: Say = print
+    on_epoch: OnEpoch | None = None
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Pending:
         if isinstance(row, UntouchedRow):
             self.networks[name] = fit_reading(row, **shared)
         else:
-            kept = {"folder": making.folder, "again": making.again, "say": making.say}
+            kept = {"folder": making.folder, "again": making.again, "say": making.say, "on_epoch": making.on_epoch}
             self.networks[name] = fit_network(row, **kept, **shared)
         return name
 
