@@ -41,6 +41,8 @@ from features.request import Plan, Request, plan, selected_rows
 from features.rows import validation_split
 
 Say = Callable[[str], None]
+# What is told of every epoch of a row: the row and an `Epoch`.
+OnEpoch = Callable[["NetworkRow", Any], None]
 
 
 @dataclass(frozen=True)
@@ -189,13 +191,15 @@ def evaluate_network(
     compiled: str = "auto",
     jobs: int | None = None,
     say: Say = print,
+    on_epoch: OnEpoch | None = None,
 ) -> SavedResult:
     """Train and test a network and keep the result in `folder`; one that stands there is returned as it is, unless it
     is to be made `again`."""
     check_row(row)
     if not again and (known := find_result(folder, row.config)) is not None:
         return known
-    fitted = fit_network(row, folder=folder, again=again, compiled=compiled, jobs=jobs, say=say)
+    how = {"again": again, "compiled": compiled, "jobs": jobs, "say": say, "on_epoch": on_epoch}
+    fitted = fit_network(row, folder=folder, **how)
     return test_network(fitted, folder=folder, command=command)
 
 
@@ -207,6 +211,7 @@ def fit_network(
     compiled: str = "auto",
     jobs: int | None = None,
     say: Say = print,
+    on_epoch: OnEpoch | None = None,
 ) -> FittedNetwork:
     """Train a row's network, or carry on where a killed run stopped; the test split is not opened.
 
@@ -233,6 +238,8 @@ def fit_network(
     def told(epoch: Any) -> None:
         trained_here.append(epoch.seconds)
         say(f"{row.label}: {epoch}")
+        if on_epoch is not None:
+            on_epoch(row, epoch)
 
     started = time.perf_counter()
     try:

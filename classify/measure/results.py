@@ -6,6 +6,7 @@ not found, and one whose files were altered later is noticed. Reading a record n
 """
 
 import hashlib
+import html
 import io
 import json
 import os
@@ -65,6 +66,9 @@ class SavedResult:
     def skops_path(self) -> Path | None:
         """Where the fitted head is in skops' format, or None if it was not kept so."""
         return self.path.with_suffix(".skops") if "skops" in self.files else None
+
+    def _repr_html_(self) -> str:
+        return f"{self.result._repr_html_()}<p>{html.escape(str(self.path))}</p>"
 
     def predictions(self) -> Predictions:
         """The predictions; UserError if their file is missing or is not the one that the record names."""
