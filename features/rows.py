@@ -56,3 +56,9 @@ def validation_split(
         validation.append(members[: max(1, round(fraction * len(members)))])
     validation = np.sort(np.concatenate(validation))
     return np.setdiff1d(rows, validation), validation
+
+
+def train_and_validation(labels: np.ndarray, seed: int, validation: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """All rows with these labels as sorted training and validation rows; without `validation` the second are none."""
+    rows = np.arange(len(labels))
+    return validation_split(labels, rows, seed) if validation else (rows, rows[:0])

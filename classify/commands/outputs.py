@@ -1,4 +1,4 @@
-"""Where an experiment's outcome is written besides the results folder: `--json`, `--csv` and `--markdown`."""
+"""Where an outcome is written besides the results folder: `--json`, `--csv`, `--markdown`, and the figure."""
 
 import argparse
 from pathlib import Path
@@ -34,3 +34,16 @@ def write_outputs(options: argparse.Namespace, result: Any) -> None:
     written = [str(path) for path in (options.json, options.csv, options.markdown) if path is not None]
     if written:
         say(f"written: {', '.join(written)}")
+
+
+def write_figure(result: Any) -> None:
+    """Draw what the result plots beside its record, and say where; without matplotlib say what is missing."""
+    from classify.show.figures import save_figure
+
+    try:
+        figures = save_figure(result.plot(), result.folder / result.stem)
+    except UserError as error:
+        say(f"no figure: {error}")
+    else:
+        say(f"figure: {' and '.join(map(str, figures))}")
+    say(f"kept in {result.folder}: {result.stem}.json and a record of every row")

@@ -3,12 +3,11 @@
 import argparse
 from collections.abc import Sequence
 
-from classify.commands.outputs import add_output_options, check_outputs, write_outputs
+from classify.commands.outputs import add_output_options, check_outputs, write_figure, write_outputs
 from classify.heads import HEADS, find_head
 from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, request_from
 from features.commands.speaking import say, tell
-from features.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,20 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         show(table)
     say()
     write_outputs(options, result)
-    _write_figure(result)
+    write_figure(result)
     return 0
-
-
-def _write_figure(result) -> None:
-    from classify.show.figures import save_figure
-
-    try:
-        figures = save_figure(result.plot(), result.folder / result.stem)
-    except UserError as error:
-        say(f"no figure: {error}")
-    else:
-        say(f"figure: {' and '.join(map(str, figures))}")
-    say(f"kept in {result.folder}: {result.stem}.json and a record of every row")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,13 +30,16 @@ _TRAINING = (
 )
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """The options about networks; without any of them `TrainingSettings` as it is."""
+def add_training_options(parser: argparse.ArgumentParser, cuts: bool = True) -> None:
+    """The options about networks; without any of them `TrainingSettings` as it is. cuts: with those about regularisers
+    and about what lies below the cut."""
     group = parser.add_argument_group("how networks are trained")
     add = group.add_argument
     for option, field, kind, metavar, text in _TRAINING:
         add(option, dest=f"training_{field}", type=kind, metavar=metavar, help=text)
     add("--augment", dest="training_augment", nargs="+", metavar="A", help="any of shift, rotate, scale and flip")
+    if not cuts:
+        return
     names = ", ".join(REGULARIZERS)
     add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001; {names}")
     add("--map-dtype", choices=("float32", "float16"), help="of cached maps below the cut; default float32")
@@ -51,13 +54,18 @@ def given(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(option for option, name in names.items() if getattr(options, name) is not None)
 
 
+def training_fields(options: argparse.Namespace) -> dict:
+    """The fields of `TrainingSettings` that were given."""
+    prefix = "training_"
+    fields = {name.removeprefix(prefix): value for name, value in vars(options).items() if name.startswith(prefix)}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def settings_from(options: argparse.Namespace):
     """The `TrainingSettings` that the options spell. Raises UserError for what is not legal."""
     from classify.heads.network.settings import TrainingSettings
 
-    prefix = "training_"
-    fields = {name.removeprefix(prefix): value for name, value in vars(options).items() if name.startswith(prefix)}
-    return TrainingSettings(**{name: value for name, value in fields.items() if value is not None})
+    return TrainingSettings(**training_fields(options))
 
 
 def row_options(options: argparse.Namespace) -> dict:

@@ -24,7 +24,7 @@ from classify.measure.metrics import measure
 from classify.measure.outcome import Predictions, Result
 from classify.measure.results import SavedResult, find_result, save_result
 from features.request import Plan
-from features.rows import validation_split
+from features.rows import train_and_validation
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Settings:
 
     class_weight: None or 'balanced'. search: look for hyper-parameters on validation (else the untuned default).
     refit: fit the chosen head again on training and validation rows together. jobs: processor cores (None: all).
-    search_rows: for heads that search on a part of the rows, a smaller part than their own.
+    search_rows: for heads that search on a part of the rows, a smaller part than their own. validation: False trains
+    on every row; as there is nothing to choose on, the head takes its untuned default.
     """
 
     seed: int = 0
@@ -42,6 +43,7 @@ class Settings:
     refit: bool = True
     jobs: int | None = None
     search_rows: int | None = None
+    validation: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Row:
             config["search_rows"] = self.search_rows
         if self.head.name not in HEADS:
             config["head_params"] = dict(self.head.grid[0])
+        if not self.settings.validation:
+            config["validation"] = False
         if self.shuffled:
             config["labels"] = "shuffled"
         if self.reduction:
@@ -95,15 +99,15 @@ class FittedRow:
     """A row whose head stands, with all that was found on training and validation rows; the test is still to come.
 
     head: the fitted classifier. axes: what brings features to the row's width first, or None. fields: of the `Result`.
-    validation_rows and validation_predicted: int64 (V,), as in `Predictions`.
+    validation_rows and validation_predicted: int64 (V,) or None, as in `Predictions`.
     """
 
     head: Any
     axes: Axes | None
     keep_head: bool
     fields: dict[str, Any]
-    validation_rows: np.ndarray
-    validation_predicted: np.ndarray
+    validation_rows: np.ndarray | None
+    validation_predicted: np.ndarray | None
 
 
 def row_config(answer: Plan, layer: str, head: str, pool: str, settings: Settings) -> dict[str, Any]:
@@ -129,6 +133,11 @@ def evaluate(
     """
     source = CachedLayer(answer, layer, pool or answer.request.pools[0])
     row = Row(source, head, settings, reduction=reduction)
+    return evaluate_row(row, folder=folder, command=command, again=again)
+
+
+def evaluate_row(row: Row, *, folder: Path | str = "results", command: str = "", again: bool = False) -> SavedResult:
+    """Fit and test one row and keep the result in `folder`; one that stands there is returned, unless `again`."""
     if not again and (known := find_result(folder, row.config)) is not None:
         return known
     return test_rows(row.source, [fit_row(row)], folder=folder, command=command)[0]
@@ -146,7 +155,7 @@ def _fit(row: Row) -> FittedRow:
     head, settings = row.head, row.settings
     rows = row.source.read("train")
     features, labels = rows.features, rows.labels
-    train, validation = validation_split(labels, np.arange(len(labels)), settings.seed)
+    train, validation = train_and_validation(labels, settings.seed, settings.validation)
     if row.shuffled:
         labels = shuffled_labels(labels, settings.seed)
     axes = row.reduction.fit(features[train]) if row.reduction else None
@@ -156,15 +165,15 @@ def _fit(row: Row) -> FittedRow:
     # A single candidate is not searched for.
     if row.searched is not None:
         found = row.searched
-    elif settings.search and len(head.grid) > 1:
+    elif settings.search and settings.validation and len(head.grid) > 1:
         searched = dataclasses.replace(head, search_rows=row.search_rows)
         found = search(searched, features[train], labels[train], features[validation], labels[validation], **fitting)
     else:
         found = Search(params=dict(head.grid[0]), accuracy=float("nan"), trials=(), rows=0, seconds=0.0)
     started = time.perf_counter()
     fitted = head.build(**fitting, **found.params).fit(features[train], labels[train])
-    guessed = fitted.predict(features[validation])
-    if settings.refit:
+    guessed = fitted.predict(features[validation]) if len(validation) else None
+    if settings.refit and guessed is not None:
         started = time.perf_counter()
         fitted = head.build(**fitting, **found.params).fit(features, labels)
     seconds = {"search": found.seconds, "fit": time.perf_counter() - started}
@@ -173,7 +182,7 @@ def _fit(row: Row) -> FittedRow:
     fields = {
         "config": row.config,
         "chosen": found.params,
-        "validation_accuracy": float(np.mean(guessed == labels[validation])),
+        "validation_accuracy": None if guessed is None else float(np.mean(guessed == labels[validation])),
         "refit": settings.refit,
         "converged": getattr(fitted, "converged_", None),
         "seconds": seconds,
@@ -186,7 +195,8 @@ def _fit(row: Row) -> FittedRow:
     }
     if hasattr(fitted, "kept_by_layer_"):
         fields["extra"]["kept_by_layer"] = fitted.kept_by_layer_
-    return FittedRow(fitted, axes, row.keep_head, fields, rows.index[validation], guessed)
+    held = None if guessed is None else rows.index[validation]
+    return FittedRow(fitted, axes, row.keep_head, fields, held, guessed)
 
 
 def shuffled_labels(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -38,7 +38,7 @@ from features.device import resolve_device, resolve_precision
 from features.digests import read_json, sha256_file, sha256_json, write_json
 from features.errors import UserError
 from features.request import Plan, Request, plan, selected_rows
-from features.rows import validation_split
+from features.rows import train_and_validation
 
 Say = Callable[[str], None]
 # What is told of every epoch of a row: the row and an `Epoch`.
@@ -52,7 +52,8 @@ class NetworkRow:
     request: data, backbone, weights, image size and how maps are computed and stored; its seed is the row's (limits,
     validation split, new weights, order of batches). network: 'finetune', 'scratch' or 'convnet'. unfreeze: the first
     stage that trains (finetune). in_loop: run the frozen part for each batch instead of reading its cached output.
-    keep: the trained network is kept with the result.
+    keep: the trained network is kept with the result. validation: False trains on every row, and the weights after the
+    last step are the result.
     """
 
     request: Request
@@ -62,6 +63,7 @@ class NetworkRow:
     regularizers: tuple[RegularizerSpec, ...] = ()
     in_loop: bool = False
     keep: bool = True
+    validation: bool = True
 
     def __post_init__(self) -> None:
         request = self.request
@@ -113,6 +115,8 @@ class NetworkRow:
             config["unfreeze"] = self.unfreeze
         if self.regularizers:
             config["regularizers"] = [str(spec) for spec in self.regularizers]
+        if not self.validation:
+            config["validation"] = False
         if self.layer != "input":
             config["maps"] = "cached" if self.reads_maps else "in the loop"
         return {**{name: value for name, value in config.items() if name not in unused}, "training": training}
@@ -162,13 +166,16 @@ class FittedNetwork:
     row: NetworkRow
     folder: Path
     fields: dict[str, Any]
-    validation_rows: np.ndarray
-    validation_predicted: np.ndarray
+    validation_rows: np.ndarray | None
+    validation_predicted: np.ndarray | None
 
 
 def check_row(row: NetworkRow) -> None:
     """Raise UserError for what cannot be trained as asked, before anything is extracted or trained."""
-    reading.require_training_rows(row.request)
+    if row.validation:
+        reading.require_training_rows(row.request)
+    else:
+        reading.require_splits(row.request, "train", "test")
     if row.regularizers and row.network == "convnet":
         raise UserError("--regularizer acts on a backbone, and the convnet has none; leave it out, or take finetune")
     if row.network in ("scratch", "convnet") and (row.settings.batch_norm, row.settings.init_head) != (
@@ -222,8 +229,8 @@ def fit_network(
         shutil.rmtree(running, ignore_errors=True)
     if (noted := read_json(running / "fitted.json")) is not None:
         say(f"{row.label}: trained in an earlier run")
-        arrays = {name: np.array(noted.pop(name), dtype=np.int64) for name in ("validation_rows", "predicted")}
-        return FittedNetwork(row, running, noted, arrays["validation_rows"], arrays["predicted"])
+        held = [noted.pop(name) for name in ("validation_rows", "predicted")]
+        return FittedNetwork(row, running, noted, *(each and np.array(each, dtype=np.int64) for each in held))
     _limit_threads(jobs)
     if row.reads_maps:
         ensure_features(row.answer.request, compiled=compiled, jobs=jobs, quiet=True)
@@ -232,7 +239,7 @@ def fit_network(
     except OSError as error:
         raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
     inputs, labels, index = _rows(row, "train")
-    train, validation = validation_split(labels, np.arange(len(labels)), row.settings.seed)
+    train, validation = train_and_validation(labels, row.settings.seed, row.validation)
     network, trained_here = row.build(), []
 
     def told(epoch: Any) -> None:
@@ -247,7 +254,7 @@ def fit_network(
             network.fit(
                 _take(inputs, train),
                 labels[train],
-                (_take(inputs, validation), labels[validation]),
+                (_take(inputs, validation), labels[validation]) if len(validation) else None,
                 checkpoint=running / "run",
                 on_epoch=told,
             )
@@ -256,13 +263,13 @@ def fit_network(
         shutil.rmtree(running, ignore_errors=True)
         raise
     preparing = time.perf_counter() - started - sum(trained_here)
-    predicted = network.predict(_take(inputs, validation))
+    predicted = network.predict(_take(inputs, validation)) if len(validation) else None
     seconds = {"fit": network.seconds_ + max(0.0, preparing)}
     if row.reads_maps and (extracting := _source(row).extract_seconds()) is not None:
         seconds["extract"] = extracting
     fields = {
-        "chosen": {"epoch": network.best_epoch_} if not row.settings.steps else {},
-        "validation_accuracy": float(np.mean(predicted == labels[validation])),
+        "chosen": {"epoch": network.best_epoch_} if row.validation and not row.settings.steps else {},
+        "validation_accuracy": None if predicted is None else float(np.mean(predicted == labels[validation])),
         "refit": False,
         "converged": network.converged_,
         "seconds": seconds,
@@ -281,11 +288,13 @@ def fit_network(
     }
     fields = plain_json(fields)
     network.save(running / "network")
-    noted = {**fields, "validation_rows": index[validation].tolist(), "predicted": predicted.tolist()}
+    held = (None, None) if predicted is None else (index[validation], predicted)
+    lists = (each if each is None else each.tolist() for each in held)
+    noted = {**fields, **dict(zip(("validation_rows", "predicted"), lists, strict=True))}
     write_json(running / "fitted.json", noted)
     # The last epoch's state is of no use any more, and takes three times the network's room.
     shutil.rmtree(running / "run", ignore_errors=True)
-    return FittedNetwork(row, running, fields, index[validation], predicted)
+    return FittedNetwork(row, running, fields, *held)
 
 
 def test_network(fitted: FittedNetwork, *, folder: Path | str = "results", command: str = "") -> SavedResult:

@@ -1,13 +1,16 @@
 """How sure a measured number is: Wilson's interval of one accuracy, and the paired bootstrap of a difference.
 
-Both speak about the sampling of test images only, not about the seed or the choice of the training set.
+Both speak about the sampling of test images only, not about the seed or the choice of the training set; that is what
+`mean_interval` is about, over several seeds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 # Numbers drawn at a time in the bootstrap: 32 MB of int64.
 _BLOCK = 4_000_000
@@ -132,3 +135,16 @@ def same_rows(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tupl
             f"shapes {labels.shape}, {first.shape} and {second.shape}"
         )
     return labels, first, second
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """The mean of independent values, such as one accuracy a seed, with the ends of Student's interval around it.
+
+    One value alone says nothing about the spread: its interval is itself.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, mean, mean
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half

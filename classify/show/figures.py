@@ -22,12 +22,11 @@ def probe_figure(result: Any):
 
     result: a `ProbeResult`. A panel for each pooling. UserError where matplotlib is not installed.
     """
-    figure_class = _figure_class()
     rows = [row for row in result.rows if row.kind in ("layer", "selection", "head2toe")]
     pools = list(dict.fromkeys(row.pool for row in rows))
     layers = {pool: list(dict.fromkeys(_label(row) for row in rows if row.pool == pool)) for pool in pools}
     widths = [max(3, len(names)) for names in layers.values()]
-    figure = figure_class(figsize=(2.6 + 0.95 * sum(widths), 4.8), layout="constrained")
+    figure = figure_class()(figsize=(2.6 + 0.95 * sum(widths), 4.8), layout="constrained")
     axes = figure.subplots(1, len(pools), sharey=True, squeeze=False, width_ratios=widths)[0]
     heads = list(dict.fromkeys(row.head for row in rows))
     for panel, pool in zip(axes, pools, strict=True):
@@ -69,7 +68,8 @@ def save_figure(figure: Any, path: Path | str) -> list[Path]:
     return paths
 
 
-def _figure_class():
+def figure_class():
+    """matplotlib's `Figure`, which needs no display; UserError with the way out where it is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

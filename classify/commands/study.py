@@ -1,0 +1,90 @@
+"""`python -m classify study`: when, what and where to transfer; each study ends in a table, a figure and a JSON."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from classify.commands.outputs import add_output_options, check_outputs, write_figure, write_outputs
+from classify.commands.training import add_training_options, training_fields
+from classify.experiments.studies import STUDIES, find_study
+from features.commands.options import Parser, add_request_options, positive, request_from
+from features.commands.speaking import say, tell
+
+# What only some studies read; `Study.options` names them.
+_OWN = {
+    "models": (
+        "--models",
+        {"nargs": "+", "metavar": "M", "help": "as in compare: svm@layer3, finetune:layer4, scratch"},
+    ),
+    "per_class": ("--per-class", {"nargs": "+", "type": positive, "metavar": "N", "help": "images per class"}),
+    "seeds": ("--seeds", {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"}),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse the command line, run one study, and print and write what it found."""
+    options = _parser(arguments).parse_args(arguments)
+    check_outputs(options)
+
+    from classify.experiments.comparing.models import parse_model
+    from classify.experiments.studies.asking import Asked
+    from classify.show.table import show
+
+    study = find_study(options.study)
+    models, seeds = getattr(options, "models", None), getattr(options, "seeds", None)
+    asked = Asked(
+        request=request_from(options).normalised(),
+        seeds=tuple(dict.fromkeys(seeds or [options.seed])),
+        models=tuple(dict.fromkeys(map(parse_model, models))) if models else None,
+        training=training_fields(options),
+        quick=options.quick,
+        folder=Path(options.results),
+        command=options.command_line,
+        again=options.again,
+        compiled=options.compile,
+        jobs=options.jobs,
+        # The answer is what the standard output is for; how it is going belongs elsewhere.
+        say=tell,
+    )
+    own = {name: getattr(options, name) for name in study.options if name not in ("models", "seeds")}
+    result = study.load()(asked, **own)
+    result.save()
+    for line in result.answer:
+        show(line)
+    for note in result.notes:
+        show(f"note: {note}")
+    for table in result.tables:
+        print()
+        show(table)
+    say()
+    write_outputs(options, result)
+    write_figure(result)
+    return 0
+
+
+def _parser(arguments: Sequence[str]) -> Parser:
+    parser = Parser(prog="python -m classify study", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    studies = "\n".join(f"  {study.name:<18} {study.summary}" for study in STUDIES.values())
+    parser.epilog = f"studies:\n{studies}\n\n`python -m classify study NAME --help` lists what one of them takes"
+    parser.add_argument("study", metavar="NAME", help="which study (below)")
+    name = next((text for text in arguments if not text.startswith("-")), None)
+    if name is None:
+        return parser
+    study = find_study(name)
+    parser.prog = f"python -m classify study {name}"
+    parser.description, parser.epilog = study.summary, None
+    group = parser.add_argument_group("what is studied")
+    group.add_argument("--quick", action="store_true", help="an answer in minutes; says what it cut")
+    for option in study.options:
+        spelled, how = _OWN[option]
+        group.add_argument(spelled, **how)
+    add_request_options(parser, layers=False)
+    add_training_options(parser, cuts=False)
+    group = parser.add_argument_group("how")
+    add = group.add_argument
+    add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
+    add("--results", default="results", metavar="FOLDER", help="where results and figures are kept (results/)")
+    add("--again", action="store_true", help="make rows again that stand in the results folder")
+    add_output_options(add)
+    return parser

@@ -1,0 +1,56 @@
+"""Studies of when, what and where to transfer: which there are by name, for the command line.
+
+This module imports neither torch nor numpy. To add a study, write its file, with a function that takes an `Asked` and
+gives a `StudyResult`, and one entry in `STUDIES`.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from features.errors import UserError
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study by name: one line for `--help`, where its function is, and the names of the options it alone reads."""
+
+    name: str
+    summary: str
+    function: str
+    options: tuple[str, ...] = ()
+
+    def load(self) -> Callable[..., Any]:
+        """The function, imported now."""
+        module, name = self.function.split(":")
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (
+        Study(
+            "data-size",
+            "accuracy against images per class: frozen features, fine-tuning, from scratch",
+            "data_size:data_size",
+            ("models", "per_class", "seeds"),
+        ),
+        Study(
+            "convergence",
+            "validation accuracy against epochs and seconds: pre-trained against scratch",
+            "convergence:convergence",
+            ("models", "seeds"),
+        ),
+    )
+}
+
+
+def find_study(name: str) -> Study:
+    """The study of that name; UserError with the nearest names if there is none."""
+    if name in STUDIES:
+        return STUDIES[name]
+    near = difflib.get_close_matches(name, STUDIES, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UserError(f"there is no study called {name!r}; {hint}choose from {', '.join(STUDIES)}")

@@ -1,0 +1,202 @@
+"""How much data does it take? Accuracy against training images per class, for heads, fine-tuning and from scratch.
+
+Nothing is chosen here, so that one image a class is possible: heads take their untuned defaults, networks a fixed
+number of steps, and every row trains. Within a seed, smaller training sets nest in larger ones.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from classify.experiments.comparing.models import Model
+from classify.experiments.evaluate import Settings
+from classify.experiments.studies.asking import Asked
+from classify.experiments.studies.outcome import StudyResult
+from classify.heads.network.settings import TrainingSettings
+from classify.measure.intervals import mean_interval
+from classify.measure.results import SavedResult
+from classify.measure.wording import MISSING, count, percent
+from classify.show.panels import Line, Panel
+from classify.show.table import Column, Table
+from features.datasets import open_dataset
+from features.errors import UserError
+from features.rows import limit_rows
+
+QUICK_SIZES = (1, 2, 5, 10, 20, 50, 100)
+QUICK_STEPS, STEPS = 60, 300
+BATCH = 64
+# With many images a fixed number of steps would not even see all of them.
+EPOCHS = 3
+
+
+def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResult:
+    """The study. per_class: images per class (on average, where classes differ in size), by default 1, 2, 5, ... all.
+
+    Raises UserError for a size that the data set does not have, before anything is computed.
+    """
+    for model in asked.models or ():
+        if model.name == "untouched" or (model.is_head and len(model.layers) > 1):
+            raise UserError(f"--models {model}: give heads with a layer, as in svm@layer3, and networks that train")
+    asked, cuts = asked.quickly()
+    labels = open_dataset(asked.request.dataset).load("train").labels
+    labels = labels[limit_rows(labels, asked.request.limit, asked.request.seed)]
+    classes, most = len(np.unique(labels)), len(labels)
+    sizes = _sizes(asked, per_class, classes, most)
+    models = asked.models or _default_models(asked)
+    if cuts and per_class is None:
+        cuts += (f"at most {QUICK_SIZES[-1]} images per class",)
+    if cuts and not {"steps", "epochs"} & set(asked.training):
+        cuts += (f"networks trained for {QUICK_STEPS} steps instead of {STEPS}",)
+
+    made: dict[tuple[Model, int], list[SavedResult]] = {}
+    for seed, size in itertools.product(asked.seeds, sizes):
+        request = dataclasses.replace(asked.request, seed=seed, limit=min(size * classes, most))
+        settings = Settings(seed, search=False, refit=False, jobs=asked.jobs, validation=False)
+        heads = asked.make_heads([model for model in models if model.is_head], request, settings)
+        for model in models:
+            if model.is_head:
+                saved = heads[model]
+            else:
+                row = asked.network_row(model, request, _training(asked, request.limit), validation=False)
+                saved = asked.make_network(row)
+            made.setdefault((model, size), []).append(saved)
+
+    accuracies = {key: tuple(saved.result.metrics.accuracy for saved in saved_rows) for key, saved_rows in made.items()}
+    names = {model: _name(model) for model in models}
+    notes = [
+        "nothing is chosen: heads take their untuned defaults, networks a fixed number of steps, every row trains",
+        f"± half of Student's 95 % interval of the mean over {len(asked.seeds)} seeds"
+        if len(asked.seeds) > 1
+        else "one seed: nothing is said about the spread",
+    ]
+    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
+    return StudyResult(
+        study="data-size",
+        question=asked.question(per_class=list(sizes), models=[str(model) for model in models]),
+        answer=_answer(accuracies, models, sizes, names),
+        tables=(_table(accuracies, models, sizes, names),),
+        panels=(_panel(accuracies, models, sizes, names),),
+        notes=tuple(notes),
+        results=tuple(itertools.chain.from_iterable(made.values())),
+        folder=asked.folder,
+    )
+
+
+def crossings(sizes: Sequence[int], first: Sequence[float], second: Sequence[float]) -> tuple[int, ...]:
+    """The sizes from which on the other of two curves is ahead, one for each change of the lead; ties change nothing.
+
+    first, second: mean accuracies at `sizes`.
+    """
+    found, ahead = [], 0
+    for size, difference in zip(sizes, np.subtract(first, second), strict=True):
+        sign = int(np.sign(difference))
+        if sign and ahead and sign != ahead:
+            found.append(size)
+        ahead = sign or ahead
+    return tuple(found)
+
+
+def _sizes(asked: Asked, per_class: Sequence[int] | None, classes: int, most: int) -> tuple[int, ...]:
+    full = -(-most // classes)
+    if per_class is not None:
+        for size in per_class:
+            if not 1 <= size <= full:
+                raise UserError(
+                    f"--per-class {size}: {asked.request.dataset} has {full:,} training images per class at most; give "
+                    f"numbers from 1 to {full:,}"
+                )
+        return tuple(sorted(set(per_class)))
+    if asked.quick:
+        return tuple(size for size in QUICK_SIZES if size <= full)
+    steps = (digit * 10**power for power in range(9) for digit in (1, 2, 5))
+    return (*itertools.takewhile(lambda size: size < full, steps), full)
+
+
+def _default_models(asked: Asked) -> tuple[Model, ...]:
+    points = asked.points()
+    layers = dict.fromkeys(("avgpool", asked.below(points[1])))
+    heads = [Model("logistic", (layer,)) for layer in layers]
+    return (*heads, Model("finetune", unfreeze="all"), Model("scratch"))
+
+
+def _training(asked: Asked, images: int) -> TrainingSettings:
+    batch = int(asked.training.get("batch_size", BATCH))
+    fewest = QUICK_STEPS if asked.quick else STEPS
+    return asked.settings(steps=max(fewest, EPOCHS * -(-images // batch)), batch_size=BATCH)
+
+
+def _name(model: Model) -> str:
+    if model.is_head:
+        return f"{model.name} on {model.layers[0]}"
+    point = [model.unfreeze] if model.name == "finetune" else []
+    return " ".join([model.name, *point, *map(str, model.regularizers)])
+
+
+def _table(accuracies: dict, models: Sequence[Model], sizes: Sequence[int], names: dict[Model, str]) -> Table:
+    columns = [Column("model", align="left")]
+    columns += [Column(f"n{size}", f"{size:,}", format=_with_half, parts=("", "low", "high")) for size in sizes]
+    rows = [(names[model], *(mean_interval(accuracies[model, size]) for size in sizes)) for model in models]
+    table = Table("Test accuracy in percent, by training images per class", tuple(columns), tuple(rows))
+    for size in sizes:
+        table = table.best(f"n{size}")
+    return dataclasses.replace(table, notes=(*table.notes, "* highest mean"))
+
+
+def _panel(accuracies: dict, models: Sequence[Model], sizes: Sequence[int], names: dict[Model, str]) -> Panel:
+    lines = []
+    for model in models:
+        means, lows, highs = zip(*(mean_interval(accuracies[model, size]) for size in sizes), strict=True)
+        ends = [tuple(min(100.0, max(0.0, 100 * end)) for end in each) for each in (lows, highs)]
+        scratch = model.name in ("scratch", "convnet")
+        lines.append(Line(names[model], tuple(map(float, sizes)), tuple(100 * m for m in means), *ends, dashed=scratch))
+    ticks = tuple((float(size), f"{size:,}") for size in sizes)
+    return Panel("", "training images per class", "accuracy on the test set, %", tuple(lines), log=True, ticks=ticks)
+
+
+def _answer(
+    accuracies: dict, models: Sequence[Model], sizes: Sequence[int], names: dict[Model, str]
+) -> tuple[str, ...]:
+    means = {model: [float(np.mean(accuracies[model, size])) for size in sizes] for model in models}
+    sentences = []
+    for place in sorted({0, len(sizes) - 1}):
+        best = max(models, key=lambda model: means[model][place])
+        sentences.append(
+            f"With {count(sizes[place])} image{'s' * (sizes[place] > 1)} per class {names[best]} is ahead "
+            f"({percent(means[best][place])} %)."
+        )
+    for first, second in itertools.combinations(models, 2):
+        changes = crossings(sizes, means[first], means[second])
+        if len(changes) == 1:
+            size = changes[0]
+            place = sizes.index(size)
+            ahead, behind = (first, second) if means[first][place] > means[second][place] else (second, first)
+            sentences.append(
+                f"{names[ahead]} overtakes {names[behind]} at {count(size)} images per class"
+                f"{_surely(accuracies, ahead, behind, sizes[place:])}."
+            )
+        elif changes:
+            sentences.append(f"{names[first]} and {names[second]} change the lead {len(changes)} times.")
+        else:
+            ahead, behind = (first, second) if sum(means[first]) > sum(means[second]) else (second, first)
+            sentences.append(
+                f"{names[ahead]} leads {names[behind]} at every size{_surely(accuracies, ahead, behind, sizes)}."
+            )
+    return tuple(sentences)
+
+
+def _surely(accuracies: dict, ahead: Model, behind: Model, sizes: Sequence[int]) -> str:
+    """At how many of the sizes the difference, taken seed by seed, is certain."""
+    if len(accuracies[ahead, sizes[0]]) < 2:
+        return ""
+    differences = (np.subtract(accuracies[ahead, size], accuracies[behind, size]) for size in sizes)
+    certain = sum(mean_interval(each)[1] > 0 for each in differences)
+    return f" (certain over seeds at {certain} of {len(sizes)})"
+
+
+def _with_half(value: tuple[float, float, float] | None) -> str:
+    if value is None:
+        return MISSING
+    mean, low, high = value
+    return percent(mean) if low == high else f"{percent(mean)} ± {percent((high - low) / 2)}"
