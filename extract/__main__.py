@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from features.commands.options import Parser, add_request_options, request_from, run_command
+from features.commands.options import Parser, add_cluster_option, add_request_options, request_from, run_command
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -13,9 +13,11 @@ def main(arguments: Sequence[str]) -> int:
     if options.list_layers:
         return _list_layers(options)
 
+    from extract.cluster import on_cluster
     from extract.commands.ensure import ensure_features
 
-    ensure_features(request_from(options), compiled=options.compile, jobs=options.jobs, dry_run=options.dry_run)
+    with on_cluster(None if options.dry_run else options.cluster):
+        ensure_features(request_from(options), compiled=options.compile, jobs=options.jobs, dry_run=options.dry_run)
     return 0
 
 
@@ -24,6 +26,7 @@ def _parser() -> Parser:
     add_request_options(parser)
     group = parser.add_argument_group("how")
     group.add_argument("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
+    add_cluster_option(group)
     group.add_argument("--dry-run", action="store_true", help="say what it would cost, and stop")
     group.add_argument("--list-layers", action="store_true", help="name every layer of the backbone, and stop")
     return parser

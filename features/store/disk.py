@@ -34,7 +34,8 @@ def check_disk(needed: int, keys: Iterable[CacheKey] = (), folder: Path | None =
     held = sum(
         min(path.stat().st_blocks * 512, path.stat().st_size)
         for key in keys
-        for path in folder.glob(f"*-{short_digest(key)}.h5.partial")
+        for pattern in (".partial", ".shards/*.h5", ".shards/*.partial")
+        for path in folder.glob(f"*-{short_digest(key)}.h5{pattern}")
     )
     wanted, free = max(0, needed - held) + _MARGIN, shutil.disk_usage(there).free
     if wanted > free:

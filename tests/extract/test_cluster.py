@@ -1,0 +1,129 @@
+"""Extraction on a real Dask cluster of two processes: the bytes of one machine, with a worker killed on the way."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from extract import cluster, sharded
+from extract.cluster import on_cluster
+from extract.extraction import extract
+from features import store
+from features.commands.cache import main as cache
+from features.errors import UserError
+from features.request import Request, plan
+
+REQUEST = Request(
+    dataset="digits", weights="random", image_size=64, layers=("layer1",), precision="float32", limit_test=10
+)
+SETTINGS = {"compiled": "off", "jobs": 1, "say": lambda line: None}
+
+
+def _cache(home: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (home / "features").glob("*") if path.suffix != ".json"}
+
+
+def _kill_whoever_writes(shards: Path, killed: list[int]) -> None:
+    """SIGKILL to the process that has a file among these open for writing, as soon as there is one."""
+    pytest.importorskip("psutil")
+    import psutil
+
+    children = [child.pid for child in psutil.Process().children(recursive=True)]
+    until = time.monotonic() + 200
+    while time.monotonic() < until and not killed:
+        for pid in children:
+            try:
+                opened = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+            except OSError:
+                continue
+            if any(name.startswith(str(shards)) and ".partial" in name for name in opened):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                return
+        time.sleep(0.002)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc for the worker to kill")
+def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_machine(home, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install 'layerprobe[cluster]'")
+    alone = tmp_path / "alone"
+    monkeypatch.setenv("LAYERPROBE_HOME", str(alone))
+    extract(plan(REQUEST), **SETTINGS)
+    monkeypatch.setenv("LAYERPROBE_HOME", str(home))
+    answer = plan(REQUEST)
+    killed: list[int] = []
+    with on_cluster("local:2"):
+        shards = home / "features" / f"{next(iter(_cache(alone)))}"
+        killer = threading.Thread(target=_kill_whoever_writes, args=(home / "features", killed))
+        killer.start()
+        passes = extract(answer, **SETTINGS)
+        killer.join()
+        assert len(killed) == 1
+        # Nothing to do: no shard is made again, and no file touched.
+        before = {path: path.stat().st_mtime_ns for path in shards.parent.rglob("*.h5")}
+        assert extract(answer, **SETTINGS) == []
+    assert sum(one.images for one in passes) >= 1198 + 10 - 512
+    assert all(isinstance(file, store.ShardedFile) for file in store.list_files())
+    # A file of the join alone is lost, as by a kill: its shards are joined again, and none is made again.
+    joined = store.find(answer.get("layer1", "train").key)
+    assert len(joined.layout.shards) == 3
+    joined.path.unlink()
+    assert extract(answer, **SETTINGS) == []
+    assert {path: path.stat().st_mtime_ns for path in before if path != joined.path} == {
+        path: when for path, when in before.items() if path != joined.path
+    }
+    # One shard is lost: it alone is made again, here, where there is no cluster.
+    lost = store.find(answer.get("layer1", "train").key).shard(1).path
+    lost.unlink()
+    joined.path.unlink()
+    again = extract(answer, **SETTINGS)
+    assert [(one.split, one.images) for one in again] == [("train", 512)]
+    assert cache(["compact"]) == 0
+    assert _cache(home) == _cache(alone)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_address_that_is_none_and_one_where_nobody_answers_are_told(home, tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install 'layerprobe[cluster]'")
+    for address, told in (
+        ("local:0", "local:4"),
+        ("local:many", "local:4"),
+        ("somewhere", "scheduler file"),
+        (str(tmp_path), "scheduler file"),
+    ):
+        with pytest.raises(UserError, match=told), on_cluster(address):
+            pass
+    monkeypatch.setattr(cluster, "_SECONDS_TO_CONNECT", 0.2)
+    with pytest.raises(UserError, match="no scheduler answers there"), on_cluster("tcp://127.0.0.1:9"):
+        pass
+    broken = tmp_path / "scheduler.json"
+    broken.write_text("no JSON")
+    with pytest.raises(UserError, match="no file that `dask scheduler"), on_cluster(str(broken)):
+        pass
+
+
+def test_without_dask_the_line_that_installs_it_is_said(home, monkeypatch):
+    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'layerprobe\[cluster\]'"), on_cluster("local:2"):
+        pass
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(1, 8), (1198, 512), (60_000, 64), (1_281_167, 64), (400_000_000, 64)])
+def test_shards_are_whole_batches_and_not_too_many(rows, batch):
+    size = sharded.rows_per_shard(rows, batch)
+    assert size % batch == 0
+    assert -(-rows // size) <= 4096
+    assert size < rows / 60 + batch or size <= 4096 + batch
+
+
+def test_each_worker_is_shown_one_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5,7")
+    devices = cluster.visible_gpus()
+    assert devices == ["2", "5", "7"]
+    assert [cluster.gpu_of(worker, devices) for worker in range(4)] == ["2", "5", "7", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert cluster.visible_gpus() == []
