@@ -1,0 +1,47 @@
+"""The report: one self-contained HTML page from a folder of results.
+
+`folder` sorts what stands in the folder, `tables` and `charts` show it, `page` puts it together. Three modules read
+more than results, and nothing of the rest does: `images` (the data set), `maps` (cached features) and `stages` (the
+backbone); `gather` asks them. None of them downloads, extracts or trains.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from features.errors import UserError
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    results: Path | str = "results",
+    output: Path | str = "report.html",
+    *,
+    sample: int = 400,
+    seed: int = 0,
+    maps: bool = True,
+    images: bool = True,
+    stages: bool = True,
+    command: str = "",
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Make the page of a folder of results; its path.
+
+    sample: test images on the maps of the features, drawn with `seed`. maps, images, stages: whether there are maps of
+    the features, images, and feature maps of one image. say: told what is worked on. Raises UserError where the folder
+    holds no results, something in it is damaged, or the page cannot be written.
+    """
+    from classify.show.report.folder import read_folder
+    from classify.show.report.gather import gather
+    from classify.show.report.page import render
+
+    output = Path(output)
+    found = gather(read_folder(results), sample=sample, seed=seed, maps=maps, images=images, stages=stages, say=say)
+    text = render(found, str(results), command)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{output}: the page cannot be written there ({error.strerror}); name another --output"
+        ) from error
+    return output

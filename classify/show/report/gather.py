@@ -1,0 +1,81 @@
+"""What a page shows besides the results themselves, collected from the data set, the cache and the backbone.
+
+Every part may be missing: then the page does without it and says so. Nothing is downloaded, extracted or trained.
+"""
+
+from collections.abc import Callable
+
+from classify.show.report.folder import CONTROLS, Section
+from classify.show.report.images import TestImages, open_images
+from classify.show.report.maps import map_layers, sample_rows
+from classify.show.report.page import MOST_SHOWN, Error, Material, errors_of, shown
+from classify.show.report.stages import see_stages
+
+MOST_BYTES = 2_000_000  # of all the page's images, uncompressed
+
+
+def gather(
+    sections: tuple[Section, ...],
+    *,
+    sample: int,
+    seed: int,
+    maps: bool = True,
+    images: bool = True,
+    stages: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> list[tuple[Section, Material]]:
+    """Each section with its material. sample: test images on the maps of the features; seed: of the sample and maps."""
+    room = MOST_BYTES // len(sections)
+    say = say or (lambda line: None)
+    found = []
+    for number, section in enumerate(sections):
+        say(f"{section.title}: {len(section.models)} results")
+        found.append((section, _material(section, number, room, sample, seed, maps, images, stages)))
+    return found
+
+
+def _material(
+    section: Section, number: int, room: int, sample: int, seed: int, maps: bool, images: bool, stages: bool
+) -> Material:
+    classes = section.classes
+    notes: list[str] = []
+    best = section.best.saved.predictions()
+    chosen = sample_rows(best, sample, seed)
+    groups = ()
+    if maps:
+        groups, left_out = map_layers(section, best.rows[chosen], seed)
+        notes += left_out
+    points = tuple(shown(best, int(place), classes) for place in chosen) if groups else ()
+    opened = open_images(section) if images else ""
+    if not isinstance(opened, TestImages):
+        notes += [opened] if opened else []
+        return Material({}, None, points, groups, None, tuple(notes))
+    errors, rows = _errors(section)
+    rows += [point.row for point in points if point.row not in rows]
+    sheet = opened.sheet(rows, room) if rows else None
+    figure = None
+    right = best.rows[best.labels == best.predicted]
+    if stages and len(right):
+        row = int(right[0])
+        truth = classes[int(best.labels[best.rows == row][0])]
+        figure = see_stages(section, opened, row, truth, f"s{number}-stages")
+        if isinstance(figure, str):
+            notes.append(figure)
+            figure = None
+    return Material(errors, sheet, points, groups, figure, tuple(notes))
+
+
+def _errors(section: Section) -> tuple[dict[str, list[Error]], list[int]]:
+    """The errors of the models, best on validation first, until there are images enough; and their test rows."""
+    errors: dict[str, list[Error]] = {}
+    rows: dict[int, None] = {}
+    for model in section.models:
+        if model.kind in CONTROLS:
+            continue
+        found = errors_of(model, section.classes)
+        # A model whose images would go beyond the limit shows those that others brought already.
+        if len(rows.keys() | {error.row for error in found}) > MOST_SHOWN:
+            found = [error for error in found if error.row in rows]
+        errors[model.saved.path.name] = found
+        rows |= dict.fromkeys(error.row for error in found)
+    return errors, list(rows)

@@ -1,0 +1,394 @@
+"""The page itself: one HTML file with everything in it, which no network is asked for.
+
+Styles and the script are the package's own files, named by their SHA-256 in a Content-Security-Policy, so that nothing
+else can run or be fetched. Whatever came from outside (class names, commands, file names) is escaped by the template;
+data for the script stand in a block in which no '<' occurs.
+"""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from classify.measure.environment import this_environment
+from classify.measure.outcome import Predictions, Result
+from classify.measure.wording import count, duration, one_line, percent, settings
+from classify.show.report import charts
+from classify.show.report.charts import Priced, Run, layer_curve, trade_off, training_curves
+from classify.show.report.folder import Answer, Model, Section
+from classify.show.report.images import Sheet
+from classify.show.report.maps import MapGroup
+from classify.show.report.plot import Figure
+from classify.show.report.stages import StageFigure
+from classify.show.report.tables import (
+    SortedTable,
+    comparison_rows,
+    model_table,
+    record_rows,
+    standings_table,
+)
+from features.digests import sha256_json
+from features.errors import UserError
+
+MOST_CLASSES = 24  # in a confusion matrix; beyond, the pairs that are confused most
+MOST_PAIRS = 15
+MOST_ERRORS = 24  # shown of one model
+MOST_SHOWN = 360  # wrong images of all models of a section together
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a section shows besides its results; each part may be missing.
+
+    errors: record's file name -> the errors to show. sample: places of the mapped images in the best model's
+    predictions. notes: what was left out and why.
+    """
+
+    errors: dict[str, list["Error"]]
+    sheet: Sheet | None = None
+    sample: tuple["Shown", ...] = ()
+    groups: tuple[MapGroup, ...] = ()
+    stages: StageFigure | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A test row with what a model said: class names (None: no class of the data set), and how sure it was."""
+
+    row: int
+    truth: str
+    said: str | None
+    sure: float | None
+    label: int
+
+    @property
+    def right(self) -> bool:
+        """Whether the model was right."""
+        return self.truth == self.said
+
+
+@dataclass(frozen=True)
+class Error(Shown):
+    """A test row that a model got wrong."""
+
+
+def shown(predictions: Predictions, place: int, classes: tuple[str, ...], kind: type = Shown) -> Shown:
+    """The row at a place of some predictions."""
+    label, guess = int(predictions.labels[place]), int(predictions.predicted[place])
+    known = 0 <= guess < len(classes)
+    sure = None
+    if predictions.probabilities is not None and known and guess < predictions.probabilities.shape[1]:
+        sure = float(predictions.probabilities[place, guess])
+    said = classes[guess] if known else None
+    return kind(int(predictions.rows[place]), classes[label], said, sure, label)
+
+
+def errors_of(model: Model, classes: tuple[str, ...]) -> list[Error]:
+    """The errors of a model to show: those that it was most sure of, or the first where it gives no probabilities."""
+    predictions = model.saved.predictions()
+    wrong = np.flatnonzero(predictions.labels != predictions.predicted)
+    found = [shown(predictions, int(place), classes, Error) for place in wrong]
+    return sorted(found, key=lambda error: -(error.sure or 0.0))[:MOST_ERRORS]
+
+
+def render(sections: list[tuple[Section, Material]], source: str, command: str) -> str:
+    """The page as a text; UserError where jinja2 is not installed."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UserError("the report needs one more package: pip install 'layerprobe[report]'") from error
+    files = resources.files(__package__)
+    style, script = (files.joinpath(name).read_text("utf-8") for name in ("report.css", "report.js"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(files.joinpath("report.html.jinja").read_text("utf-8"))
+    made = this_environment()
+    return template.render(
+        sections=[_context(number, *each) for number, each in enumerate(sections)],
+        style=_trusted(style),
+        script=_trusted(script),
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
+        source=one_line(source),
+        command=one_line(command),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        made=one_line(settings(made)),
+    )
+
+
+def _trusted(text: str) -> Any:
+    """A text that stands in the page as it is."""
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704 - our own files and SVG whose every text is escaped where it is made
+
+
+def _csp_hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a script element: ASCII, without '<', '>' and '&'."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _context(number: int, section: Section, material: Material) -> dict[str, Any]:
+    """What the template shows of a section."""
+    prefix = f"s{number}"
+    shown_answers = _answers(prefix, section)
+    runs = [_run(model) for model in section.candidates if model.saved.result.extra.get("history")]
+    training = training_curves(runs, f"{prefix}-training", "Training")
+    errors = {name: found for name, found in material.errors.items() if found}
+    data = {
+        "classes": list(section.classes) if len(section.classes) <= MOST_CLASSES else None,
+        "confusion": _confusion(section),
+        "errors": _errors_json(section, material, errors) if material.sheet and errors else None,
+        "maps": _maps_json(section, material) if material.groups else None,
+        "sheet": {
+            "address": material.sheet.address,
+            "side": material.sheet.side,
+            "columns": material.sheet.columns,
+        }
+        if material.sheet
+        else None,
+    }
+    return {
+        "id": prefix,
+        "title": section.title,
+        "headline": _headline(section),
+        "more": [one_line(line) for answer in section.answers for line in answer.body["answer"][1:]],
+        "facts": _facts(section),
+        "notes": [one_line(note) for answer in section.answers for note in answer.body["notes"]] + list(material.notes),
+        "curves": [_figure(figure) for figure in shown_answers.curves],
+        "layer_tables": shown_answers.layer_tables,
+        "model_tables": shown_answers.model_tables,
+        "prices": [_figure(figure) for figure in shown_answers.prices],
+        "training": _figure(training) if training else None,
+        "pairs": _pairs(section) if data["classes"] is None else None,
+        "models": _choices(section.models),
+        "wrong": _choices(tuple(model for model in section.models if model.saved.path.name in errors)),
+        "map_groups": [
+            {"name": group.name, "layers": [each.layer for each in group.layers], "first": _first_layer(section, group)}
+            for group in material.groups
+        ],
+        "map_methods": list(dict.fromkeys(name for g in material.groups for each in g.layers for name in each.maps)),
+        "map_size": len(material.sample),
+        "map_model": section.best.name,
+        "stages": material.stages,
+        "stages_svg": [_trusted(each) for each in material.stages.drawings] if material.stages else [],
+        "data": _trusted(script_json(data)),
+        "sources": [_source(model) for model in section.models],
+        "has_errors": data["errors"] is not None,
+    }
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The tables and figures of a section's comparisons, probes and single runs."""
+
+    curves: list[Figure]
+    layer_tables: list[SortedTable]
+    model_tables: list[SortedTable]
+    prices: list[Figure]
+
+
+def _answers(prefix: str, section: Section) -> _Answers:
+    made = _Answers([], [], [], [])
+    for place, answer in enumerate(section.answers):
+        name = f"{prefix}-{place}"
+        if answer.is_probe:
+            made.layer_tables.append(standings_table(answer, f"{name}-layers"))
+            made.curves.extend(_curves(answer, name, section.dataset))
+        else:
+            rows, best = comparison_rows(answer, section)
+            _add_models(made, rows, best, name, "Heads against networks")
+    if section.alone:
+        rows, best = record_rows(section.alone)
+        caption = "Other results in this folder" if section.answers else "Heads and networks"
+        _add_models(made, rows, best, f"{prefix}-runs", caption)
+    return made
+
+
+def _add_models(made: _Answers, rows: list[dict[str, Any]], best: int | None, name: str, caption: str) -> None:
+    made.model_tables.append(model_table(rows, best, f"{name}-models", caption))
+    figure = trade_off(_priced(rows), f"{name}-time", "Accuracy against time")
+    made.prices.extend([figure] if figure else [])
+
+
+def _curves(answer: Answer, name: str, dataset: str) -> list[Figure]:
+    config = answer.body["rows"][0].get("config") or {}
+    about = [config.get("backbone"), config.get("weights"), config.get("image_size")]
+    told = f"{about[0]}, {about[1]}, {about[2]} px" if None not in about else dataset
+    pools = list(dict.fromkeys(row["pool"] for row in answer.body["layers"]))
+    curves = []
+    for place, pool in enumerate(pools):
+        title = f"Accuracy by layer ({told}{f', {pool} pooling' if len(pools) > 1 else ''})"
+        curves.append(layer_curve(answer.body, pool, f"{name}-curve-{place}", one_line(title)))
+    return [curve for curve in curves if curve]
+
+
+def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
+    found = []
+    for row in rows:
+        seconds = row.get("cost_seconds")
+        if seconds is None:
+            steps = [row[name] for name in ("extract_seconds", "train_seconds") if row.get(name) is not None]
+            seconds = sum(steps)
+        accuracies = row.get("accuracies") or [row["accuracy"]]
+        name = f"{row['model']} on {row['layer']}" if " " not in row["model"] and "seconds" not in row else row["model"]
+        kind = charts.KINDS[0]
+        if row["fitted_on"] == "nothing":
+            kind = charts.KINDS[3]
+        elif row["model"].startswith("finetune"):
+            kind = charts.KINDS[1]
+        elif row["layer"] == "input":
+            kind = charts.KINDS[2]
+        if kind != charts.KINDS[0]:
+            name = row["model"]
+        if row["fitted_on"].startswith("train +") and "refitted" not in name:
+            name += " (refitted)"
+        mean = sum(accuracies) / len(accuracies)
+        found.append(Priced(one_line(name), kind, seconds, mean, row["accuracy_low"], row["accuracy_high"]))
+    return found
+
+
+def _run(model: Model) -> Run:
+    result = model.saved.result
+    return Run(model.name, tuple(result.extra["history"]), result.chosen.get("epoch"))
+
+
+def _headline(section: Section) -> str:
+    """The answer in a sentence: as the newest probe or comparison gave it, else the single run best on validation."""
+    if section.answers:
+        return one_line(section.answers[0].body["answer"][0]) if section.answers[0].body["answer"] else ""
+    result = section.best.saved.result
+    low, high = result.metrics.accuracy_interval
+    lead = f"Best on validation of {len(section.candidates)}: " if len(section.candidates) > 1 else ""
+    told = f"{percent(result.metrics.accuracy)} % of {count(result.metrics.n)} test images"
+    return f"{lead}{section.best.name} is right on {told} (95 % interval {percent(low)} to {percent(high)})."
+
+
+def _facts(section: Section) -> list[tuple[str, str, str]]:
+    """(value, what it is, detail) of the model best on validation."""
+    model, result = section.best, section.best.saved.result
+    low, high = result.metrics.accuracy_interval
+    facts = [
+        (f"{percent(result.metrics.accuracy)} %", "of the test images right", f"{percent(low)} to {percent(high)}"),
+        (one_line(model.name), "best on validation", f"{percent(result.validation_accuracy)} % there"),
+    ]
+    wrong = result.metrics.n - result.metrics.correct
+    facts.append((count(wrong), "test images wrong", f"of {count(result.metrics.n)}"))
+    took = [result.seconds[step] for step in ("extract", "search", "fit") if step in result.seconds]
+    if took:
+        facts.append((duration(sum(took)), "until it could predict", "extract, search, train"))
+    return facts
+
+
+def _first_layer(section: Section, group: MapGroup) -> str:
+    """The layer whose map is shown first: the best model's, or the deepest."""
+    layers = [each.layer for each in group.layers]
+    best = one_line(section.best.saved.result.config.get("layer", ""))
+    return best if best in layers else layers[-1]
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "caption": figure.caption,
+        "drawings": [_trusted(each) for each in figure.drawings],
+        "table": figure.table,
+    }
+
+
+def _choices(models: tuple[Model, ...]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(group, [(id, name with its accuracy)]) for a list to choose from, in the order of the models."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for model in models:
+        told = f"{model.name}: {percent(model.saved.result.metrics.accuracy)} %"
+        groups.setdefault(model.group, []).append((model.anchor, told))
+    return list(groups.items())
+
+
+def _confusion(section: Section) -> dict[str, Any] | None:
+    if len(section.classes) > MOST_CLASSES:
+        return None
+    return {
+        model.anchor: {
+            "counts": [list(row) for row in model.saved.result.metrics.confusion],
+            "outside": model.saved.result.metrics.outside,
+        }
+        for model in section.models
+    }
+
+
+def _pairs(section: Section) -> list[tuple[str, str, str, str]]:
+    """The pairs of classes that the best model confuses most, where a matrix would be too large to look at."""
+    metrics = section.best.saved.result.metrics
+    matrix = np.array(metrics.confusion)
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind="stable")[:MOST_PAIRS]
+    pairs = []
+    for truth, guess in zip(*np.unravel_index(order, matrix.shape), strict=True):
+        if number := int(matrix[truth, guess]):
+            share = percent(number / metrics.support[truth], 1)
+            pairs.append((section.classes[truth], section.classes[guess], count(number), share))
+    return pairs
+
+
+def _errors_json(section: Section, material: Material, errors: dict[str, list[Error]]) -> dict[str, Any]:
+    places = material.sheet.places
+    told = {}
+    for model in section.models:
+        found = errors.get(model.saved.path.name)
+        if not found:
+            continue
+        metrics = model.saved.result.metrics
+        told[model.anchor] = {
+            "name": model.name,
+            "all": metrics.n - metrics.correct,
+            "sure": any(error.sure is not None for error in found),
+            "shown": [[places[e.row], e.row, e.truth, e.said, e.sure] for e in found if e.row in places],
+        }
+    return told
+
+
+def _maps_json(section: Section, material: Material) -> dict[str, Any]:
+    places = material.sheet.places if material.sheet else {}
+    points = [[places.get(e.row, -1), e.row, e.label, e.truth, e.said, e.sure, e.right] for e in material.sample]
+    groups = [
+        {layer.layer: {"maps": layer.maps, "note": layer.note} for layer in group.layers} for group in material.groups
+    ]
+    return {"points": points, "groups": groups, "model": section.best.name}
+
+
+def _source(model: Model) -> dict[str, Any]:
+    """Where a model's numbers come from."""
+    result: Result = model.saved.result
+    metrics = result.metrics
+    low, high = metrics.accuracy_interval
+    keys = [
+        (one_line(what), sha256_json(key), one_line(settings({n: v for n, v in key.items() if n != "preprocessing"})))
+        for what, key in result.keys.items()
+    ]
+    lines = [
+        ("command", one_line(result.command) or "not recorded"),
+        ("finished", one_line(result.created)),
+        ("record", one_line(model.saved.path.name)),
+        ("SHA-256 of its predictions", one_line(model.saved.files.get("predictions", "not recorded"))),
+        ("accuracy", f"{metrics.accuracy!r} (95 % interval {low!r} to {high!r}), {metrics.correct} of {metrics.n}"),
+        ("chosen on validation", one_line(settings(result.chosen))),
+        ("rows", one_line(settings(result.rows))),
+        ("seconds", one_line(settings(result.seconds))),
+        ("configuration", one_line(settings(result.config))),
+        ("versions", one_line(settings(result.environment))),
+    ]
+    return {"anchor": model.anchor, "name": model.name, "group": model.group, "lines": lines, "cache": keys}

@@ -1,0 +1,162 @@
+"""What the first layer and each stage of a backbone see of one test image, as feature maps.
+
+This reads more than results: the backbone, if its weights are at hand and are still those of the records. They are
+never downloaded for this. The image goes through once, in float32.
+"""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classify.measure.wording import one_line
+from classify.show.report.folder import Model, Section
+from classify.show.report.images import TestImages, option
+from classify.show.report.svg import drawing, element, words
+from features.errors import UserError
+from features.home import user_path, weights_folder
+
+CHANNELS = 8  # shown of each stage
+
+
+@dataclass(frozen=True)
+class StageFigure:
+    """The figure, drawn for a wide page and for a phone, and the sentence under it."""
+
+    name: str
+    title: str
+    caption: str
+    drawings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One line of the figure. maps: uint8 (channels, side, side), each spread over all greys."""
+
+    layer: str
+    shape: tuple[int, ...]
+    maps: np.ndarray
+
+
+def see_stages(section: Section, images: TestImages, row: int, truth: str, name: str) -> StageFigure | str:
+    """Feature maps of a test row in the section's backbone, or why they cannot be shown."""
+    model = next((each for each in section.models if _pretrained(each)), None)
+    if model is None:
+        return "feature maps are left out: no result was made with a pre-trained backbone"
+    config = model.saved.result.config
+    try:
+        found = _stages(model, images.read(row))
+    except UserError as error:
+        return f"feature maps are left out: {one_line(error)}"
+    told = f"{config['backbone']}, {config['weights']}, {config['image_size']} px"
+    title = one_line(f"What {told} sees of one image")
+    caption = one_line(
+        f"Test image {row:,} (a {truth}). Of each stage the {CHANNELS} channels whose values differ most over the map, "
+        "each spread over all greys: bright is high, and channels cannot be compared with each other. Computed in "
+        "float32."
+    )
+    drawings = tuple(_draw(found, images.read(row), variant, f"{title}: {truth}") for variant in ("wide", "narrow"))
+    return StageFigure(name, title, caption, drawings)
+
+
+def _pretrained(model: Model) -> bool:
+    config = model.saved.result.config
+    weights = str(config.get("weights", "random"))
+    return not weights.startswith("random") and {"backbone", "weights_sha256", "image_size"} <= set(config)
+
+
+def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
+    import torch
+
+    from extract.preprocess import Preprocessor
+    from features.backbones import load_backbone
+    from features.cut import Cut
+
+    config = model.saved.result.config
+    weights = _weights_at_hand(config["backbone"], option(model.saved.result.command, "--weights") or "default")
+    backbone = load_backbone(config["backbone"], weights)
+    if backbone.weights_sha256 != config["weights_sha256"]:
+        raise UserError(f"the weights '{weights}' are no longer those that these results were made with")
+    preprocessing = backbone.preprocessing.at(config["image_size"])
+    cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
+    layers = {cut.layers[0].split(".")[0] if cut.layers[0].startswith("conv") else cut.layers[0]: cut.layers[0]}
+    layers |= {name: cut.resolve(name) for name in cut.stages if name not in ("avgpool", "fc")}
+    # Where one number is left of a map there is nothing to see.
+    layers = {name: node for name, node in layers.items() if cut.layout(node) == "map" and cut.shape(node)[-1] > 1}
+    if not layers:
+        raise UserError(f"{config['backbone']} has no maps of channels")
+    with torch.inference_mode():
+        outputs = cut.trunk(list(layers.values()))(Preprocessor(preprocessing)(image[None]))
+    return [
+        _Stage(one_line(name), tuple(output.shape[1:]), _most_varied(output[0].float().numpy()))
+        for name, output in zip(layers, outputs, strict=True)
+    ]
+
+
+def _weights_at_hand(backbone: str, weights: str) -> str:
+    """The same, as a path where it names torchvision's weights; UserError where they would have to be downloaded."""
+    from torchvision import models
+
+    from features.backbones import OFFLINE
+
+    if backbone == OFFLINE or weights == "random" or user_path(weights).is_file():
+        return weights
+    try:
+        choice = models.get_model_weights(backbone)
+        entry = choice.DEFAULT if weights == "default" else choice[weights]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the weights '{weights}' of {backbone} are not at hand") from error
+    path: Path = weights_folder() / entry.url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        raise UserError(f"the weights {path.name} are not at hand; put them into {path.parent}")
+    return weights
+
+
+def _most_varied(maps: np.ndarray) -> np.ndarray:
+    """uint8 (channels, side, side) of the channels that vary most, in their own order."""
+    spread = maps.reshape(len(maps), -1).std(axis=1)
+    chosen = np.sort(np.argsort(-spread, kind="stable")[:CHANNELS])
+    low = maps[chosen].min(axis=(1, 2), keepdims=True)
+    span = np.ptp(maps[chosen], axis=(1, 2), keepdims=True)
+    return np.rint(255 * (maps[chosen] - low) / np.maximum(span, 1e-12)).astype(np.uint8)
+
+
+def _draw(stages: list[_Stage], image: np.ndarray, variant: str, label: str) -> str:
+    across = CHANNELS if variant == "wide" else 4
+    left, tile, gap = (118.0, 84.0, 6.0) if variant == "wide" else (8.0, 84.0, 6.0)
+    parts: list[str] = []
+    y = 8.0
+    if variant == "wide":
+        parts += [words(8, y + 40, "the image", "label strong"), _picture(image, left, y, tile)]
+    else:
+        parts += [words(8, y + 10, "the image", "label strong"), _picture(image, left, y + 18, tile)]
+        y += 18
+    y += tile + 14
+    for stage in stages:
+        size = f"{stage.shape[0]} × {stage.shape[1]} × {stage.shape[2]}"
+        if variant == "wide":
+            parts += [words(8, y + 36, stage.layer, "label strong"), words(8, y + 54, size)]
+        else:
+            parts += [words(8, y + 10, f"{stage.layer}  {size}", "label strong")]
+            y += 18
+        for place, one in enumerate(stage.maps):
+            down, over = divmod(place, across)
+            parts.append(_picture(one, left + over * (tile + gap), y + down * (tile + gap), tile))
+        y += -(-len(stage.maps) // across) * (tile + gap) + 8
+    width = left + across * (tile + gap) + 2
+    return drawing(width, y, parts, label, variant)
+
+
+def _picture(pixels: np.ndarray, x: float, y: float, side: float) -> str:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((112, 112))
+    picture.save(stream, "PNG", optimize=True)
+    address = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    settings: dict[str, Any] = {"x": x, "y": y, "width": side, "height": side, "href": address}
+    return element("image", **settings, class_="pixels")
