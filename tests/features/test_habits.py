@@ -89,6 +89,7 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch, capsys):
 
 def test_quiet_leaves_the_answer_and_verbose_adds_what_was_decided(capsys):
     assert run_command(extract.main, [*SMALL, "--quiet"]) == 0
+    # The output is no terminal: neither here nor below does a bar of progress stand in it.
     assert capsys.readouterr() == ("", "")
     assert run_command(extract.main, SMALL) == 0
     said = capsys.readouterr()
