@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from features import store
+from features.blocks import Blocks
 from features.datasets import open_dataset
 from features.digests import remembered_answer
 from features.errors import UserError
@@ -47,6 +48,20 @@ def read_layer(answer: Plan, layer: str, split: str, pool: str | None = None) ->
 
     UserError where they are not in the cache, saying what the nearest file differs in.
     """
+    parts = _parts(answer, layer, split, pool)
+    if len(parts) == 1:
+        return parts[0].features(), parts[0]
+    flat = [part.features().reshape(len(part.labels()), -1) for part in parts]
+    return np.concatenate(flat, axis=1), parts[0]
+
+
+def read_blocks(answer: Plan, layer: str, split: str, pool: str | None = None) -> tuple[Blocks, Cached]:
+    """The same as `read_layer` without reading: the features stay in the store, flattened to (N, D)."""
+    parts = _parts(answer, layer, split, pool)
+    return Blocks([part.file for part in parts], [part.rows for part in parts]), parts[0]
+
+
+def _parts(answer: Plan, layer: str, split: str, pool: str | None) -> list[Cached]:
     parts = []
     for name in split_names(layer):
         wanted = answer.get(name, split, pool)
@@ -54,10 +69,7 @@ def read_layer(answer: Plan, layer: str, split: str, pool: str | None = None) ->
         if cached is None:
             raise UserError(_miss(wanted, answer.request))
         parts.append(cached)
-    if len(parts) == 1:
-        return parts[0].features(), parts[0]
-    flat = [part.features().reshape(len(part.labels()), -1) for part in parts]
-    return np.concatenate(flat, axis=1), parts[0]
+    return parts
 
 
 def require_splits(request: Request, *splits: str) -> None:

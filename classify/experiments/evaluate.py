@@ -8,6 +8,7 @@ import dataclasses
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from classify.measure.memory import peak_memory
 from classify.measure.metrics import measure
 from classify.measure.outcome import Predictions, Result
 from classify.measure.results import SavedResult, find_result, save_result
+from extract.cluster import where_this_runs
+from features.blocks import Blocks
 from features.request import Plan
 from features.rows import train_and_validation
 
@@ -34,7 +37,9 @@ class Settings:
     class_weight: None or 'balanced'. search: look for hyper-parameters on validation (else the untuned default).
     refit: fit the chosen head again on training and validation rows together. jobs: processor cores (None: all).
     search_rows: for heads that search on a part of the rows, a smaller part than their own. validation: False trains
-    on every row; as there is nothing to choose on, the head takes its untuned default.
+    on every row; as there is nothing to choose on, the head takes its untuned default. blocks: 'auto' leaves features
+    in the store that would not fit into memory, 'on' all, 'off' none; the same numbers to rounding, so no part of what
+    a row is.
     """
 
     seed: int = 0
@@ -44,6 +49,7 @@ class Settings:
     jobs: int | None = None
     search_rows: int | None = None
     validation: bool = True
+    blocks: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class FittedRow:
     """A row whose head stands, with all that was found on training and validation rows; the test is still to come.
 
     head: the fitted classifier. axes: what brings features to the row's width first, or None. fields: of the `Result`.
-    validation_rows and validation_predicted: int64 (V,) or None, as in `Predictions`.
+    validation_rows and validation_predicted: int64 (V,) or None, as in `Predictions`. blocks: as in `Settings`.
     """
 
     head: Any
@@ -108,6 +114,7 @@ class FittedRow:
     fields: dict[str, Any]
     validation_rows: np.ndarray | None
     validation_predicted: np.ndarray | None
+    blocks: str = "auto"
 
 
 def row_config(answer: Plan, layer: str, head: str, pool: str, settings: Settings) -> dict[str, Any]:
@@ -148,17 +155,19 @@ def fit_row(row: Row) -> FittedRow:
     with peak_memory() as peak:
         fitted = _fit(row)
     fitted.fields["extra"] |= peak.to_json()
+    if (cluster := where_this_runs()) is not None:
+        fitted.fields["extra"]["cluster"] = cluster
     return fitted
 
 
 def _fit(row: Row) -> FittedRow:
     head, settings = row.head, row.settings
-    rows = row.source.read("train")
+    rows = row.source.read("train", settings.blocks)
     features, labels = rows.features, rows.labels
     train, validation = train_and_validation(labels, settings.seed, settings.validation)
     if row.shuffled:
         labels = shuffled_labels(labels, settings.seed)
-    axes = row.reduction.fit(features[train]) if row.reduction else None
+    axes = row.reduction.fit(features.take(train, axis=0)) if row.reduction else None
     if axes:
         features = axes.apply(features)
     fitting = {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs}
@@ -167,12 +176,13 @@ def _fit(row: Row) -> FittedRow:
         found = row.searched
     elif settings.search and settings.validation and len(head.grid) > 1:
         searched = dataclasses.replace(head, search_rows=row.search_rows)
-        found = search(searched, features[train], labels[train], features[validation], labels[validation], **fitting)
+        parts = [part for taken in (train, validation) for part in (features.take(taken, axis=0), labels[taken])]
+        found = search(searched, *parts, **fitting)
     else:
         found = Search(params=dict(head.grid[0]), accuracy=float("nan"), trials=(), rows=0, seconds=0.0)
     started = time.perf_counter()
-    fitted = head.build(**fitting, **found.params).fit(features[train], labels[train])
-    guessed = fitted.predict(features[validation]) if len(validation) else None
+    fitted = head.build(**fitting, **found.params).fit(features.take(train, axis=0), labels[train])
+    guessed = fitted.predict(features.take(validation, axis=0)) if len(validation) else None
     if settings.refit and guessed is not None:
         started = time.perf_counter()
         fitted = head.build(**fitting, **found.params).fit(features, labels)
@@ -193,10 +203,12 @@ def _fit(row: Row) -> FittedRow:
             "trials": [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in found.trials],
         },
     }
+    if isinstance(features, Blocks):
+        fields["extra"]["read"] = "in blocks"
     if hasattr(fitted, "kept_by_layer_"):
         fields["extra"]["kept_by_layer"] = fitted.kept_by_layer_
     held = None if guessed is None else rows.index[validation]
-    return FittedRow(fitted, axes, row.keep_head, fields, held, guessed)
+    return FittedRow(fitted, axes, row.keep_head, fields, held, guessed, settings.blocks)
 
 
 def shuffled_labels(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -208,8 +220,9 @@ def test_rows(
     source: Source, fitted: Iterable[FittedRow], *, folder: Path | str = "results", command: str = ""
 ) -> list[SavedResult]:
     """Test the fitted rows of one source and keep the results; the source's test split is read here, once for all."""
-    rows, classes = source.read("test"), source.classes
-    return [_test(row, rows, classes, folder, command) for row in fitted]
+    read = lru_cache(lambda blocks: source.read("test", blocks))
+    classes = source.classes
+    return [_test(row, read(row.blocks), classes, folder, command) for row in fitted]
 
 
 # pytest would take the name for that of a test.

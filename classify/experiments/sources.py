@@ -12,6 +12,7 @@ import numpy as np
 
 from extract.cost import seconds_to_extract
 from features import reading
+from features.blocks import Blocks, fits
 from features.datasets import ImageFiles, open_dataset
 from features.key import CacheKey
 from features.request import Plan, Request, Wanted, selected_rows, split_names
@@ -23,9 +24,11 @@ MOST_BYTES = 4_000_000_000  # of pixels as float32, beyond which the control is 
 
 @dataclass(frozen=True)
 class Rows:
-    """features (N, D), possibly a read-only map of a file; labels int64 (N,); index int64 (N,), places in the split."""
+    """features (N, D), possibly a read-only map of a file, or `Blocks` of it; labels int64 (N,); index int64 (N,), places
+    in the split.
+    """
 
-    features: np.ndarray
+    features: np.ndarray | Blocks
     labels: np.ndarray
     index: np.ndarray
 
@@ -43,8 +46,12 @@ class Source(Protocol):
     def classes(self) -> tuple[str, ...]:
         """The names of the labels 0, 1, ..."""
 
-    def read(self, split: str) -> Rows:
-        """The rows of a split."""
+    def read(self, split: str, blocks: str = "off") -> Rows:
+        """The rows of a split.
+
+        blocks: 'auto' leaves features that would not fit into memory in the store, as `Blocks`, and 'on' all that can
+        be; 'off' gives an array.
+        """
 
     def keys(self) -> dict[str, dict[str, Any]]:
         """The cache keys of what is read, by 'split layer'."""
@@ -93,7 +100,11 @@ class CachedLayer:
         """The numbers that each layer joined gives for an image."""
         return tuple(int(np.prod(wanted.shape)) for wanted in self.wanted)
 
-    def read(self, split: str) -> Rows:
+    def read(self, split: str, blocks: str = "off") -> Rows:
+        if blocks != "off":
+            stored, cached = reading.read_blocks(self.answer, self.layer, split, self.pool)
+            if blocks == "on" or not fits(stored.nbytes):
+                return Rows(stored, cached.labels(), cached.index())
         features, cached = reading.read_layer(self.answer, self.layer, split, self.pool)
         return Rows(features.reshape(len(features), -1), cached.labels(), cached.index())
 
@@ -160,7 +171,7 @@ class Pixels:
     def classes(self) -> tuple[str, ...]:
         return tuple(open_dataset(self.request.dataset).classes)
 
-    def read(self, split: str) -> Rows:
+    def read(self, split: str, blocks: str = "off") -> Rows:
         return _pixels(self, split)
 
     def keys(self) -> dict[str, dict[str, Any]]:

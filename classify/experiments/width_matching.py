@@ -31,7 +31,8 @@ class Reduction:
             random = np.random.default_rng([self.seed, columns, width])
             axes = random.standard_normal((columns, width), dtype=np.float32) / np.float32(np.sqrt(width))
             return Axes(np.zeros(columns, np.float32), axes)
-        mean = np.mean(features, axis=0, dtype=np.float64).astype(np.float32)
+        total = sum(np.sum(features[rows], axis=0, dtype=np.float64) for rows in _blocks(features))
+        mean = (total / len(features)).astype(np.float32)
         return Axes(mean, _principal_axes(features, mean, width))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from classify.heads.estimator import row_blocks
 from classify.heads.losses import Loss
+from classify.heads.scaling import StandardisedBlocks
 
 MEMORY = 20  # pairs of steps that L-BFGS keeps
 BLOCK_NUMBERS = 64_000_000  # numbers in all the classes' blocks above which they share one
@@ -34,9 +35,12 @@ class Solution:
 
 @dataclass(frozen=True)
 class LinearProblem:
-    """Features Z float32 (N, D), class numbers (N,), row weights float32 (N,), a loss and its number of columns K."""
+    """Features Z float32 (N, D), class numbers (N,), row weights float32 (N,), a loss and its number of columns K.
 
-    Z: np.ndarray
+    Z is an array, or reads its rows in blocks: then the scores of all rows, float32 (K, N), are what is in memory.
+    """
+
+    Z: np.ndarray | StandardisedBlocks
     codes: np.ndarray
     weights: np.ndarray
     loss: Loss
@@ -45,7 +49,9 @@ class LinearProblem:
     def scores(self, W: np.ndarray) -> np.ndarray:
         """The scores of all rows, float32 (K, N); W is (K, D + 1), its last column the intercepts."""
         W = W.astype(np.float32)
-        scores = np.ascontiguousarray((self.Z @ W[:, :-1].T).T)
+        scores = np.empty((len(W), len(self.Z)), np.float32)
+        for rows in row_blocks(len(self.Z), 8192):
+            scores[:, rows] = (self.Z[rows] @ W[:, :-1].T).T
         scores += W[:, -1:]
         return scores
 

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from threadpoolctl import threadpool_limits
 
+from features.blocks import Blocks, memory_told
 from features.errors import UserError
 
 BLOCK_ROWS = 4096
@@ -71,6 +72,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     """The base of all heads: sets `classes_` and `n_features_in_` in fit, and checks samples in prediction."""
 
     LEGAL: ClassVar[dict[str, tuple]] = {}
+    # Whether it learns and predicts in passes over blocks of rows, and so takes `Blocks` in the place of an array.
+    BLOCKS: ClassVar[bool] = False
 
     def _check_arguments(self) -> None:
         for name, rules in self.LEGAL.items():
@@ -105,11 +108,38 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         return self._validated(X, reset=False)
 
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
+        if isinstance(X, Blocks):
+            return self._validated_blocks(X, *y, **options)
         try:
             return validate_data(self, X, *y, dtype=(np.float32, np.float64), **options)
         except ValueError as error:
             # scikit-learn's reasons (numbers that are none, too few columns) go over several lines.
             raise FitError(f"{type(self).__name__}: {' '.join(str(error).split())}") from error
+
+
+    def _validated_blocks(self, X: Blocks, *y: Any, reset: bool = True, ensure_min_samples: int = 1) -> Any:
+        """The same checks without reading: what the store holds is finite, and verified when it is read."""
+        if not self.BLOCKS:
+            raise FitError(
+                f"{type(self).__name__} needs all of its features in memory: {memory_told(X)}; take a head that "
+                "learns in passes (centroid, lda, linear, linear-svm, logistic, ridge), fewer rows (--limit) or fewer "
+                "numbers (--pool, --pca)"
+            )
+        if reset:
+            self.n_features_in_ = X.shape[1]
+        elif X.shape[1] != self.n_features_in_:
+            raise FitError(
+                f"{type(self).__name__}: X has {X.shape[1]} features, but was fitted on {self.n_features_in_}; give it "
+                "features of the same layer and pooling"
+            )
+        if len(X) < ensure_min_samples:
+            raise FitError(f"{type(self).__name__} needs at least {ensure_min_samples} rows, not {len(X)}")
+        if not y:
+            return X
+        labels = column_or_1d(y[0])
+        if len(labels) != len(X):
+            raise FitError(f"{type(self).__name__}: {len(labels)} labels for {len(X)} rows of features")
+        return X, labels
 
 
 def class_shares(class_weight: str | dict | None, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -176,6 +206,8 @@ class LinearHead(HeadClassifier):
     With two classes there is one row of coefficients, and a positive score means the second class; with K > 2 there
     are K rows.
     """
+
+    BLOCKS = True
 
     def _set_plane(self, coef: np.ndarray, intercept: np.ndarray, scale: Any) -> None:
         """Keep weights (D, K) and intercepts (K,) over standardised features as weights over the features given."""

@@ -1,15 +1,19 @@
 """Training a small network on features with minibatches: AdamW, a one-cycle learning rate, best epoch on held-out rows.
 
-Batches are drawn from arrays that are already in memory, on one device, with no worker and no Python work per row. The
-global random state of torch is left alone. Nothing here knows what the network looks like.
+Batches are drawn from arrays that are already in memory, on one device, with no worker and no Python work per row; of
+features that stay in the store, from as many rows as a buffer holds, in the same order. The global random state of
+torch is left alone. Nothing here knows what the network looks like.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+
+BUFFER_BYTES = 1 << 26  # of rows that are read at once where they stay in the store
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Trained:
 def train(
     forward: Callable[..., torch.Tensor],
     start: list[np.ndarray],
-    rows: tuple[np.ndarray, np.ndarray],
+    rows: tuple[Any, np.ndarray],
     held_out: tuple[np.ndarray, np.ndarray] | None,
     class_weights: np.ndarray,
     schedule: Schedule,
@@ -43,11 +47,13 @@ def train(
 ) -> Trained:
     """Minimise the weighted cross entropy of `forward(Z, *parameters)` over rows (Z float32 (N, D), codes int64 (N,)).
 
+    Z may be anything of which `Z[rows]` reads rows into memory.
+
     With held-out rows the parameters of the epoch with the lowest loss there are returned, and the training ends when
     it has not fallen for `patience` epochs; converged says that it ended so. Without them all epochs are run, the
     learning rate falling to zero, and converged says that the last tenth of them changed the loss by less than 1 %.
     """
-    Z, codes = torch.from_numpy(rows[0]), torch.from_numpy(rows[1])
+    Z, codes = rows[0], torch.from_numpy(rows[1])
     weights = torch.from_numpy(class_weights.astype(np.float32))
     parameters = [torch.from_numpy(array.copy()).requires_grad_() for array in start]
     groups = [
@@ -61,8 +67,8 @@ def train(
     best, best_loss, waited, losses = None, np.inf, 0, []
     for _ in range(schedule.epochs):
         total = 0.0
-        for batch in torch.from_numpy(random.permutation(len(Z))).split(schedule.batch):
-            loss = cross_entropy(forward(Z[batch], *parameters), codes[batch], weight=weights)
+        for batch, drawn in _batches(Z, random.permutation(len(Z)), schedule.batch):
+            loss = cross_entropy(forward(drawn, *parameters), codes[batch], weight=weights)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -85,6 +91,20 @@ def train(
         len(losses),
         waited == schedule.patience if held_out is not None else settled,
     )
+
+
+def _batches(Z: Any, order: np.ndarray, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The rows of each batch, and their features."""
+    if isinstance(Z, np.ndarray):
+        features = torch.from_numpy(Z)
+        for batch in torch.from_numpy(order).split(size):
+            yield batch, features[batch]
+        return
+    held = size * max(1, BUFFER_BYTES // (4 * Z.shape[1] * size))
+    for start in range(0, len(order), held):
+        rows = torch.from_numpy(order[start : start + held])
+        read = torch.from_numpy(Z[rows.numpy()])
+        yield from zip(rows.split(size), read.split(size), strict=True)
 
 
 def _share(done: float) -> float:

@@ -1,7 +1,7 @@
 """Standardised features, and the second moments from which the closed forms are solved; fitted on training rows only.
 
-Both read X in blocks of rows, so that X may be a read-only memory map. A feature that does not vary becomes zero
-everywhere, in training and prediction alike.
+Both read X in blocks of rows, so that X may be a read-only memory map, or `Blocks` that stay in the store. A feature
+that does not vary becomes zero everywhere, in training and prediction alike.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classify.heads.estimator import row_blocks
+from classify.heads.estimator import FitError, row_blocks
+from features.blocks import Blocks, memory_told
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ class Standardiser:
         varies = deviation > 4 * np.finfo(X.dtype).eps * np.abs(mean)
         return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies))
 
-    def apply(self, X: np.ndarray) -> np.ndarray:
-        """The standardised rows as a new float32 array (N, D)."""
+    def apply(self, X: np.ndarray | Blocks) -> "np.ndarray | StandardisedBlocks":
+        """The standardised rows as a new float32 array (N, D); of Blocks something that standardises what is read."""
+        if isinstance(X, Blocks):
+            return StandardisedBlocks(X, self)
         Z = np.empty(X.shape, dtype=np.float32)
         for rows in row_blocks(len(X)):
             if X.dtype == np.float32:
@@ -49,6 +52,26 @@ class Standardiser:
             else:
                 Z[rows] = (X[rows] - self.mean) * self.factor
         return Z
+
+
+@dataclass(frozen=True, eq=False)
+class StandardisedBlocks:
+    """Standardised rows (N, D) of which no more is in memory than is asked for: `Z[10:20]` reads those rows."""
+
+    X: Blocks
+    scale: Standardiser
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return self.X.shape
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """float32 (n, D), the numbers that `Standardiser.apply` gives for an array."""
+        return self.scale.apply(self.X[rows])
 
 
 def as_they_are(weights: np.ndarray) -> np.ndarray:
@@ -65,6 +88,11 @@ def row_space(Z: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndar
     """
     if Z.shape[1] <= len(Z):
         return Z, as_they_are
+    if isinstance(Z, StandardisedBlocks):
+        raise FitError(
+            f"{Z.shape[1]:,} features of {len(Z):,} rows are too wide to be read in blocks: {memory_told(Z.X)}; take a "
+            "smaller --pool or --pca"
+        )
     gram = np.zeros((len(Z), len(Z)))
     for columns in row_blocks(Z.shape[1]):
         block = np.asarray(Z[:, columns], dtype=np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from classify.heads import Head
+from features.blocks import in_memory
 from features.rows import limit_rows
 
 
@@ -52,7 +53,9 @@ def search(
     began = time.perf_counter()
     rows = limit_rows(y_train, head.search_rows, seed)
     if len(rows) < len(X_train):
-        X_train, y_train = X_train[rows], y_train[rows]
+        X_train, y_train = X_train.take(rows, axis=0), y_train[rows]
+    # What every candidate reads anew is better in memory, where it fits.
+    X_train, X_validation = in_memory(X_train), in_memory(X_validation)
     candidates = sorted(head.grid, key=head.complexity)
     estimator = head.build(seed=seed, class_weight=class_weight, jobs=jobs)
     trials = []

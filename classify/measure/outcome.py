@@ -107,6 +107,8 @@ class Result:
             lines.append(("solver", self._how_it_ended()))
         if self.seconds:
             took = ", ".join(f"{name} {duration(value)}" for name, value in _in_order(self.seconds, _STEPS))
+            if isinstance(cluster := self.extra.get("cluster"), dict):
+                took += f"; beside other rows on a cluster of {cluster.get('workers')} workers"
             lines.append(("time", one_line(took)))
         if self.keys:
             digests = ", ".join(f"{name} {sha256_json(key)[:10]}" for name, key in self.keys.items())

@@ -21,6 +21,8 @@ from features.store.checksums import BLOCK, first_damaged, read_exactly
 from features.store.layout import LaidOut, Layout, read_layout
 from features.store.naming import CacheError, shards_path, short_digest, way_out
 
+_SPARSE = 8  # rows of a stretch to one that is wanted, from which on they are read one by one
+
 # Blocks found sound by this process, by the identity of the file they are in; a changed file has another.
 _SOUND: dict[tuple, bytearray] = {}
 
@@ -188,6 +190,12 @@ class FeatureFile(LaidOut):
             if begin == end:
                 continue
             low, high = int(ordered[begin]), int(ordered[end - 1])
+            if high - low + 1 > _SPARSE * (end - begin):
+                # Few rows of a long stretch: reading what lies between would take longer than one call for each.
+                for position in order[begin:end]:
+                    at = layout.at["features"] + int(rows[position]) * layout.row_bytes
+                    self._read(descriptor, at, result[position])
+                continue
             span = np.empty((high - low + 1, *self.shape[1:]), self._little)
             self._read(descriptor, layout.at["features"] + low * layout.row_bytes, span)
             result[order[begin:end]] = span[ordered[begin:end] - low]

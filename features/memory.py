@@ -1,0 +1,74 @@
+"""How much memory this process can still take: the least of what the machine has and what limits leave it."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def memory_at_hand() -> int | None:
+    """Bytes, from the machine's free memory, its control groups and this process's own limits (`ulimit -v`, `-d`).
+
+    None where the system says nothing of it.
+    """
+    return min(_known(), default=None)
+
+
+def _known() -> Iterator[int]:
+    if free := _fields("/proc/meminfo").get("MemAvailable"):
+        yield free
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        # Without a figure for what is free: half of what there is.
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    yield from _left_by_cgroups()
+    if sys.platform.startswith("linux"):
+        import resource
+
+        used = _fields("/proc/self/status")
+        for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+            soft, _ = resource.getrlimit(limit)
+            if soft != resource.RLIM_INFINITY and name in used:
+                yield max(0, soft - used[name])
+
+
+def _left_by_cgroups() -> Iterator[int]:
+    """What each control group that this process is in leaves, of version 2 and of version 1."""
+    for line in _lines("/proc/self/cgroup"):
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers == "":
+            root, limit, used, idle = _CGROUPS, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            root, limit, used = _CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            idle = "total_inactive_file"
+        else:
+            continue
+        folder = root / path.strip("/")
+        # In a container the path is often that of the machine, and the group itself stands at the root.
+        for group in {folder, *folder.parents, root}:
+            if group.is_relative_to(root) and (most := _number(group / limit)) is not None:
+                counted = _fields(group / "memory.stat").get(idle, 0)
+                yield max(0, most - max(0, (_number(group / used) or 0) - counted))
+
+
+def _number(path: Path) -> int | None:
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _fields(path: Path | str) -> dict[str, int]:
+    """Lines such as `MemAvailable:  123 kB` or `inactive_file 123`, in bytes."""
+    found = {}
+    for line in _lines(path):
+        words = line.replace(":", " ").split()
+        if len(words) >= 2 and words[1].isdecimal():
+            found[words[0]] = int(words[1]) * (1024 if words[2:3] == ["kB"] else 1)
+    return found
+
+
+def _lines(path: Path | str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
