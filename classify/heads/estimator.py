@@ -6,8 +6,10 @@ the arguments against the class's `LEGAL` table, checks the samples and encodes 
 expect.
 """
 
+import functools
 import math
 import numbers
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from features.blocks import Blocks, memory_told
 from features.errors import UserError
@@ -116,7 +118,6 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             # scikit-learn's reasons (numbers that are none, too few columns) go over several lines.
             raise FitError(f"{type(self).__name__}: {' '.join(str(error).split())}") from error
 
-
     def _validated_blocks(self, X: Blocks, *y: Any, reset: bool = True, ensure_min_samples: int = 1) -> Any:
         """The same checks without reading: what the store holds is finite, and verified when it is read."""
         if not self.BLOCKS:
@@ -169,11 +170,17 @@ def class_shares(class_weight: str | dict | None, classes: np.ndarray, codes: np
 def threads(jobs: int | None) -> Iterator[None]:
     """Matrix products on at most `jobs` threads inside the block (None: as the process has it)."""
     if jobs is None:
-        # Looking for the libraries takes longer than many a prediction.
         yield
         return
-    with threadpool_limits(limits=jobs):
+    with _libraries(len(sys.modules)).limit(limits=jobs):
         yield
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:
+    """The libraries with threads in this process: searched for anew only after imports, which alone bring more of
+    them, since a search takes longer than many a prediction."""
+    return ThreadpoolController()
 
 
 def row_blocks(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:

@@ -1,5 +1,8 @@
 """Every head is a scikit-learn classifier: scikit-learn's own checks, in small."""
 
+import subprocess
+import sys
+
 import joblib
 import numpy as np
 import pytest
@@ -155,3 +158,27 @@ def test_bad_class_weights_are_named(weights, message, digits):
     X, _, y, _ = digits
     with pytest.raises(UserError, match=message):
         HEADS["ridge"].build(class_weight=weights).fit(X, y)
+
+
+def test_threads_are_limited_inside_the_block_and_in_libraries_loaded_since():
+    from threadpoolctl import threadpool_info
+
+    from classify.heads.estimator import threads
+
+    def counts() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info()}
+
+    before = counts()
+    with threads(1):
+        assert counts() == {1}
+    assert counts() == before
+    script = (
+        "import numpy; from classify.heads.estimator import threads\n"
+        "from threadpoolctl import threadpool_info\n"
+        "with threads(1): known = len(threadpool_info())\n"
+        "import torch\n"
+        "with threads(1): found = [library['num_threads'] for library in threadpool_info()]\n"
+        "assert len(found) > known and set(found) == {1}, (known, found)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
