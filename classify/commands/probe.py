@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from classify.commands.outputs import add_output_options, check_outputs, write_figure, write_outputs
 from classify.heads import HEADS, find_head
 from features.commands.completion import one_of
-from features.commands.options import Parser, add_request_options, request_from
+from features.commands.options import Parser, add_cluster_option, add_request_options, request_from
 from features.commands.speaking import say, tell
 
 
@@ -19,29 +19,31 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.experiments.probe import probe
     from classify.show.table import show
+    from extract.cluster import on_cluster
 
     request = vars(request_from(options)).copy()
-    result = probe(
-        heads=options.model,
-        depth=options.depth,
-        quick=options.quick,
-        controls=not options.no_controls,
-        widths=not options.no_widths,
-        scores=not options.no_scores,
-        head2toe=options.head2toe,
-        select=options.select,
-        class_weight=options.class_weight,
-        search=not options.no_search,
-        refit=not options.no_refit,
-        jobs=options.jobs,
-        results=options.results,
-        again=options.again,
-        compiled=options.compile,
-        command=options.command_line,
-        # The answer comes first on the standard output; how it is going belongs elsewhere.
-        say=tell,
-        **request,
-    )
+    with on_cluster(options.cluster):
+        result = probe(
+            heads=options.model,
+            depth=options.depth,
+            quick=options.quick,
+            controls=not options.no_controls,
+            widths=not options.no_widths,
+            scores=not options.no_scores,
+            head2toe=options.head2toe,
+            select=options.select,
+            class_weight=options.class_weight,
+            search=not options.no_search,
+            refit=not options.no_refit,
+            jobs=options.jobs,
+            results=options.results,
+            again=options.again,
+            compiled=options.compile,
+            command=options.command_line,
+            # The answer comes first on the standard output; how it is going belongs elsewhere.
+            say=tell,
+            **request,
+        )
     for line in result.answer():
         show(line)
     for note in result.notes:
@@ -78,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(layer=["all"])
     group = parser.add_argument_group("how")
     add = group.add_argument
+    add_cluster_option(group)
     add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
     add("--results", default="results", metavar="FOLDER", help="where results and figures are kept (results/)")
     add("--again", action="store_true", help="make rows again that stand in the results folder")

@@ -3,8 +3,10 @@ networks (`--model finetune --unfreeze layer4`) on the cached output of their fr
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
@@ -12,7 +14,7 @@ from classify.commands.training import add_training_options, find_models, refuse
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from features.commands.completion import one_of
-from features.commands.options import Parser, add_request_options, positive, request_from
+from features.commands.options import Parser, add_cluster_option, add_request_options, positive, request_from
 from features.commands.speaking import detail, say
 
 
@@ -24,7 +26,10 @@ def main(arguments: Sequence[str]) -> int:
     command = options.command_line
     rows = _network_rows(options, networks) if networks else []
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    with tensorboard_log(options, [name for name in networks if name != "untouched"]) as log:
+    from extract.cluster import on_cluster
+
+    log_of_training = tensorboard_log(options, [name for name in networks if name != "untouched"])
+    with on_cluster(options.cluster), log_of_training as log:
         results = _heads(options, names, command) if names else []
         trained = _networks(options, rows, command, log)
     if networks:
@@ -41,10 +46,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> list:
-    """The results of the heads, each on each layer."""
-    from classify.experiments.evaluate import Settings, evaluate
+    """The results of the heads, each on each layer; on a cluster, if there is one, side by side."""
+    from classify.experiments.evaluate import Row, Settings, evaluate_row
+    from classify.experiments.sources import CachedLayer
     from classify.experiments.width_matching import Reduction
     from classify.measure.wording import settings as settings_text
+    from extract.cluster import cluster_client, spread, threads_each
     from extract.commands.ensure import ensure_features
     from features.reading import require_training_rows
 
@@ -55,26 +62,28 @@ def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> l
     request = request_from(options)
     require_training_rows(request)
     answer = ensure_features(request, compiled=options.compile, jobs=options.jobs, quiet=True)
-    settings = Settings(options.seed, options.class_weight, not options.no_search, not options.no_refit, options.jobs)
-    wanted = [(layer, pool, head) for layer, pool in answer.distinct() for head in heads]
+    client = cluster_client()
+    threads = threads_each(client, options.jobs) if client is not None else options.jobs
+    settings = Settings(
+        options.seed,
+        options.class_weight,
+        not options.no_search,
+        not options.no_refit,
+        jobs=threads,
+        blocks=options.in_blocks,
+    )
     reduction = Reduction("pca", options.pca) if options.pca else None
+    sources = [CachedLayer(answer, layer, pool) for layer, pool in answer.distinct()]
+    rows = [(Row(source, head, settings, reduction=reduction),) for source in sources for head in heads]
+    # Workers start in folders of their own.
+    folder = options.results if client is None else Path(options.results).absolute()
+    make = functools.partial(evaluate_row, folder=folder, command=command, again=options.again)
     results = []
-    for layer, pool, head in wanted:
-        row = evaluate(
-            answer,
-            layer,
-            head,
-            pool=pool,
-            settings=settings,
-            reduction=reduction,
-            folder=options.results,
-            command=command,
-            again=options.again,
-        )
+    for row in spread(make, rows, threads=threads or 1):
         results.append(row.result)
         for trial in row.result.extra["trials"]:
             detail(f"  tried {settings_text(trial)}")
-        if len(wanted) > 1:
+        if len(rows) > 1:
             say(_line(row.result))
     return results
 
@@ -168,6 +177,9 @@ def _parser() -> Parser:
     add_request_options(parser)
     add_training_options(parser)
     group = parser.add_argument_group("how")
+    add_cluster_option(group)
+    told = "leave features on the disk and read them in blocks (default: when they would not fit into memory)"
+    group.add_argument("--in-blocks", default="auto", choices=("auto", "on", "off"), help=told)
     group.add_argument("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
     group.add_argument("--results", default="results", metavar="FOLDER", help="where results are kept (results/)")
     group.add_argument("--again", action="store_true", help="make rows again that stand in the results folder")

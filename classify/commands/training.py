@@ -106,6 +106,7 @@ def refuse_unread(options: argparse.Namespace, heads: tuple[str, ...], networks:
         ("--class-weight", options.class_weight),
         ("--no-search", options.no_search),
         ("--no-refit", options.no_refit),
+        ("--in-blocks", options.in_blocks != "auto"),
     ):
         if not heads and value:
             raise UserError(f"{option} is about heads on cached features, and none was asked for; leave it out")

@@ -28,6 +28,7 @@ from classify.experiments.probing.selecting import select as select_greedily
 from classify.experiments.probing.standing import best_on_validation, probe_row, standings
 from classify.experiments.sources import Pixels
 from classify.measure.wording import duration
+from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
 from features.digests import write_json
 from features.request import Plan, Request, plan
@@ -96,7 +97,9 @@ def probe(
     ensure_features(answer.request, compiled=compiled, jobs=jobs, quiet=True)
     if random is not None:
         ensure_features(random.request, compiled=compiled, jobs=jobs, quiet=True)
-    return _run(question, answer, random, results=Path(results), again=again, command=command, say=say)
+    # Absolute, since workers of a cluster start in folders of their own.
+    results = Path(results) if cluster_client() is None else Path(results).absolute()
+    return _run(question, answer, random, results=results, again=again, command=command, say=say)
 
 
 def _run(

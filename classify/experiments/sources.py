@@ -24,8 +24,8 @@ MOST_BYTES = 4_000_000_000  # of pixels as float32, beyond which the control is 
 
 @dataclass(frozen=True)
 class Rows:
-    """features (N, D), possibly a read-only map of a file, or `Blocks` of it; labels int64 (N,); index int64 (N,), places
-    in the split.
+    """features (N, D), possibly a read-only map of a file, or `Blocks` of it; labels int64 (N,); index int64 (N,),
+    places in the split.
     """
 
     features: np.ndarray | Blocks

@@ -7,16 +7,22 @@ them into memory, where the system keeps one copy for all.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from extract.cluster import cluster_client, spread, threads_each
+
 
 def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int | None) -> Iterator[Any]:
     """`function(*task)` of every task, in their order, as they are done; `jobs` cores in all (None: those at hand).
 
-    With one core, or one task, everything runs in this process. Otherwise each of the processes may use cores /
-    processes threads: BLAS and torch threads of several processes on the same cores slow each other down.
+    Where joblib's backend is a cluster its workers do them, `jobs` being the threads of each task. Here, with one core,
+    or one task, everything runs in this process. Otherwise each of the processes may use cores / processes threads:
+    BLAS and torch threads of several processes on the same cores slow each other down.
     """
     import joblib
     from threadpoolctl import threadpool_limits
 
+    if (client := cluster_client()) is not None:
+        yield from spread(function, tasks, threads=threads_each(client, jobs))
+        return
     cores = jobs or joblib.cpu_count()
     workers = min(cores, len(tasks))
     if workers <= 1:

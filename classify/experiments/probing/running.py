@@ -18,6 +18,7 @@ from classify.experiments.sources import Source
 from classify.measure.outcome import plain_json
 from classify.measure.results import SavedResult, find_result
 from classify.measure.wording import duration, percent
+from extract.cluster import cluster_client, threads_each
 from features.digests import sha256_json
 from features.errors import UserError
 from features.home import home
@@ -140,6 +141,8 @@ def _cost(row: Row) -> float:
 def _threads_each(jobs: int | None, tasks: int) -> int:
     import joblib
 
+    if (client := cluster_client()) is not None:
+        return threads_each(client, jobs)
     cores = jobs or joblib.cpu_count()
     return max(1, cores // max(1, min(cores, tasks)))
 
