@@ -9,6 +9,7 @@ is taken. Whoever changes any of this changes the features: raise `READING`, whi
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -29,23 +30,30 @@ class ImageFiles:
 
     def read(self, row: int) -> np.ndarray:
         """One image as uint8 (H, W) if it is greyscale, else (H, W, 3); UserError with the path if it is unreadable."""
-        from PIL import Image
+        return read_image(self.paths[row])
 
-        path = self.paths[row]
-        try:
-            with Image.open(path) as image:
-                if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                    raise Image.DecompressionBombError(
-                        f"its {image.width} x {image.height} pixels are more than the {Image.MAX_IMAGE_PIXELS} that "
-                        "Pillow takes for harmless"
-                    )
-                return _pixels(image)
-        except MemoryError:
-            raise
-        except Exception as error:
-            # Decoders meet damaged files with exceptions of every kind; all of them mean this file.
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"cannot read the image {path} ({reason}); replace it or take it out") from error
+
+def read_image(source: Path | BinaryIO, name: str = "") -> np.ndarray:
+    """The image in a file or stream as uint8 (H, W) if it is greyscale, else (H, W, 3).
+
+    UserError with its path, or the name given, if it is unreadable.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(source) as image:
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError(
+                    f"its {image.width} x {image.height} pixels are more than the {Image.MAX_IMAGE_PIXELS} that "
+                    "Pillow takes for harmless"
+                )
+            return _pixels(image)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Decoders meet damaged files with exceptions of every kind; all of them mean this file.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"cannot read the image {name or source} ({reason}); replace it or take it out") from error
 
 
 def _pixels(image) -> np.ndarray:
