@@ -21,6 +21,7 @@ class Preprocessor:
         self.steps = steps
         self.device = torch.device(device)
         self._interpolation = InterpolationMode(steps.interpolation)
+        self._channels = len(steps.mean)
         self._mean = torch.tensor(steps.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(steps.std, device=self.device).view(1, -1, 1, 1)
 
@@ -29,6 +30,13 @@ class Preprocessor:
         if isinstance(images, np.ndarray):
             return self._normalise(self._resize(self._to_tensor(images)))
         return torch.cat([self._normalise(self._resize(self._to_tensor(image[None]))) for image in images])
+
+    def cropped(self, images: np.ndarray | Sequence[np.ndarray]) -> torch.Tensor:
+        """The same images resized and cropped alone: uint8 (N, 3, S, S), as they stand before the normalisation."""
+        parts = [images] if isinstance(images, np.ndarray) else [image[None] for image in images]
+        return torch.cat(
+            [self._resize(self._to_tensor(part)).expand(-1, len(self.steps.mean), -1, -1) for part in parts]
+        )
 
     def _to_tensor(self, images: np.ndarray) -> torch.Tensor:
         """(N, 1 or 3, H, W) uint8 on the device."""
@@ -46,4 +54,4 @@ class Preprocessor:
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Grey images become three equal channels here, after the resizing, which so costs a third."""
-        return (images.float().div_(255).expand(-1, len(self.steps.mean), -1, -1) - self._mean).div_(self._std)
+        return (images.float().div_(255).expand(-1, self._channels, -1, -1) - self._mean).div_(self._std)

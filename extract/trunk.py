@@ -89,10 +89,7 @@ class Trunk:
     def __init__(self, cut: Cut, outputs: Sequence[Output], recipe: Recipe, device: torch.device) -> None:
         self.device = device
         self.dtype = getattr(torch, recipe.precision)
-        nodes = list(dict.fromkeys(output.node for output in outputs))
-        taken = [(nodes.index(output.node), output.pool, cut.layout(output.node)) for output in outputs]
-        network = fold_batch_norm(copy.deepcopy(cut.trunk(nodes)).eval())
-        module = _Pooled(network, taken).to(device, self.dtype).to(memory_format=torch.channels_last)
+        module = pooled_trunk(cut, outputs).to(device, self.dtype).to(memory_format=torch.channels_last)
         self._run = compile_frozen(module) if recipe.engine == "compiled" else module
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -102,6 +99,13 @@ class Trunk:
         # float32 convolutions to 10 bits (TF32) unless told not to.
         with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
             return self._run(images)
+
+
+def pooled_trunk(cut: Cut, outputs: Sequence[Output]) -> nn.Module:
+    """The trunk with batch norm folded and its poolings, as a copy: images in, a tuple of pooled outputs out."""
+    nodes = list(dict.fromkeys(output.node for output in outputs))
+    taken = [(nodes.index(output.node), output.pool, cut.layout(output.node)) for output in outputs]
+    return _Pooled(fold_batch_norm(copy.deepcopy(cut.trunk(nodes)).eval()), taken)
 
 
 class _Pooled(nn.Module):

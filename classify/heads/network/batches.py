@@ -69,6 +69,25 @@ class ImageSource:
 
 
 @dataclass(frozen=True, eq=False)
+class Ready:
+    """Preprocessed images, float32 (N, 3, S, S), run through the frozen trunk where there is one."""
+
+    images: torch.Tensor
+    trunk: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, rows: np.ndarray) -> torch.Tensor:
+        """These images."""
+        return self.images[torch.from_numpy(rows)]
+
+    def prepare(self, read: torch.Tensor, draw: np.random.Generator | None = None) -> torch.Tensor:
+        """The network's input, or the trunk's output."""
+        return read if self.trunk is None else self.trunk(read)
+
+
+@dataclass(frozen=True, eq=False)
 class Part:
     """Some rows of cached maps, read from the whole when they are needed: a part of a large file is never copied."""
 

@@ -31,6 +31,7 @@ from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import Backbone, load_backbone
 from features.digests import read_json, write_json
 from features.errors import UserError
+from features.preprocessing import Preprocessing
 from features.weights import state_sha256
 
 _LOOK_BATCH = 128
@@ -196,6 +197,26 @@ class NetworkClassifier(TrainedNetwork):
 
     def _source(self, X: Any) -> Source:
         return self._rows(self.network_, X)
+
+    def _frozen(self) -> "FrozenTrunk | None":
+        return self._trunk
+
+    def prepare(self, images: Any) -> torch.Tensor:
+        """Images resized, cropped and normalised as in training: float32 (N, 3, S, S)."""
+        return self._preprocessor(images)
+
+    def cropped(self, images: Any) -> torch.Tensor:
+        """Images resized and cropped alone: uint8 (N, 3, S, S)."""
+        return self._preprocessor.cropped(images)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Resizing, cropping and normalising as the backbone's weights have it, at the image size trained on."""
+        return self.network_.backbone.preprocessing.at(self.image_size)
+
+    def whole(self) -> nn.Module:
+        """The backbone with its new classifier."""
+        return self.network_.model
 
     def save(self, folder: Path | str) -> None:
         """Write network.json and network.safetensors, the whole network's state dict, which `--weights` reads too."""

@@ -100,7 +100,7 @@ class ConvNetClassifier(TrainedNetwork):
             held = Labelled(self._source(validation[0]), self._encode(np.asarray(validation[1]), "validation"))
         self._train(
             Trainee(network, _WithNothingSeen(network), normalisation=parameters_of(network, NORMALISATIONS)),
-            Labelled(ImageSource(X, self._prepare, None, self._settings.augment), codes),
+            Labelled(ImageSource(X, self.prepare, None, self._settings.augment), codes),
             held,
             checkpoint=checkpoint,
             identity=self._identity(X, codes, validation, network="convnet"),
@@ -139,20 +139,27 @@ class ConvNetClassifier(TrainedNetwork):
             )
         return np.stack(images)
 
-    def _prepare(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
-        """(N, C, H, W) float32 from uint8 images."""
+    def prepare(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
+        """(N, C, H, W) float32 from uint8 images of the one size."""
+        return self.cropped(images).float().sub_(self.pixel_mean_).div_(self.pixel_deviation_)
+
+    def cropped(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
+        """The images as they are: (N, C, H, W) uint8."""
         images = self._stack(images) if isinstance(images, list) else images
         pixels = torch.from_numpy(images).to(self._device)
-        pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-        return pixels.float().sub_(self.pixel_mean_).div_(self.pixel_deviation_)
+        return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
 
     def _forward(self) -> nn.Module:
+        return self.network_
+
+    def whole(self) -> nn.Module:
+        """The network."""
         return self.network_
 
     def _source(self, X: Any) -> Source:
         if not is_images(X):
             raise FitError("the convnet takes uint8 images (N, H, W) or (N, H, W, 3), or image files")
-        return ImageSource(X, self._prepare)
+        return ImageSource(X, self.prepare)
 
     def save(self, folder: Path | str) -> None:
         """Write network.safetensors and network.json."""

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from classify.heads.estimator import FitError, softmax
-from classify.heads.network.batches import Source
+from classify.heads.network.batches import Ready, Source
 from classify.heads.network.checkpoint import Checkpoint
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.training import Epoch, Labelled, Trainee, Trainer, logits_of
 from features.datasets import ImageFiles
 from features.device import resolve_device, resolve_precision
 from features.digests import sha256_rows
+from features.preprocessing import Preprocessing
 
 _RECORD = ("best_epoch", "n_iter", "stopped_early", "converged", "trained_parameters", "seconds")
 
@@ -136,11 +138,40 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         """Rows to predict."""
         raise NotImplementedError
 
+    def prepare(self, images: Any) -> torch.Tensor:
+        """What the whole network takes for uint8 images: float32 (N, C, H, W), on its device."""
+        raise NotImplementedError
+
+    def cropped(self, images: Any) -> torch.Tensor:
+        """The same before the normalisation: uint8."""
+        raise NotImplementedError
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What `prepare` does with an image; None where it only normalises, by numbers of its own."""
+        return None
+
+    def whole(self) -> nn.Module:
+        """The whole network in eval mode: prepared images to logits (N, K)."""
+        raise NotImplementedError
+
+    def _frozen(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """What runs before the module that gives logits; None where nothing does."""
+        return None
+
+    def logits_of_prepared(self, ready: torch.Tensor) -> np.ndarray:
+        """Logits, float32 (N, K), of what `prepare` gave: those of the images."""
+        check_is_fitted(self)
+        return self._logits(Ready(ready, self._frozen()))
+
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits, float32 (N, K)."""
         check_is_fitted(self)
+        return self._logits(self._source(X))
+
+    def _logits(self, source: Source) -> np.ndarray:
         module = self._forward()
-        return logits_of(module, Trainee(module, module), self._source(X), self._precision)
+        return logits_of(module, Trainee(module, module), source, self._precision)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities, float64 (N, K), in the order of `classes_`."""
