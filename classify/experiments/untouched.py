@@ -188,7 +188,8 @@ def test_reading(fitted: FittedReading, *, folder: Path | str = "results", comma
         "extra": extra,
     }
     measured = measure(labels, predicted, predictions.probabilities, classes)
-    return save_result(folder, Result(config=row.config, metrics=measured, command=command, **fields), predictions)
+    result = Result(config=row.config, metrics=measured, command=command, **fields)
+    return save_result(folder, result, predictions, classifier)
 
 
 # pytest would take the name for that of a test.

@@ -33,6 +33,7 @@ __all__ = [
     "SavedResult",
     "find_result",
     "load_results",
+    "open_result",
     "save_result",
     "this_environment",
 ]
@@ -169,6 +170,18 @@ def load_results(folder: Path | str = RESULTS_FOLDER) -> list[SavedResult]:
         raise UserError(f"{folder}: a folder of results was expected, and this is a file; give the folder it lies in")
     found = (_read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
     return sorted((saved for saved in found if saved), key=lambda saved: (saved.result.created, saved.path.name))
+
+
+def open_result(path: Path | str) -> SavedResult:
+    """The result whose record, or a file beside it, is at `path`; UserError where there is none."""
+    path = Path(path)
+    record = path.with_suffix(".json") if path.suffix in _SUFFIXES.values() else path
+    if not record.is_file():
+        raise UserError(f"{path}: there is no record of a result; give one of the .json files in a folder of results")
+    saved = _read_record(record)
+    if saved is None:
+        raise UserError(f"{path}: not the record of a result; give one of the .json files in a folder of results")
+    return saved
 
 
 def find_result(folder: Path | str, config: dict[str, Any]) -> SavedResult | None:

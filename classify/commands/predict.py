@@ -1,0 +1,157 @@
+"""`python -m classify predict`: a saved head or network on new images.
+
+Images are files, folders, and `-` for the standard input: an image, or a list of paths, one a line. One that cannot be
+read is named and the others are still done; the exit status is then 1.
+"""
+
+import argparse
+import contextlib
+import csv
+import itertools
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from features.commands.options import Parser, positive
+from features.errors import UserError
+
+_ROWS = 1000  # of a table; a folder of more gets several, so that nothing waits for its end
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse the command line and classify what it names; 1 where an image could not be read."""
+    options = _parser().parse_args(arguments)
+    _check_outputs(options)
+    from classify.use.images import count_of, given_images
+    from classify.use.predicting import predictions
+    from classify.use.saved import load_model
+    from features.commands.progress import row_progress
+
+    # Images that Pillow would warn of are refused, in one line of our own.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    if options.jobs is not None:
+        import torch
+
+        torch.set_num_threads(options.jobs)
+    model = load_model(
+        options.source, dataset=options.dataset, trust=options.trust, weights=options.weights, device=options.device
+    )
+    failed = 0
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(writer) for writer in _writers(options, model)]
+        progress = stack.enter_context(row_progress())
+        total = count_of(options.images)
+        given = given_images(options.images, sys.stdin.buffer)
+        for done, one in enumerate(predictions(model, given, options.top, options.jobs or 4), start=1):
+            for write in writers:
+                write(one)
+            if one.problem is not None:
+                failed += 1
+                print(f"error: {one.problem}", file=sys.stderr, flush=True)
+            progress("images", done, total)
+    return 1 if failed else 0
+
+
+def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
+    """Where predictions go, each a context that gives a function of one prediction."""
+    if "-" not in (options.json, options.csv):
+        yield _tables(model)
+    if options.json is not None:
+        yield _json(options.json, model)
+    if options.csv is not None:
+        yield _csv(options.csv)
+
+
+@contextlib.contextmanager
+def _tables(model: Any) -> Iterator[Callable]:
+    from classify.show.table import show
+    from classify.use.predicting import predictions_table
+
+    rows: list = []
+    titles = itertools.chain([f"{model}\n{model.saved.path}"], itertools.repeat(""))
+
+    def write(one: Any) -> None:
+        rows.append(one)
+        if len(rows) == _ROWS:
+            show(predictions_table(rows, next(titles)))
+            rows.clear()
+
+    try:
+        yield write
+    finally:
+        if rows:
+            show(predictions_table(rows, next(titles)))
+
+
+@contextlib.contextmanager
+def _json(path: str, model: Any) -> Iterator[Callable]:
+    """One object: `model`, and `images`, written as they come, and complete whenever it ends."""
+    about = {"record": str(model.saved.path), "about": str(model), "classes": list(model.classes)}
+    with _opened(path) as stream:
+        stream.write(f'{{"model": {json.dumps(about)},\n"images": [')
+        between = itertools.chain(["\n"], itertools.repeat(",\n"))
+        try:
+            yield lambda one: stream.write(next(between) + json.dumps(one.to_json()))
+        finally:
+            stream.write("\n]}\n")
+
+
+@contextlib.contextmanager
+def _csv(path: str) -> Iterator[Callable]:
+    """A line for each guess."""
+    from classify.use.predicting import CSV_FIELDS
+
+    with _opened(path) as stream:
+        writer = csv.DictWriter(stream, CSV_FIELDS, lineterminator="\n")
+        writer.writeheader()
+        yield lambda one: writer.writerows(one.records())
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[TextIO]:
+    if path == "-":
+        yield sys.stdout
+        return
+    # A file's name may be no text at all; it is shown by its numbers, as on the terminal.
+    with Path(path).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        yield stream
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    if options.json == options.csv == "-":
+        raise UserError("--json - and --csv - would both write to the standard output; name a file for one of them")
+    for path in (options.json, options.csv):
+        if path not in (None, "-") and not Path(path).absolute().parent.is_dir():
+            raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+
+
+def add_model_options(add: Callable[..., Any]) -> None:
+    """The options that say which saved model, as `predict` and `export` have them; `add` is a group's."""
+    add(
+        "--from",
+        dest="source",
+        default="results",
+        metavar="RECORD",
+        help="a result's record (.json), or a folder: the model best on validation in it (results/)",
+    )
+    add("--dataset", metavar="NAME", help="the best for this data set, where a folder holds several")
+    add("--weights", metavar="PATH", help="the file of the backbone's weights, if it cannot be found")
+    add("--trust", action="store_true", help="load a head whose SHA-256 is not in its record: a pickle can run code")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m classify predict", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image, a folder of images, or -")
+    add_model_options(parser.add_argument_group("which model").add_argument)
+    group = parser.add_argument_group("what to say")
+    group.add_argument("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (1)")
+    group.add_argument("--json", metavar="PATH", help="write everything as JSON; - to the standard output, alone")
+    group.add_argument("--csv", metavar="PATH", help="write a line for each guess; - to the standard output, alone")
+    group = parser.add_argument_group("how")
+    group.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
+    group.add_argument("--jobs", type=positive, metavar="J", help="processor cores to use (default: all)")
+    return parser

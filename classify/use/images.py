@@ -1,0 +1,144 @@
+"""The images that a user names: files, folders, a list of paths or an image on the standard input; decoded ahead.
+
+Whatever their number and size, so many prepared images are in memory as two batches have, and so many decoded ones as
+there are threads.
+"""
+
+import io
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from features.datasets.images import IMAGE_SUFFIXES, images_below, read_image
+from features.errors import UserError
+from features.home import user_path
+
+STANDARD_INPUT = "standard input"
+_MOST_BYTES = 512 << 20  # of one image on the standard input
+_BINARY = re.compile(rb"\0|^(\xff\xd8|\x89PNG|GIF8|RIFF....WEBP|BM.{4}\0|II\*|MM\0|P[1-6]\s([\s#\d]|$))", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Given:
+    """One image to classify: its name, and where it is read from; or why there is none."""
+
+    name: str
+    source: Path | bytes | None
+    problem: str = ""
+
+    def read(self) -> np.ndarray:
+        """The image as uint8 (H, W) or (H, W, 3); UserError naming it where it is unreadable."""
+        if self.source is None:
+            raise UserError(self.problem)
+        source = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
+        return read_image(source, self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images that came together: all of them in order, those that were read, prepared, and what was wrong with others.
+
+    ready: (M, 3, S, S), the images at `places`; problems: place -> one line.
+    """
+
+    given: tuple[Given, ...]
+    places: tuple[int, ...]
+    ready: Any
+    problems: dict[int, str]
+
+
+def given_images(arguments: Sequence[str], stream: BinaryIO) -> Iterator[Given]:
+    """The images that arguments name, in their order; folders with all images below them, sorted.
+
+    '-' stands for `stream`: an image, or a list of paths, one a line, which is read as it comes.
+    """
+    for argument in arguments:
+        yield from _from_stream(stream) if argument == "-" else _from_path(argument)
+
+
+def count_of(arguments: Sequence[str]) -> int | None:
+    """How many images they are, or None where that cannot be known before they have been read."""
+    return None if "-" in arguments else sum(1 for _ in given_images(arguments, io.BytesIO()))
+
+
+def batches(
+    given: Iterable[Given], size: int, prepare: Callable[[list[np.ndarray]], Any], threads: int
+) -> Iterator[Batch]:
+    """Batches of `size` images, each decoded and prepared by several threads while the one before is worked on."""
+    import torch
+
+    def ready(one: Given) -> Any:
+        try:
+            return prepare([one.read()])
+        except UserError as error:
+            return str(error)
+        except MemoryError:
+            return f"cannot read the image {one.name} (it does not fit into memory); make it smaller or take it out"
+
+    def gathered(waiting: Sequence[tuple[Given, Future]]) -> Batch:
+        found = [future.result() for _, future in waiting]
+        places = tuple(place for place, each in enumerate(found) if not isinstance(each, str))
+        problems = {place: each for place, each in enumerate(found) if isinstance(each, str)}
+        tensors = [found[place] for place in places]
+        return Batch(tuple(one for one, _ in waiting), places, torch.cat(tensors) if tensors else None, problems)
+
+    with ThreadPoolExecutor(threads, "decode") as pool:
+        waiting: deque[tuple[Given, Future]] = deque()
+        try:
+            for one in given:
+                waiting.append((one, pool.submit(ready, one)))
+                if len(waiting) == 2 * size:
+                    yield gathered([waiting.popleft() for _ in range(size)])
+            while waiting:
+                yield gathered([waiting.popleft() for _ in range(min(size, len(waiting)))])
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _from_path(argument: str) -> Iterator[Given]:
+    path = user_path(argument)
+    try:
+        if path.is_dir():
+            found = images_below(path)
+            if not found:
+                yield _absent(argument, f"the folder {argument} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+            yield from (Given(str(each), each) for each in found)
+        elif path.is_file():
+            yield Given(argument, path)
+        elif path.exists():
+            yield _absent(argument, f"{argument} is neither a file nor a folder; give an image to standard input as -")
+        else:
+            yield _absent(argument, f"there is no file or folder {argument}")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        yield _absent(argument, f"cannot read {argument} ({reason})")
+
+
+def _from_stream(stream: BinaryIO) -> Iterator[Given]:
+    first = stream.readline(1 << 16)
+    if not first:
+        yield _absent(STANDARD_INPUT, "there is nothing on the standard input; give an image, or paths, one a line")
+        return
+    if _BINARY.search(first):
+        content = first + stream.read(_MOST_BYTES)
+        if len(content) > _MOST_BYTES:
+            yield _absent(STANDARD_INPUT, f"what is on the standard input is longer than {_MOST_BYTES >> 20} MB")
+            return
+        yield Given(STANDARD_INPUT, content)
+        return
+    line = first
+    while line:
+        if text := line.decode(errors="surrogateescape").strip("\r\n"):
+            yield from _from_path(text)
+        line = stream.readline(1 << 16)
+
+
+def _absent(name: str, problem: str) -> Given:
+    return Given(name, None, problem)

@@ -1,0 +1,110 @@
+"""Saved models on new images: a stream of predictions, one for each image, in the order in which they were given."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from classify.show.table import Column, Table
+from classify.use.images import Given, batches
+from classify.use.saved import Answers, SavedModel
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class, by name and by the data set's number, with its probability (None where the head has none) and its
+    decision value."""
+
+    name: str
+    label: int
+    probability: float | None
+    score: float
+
+    @property
+    def sureness(self) -> float:
+        """The probability, or the decision value of a head without."""
+        return self.score if self.probability is None else self.probability
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image: the class that it decides for, then the next likeliest; or what is wrong."""
+
+    image: str
+    guesses: tuple[Guess, ...] = ()
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """image and error, or image, class, label, probability, score and top (as many as were asked for)."""
+        if self.problem is not None:
+            return {"image": self.image, "error": self.problem}
+        first = self.guesses[0]
+        top = [_plain(guess) for guess in self.guesses]
+        return {"image": self.image, **_plain(first), **({"top": top} if len(top) > 1 else {})}
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """A flat record for each guess, or one for what is wrong."""
+        if self.problem is not None:
+            yield {"image": self.image, "error": self.problem}
+        for rank, guess in enumerate(self.guesses, start=1):
+            yield {"image": self.image, "rank": rank, **_plain(guess)}
+
+
+CSV_FIELDS = ("image", "rank", "class", "label", "probability", "score", "error")
+
+
+def predictions(model: SavedModel, given: Iterable[Given], top: int = 1, threads: int = 4) -> Iterator[Prediction]:
+    """A prediction for each image; one that cannot be read has a `problem`, and the others are still done."""
+    top = min(top, len(model.classes))
+    for batch in batches(given, model.batch, model.prepare, threads):
+        answers = model.answers(batch.ready) if batch.places else None
+        found = {place: _guesses(model, answers, row, top) for row, place in enumerate(batch.places)}
+        for place, one in enumerate(batch.given):
+            yield Prediction(one.name, found.get(place, ()), batch.problems.get(place))
+
+
+def predictions_table(found: Iterable[Prediction], title: str = "") -> Table:
+    """The images with their classes; what was wrong with one is left to be said elsewhere."""
+    rows, sure = [], True
+    for one in found:
+        if one.problem is not None:
+            rows.append((one.image, "not read", None, ""))
+            continue
+        first, *others = one.guesses
+        sure = sure and first.probability is not None
+        rest = ", ".join(f"{guess.name} {_spelled(guess)}" for guess in others)
+        rows.append((one.image, first.name, _spelled(first), rest))
+    columns = (
+        Column("image", align="left"),
+        Column("class", align="left"),
+        Column("sureness", "probability" if sure else "decision value", format=lambda text: text or ""),
+        Column("next", align="left"),
+    )
+    if not any(row[3] for row in rows):
+        columns, rows = columns[:3], [row[:3] for row in rows]
+    return Table(title, columns, tuple(rows))
+
+
+def _spelled(guess: Guess) -> str:
+    return f"{guess.score:.3f}" if guess.probability is None else f"{100 * guess.probability:.2f} %"
+
+
+def _plain(guess: Guess) -> dict[str, Any]:
+    return {"class": guess.name, "label": guess.label, "probability": guess.probability, "score": guess.score}
+
+
+def _guesses(model: SavedModel, answers: Answers, row: int, top: int) -> tuple[Guess, ...]:
+    values = answers.scores[row] if answers.probabilities is None else answers.probabilities[row]
+    first = int(answers.predicted[row])
+    # What the head decides for comes first: votes may be even, where these values are not.
+    order = [first, *(each for each in np.argsort(-values, kind="stable").tolist() if each != first)][:top]
+    return tuple(
+        Guess(
+            model.classes[each],
+            int(model.labels[each]),
+            None if answers.probabilities is None else float(answers.probabilities[row, each]),
+            float(answers.scores[row, each]),
+        )
+        for each in order
+    )

@@ -1,0 +1,77 @@
+"""Images to the features that a head was trained on, by the code that extraction runs: what to do stands in cache keys.
+
+Nothing is cached here.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from extract.preprocess import Preprocessor
+from extract.trunk import Output, Trunk, choose_recipe
+from features.backbones import Backbone
+from features.cut import Cut
+from features.errors import UserError
+from features.key import CacheKey
+from features.preprocessing import Preprocessing
+
+_SMALLEST, _LARGEST = 8, 4096
+
+
+class LayerReader:
+    """The layers that some cache keys name, of one network under one preprocessing, in one precision.
+
+    `prepare` takes uint8 images to float32 (N, 3, S, S) on the device.
+    """
+
+    def __init__(self, backbone: Backbone, keys: Sequence[CacheKey], device: torch.device) -> None:
+        first = keys[0]
+        steps = preprocessing_of(first)
+        self.keys = tuple(keys)
+        self.outputs = tuple(Output(key.layer, key.pool) for key in keys)
+        self.cut = Cut(backbone.model, steps.crop, backbone.headless)
+        for key in keys:
+            self.cut.resolve(key.layer)
+        self.prepare = Preprocessor(steps, device)
+        # Images come in any number: compiling for one of them would not pay.
+        recipe = choose_recipe(
+            self.cut, self.outputs, images=64, precision=first.precision, device=device, compiled="off"
+        )
+        self.batch = recipe.batch
+        self._trunk = Trunk(self.cut, self.outputs, recipe, device)
+
+    def maps(self, ready: torch.Tensor) -> np.ndarray:
+        """The one layer's output for prepared images, pooled as its key says, in the type that it is stored in."""
+        return self._layers(ready)[0]
+
+    def features(self, ready: torch.Tensor) -> np.ndarray:
+        """(N, D): the layers side by side."""
+        layers = [layer.reshape(len(layer), -1) for layer in self._layers(ready)]
+        return layers[0] if len(layers) == 1 else np.concatenate(layers, axis=1)
+
+    def _layers(self, ready: torch.Tensor) -> list[np.ndarray]:
+        count = len(ready)
+        # A multiple of 8 goes through the same arithmetic as a full batch, or near enough, and costs less.
+        missing = -count % 8
+        if missing:
+            ready = torch.cat([ready, ready.new_zeros(missing, *ready.shape[1:])])
+        found = [output[:count].float().cpu().numpy() for output in self._trunk(ready)]
+        return [layer.astype(key.dtype, copy=False) for layer, key in zip(found, self.keys, strict=True)]
+
+
+def preprocessing_of(key: CacheKey) -> Preprocessing:
+    """The preprocessing in a key; UserError where a hand has written what cannot be."""
+    try:
+        fields: dict[str, Any] = json.loads(key.preprocessing)
+        steps = Preprocessing(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        sound = len(steps.mean) == len(steps.std) == 3 and all(
+            type(side) is int and _SMALLEST <= side <= _LARGEST for side in (steps.crop, steps.resize)
+        )
+        if not sound or steps.interpolation not in ("nearest", "bilinear", "bicubic"):
+            raise ValueError(key.preprocessing)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"the record's preprocessing, {key.preprocessing[:80]!r}, is none; run it again") from error
+    return steps

@@ -1,0 +1,198 @@
+"""A saved model as one value: from a result's record to a network and head that classify images as in training.
+
+What to do with an image is known from the record alone: network, weights, layers, pooling, preprocessing, reduction,
+head. The features are computed by the code that extraction runs, in the precision that the head was trained on.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from classify.experiments.networks import load_network
+from classify.heads.estimator import softmax
+from classify.heads.network.trained import TrainedNetwork
+from classify.measure.results import SavedResult, open_result
+from classify.use.choosing import choose_result
+from classify.use.reading import LayerReader
+from classify.use.weights import backbone_of
+from features.backbones import Backbone
+from features.datasets.images import read_image
+from features.device import resolve_device
+from features.errors import UserError
+from features.key import CacheKey
+from features.request import split_names
+
+TRAINED = ("finetune", "scratch", "convnet")
+_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model says of N images, its K outputs in the order of `SavedModel.classes`.
+
+    predicted: int64 (N,), the output that it decides for. scores: (N, K), what decides; with two classes half the
+    decision value and its negative. probabilities: (N, K), or None for a head that has none.
+    """
+
+    predicted: np.ndarray
+    scores: np.ndarray
+    probabilities: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class SavedModel:
+    """A trained model with all that goes before it.
+
+    saved: its record. classes: the name of each output. labels: int64 (K,), the data set's number of each. head: the
+    fitted head or network. reader: what gives it features; None for a network that takes images. backbone: what the
+    features come from; None for such a network.
+    """
+
+    saved: SavedResult
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    head: Any
+    reader: LayerReader | None
+    backbone: Backbone | None
+
+    @classmethod
+    def open(
+        cls,
+        record: SavedResult | Path | str,
+        *,
+        trust: bool = False,
+        weights: str | None = None,
+        device: str = "auto",
+        exact: bool = False,
+    ) -> "SavedModel":
+        """The model of a result, or of the record in a file.
+
+        trust: load its head although its SHA-256 is not that of the record (a pickle can run any code). weights: where
+        the backbone's weights are, if they cannot be found. exact: compute features in float32 and do not round them,
+        whatever was done in training. Raises UserError where head, network or weights were not kept, are not found or
+        are not what they were.
+        """
+        saved = record if isinstance(record, SavedResult) else open_result(record)
+        config = saved.result.config
+        if config.get("head") in TRAINED:
+            head = load_network(saved, device=device)
+            keys, backbone = _keys(saved, optional=True), None
+            if keys:
+                network = head.network_
+                # Below the cut its weights are the source's, untouched; so it can stand for the source.
+                steps = network.backbone.preprocessing
+                backbone = Backbone(keys[0].backbone, network.model, "", keys[0].weights, steps)
+        else:
+            head = saved.load_head(trust)
+            keys = _keys(saved)
+            backbone = backbone_of(saved, keys[0], weights)
+        if exact:
+            keys = tuple(dataclasses.replace(key, precision="float32", dtype="float32") for key in keys)
+        reader = LayerReader(backbone, keys, resolve_device(device)) if keys else None
+        labels = np.asarray(head.classes_, dtype=np.int64)
+        return cls(saved, _names(saved, labels, backbone), labels, head, reader, backbone)
+
+    @property
+    def prepare(self) -> Callable[[Any], torch.Tensor]:
+        """uint8 images, one array or a list of any sizes, to what the network takes: float32 (N, 3, S, S)."""
+        return self.head.prepare if self.reader is None else self.reader.prepare
+
+    def cropped(self, images: Any) -> torch.Tensor:
+        """The same images as `prepare` has them before its normalisation: uint8 (N, channels, H, W)."""
+        return self.head.cropped(images) if self.reader is None else self.reader.prepare.cropped(images)
+
+    @property
+    def batch(self) -> int:
+        """How many images are best computed together."""
+        return _BATCH if self.reader is None else self.reader.batch
+
+    def answers(self, ready: torch.Tensor) -> Answers:
+        """What the model says of prepared images."""
+        if isinstance(self.head, TrainedNetwork):
+            logits = (
+                self.head.logits_of_prepared(ready)
+                if self.reader is None
+                else self.head.decision_function(self.reader.maps(ready))
+            )
+            return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))
+        return head_answers(self.head, self.reader.features(ready))
+
+    def predict(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
+        """The names of the classes of images, (N,): one uint8 array (N, H, W) or (N, H, W, 3), or a list of such
+        images and of paths. UserError for a file that is no image."""
+        found = [answers.predicted for answers in self._through(images)]
+        return np.array(self.classes)[np.concatenate(found)]
+
+    def predict_proba(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
+        """Probabilities (N, K) in the order of `classes`; AttributeError for a head that has none."""
+        found = [answers.probabilities for answers in self._through(images)]
+        if found[0] is None:
+            raise AttributeError(f"{type(self.head).__name__} has scores and no probabilities")
+        return np.concatenate(found)
+
+    def _through(self, images: Any) -> Iterator[Answers]:
+        if not len(images):
+            raise UserError("there are no images to classify; give at least one")
+        for start in range(0, len(images), self.batch):
+            part = images[start : start + self.batch]
+            if not isinstance(part, np.ndarray):
+                part = [read_image(Path(each)) if isinstance(each, str | Path) else each for each in part]
+            yield self.answers(self.prepare(part))
+
+    def __str__(self) -> str:
+        config, measured = self.saved.result.config, self.saved.result
+        place = ", ".join(
+            str(config[name]) for name in ("backbone", "layer", "pool", "reading", "unfreeze") if config.get(name)
+        )
+        validation = measured.validation_accuracy
+        kept = "" if validation is None else f", {validation:.2%} on validation"
+        return f"{config['head']} for {config['dataset']} ({place}){kept}, {measured.metrics.accuracy:.2%} on test"
+
+
+def load_model(source: SavedResult | Path | str = "results", **options: Any) -> SavedModel:
+    """The saved model in a record, or the one in a folder of results that was best on validation.
+
+    options: those of `SavedModel.open`, and `dataset` to say which of several the folder's best should be for.
+    """
+    dataset = options.pop("dataset", None)
+    return SavedModel.open(choose_result(source, dataset), **options)
+
+
+def head_answers(head: Any, features: np.ndarray) -> Answers:
+    """What a fitted head says of features (N, D)."""
+    probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
+    scores = head.decision_function(features) if hasattr(head, "decision_function") else probabilities
+    if scores.ndim == 1:
+        scores = np.stack([-scores, scores], axis=1) / 2
+    return Answers(np.searchsorted(head.classes_, head.predict(features)), scores, probabilities)
+
+
+def _keys(saved: SavedResult, optional: bool = False) -> tuple[CacheKey, ...]:
+    """The keys of the features that a head takes, in the order of the layers joined; none where it takes images."""
+    result = saved.result
+    if optional and not result.keys:
+        return ()
+    names = split_names(str(result.config.get("layer")))
+    split = "train" if any(name.startswith("train ") for name in result.keys) else "test"
+    try:
+        keys = tuple(CacheKey.from_json(result.keys[f"{split} {name}"]) for name in names)
+        if len({(key.backbone, key.weights, key.preprocessing, key.precision) for key in keys}) > 1:
+            raise ValueError("they are of several networks")
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"{saved.path}: its record does not say which features its head takes ({error}); run it again"
+        ) from error
+    return keys
+
+
+def _names(saved: SavedResult, labels: np.ndarray, backbone: Backbone | None) -> tuple[str, ...]:
+    """The name of each output: the data set's class, or the source network's own where it has more."""
+    names = saved.result.metrics.classes
+    if backbone and labels.max() >= len(names):
+        names = backbone.categories
+    return tuple(names[label] if label < len(names) else f"class {label}" for label in labels)

@@ -1,0 +1,83 @@
+"""The weights that a result was made with, found again: by name, by the place they stood in, or by their content.
+
+What counts is the SHA-256 over the tensors that stands in the result: a file under the right name with other weights is
+passed over.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from classify.measure.results import SavedResult
+from features.backbones import Backbone, load_backbone
+from features.errors import UserError
+from features.home import weights_folder
+from features.key import CacheKey
+
+_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def recorded_option(saved: SavedResult, name: str) -> str | None:
+    """What a result was made with, as the command line has it (`weights`, `dataset`): from its record, or its command.
+
+    A path in a command may be relative, and then means something in the folder that one is in.
+    """
+    places = saved.result.extra.get("places")
+    if isinstance(places, dict) and isinstance(places.get(name), str):
+        return places[name]
+    try:
+        words = shlex.split(saved.result.command)
+    except ValueError:
+        return None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == f"--{name}":
+            return following
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def backbone_of(saved: SavedResult, key: CacheKey, given: str | None = None) -> Backbone:
+    """The backbone with the weights in `key`; given: where to take them from, as `--weights` says.
+
+    UserError where none of the places that the record leads to has them.
+    """
+    known = str(saved.result.config.get("weights"))
+    made_with = f"{saved.path.name} was made with {known} (SHA-256 of its tensors {key.weights[:16]})"
+    tried = []
+    for weights, seed in [(given, 0)] if given is not None else _candidates(saved, known):
+        try:
+            backbone = load_backbone(key.backbone, weights, seed, sha256=key.weights)
+            if backbone.weights_sha256 == key.weights:
+                return backbone
+            tried.append(f"{weights} gives others")
+        except UserError as error:
+            tried.append(str(error))
+    if given is not None:
+        raise UserError(f"--weights {given}: {made_with}, and {tried[0]}; leave --weights out to have them looked for")
+    raise UserError(
+        f"{made_with}, and they are not to be found ({'; '.join(tried[:3]) or 'there was nowhere to look'}); name "
+        f"their file with --weights, or put it into {weights_folder()}"
+    )
+
+
+def _candidates(saved: SavedResult, known: str) -> Iterator[tuple[str, int]]:
+    """What to hand to `load_backbone`, the likeliest first, each once."""
+    if drawn := re.fullmatch(r"random \(seed (\d{1,10})\)", known):
+        yield "random", int(drawn[1])
+        return
+    if re.fullmatch(r"[A-Z0-9_]+", known):
+        # The name of one of torchvision's: downloaded if need be, as it was then.
+        yield known, 0
+        return
+    seen = set()
+    recorded = recorded_option(saved, "weights")
+    folder = weights_folder()
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    # A file may have been renamed; one with the name that it had is read first.
+    files.sort(key=lambda path: path.name != known)
+    for text in (recorded, str(Path(known)), *(str(path) for path in files if path.suffix in _SUFFIXES)):
+        if text and text not in seen and (text == "default" or Path(text).is_file()):
+            seen.add(text)
+            yield text, 0
