@@ -55,3 +55,26 @@ def real_imagenet(home) -> Path:
 def standin(home) -> Path:
     """An ImageNet-trained ResNet18 as a plain state dict."""
     return _there(home / "weights" / "resnet18-imagenet-standin.pth")
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """A function that gives what a command's own parser makes of arguments, and goes no further."""
+    from features.commands.options import Parser
+
+    class Parsed(Exception):
+        pass
+
+    whole = Parser.parse_args
+
+    def stop(self, *arguments):
+        raise Parsed(whole(self, *arguments))
+
+    def parse(main, *arguments):
+        with monkeypatch.context() as patched:
+            patched.setattr(Parser, "parse_args", stop)
+            with pytest.raises(Parsed) as caught:
+                main(list(map(str, arguments)))
+        return caught.value.args[0]
+
+    return parse

@@ -1,11 +1,12 @@
 """The README says only what is so: its options exist, and its data sets and models are those there are."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+from tests.readme_commands import READMES, readme_commands
+
+README = READMES[0]
 
 
 def _help(module: str, capsys, *verb: str) -> str:
@@ -24,9 +25,10 @@ def test_every_option_in_the_readme_is_one(capsys):
     helps += [_help("classify", capsys, verb) for verb in VERBS]
     helps += [_help("features", capsys, verb) for verb in ("verify", "remove")]
     known = set(re.findall(r"--[a-z0-9-]+", "".join(helps))) | {"--quiet"}  # the last is pip's
-    told = set(re.findall(r"(?<![|:-])--[a-z][a-z0-9-]+", README.read_text()))
-    assert told, "the README names options"
-    assert told <= known
+    for path in READMES:
+        told = set(re.findall(r"(?<![|:-])--[a-z][a-z0-9-]+", path.read_text(encoding="utf-8")))
+        assert told, "the page names options"
+        assert told <= known
 
 
 def test_every_option_of_extract_is_in_the_readme_or_is_said_to_be_in_help(capsys):
@@ -48,3 +50,29 @@ def test_its_two_commands_stand_where_ci_looks_for_them():
     text = README.read_text()
     for name in ("start", "tests"):
         assert re.search(rf"<!-- run: {name} -->\n```bash\n.+?\n```", text, re.DOTALL), name
+
+
+COMMANDS = [pytest.param(*each, id=" ".join((*each[:2], *each[2]))) for each in sorted(set(readme_commands()))]
+
+
+@pytest.mark.parametrize(("name", "module", "arguments"), COMMANDS)
+def test_every_command_is_one_that_the_parser_takes(parsed, tmp_path, monkeypatch, name, module, arguments):
+    import importlib
+
+    monkeypatch.chdir(tmp_path)
+    if "--config" in arguments:
+        # Another command of the same page wrote the file.
+        file = arguments[arguments.index("--config") + 1]
+        (wrote,) = {each for each in readme_commands() if "--save-config" in each[2] and file in each[2]}
+        parsed(importlib.import_module(f"{wrote[1]}.__main__").main, *wrote[2])
+    parsed(importlib.import_module(f"{module}.__main__").main, *arguments)
+
+
+def test_every_page_has_commands():
+    assert {name for name, _, _ in readme_commands()} == {path.name for path in READMES}
+
+
+def test_the_pages_lead_to_files_that_are_there():
+    for path in READMES:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / link).exists(), link

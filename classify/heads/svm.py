@@ -5,8 +5,10 @@ patched into scikit-learn. Prediction is our own: the kernel between a block of 
 matrix product, shared by all pairs of classes.
 """
 
+import functools
 import importlib.util
 import itertools
+import platform
 import warnings
 from typing import Any
 
@@ -15,13 +17,22 @@ from sklearn.exceptions import ConvergenceWarning
 
 from classify.heads.estimator import JOBS, HeadClassifier, Number, class_shares, row_blocks, threads
 from classify.heads.scaling import Standardiser
+from features.commands.speaking import tell
 
+MANY_ROWS = 10_000
 KERNEL_NUMBERS = 16_000_000  # of the kernel kept in memory at once in prediction, float32
 
 
 def solver_name() -> str:
     """The package that trains: 'sklearnex' where it is installed, else 'sklearn'."""
     return "sklearnex" if importlib.util.find_spec("sklearnex") else "sklearn"
+
+
+@functools.cache
+def _say_what_is_faster() -> None:
+    # On 60,000 rows of 512 numbers fitting and predicting took 26 seconds with it and 130 without.
+    if solver_name() == "sklearn" and platform.machine() in ("x86_64", "AMD64"):
+        tell("svm: with this many rows five times faster after pip install 'layerprobe[fast]'")
 
 
 def _svc() -> type:
@@ -76,6 +87,8 @@ class RBFSVM(HeadClassifier):
         self.mean_ = scale.mean
         self.gamma_ = float(self.width / variances.sum()) if variances.any() else 1.0
         self.solver_ = solver_name()
+        if len(X) >= MANY_ROWS:
+            _say_what_is_faster()
         options = {"n_jobs": self.jobs} if self.solver_ == "sklearnex" else {}
         weights = None if self.class_weight is None else dict(enumerate(shares.tolist()))
         svc = _svc()(

@@ -10,6 +10,9 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from features.errors import UserError
 
 
 def is_completing() -> bool:
@@ -19,11 +22,16 @@ def is_completing() -> bool:
 
 def complete(parser: argparse.ArgumentParser) -> None:
     """Answer the shell, if it asks, and end the process."""
-    if not is_completing():
-        return
-    import argcomplete
+    if is_completing():
+        _argcomplete().autocomplete(parser, always_complete_options="long")
 
-    argcomplete.autocomplete(parser, always_complete_options="long")
+
+def _argcomplete() -> Any:
+    try:
+        import argcomplete
+    except ImportError as error:
+        raise UserError("completion needs one more package: pip install 'layerprobe[completion]'") from error
+    return argcomplete
 
 
 def words_typed(verbs: Sequence[str]) -> list[str]:
@@ -32,8 +40,7 @@ def words_typed(verbs: Sequence[str]) -> list[str]:
     Where that word is the first and no option, it may be a verb: then this answers the shell. A verb is passed over
     when what follows it is completed.
     """
-    import argcomplete
-
+    argcomplete = _argcomplete()
     _, prefix, _, words, _ = argcomplete.split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))
     first = int(os.environ["_ARGCOMPLETE"])
     if len(words) > first:
@@ -77,7 +84,5 @@ def one_of(*names: str) -> Callable[..., tuple[str, ...]]:
 
 def weights(prefix: str, **_: object) -> list[str]:
     """What `--weights` takes by name, and files of weights with the folders on the way to them."""
-    import argcomplete
-
-    found = argcomplete.FilesCompleter(("pth", "pt", "safetensors"))(prefix)
+    found = _argcomplete().FilesCompleter(("pth", "pt", "safetensors"))(prefix)
     return ["default", "random", *found]

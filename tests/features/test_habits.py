@@ -12,7 +12,7 @@ import classify.__main__ as classify
 import extract.__main__ as extract
 from classify.measure.results import load_results
 from features.commands import cache
-from features.commands.options import Parser, run_command
+from features.commands.options import run_command
 from features.errors import UserError
 
 SMALL = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "60", "--limit-test", "30"]
@@ -27,28 +27,6 @@ def working_folder(home, tmp_path, monkeypatch) -> Path:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
-
-
-@pytest.fixture
-def parsed(monkeypatch):
-    """A function that gives what a command's own parser makes of arguments, and goes no further."""
-
-    class Parsed(Exception):
-        pass
-
-    def parse(main, *arguments):
-        whole = Parser.parse_args
-
-        def stop(self, *args):
-            raise Parsed(whole(self, *args))
-
-        with monkeypatch.context() as patched:
-            patched.setattr(Parser, "parse_args", stop)
-            with pytest.raises(Parsed) as caught:
-                main(list(map(str, arguments)))
-        return caught.value.args[0]
-
-    return parse
 
 
 def _complaint(capsys, main, *arguments) -> str:
