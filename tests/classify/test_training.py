@@ -256,3 +256,33 @@ def test_a_checkpoint_of_another_run_and_a_damaged_one_are_refused(tmp_path):
         checkpoint.load()
     checkpoint.remove()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_never_goes_on_from_numbers_that_changed_on_the_disk(tmp_path):
+    def state(value):
+        return RunState({"weight": torch.full((3,), value)}, {"weight": torch.full((3,), value)}, {"step": 1})
+
+    checkpoint = Checkpoint(tmp_path / "run", {"seed": 0})
+    checkpoint.save(1, state(1.0), new_best=True)
+    checkpoint.save(2, state(2.0), new_best=False)
+    assert checkpoint.load().best["weight"].tolist() == [1.0] * 3
+    for path in sorted((tmp_path / "run").iterdir()):
+        whole = path.read_bytes()
+        for at in (len(whole) - 2, len(whole) // 2, 5):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(UserError, match=r"the run in .*run is damaged \(" + path.name.replace(".", r"\.")):
+                checkpoint.load()
+        path.write_bytes(whole)
+    assert checkpoint.load().tensors["weight"].tolist() == [2.0] * 3
+
+
+def test_a_full_disk_under_a_checkpoint_gets_one_line(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    def full(*arguments):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("classify.heads.network.checkpoint.save_file", full)
+    with pytest.raises(UserError, match="is full: .*carries on where it stopped"):
+        Checkpoint(tmp_path, {}).save(1, RunState({"weight": torch.zeros(3)}, None, {}), new_best=False)
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from typing import Any
 
 from classify.experiments.evaluate import Row, Settings, fit_row
 from classify.experiments.networks import FittedNetwork, NetworkRow, OnEpoch, fit_network, test_network
-from classify.experiments.probing.running import digest_of, fit_aside, test_aside
+from classify.experiments.probing.running import digest_of, fit_aside, read_fitted, test_aside
 from classify.experiments.sources import CachedLayer
 from classify.experiments.untouched import FittedReading, UntouchedRow, fit_reading, test_reading
 from classify.heads import HEADS
@@ -81,7 +81,7 @@ class Pending:
                 refitted = ", refitted" if refit else ""
                 self.making.say(f"{fit_aside(row, path, self.making.again)}{refitted}")
                 self.heads[name] = source, path
-            searched = _search_of(_read(path).fields)
+            searched = _search_of(read_fitted(path).fields)
         return names[0], names[1]
 
     def scout(self, source: CachedLayer, settings: Settings) -> float:
@@ -115,12 +115,6 @@ class Pending:
             if found is not None:
                 self.known[name] = found
         return name in self.known
-
-
-def _read(path: Path) -> Any:
-    import joblib
-
-    return joblib.load(path)
 
 
 def _search_of(fields: Mapping[str, Any]) -> Search:

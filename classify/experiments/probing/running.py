@@ -5,6 +5,7 @@ Nothing in `fit_entries` opens the test split, and nothing after `test_entries` 
 """
 
 import dataclasses
+import hashlib
 import os
 import tempfile
 import time
@@ -24,6 +25,9 @@ from features.errors import UserError
 from features.home import home
 
 Say = Callable[[str], None]
+
+# Bytes of the SHA-256 before a fitted head: a pickle is not read unless it is the one that was written.
+_SUM = hashlib.sha256().digest_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +76,13 @@ def fit_aside(row: Row, path: Path, again: bool) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with os.fdopen(descriptor, "w+b") as stream:
+            stream.write(bytes(_SUM))
             joblib.dump(fitted, stream)
+            stream.seek(_SUM)
+            digest = hashlib.file_digest(stream, "sha256").digest()
+            stream.seek(0)
+            stream.write(digest)
         Path(aside).replace(path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
@@ -105,18 +114,24 @@ def test_entries(
 
 def test_aside(source: Source, paths: list[Path], folder: Path | str, command: str) -> list[SavedResult]:
     """Test the heads that wait in these files on their source."""
-    return test_rows(source, map(_load, paths), folder=folder, command=command)
+    return test_rows(source, map(read_fitted, paths), folder=folder, command=command)
 
 
 # pytest would take the names for those of tests.
 test_entries.__test__ = test_aside.__test__ = False
 
 
-def _load(path: Path):
+def read_fitted(path: Path):
+    """The row that `fit_aside` left in a file; UserError where the file is gone or is not what was written."""
     import joblib
 
     try:
-        return joblib.load(path)
+        with path.open("rb") as stream:
+            digest = stream.read(_SUM)
+            if hashlib.file_digest(stream, "sha256").digest() != digest:
+                raise UserError(f"{path}, a head that waits for its test, is damaged; remove it and run the same again")
+            stream.seek(_SUM)
+            return joblib.load(stream)
     except FileNotFoundError:
         raise UserError(f"{path} was removed while it was waiting for its test; run the same command again") from None
 

@@ -1,10 +1,14 @@
 """The state of a run after an epoch, on disk: tensors as safetensors, the rest as JSON, nothing pickled.
 
-The JSON is written last and names the tensor files, so a killed writer leaves the state before it in force. What is
+The JSON is written last and names the tensor files with their SHA-256, so a killed writer leaves the state before it
+in force, and a run never goes on from numbers that have changed on the disk. What is
 random in an epoch follows from the seed and the epoch's number, so there is no generator to be kept.
 """
 
+import hashlib
+import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +18,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from features.digests import read_json, write_json
+from features.digests import read_json, sha256_json, write_json
 from features.errors import UserError
+from features.store.disk import refusals_told
 
 Tensors = dict[str, torch.Tensor]
 
@@ -38,7 +43,7 @@ class Checkpoint:
 
     def load(self) -> RunState | None:
         """The last state; None where there is none. UserError where the folder holds another run, or is damaged."""
-        index = read_json(self.folder / "run.json")
+        index = self._index()
         if index is None:
             return None
         if index["identity"] != self.identity:
@@ -49,25 +54,43 @@ class Checkpoint:
                 "that one, give another folder, or remove this one"
             )
         try:
+            for name, digest in index["files"].items():
+                with (self.folder / name).open("rb") as stream:
+                    if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+                        raise self._damaged(f"{name} is not what was written")
             best = load_file(self.folder / index["best"]) if index["best"] else None
             return RunState(load_file(self.folder / index["tensors"]), best, index["values"])
         except (SafetensorError, FileNotFoundError) as error:
-            raise UserError(
-                f"the run in {self.folder} is damaged ({error}); remove the folder to start over"
-            ) from error
+            raise self._damaged(str(error)) from error
+
+    def _index(self) -> dict[str, Any] | None:
+        index = read_json(self.folder / "run.json")
+        if index is None and not (self.folder / "run.json").exists():
+            return None
+        content = index.get("content") if isinstance(index, dict) else None
+        if not isinstance(content, dict) or index.get("sha256") != sha256_json(content):
+            raise self._damaged("run.json is not what was written")
+        return content
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(f"the run in {self.folder} is damaged ({reason}); remove the folder to start over")
 
     def save(self, number: int, state: RunState, new_best: bool) -> None:
         """Write the state after round `number`; the best tensors only where they have changed since."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        before = read_json(self.folder / "run.json", default={})
+        before = self._index() or {}
         tensors = f"state-{number:05d}.safetensors"
-        write_tensors(self.folder / tensors, state.tensors)
+        files = {tensors: write_tensors(self.folder / tensors, state.tensors)}
         best = before.get("best")
         if state.best is not None and (new_best or not best):
             best = f"best-{number:05d}.safetensors"
-            write_tensors(self.folder / best, state.best)
-        index = {"identity": self.identity, "tensors": tensors, "best": best, "values": state.values}
-        write_json(self.folder / "run.json", index)
+            files[best] = write_tensors(self.folder / best, state.best)
+        elif best:
+            files[best] = before["files"][best]
+        content = {"identity": self.identity, "tensors": tensors, "best": best, "values": state.values, "files": files}
+        content = json.loads(json.dumps(content))
+        with refusals_told(self.folder / "run.json"):
+            write_json(self.folder / "run.json", {"content": content, "sha256": sha256_json(content)})
         for path in self.folder.glob("*.safetensors"):
             if path.name not in (tensors, best):
                 path.unlink()
@@ -80,17 +103,35 @@ class Checkpoint:
             self.folder.rmdir()
 
 
-def write_tensors(path: Path, tensors: Tensors) -> None:
-    """Write a safetensors file so that a reader finds all of it or none."""
+def write_tensors(path: Path, tensors: Tensors) -> str:
+    """Write a safetensors file so that a reader finds all of it or none; its SHA-256.
+
+    UserError where the disk is full or the folder cannot be written.
+    """
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
+    size = sum(tensor.nbytes for tensor in ready.values())
+    with refusals_told(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(descriptor)
+        try:
+            _save(ready, name)
+            with open(name, "rb") as stream:  # noqa: PTH123
+                os.fsync(stream.fileno())
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    return digest
+
+
+def _save(tensors: Tensors, name: str) -> None:
     try:
-        save_file(ready, name)
-        with open(name, "rb") as stream:  # noqa: PTH123
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        save_file(tensors, name)
+    except SafetensorError as error:
+        # The library tells of the system's refusals (a full disk) in words alone.
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), name) from error
