@@ -17,6 +17,9 @@ _OWN = {
         {"nargs": "+", "metavar": "M", "help": "as in compare: svm@layer3, finetune:layer4, scratch"},
     ),
     "per_class": ("--per-class", {"nargs": "+", "type": positive, "metavar": "N", "help": "images per class"}),
+    "corruptions": ("--corruptions", {"nargs": "+", "metavar": "C", "help": "noise, blur, rotation, ...; default all"}),
+    "others": ("--others", {"nargs": "+", "metavar": "D", "help": "data sets with the same classes"}),
+    "foreign": ("--foreign", {"nargs": "+", "metavar": "D", "help": "data sets with none of the classes, and noise"}),
     "seeds": ("--seeds", {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"}),
 }
 

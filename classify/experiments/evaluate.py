@@ -16,6 +16,7 @@ import numpy as np
 
 from classify.experiments.sources import CachedLayer, Rows, Source
 from classify.experiments.timing import seconds_for_one
+from classify.experiments.training_sets import Change
 from classify.experiments.width_matching import Axes, OnAxes, Reduction
 from classify.heads import HEADS, Head
 from classify.heads.estimator import trained_parameters
@@ -58,7 +59,7 @@ class Row:
 
     shuffled: the training split's labels are permuted, so that a head can only learn by heart. reduction: features are
     brought to a width first. keep_head: the fitted head is kept with the result. searched: what the search of a row
-    that differs in nothing but its refit has found; it is not repeated.
+    that differs in nothing but its refit has found; it is not repeated. change: the training set is made worse first.
     """
 
     source: Source
@@ -68,6 +69,7 @@ class Row:
     reduction: Reduction | None = None
     keep_head: bool = True
     searched: Search | None = None
+    change: Change | None = None
 
     @property
     def search_rows(self) -> int | None:
@@ -95,6 +97,8 @@ class Row:
             config["validation"] = False
         if self.shuffled:
             config["labels"] = "shuffled"
+        if self.change:
+            config["training_set"] = self.change.name
         if self.reduction:
             config |= {"reduction": self.reduction.kind, "width": self.reduction.width}
         return config
@@ -163,7 +167,10 @@ def fit_row(row: Row) -> FittedRow:
 def _fit(row: Row) -> FittedRow:
     head, settings = row.head, row.settings
     rows = row.source.read("train", settings.blocks)
-    features, labels = rows.features, rows.labels
+    features, labels, index = rows.features, rows.labels, rows.index
+    if row.change:
+        kept, labels = row.change.apply(labels, settings.seed)
+        features, index = features.take(kept, axis=0), index[kept]
     train, validation = train_and_validation(labels, settings.seed, settings.validation)
     if row.shuffled:
         labels = shuffled_labels(labels, settings.seed)
@@ -207,7 +214,7 @@ def _fit(row: Row) -> FittedRow:
         fields["extra"]["read"] = "in blocks"
     if hasattr(fitted, "kept_by_layer_"):
         fields["extra"]["kept_by_layer"] = fitted.kept_by_layer_
-    held = None if guessed is None else rows.index[validation]
+    held = None if guessed is None else index[validation]
     return FittedRow(fitted, axes, row.keep_head, fields, held, guessed, settings.blocks)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from classify.experiments.sources import CachedLayer
 from classify.experiments.timing import seconds_for_one
+from classify.experiments.training_sets import Change
 from classify.heads.estimator import FitError, softmax
 from classify.heads.network import NETWORKS
 from classify.heads.network.batches import Part
@@ -53,7 +54,7 @@ class NetworkRow:
     validation split, new weights, order of batches). network: 'finetune', 'scratch' or 'convnet'. unfreeze: the first
     stage that trains (finetune). in_loop: run the frozen part for each batch instead of reading its cached output.
     keep: the trained network is kept with the result. validation: False trains on every row, and the weights after the
-    last step are the result.
+    last step are the result. change: the training set is made worse first.
     """
 
     request: Request
@@ -64,6 +65,7 @@ class NetworkRow:
     in_loop: bool = False
     keep: bool = True
     validation: bool = True
+    change: Change | None = None
 
     def __post_init__(self) -> None:
         request = self.request
@@ -117,6 +119,8 @@ class NetworkRow:
             config["regularizers"] = [str(spec) for spec in self.regularizers]
         if not self.validation:
             config["validation"] = False
+        if self.change:
+            config["training_set"] = self.change.name
         if self.layer != "input":
             config["maps"] = "cached" if self.reads_maps else "in the loop"
         return {**{name: value for name, value in config.items() if name not in unused}, "training": training}
@@ -239,6 +243,9 @@ def fit_network(
     except OSError as error:
         raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
     inputs, labels, index = _rows(row, "train")
+    if row.change:
+        kept, labels = row.change.apply(labels, row.settings.seed)
+        inputs, index = _take(inputs, kept), index[kept]
     train, validation = train_and_validation(labels, row.settings.seed, row.validation)
     network, trained_here = row.build(), []
 

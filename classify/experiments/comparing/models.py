@@ -34,6 +34,14 @@ class Model:
         """Whether it is a head on cached features."""
         return self.name in HEADS
 
+    @property
+    def label(self) -> str:
+        """As people read it: 'svm on layer3', 'finetune layer4, bss=0.001'."""
+        if self.is_head:
+            return f"{self.name} on {'+'.join(self.layers)}"
+        name = f"{self.name} {self.unfreeze}" if self.name == "finetune" else self.name
+        return ", ".join([name, *map(str, self.regularizers)])
+
     def __str__(self) -> str:
         text = f"{self.name}:{self.unfreeze}" if self.name == "finetune" else self.name
         text += f"@{','.join(self.layers)}" if self.is_head else ""

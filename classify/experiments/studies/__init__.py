@@ -43,6 +43,18 @@ STUDIES: dict[str, Study] = {
             "convergence:convergence",
             ("models", "seeds"),
         ),
+        Study(
+            "robustness",
+            "corrupted test images at five severities, wrong labels, unequal classes",
+            "robustness:robustness",
+            ("models", "corruptions"),
+        ),
+        Study(
+            "out-of-domain",
+            "other data sets with the same classes, foreign images told apart, calibration",
+            "out_of_domain:out_of_domain",
+            ("models", "others", "foreign"),
+        ),
     )
 }
 

@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from classify.experiments.comparing.models import Model
 from classify.experiments.evaluate import Row, Settings, evaluate_row
@@ -14,10 +17,12 @@ from classify.heads.network.network import layer_below, unfreeze_points
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import SavedResult, find_result
 from classify.measure.wording import percent
+from classify.use.choosing import is_kept
 from extract.commands.ensure import ensure_features
 from features.backbones import load_backbone
 from features.cut import Cut
-from features.request import Request
+from features.errors import UserError
+from features.request import Request, plan
 
 Say = Callable[[str], None]
 
@@ -37,7 +42,7 @@ class Asked:
     request: Request
     seeds: tuple[int, ...] = (0,)
     models: tuple[Model, ...] | None = None
-    training: dict[str, object] = dataclasses.field(default_factory=dict)
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
     quick: bool = False
     folder: Path = Path("results")
     command: str = ""
@@ -46,27 +51,47 @@ class Asked:
     jobs: int | None = None
     say: Say = lambda line: None
 
-    def quickly(self) -> tuple["Asked", tuple[str, ...]]:
-        """The same with smaller images and fewer test rows where it is to be quick, and what that cut."""
+    @property
+    def has_length(self) -> bool:
+        """Whether it was given how long networks train."""
+        return bool({"epochs", "steps"} & set(self.training))
+
+    @property
+    def weights(self) -> str | None:
+        """The weights' file, where they come from one."""
+        return self.request.weights if Path(self.request.weights).is_file() else None
+
+    def quickly(
+        self, rows: int | None = None, test_rows: int = QUICK_TEST_ROWS, epochs: tuple[int, int] | None = None
+    ) -> tuple["Asked", tuple[str, ...]]:
+        """The same with smaller images and fewer rows where it is to be quick and none were named, and what that cuts.
+
+        epochs: the quick and the usual number, where the study counts in them; it sets them itself.
+        """
         if not self.quick:
             return self, ()
         cuts, changes = [], {}
         if self.request.image_size is None:
             changes["image_size"] = QUICK_IMAGE_SIZE
             cuts.append(f"images of {QUICK_IMAGE_SIZE} pixels")
+        if rows is not None and self.request.limit is None:
+            changes["limit"] = rows
+            cuts.append(f"at most {rows:,} training images")
         if self.request.limit_test is None:
-            changes["limit_test"] = QUICK_TEST_ROWS
-            cuts.append(f"at most {QUICK_TEST_ROWS:,} test images")
+            changes["limit_test"] = test_rows
+            cuts.append(f"at most {test_rows:,} test images")
+        if epochs and not self.has_length:
+            cuts.append(f"{epochs[0]} epochs instead of {epochs[1]}")
         return dataclasses.replace(self, request=dataclasses.replace(self.request, **changes)), tuple(cuts)
 
-    def settings(self, **decided: object) -> TrainingSettings:
+    def settings(self, **decided: Any) -> TrainingSettings:
         """The settings of a network: what was given by name, then what the study decides."""
         # Epochs and steps are two ways to say one thing: whoever gives one does not want the study's other.
-        if {"epochs", "steps"} & set(self.training):
+        if self.has_length:
             decided = {name: value for name, value in decided.items() if name not in ("epochs", "steps")}
         return TrainingSettings(**{**decided, **self.training})
 
-    def question(self, **more: object) -> dict[str, object]:
+    def question(self, **more: Any) -> dict[str, Any]:
         """What was asked, as plain values, with what the study adds."""
         request = dataclasses.asdict(self.request)
         del request["device"], request["layers"], request["pools"]
@@ -86,31 +111,16 @@ class Asked:
         """The layer that a network unfrozen from `point` on is cut at."""
         return layer_below(self.cut(), point)
 
-    def network_row(
-        self, model: Model, request: Request, settings: TrainingSettings, validation: bool = True
-    ) -> NetworkRow:
-        """The row of a model that is a network; nothing is trained yet."""
-        return NetworkRow(
-            request,
-            model.name,
-            settings=settings,
-            unfreeze=model.unfreeze,
-            regularizers=model.regularizers,
-            keep=False,
-            validation=validation,
-        )
+    def network_row(self, model: Model, request: Request, settings: TrainingSettings, **more: Any) -> NetworkRow:
+        """The row of a model that is a network; nothing is trained yet. more: other fields of `NetworkRow`."""
+        described = {"unfreeze": model.unfreeze, "regularizers": model.regularizers}
+        return NetworkRow(request, model.name, settings=settings, **described, **{"keep": False, **more})
 
-    def make_network(self, row: NetworkRow) -> SavedResult:
-        """Train and test it, or take what stands in the folder."""
-        check_row(row)
-        making = {"folder": self.folder, "command": self.command, "again": self.again}
-        known = None if self.again else find_result(self.folder, row.config)
-        saved = known or evaluate_network(row, **making, compiled=self.compiled, jobs=self.jobs, say=_silent)
-        self._tell(row.label, saved, known is not None)
-        return saved
-
-    def make_heads(self, models: Sequence[Model], request: Request, settings: Settings) -> dict[Model, SavedResult]:
-        """Fit and test heads, each on its one layer, after one pass over the images for all of them."""
+    def make_heads(
+        self, models: Sequence[Model], request: Request, settings: Settings, **more: Any
+    ) -> dict[Model, SavedResult]:
+        """Fit and test heads, each on its one layer, after one pass over the images for all of them. more: other fields
+        of `Row`."""
         if not models:
             return {}
         layers = tuple(dict.fromkeys(model.layers[0] for model in models))
@@ -118,16 +128,46 @@ class Asked:
         answer = ensure_features(wanted, compiled=self.compiled, jobs=self.jobs, quiet=True)
         made = {}
         for model in models:
-            row = Row(CachedLayer(answer, model.layers[0], "avg"), HEADS[model.name], settings, keep_head=False)
-            known = not self.again and find_result(self.folder, row.config) is not None
-            made[model] = evaluate_row(row, folder=self.folder, command=self.command, again=self.again)
-            self._tell(str(model), made[model], known)
+            source = CachedLayer(answer, model.layers[0], "avg")
+            row = Row(source, HEADS[model.name], settings, **{"keep_head": False, **more})
+            made[model] = self._made(row, evaluate_row, str(model))
         return made
 
-    def _tell(self, name: str, saved: SavedResult, known: bool) -> None:
-        result = saved.result
-        there = ", known" if known else ""
+    def features_of(self, model: Model, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """The features (N, D) and labels (N,) that a head has read; they are in the cache since it was made."""
+        wanted = dataclasses.replace(self.request, layers=model.layers, pools=("avg",))
+        rows = CachedLayer(plan(wanted), model.layers[0], "avg").read(split)
+        return np.asarray(rows.features), rows.labels
+
+    def make_network(self, row: NetworkRow) -> SavedResult:
+        """Train and test it, or take what stands in the folder."""
+        check_row(row)
+        return self._made(row, evaluate_network, row.label, compiled=self.compiled, jobs=self.jobs, say=_silent)
+
+    def _made(self, row: Any, evaluate: Callable[..., SavedResult], name: str, **how: Any) -> SavedResult:
+        known = None if self.again else find_result(self.folder, row.config)
+        # What was kept without its model is of no use to a study that looks at more images.
+        kept = getattr(row, "keep", None) or getattr(row, "keep_head", None)
+        if known and kept and not is_kept(known):
+            known = None
+        again = self.again or known is None
+        saved = known or evaluate(row, folder=self.folder, command=self.command, again=again, **how)
+        result, there = saved.result, ", known" if known else ""
         self.say(f"{name}, {result.rows['train']:,} images: {percent(result.metrics.accuracy)} % on test{there}")
+        return saved
+
+
+def features_and_networks(asked: Asked) -> tuple[Model, ...]:
+    """The models asked for, heads and networks that train; by default logistic regression on the pooled output and on
+    the layer below it, fine-tuning, and from scratch. Raises UserError for others, and for heads without a layer."""
+    for model in asked.models or ():
+        if model.name == "untouched" or (model.is_head and len(model.layers) > 1):
+            raise UserError(f"--models {model}: give heads with a layer, as in svm@layer3, and networks that train")
+    if asked.models:
+        return asked.models
+    layers = dict.fromkeys(("avgpool", asked.below(asked.points()[1])))
+    heads = [Model("logistic", (layer,)) for layer in layers]
+    return (*heads, Model("finetune", unfreeze="all"), Model("scratch"))
 
 
 def _silent(line: str) -> None:

@@ -30,15 +30,9 @@ def convergence(asked: Asked) -> StudyResult:
             raise UserError(
                 f"--models {model}: convergence is about networks that train; give scratch, finetune:layer4"
             )
-    asked, cuts = asked.quickly()
-    epochs = QUICK_EPOCHS if asked.quick else EPOCHS
-    if asked.quick and asked.request.limit is None:
-        asked = dataclasses.replace(asked, request=dataclasses.replace(asked.request, limit=QUICK_ROWS))
-        cuts += (f"at most {QUICK_ROWS:,} training images",)
-    if cuts and not {"steps", "epochs"} & set(asked.training):
-        cuts += (f"{QUICK_EPOCHS} epochs instead of {EPOCHS}",)
+    asked, cuts = asked.quickly(rows=QUICK_ROWS, epochs=(QUICK_EPOCHS, EPOCHS))
     models = asked.models or _default_models(asked)
-    settings = asked.settings(epochs=epochs)
+    settings = asked.settings(epochs=QUICK_EPOCHS if asked.quick else EPOCHS)
     made = {
         model: [
             asked.make_network(asked.network_row(model, dataclasses.replace(asked.request, seed=seed), settings))

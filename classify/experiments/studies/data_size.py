@@ -12,7 +12,7 @@ import numpy as np
 
 from classify.experiments.comparing.models import Model
 from classify.experiments.evaluate import Settings
-from classify.experiments.studies.asking import Asked
+from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.intervals import mean_interval
@@ -36,18 +36,15 @@ def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResu
 
     Raises UserError for a size that the data set does not have, before anything is computed.
     """
-    for model in asked.models or ():
-        if model.name == "untouched" or (model.is_head and len(model.layers) > 1):
-            raise UserError(f"--models {model}: give heads with a layer, as in svm@layer3, and networks that train")
     asked, cuts = asked.quickly()
+    models = features_and_networks(asked)
     labels = open_dataset(asked.request.dataset).load("train").labels
     labels = labels[limit_rows(labels, asked.request.limit, asked.request.seed)]
     classes, most = len(np.unique(labels)), len(labels)
     sizes = _sizes(asked, per_class, classes, most)
-    models = asked.models or _default_models(asked)
     if cuts and per_class is None:
         cuts += (f"at most {QUICK_SIZES[-1]} images per class",)
-    if cuts and not {"steps", "epochs"} & set(asked.training):
+    if cuts and not asked.has_length:
         cuts += (f"networks trained for {QUICK_STEPS} steps instead of {STEPS}",)
 
     made: dict[tuple[Model, int], list[SavedResult]] = {}
@@ -64,7 +61,7 @@ def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResu
             made.setdefault((model, size), []).append(saved)
 
     accuracies = {key: tuple(saved.result.metrics.accuracy for saved in saved_rows) for key, saved_rows in made.items()}
-    names = {model: _name(model) for model in models}
+    names = {model: model.label for model in models}
     notes = [
         "nothing is chosen: heads take their untuned defaults, networks a fixed number of steps, every row trains",
         f"± half of Student's 95 % interval of the mean over {len(asked.seeds)} seeds"
@@ -114,24 +111,10 @@ def _sizes(asked: Asked, per_class: Sequence[int] | None, classes: int, most: in
     return (*itertools.takewhile(lambda size: size < full, steps), full)
 
 
-def _default_models(asked: Asked) -> tuple[Model, ...]:
-    points = asked.points()
-    layers = dict.fromkeys(("avgpool", asked.below(points[1])))
-    heads = [Model("logistic", (layer,)) for layer in layers]
-    return (*heads, Model("finetune", unfreeze="all"), Model("scratch"))
-
-
 def _training(asked: Asked, images: int) -> TrainingSettings:
     batch = int(asked.training.get("batch_size", BATCH))
     fewest = QUICK_STEPS if asked.quick else STEPS
     return asked.settings(steps=max(fewest, EPOCHS * -(-images // batch)), batch_size=BATCH)
-
-
-def _name(model: Model) -> str:
-    if model.is_head:
-        return f"{model.name} on {model.layers[0]}"
-    point = [model.unfreeze] if model.name == "finetune" else []
-    return " ".join([model.name, *point, *map(str, model.regularizers)])
 
 
 def _table(accuracies: dict, models: Sequence[Model], sizes: Sequence[int], names: dict[Model, str]) -> Table:

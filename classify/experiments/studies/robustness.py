@@ -1,0 +1,211 @@
+"""What survives? Trained models on corrupted test images, and models trained on wrong labels and unequal classes.
+
+Models are trained on clean images and see the corrupted ones only here. The error under a corruption is set beside that
+of the network from scratch, as mean corruption error is beside a reference network's (Hendrycks and Dietterich 2019).
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from classify.experiments.comparing.models import Model
+from classify.experiments.evaluate import Settings
+from classify.experiments.studies.asking import Asked, features_and_networks
+from classify.experiments.studies.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from classify.experiments.studies.outcome import StudyResult
+from classify.experiments.training_sets import Change, Imbalance, LabelNoise
+from classify.measure.results import SavedResult
+from classify.measure.wording import MISSING, percent
+from classify.show.panels import Line, Panel
+from classify.show.table import Column, Table
+from classify.use.saved import SavedModel
+from features.datasets import ImageFiles, open_dataset
+from features.errors import UserError
+
+QUICK_ROWS, QUICK_TEST_ROWS, QUICK_EPOCHS, EPOCHS = 2_000, 500, 3, 10
+NOISE = (0.1, 0.2, 0.4)
+IMBALANCE = (10, 100)
+
+# model -> corruption -> accuracy at each severity
+Accuracies = dict[Model, dict[str, tuple[float, ...]]]
+
+
+def robustness(asked: Asked, corruptions: Sequence[str] | None = None) -> StudyResult:
+    """The study. corruptions: names from `CORRUPTIONS`, by default all. Raises UserError for an unknown one."""
+    kinds = tuple(dict.fromkeys(corruptions or CORRUPTIONS))
+    for kind in kinds:
+        if kind not in CORRUPTIONS:
+            raise UserError(f"there is no corruption called {kind!r}; choose from {', '.join(CORRUPTIONS)}")
+    asked, cuts = asked.quickly(rows=QUICK_ROWS, test_rows=QUICK_TEST_ROWS, epochs=(QUICK_EPOCHS, EPOCHS))
+    models = features_and_networks(asked)
+    training = asked.settings(epochs=QUICK_EPOCHS if asked.quick else EPOCHS)
+    clean = _train(asked, models, training, None)
+    accuracies = _corrupted(asked, clean, kinds)
+
+    changes: tuple[Change, ...] = (*map(LabelNoise, NOISE), *map(Imbalance, IMBALANCE))
+    worse = {change: _train(asked, models, training, change) for change in changes}
+    names = {model: model.label for model in models}
+    reference = next((model for model in models if model.name == "scratch"), None)
+    notes = [
+        "accuracy under a corruption: the mean over five severities, on the same test images",
+        "heads are tuned and networks' epochs chosen on validation rows, which a worse training set makes worse too",
+    ]
+    if reference:
+        notes.append("mCE: error under a corruption in percent of scratch's, the mean over corruptions")
+    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
+    return StudyResult(
+        study="robustness",
+        question=asked.question(corruptions=list(kinds), models=[str(model) for model in models]),
+        answer=_answer(clean, accuracies, worse, reference),
+        tables=(_corruption_table(clean, accuracies, reference), _training_table(clean, worse)),
+        panels=(*_corruption_panels(clean, accuracies, kinds), *_training_panels(clean, worse, names)),
+        notes=tuple(notes),
+        results=(*clean.values(), *itertools.chain.from_iterable(each.values() for each in worse.values())),
+        folder=asked.folder,
+    )
+
+
+def mean_corruption_error(
+    accuracies: dict[str, tuple[float, ...]], reference: dict[str, tuple[float, ...]]
+) -> float | None:
+    """Hendrycks and Dietterich's mCE as a share: the errors of all severities together over the reference's, the mean
+    over corruptions. None where the reference makes no error under one of them."""
+    ratios = []
+    for kind, values in reference.items():
+        wrong = sum(1 - value for value in values)
+        if not wrong:
+            return None
+        ratios.append(sum(1 - value for value in accuracies[kind]) / wrong)
+    return float(np.mean(ratios))
+
+
+def _train(asked: Asked, models: Sequence[Model], training: object, change: Change | None) -> dict[Model, SavedResult]:
+    settings = Settings(asked.request.seed, jobs=asked.jobs)
+    heads = [model for model in models if model.is_head]
+    made = asked.make_heads(heads, asked.request, settings, change=change, keep_head=change is None)
+    for model in models:
+        if not model.is_head:
+            row = asked.network_row(model, asked.request, training, change=change, keep=change is None)
+            made[model] = asked.make_network(row)
+    return {model: made[model] for model in models}
+
+
+def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[str]) -> Accuracies:
+    """Test every model on every corruption; each corrupted set is made once and shown to all."""
+    how = {"device": asked.request.device, "weights": asked.weights}
+    opened = {model: SavedModel.open(saved, **how) for model, saved in clean.items()}
+    dataset = open_dataset(asked.request.dataset)
+    data = dataset.load("test")
+    rows = next(iter(clean.values())).predictions().rows
+    truth = np.array(dataset.classes)[data.labels[rows]]
+    images = [data.images.read(int(row)) for row in rows] if isinstance(data.images, ImageFiles) else data.images[rows]
+    found: Accuracies = {model: {} for model in clean}
+    for kind in kinds:
+        for severity in SEVERITIES:
+            if isinstance(images, np.ndarray):
+                changed = corrupt(images, kind, severity, asked.request.seed)
+            else:
+                changed = [
+                    corrupt(image[None], kind, severity, asked.request.seed + place)[0]
+                    for place, image in enumerate(images)
+                ]
+            for model, loaded in opened.items():
+                right = float(np.mean(loaded.predict(changed) == truth))
+                found[model][kind] = (*found[model].get(kind, ()), right)
+        means = (f"{model.label} {percent(float(np.mean(found[model][kind])))} %" for model in opened)
+        asked.say(f"{kind}: {', '.join(means)}")
+    return found
+
+
+def _corruption_table(clean: dict[Model, SavedResult], accuracies: Accuracies, reference: Model | None) -> Table:
+    kinds = list(next(iter(accuracies.values())))
+    columns = [Column("model", align="left"), Column("clean", format=percent)]
+    columns += [Column(kind, format=percent) for kind in kinds]
+    columns += [Column("mean", "mean corrupted", format=percent)]
+    columns += [Column("mce", "mCE", format=lambda value: MISSING if value is None else f"{100 * value:.0f}")]
+    rows = []
+    for model, saved in clean.items():
+        means = [float(np.mean(accuracies[model][kind])) for kind in kinds]
+        relative = reference and mean_corruption_error(accuracies[model], accuracies[reference])
+        rows.append((model.label, saved.result.metrics.accuracy, *means, float(np.mean(means)), relative or None))
+    return Table("Accuracy on corrupted test images, %", tuple(columns), tuple(rows)).best("mean", note="least hurt")
+
+
+def _training_table(clean: dict[Model, SavedResult], worse: dict[Change, dict[Model, SavedResult]]) -> Table:
+    columns = [Column("model", align="left"), Column("clean", format=percent)]
+    columns += [Column(change.name, format=percent) for change in worse]
+    rows = []
+    for model, saved in clean.items():
+        changed = [each[model].result.metrics.accuracy for each in worse.values()]
+        rows.append((model.label, saved.result.metrics.accuracy, *changed))
+    return Table("Accuracy on clean test images after training on a worse set, %", tuple(columns), tuple(rows))
+
+
+def _corruption_panels(
+    clean: dict[Model, SavedResult], accuracies: Accuracies, kinds: Sequence[str]
+) -> tuple[Panel, ...]:
+    places = (0.0, *map(float, SEVERITIES))
+    return tuple(
+        Panel(
+            kind,
+            "severity",
+            "accuracy, %",
+            tuple(
+                Line(
+                    model.label,
+                    places,
+                    tuple(100 * value for value in (saved.result.metrics.accuracy, *accuracies[model][kind])),
+                    dashed=model.name in ("scratch", "convnet"),
+                )
+                for model, saved in clean.items()
+            ),
+        )
+        for kind in kinds
+    )
+
+
+def _training_panels(
+    clean: dict[Model, SavedResult], worse: dict[Change, dict[Model, SavedResult]], names: dict[Model, str]
+) -> tuple[Panel, ...]:
+    panels = []
+    for kind, title, x, value, start in (
+        (LabelNoise, "wrong labels", "wrong labels in training, %", lambda change: 100 * change.share, 0.0),
+        (Imbalance, "unequal classes", "largest class over smallest", lambda change: change.factor, 1.0),
+    ):
+        changes = [change for change in worse if isinstance(change, kind)]
+        lines = []
+        for model, saved in clean.items():
+            results = [saved, *(worse[change][model] for change in changes)]
+            heights = tuple(100 * each.result.metrics.accuracy for each in results)
+            places = (start, *(float(value(change)) for change in changes))
+            lines.append(Line(names[model], places, heights, dashed=model.name in ("scratch", "convnet")))
+        ticks = tuple((place, f"{place:g}") for place in (start, *(float(value(change)) for change in changes)))
+        panels.append(Panel(title, x, "accuracy, %", tuple(lines), log=kind is Imbalance, ticks=ticks))
+    return tuple(panels)
+
+
+def _answer(
+    clean: dict[Model, SavedResult],
+    accuracies: Accuracies,
+    worse: dict[Change, dict[Model, SavedResult]],
+    reference: Model | None,
+) -> tuple[str, ...]:
+    means = {model: float(np.mean(list(kinds.values()))) for model, kinds in accuracies.items()}
+    best = max(means, key=lambda model: means[model])
+    sentences = [
+        f"Least hurt by corruptions is {best.label}: {percent(means[best])} % of corrupted images right on average, of "
+        f"clean ones {percent(clean[best].result.metrics.accuracy)} %."
+    ]
+    if reference:
+        others = [model for model in means if model is not reference]
+        better = [model.label for model in others if means[model] > means[reference]]
+        sentences.append(
+            f"From scratch it is {percent(means[reference])} %; better than that: {', '.join(better) or 'none'}."
+        )
+    for change in (LabelNoise(NOISE[-1]), Imbalance(IMBALANCE[-1])):
+        made = worse[change]
+        top = max(made, key=lambda model: made[model].result.metrics.accuracy)
+        told = f"With {change.name.replace('label noise', 'a share of wrong labels of')}"
+        sentences.append(f"{told} in training {top.label} does best: {percent(made[top].result.metrics.accuracy)} %.")
+    return tuple(sentences)
