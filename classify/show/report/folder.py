@@ -63,12 +63,22 @@ class Answer:
         """Whether `probe` wrote it; else `compare` did."""
         return self.body["format"] == PROBE
 
+    @property
+    def best(self) -> str:
+        """The name of the record that was best on validation."""
+        if self.is_probe:
+            return self.body["best"]["result"]
+        rows = zip(self.body["rows"], self.records, strict=True)
+        known = [(row["validation"], names) for row, names in rows if row["validation"] is not None and names]
+        return max(known, key=lambda pair: pair[0])[1][0] if known else ""
+
 
 @dataclass(frozen=True, eq=False)
 class Section:
     """Everything about one data set and one number of test images.
 
-    models: best on validation first, controls last. answers: of probes and comparisons, the newest first.
+    models: the newest answer's best first, then by validation accuracy, controls last. answers: of probes and
+    comparisons, the newest first.
     """
 
     title: str
@@ -157,8 +167,11 @@ def _models(saved: Sequence[SavedResult], answers: Sequence[Answer]) -> tuple[Mo
     names = _names([each.result.config for each in saved])
     models = [Model(each, name, kinds.get(each.path.name, "other")) for each, name in zip(saved, names, strict=True)]
 
+    best = answers[0].best if answers else ""
+
     def order(model: Model) -> tuple:
-        return model.kind in CONTROLS, -(model.saved.result.validation_accuracy or 0.0)
+        validation = model.saved.result.validation_accuracy or 0.0
+        return model.kind in CONTROLS, model.saved.path.name != best, -validation
 
     return tuple(sorted(models, key=order))
 
@@ -246,6 +259,7 @@ _FIELDS = {
         **_COMMON,
         "rows": _list_of(_shape({**_ROW, "kind": _text, "pool": _text, "head": _text, "result": _text})),
         "layers": _list_of(_shape(_STANDING)),
+        "best": _shape({"result": _text}),
     },
     COMPARISON: {
         **_COMMON,

@@ -117,9 +117,9 @@ def option(command: str, name: str) -> str | None:
         parts = shlex.split(command)
     except ValueError:
         return None
-    for part, following in zip(parts, [*parts[1:], None], strict=True):
+    for place, part in enumerate(parts):
         if part == name:
-            return following
+            return parts[place + 1] if place + 1 < len(parts) else None
         if part.startswith(f"{name}="):
             return part.removeprefix(f"{name}=")
     return None

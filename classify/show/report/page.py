@@ -164,7 +164,8 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "id": prefix,
         "title": section.title,
         "headline": _headline(section),
-        "more": [one_line(line) for answer in section.answers for line in answer.body["answer"][1:]],
+        # The headline is the newest answer's first sentence.
+        "more": [one_line(line) for answer in section.answers for line in answer.body["answer"]][1:],
         "facts": _facts(section),
         "notes": [one_line(note) for answer in section.answers for note in answer.body["notes"]] + list(material.notes),
         "curves": [_figure(figure) for figure in shown_answers.curves],
@@ -243,18 +244,16 @@ def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
             steps = [row[name] for name in ("extract_seconds", "train_seconds") if row.get(name) is not None]
             seconds = sum(steps)
         accuracies = row.get("accuracies") or [row["accuracy"]]
-        name = f"{row['model']} on {row['layer']}" if " " not in row["model"] and "seconds" not in row else row["model"]
-        kind = charts.KINDS[0]
+        kind, name = charts.KINDS[0], row["model"]
         if row["fitted_on"] == "nothing":
             kind = charts.KINDS[3]
-        elif row["model"].startswith("finetune"):
+        elif name.startswith("finetune"):
             kind = charts.KINDS[1]
         elif row["layer"] == "input":
             kind = charts.KINDS[2]
-        if kind != charts.KINDS[0]:
-            name = row["model"]
-        if row["fitted_on"].startswith("train +") and "refitted" not in name:
-            name += " (refitted)"
+        elif " " not in name:
+            # A comparison's heads are called by their bare names; a record's name says all this already.
+            name = f"{name} on {row['layer']}" + (" (refitted)" if row["fitted_on"].startswith("train +") else "")
         mean = sum(accuracies) / len(accuracies)
         found.append(Priced(one_line(name), kind, seconds, mean, row["accuracy_low"], row["accuracy_high"]))
     return found

@@ -281,7 +281,8 @@
       if (glyphs) {
         group.append(make("text", { x, y: y + 4.5, class: `glyph f${label % 7}`, "text-anchor": "middle" }, truth));
       } else {
-        const dot = spot(label, x, y);
+        // With very many classes colours would tell nothing apart.
+        const dot = spot(classes ? label : 0, x, y);
         dot.setAttribute("pointer-events", "none");
         group.append(dot);
       }

@@ -119,7 +119,7 @@ def accuracies(low: float, high: float, start: float, end: float, mostly_right: 
     """Percent. Where models are mostly right it is drawn by its errors: 99 is as far from 90 as 99.9 from 99."""
     if not mostly_right:
         return linear(max(0.0, low - 2), min(100.0, high + 2), start, end)
-    bottom = max((tick for tick in _ACCURACIES if tick <= low), default=0)
-    top = min((tick for tick in _ACCURACIES if tick >= high), default=99.99)
+    bottom = max((tick for tick in _ACCURACIES[:-1] if tick <= low), default=0)
+    top = min((tick for tick in _ACCURACIES if tick >= high and tick > bottom), default=99.99)
     ticks = tuple(tick for tick in _ACCURACIES if bottom <= tick <= top)
     return Scale(bottom, top, start, end, ticks, lambda value: -math.log10(1 - min(value, 99.995) / 100))
