@@ -7,6 +7,7 @@ from pathlib import Path
 from classify.commands.outputs import add_output_options, check_outputs, write_figure, write_outputs
 from classify.commands.training import add_training_options, training_fields
 from classify.experiments.studies import STUDIES, find_study
+from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, positive, request_from
 from features.commands.speaking import say, tell
 
@@ -70,7 +71,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     studies = "\n".join(f"  {study.name:<18} {study.summary}" for study in STUDIES.values())
     parser.epilog = f"studies:\n{studies}\n\n`python -m classify study NAME --help` lists what one of them takes"
-    parser.add_argument("study", metavar="NAME", help="which study (below)")
+    parser.add_argument("study", metavar="NAME", help="which study (below)").completer = one_of(*STUDIES)
     name = next((text for text in arguments if not text.startswith("-")), None)
     if name is None:
         return parser
