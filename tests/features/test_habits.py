@@ -21,6 +21,9 @@ CONFIGURABLE = {"extract": extract.main} | {
     f"classify {verb}": importlib.import_module(f"classify.commands.{verb}").main for verb in classify.VERBS
 }
 
+# What these commands take without an option's name, and a configuration does not hold.
+NAMED = {"classify study": ["data-size"], "classify predict": ["x.png"], "classify repeat": ["x.json"]}
+
 
 @pytest.fixture(autouse=True)
 def working_folder(home, tmp_path, monkeypatch) -> Path:
@@ -114,7 +117,7 @@ def test_quiet_and_verbose_before_and_behind_a_verb(capsys):
 @pytest.mark.parametrize("name", CONFIGURABLE)
 def test_every_command_replays_what_it_saved(parsed, name, capsys):
     main = CONFIGURABLE[name]
-    named = {"classify study": ["data-size"], "classify predict": ["x.png"]}.get(name, [])
+    named = NAMED.get(name, [])
     first = parsed(main, *named, "--save-config", "saved.toml")
     again = parsed(main, *named, "--config", "saved.toml")
     differing = {key for key, value in vars(first).items() if vars(again)[key] != value}
