@@ -207,6 +207,7 @@ def _fit(row: Row) -> FittedRow:
         "keys": row.source.keys(),
         "extra": {
             "features": features.shape[1],
+            "places": row.source.places(),
             "trials": [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in found.trials],
         },
     }

@@ -283,6 +283,7 @@ def fit_network(
         "rows": {"train": len(train), "validation": len(validation)},
         "keys": _source(row).keys() if row.reads_maps else {},
         "extra": {
+            "places": _source(row).places(),
             "trained_parameters": network.trained_parameters_,
             "epochs": network.history_[-1].epoch,
             "steps": network.n_iter_,

@@ -59,6 +59,9 @@ class Source(Protocol):
     def extract_seconds(self) -> float | None:
         """Seconds that the pass over the training images took; None where there was none or it was not measured."""
 
+    def places(self) -> dict[str, str]:
+        """Where data and weights were found, by their options' names: no part of a row's identity."""
+
 
 @dataclass(frozen=True)
 class CachedLayer:
@@ -116,6 +119,10 @@ class CachedLayer:
     def extract_seconds(self) -> float | None:
         measured = [seconds_to_extract(self._file_key(wanted), wanted.rows) for wanted in self.wanted]
         return None if None in measured else max(measured)
+
+    def places(self) -> dict[str, str]:
+        request = self.answer.request
+        return {"dataset": open_dataset(request.dataset).spec, "weights": request.weights}
 
     def _file_key(self, wanted: Wanted) -> CacheKey:
         cached = reading.find_cached(wanted, self.answer.request)
@@ -179,6 +186,9 @@ class Pixels:
 
     def extract_seconds(self) -> float | None:
         return None
+
+    def places(self) -> dict[str, str]:
+        return {"dataset": open_dataset(self.request.dataset).spec}
 
 
 @lru_cache(maxsize=1)

@@ -116,6 +116,7 @@ def fit_reading(row: UntouchedRow, *, compiled: str = "auto", jobs: int | None =
     ensure_features(row.request, compiled=compiled, jobs=jobs, quiet=True)
     source = CachedLayer(row.answer, "fc", "avg") if "train" in row.answer.splits else None
     fields: dict[str, Any] = {"refit": False, "seconds": {"fit": 0.0}, "rows": {}, "extra": {"trained_parameters": 0}}
+    fields["extra"]["places"] = CachedLayer(row.answer, "fc", "avg").places()
     classifier = UntouchedClassifier(row.reading)
     if source is None:
         width = row.answer.get("fc", "test").shape[0]
