@@ -46,9 +46,9 @@ def test_the_version_is_told_without_importing_torch(name):
         f"import sys; from {module} import main\n"
         "try: main(['--version'])\n"
         "except SystemExit as stopped: assert not stopped.code\n"
-        "assert not {'torch', 'numpy', 'sklearn', 'h5py'} & set(sys.modules) or 'features' in sys.argv[1]"
+        "assert not {'torch', 'sklearn'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script, module], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     from importlib.metadata import version
 
