@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from features.commands.completion import is_completing, words_typed
 from features.commands.options import run_command
 
-VERBS = ("run", "probe", "compare", "study", "predict", "export", "report")
+VERBS = ("run", "probe", "compare", "study", "predict", "export", "report", "repeat")
 
 
 def main(arguments: Sequence[str]) -> int:

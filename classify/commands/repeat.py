@@ -1,0 +1,34 @@
+"""`python -m classify repeat results/RECORD.json`: make a row again from its record, and say whether it came out the
+same; status 1 if it did not."""
+
+from collections.abc import Sequence
+
+from features.commands.options import Parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse the command line, make every record's row again and print how it compares."""
+    options = _parser().parse_args(arguments)
+
+    from classify.experiments.repeating import repeat
+    from classify.measure.results import open_result
+    from classify.use.weights import recorded_option
+
+    saved, different = [open_result(record) for record in options.records], 0
+    for each in saved:
+        dataset = options.dataset or recorded_option(each, "dataset")
+        weights = options.weights or recorded_option(each, "weights")
+        repetition = repeat(each, dataset=dataset, weights=weights, afresh=options.afresh)
+        different += not repetition.same
+        print(f"{each.path}\n{repetition}", flush=True)
+    return 1 if different else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m classify repeat", description=__doc__)
+    add = parser.add_argument
+    add("records", nargs="+", metavar="RECORD", help="a JSON record in a folder of results")
+    add("--dataset", metavar="NAME", help="where the data set stands now (default: where it stood)")
+    add("--weights", metavar="W", help="where the weights stand now (default: where they stood)")
+    add("--afresh", action="store_true", help="extract the features again too, instead of reading the cache")
+    return parser
