@@ -1,5 +1,7 @@
 """`python -m extract`: images through a frozen network, what each layer sees into the cache."""
 
+# PYTHON_ARGCOMPLETE_OK: a shell that finds this in the first lines asks here for what can be typed.
+
 import argparse
 import sys
 from collections.abc import Sequence
