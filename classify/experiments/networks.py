@@ -331,7 +331,7 @@ def test_network(fitted: FittedNetwork, *, folder: Path | str = "results", comma
             **fitted.fields,
             "seconds": {**fitted.fields["seconds"], "predict": seconds},
             "rows": {**fitted.fields["rows"], "test": len(labels)},
-            "extra": {**fitted.fields["extra"], **({"network_sha256": sha256_file(weights)} if row.keep else {})},
+            "extra": {**fitted.fields["extra"], **(_digests(weights.parent) if row.keep else {})},
         },
     )
     place = Path(folder) / result.stem
@@ -353,10 +353,18 @@ def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
     folder = saved.path.with_suffix("")
     if wanted is None:
         raise UserError(f"{saved.path}: this result was saved without its network; run it again")
-    weights = folder / "network.safetensors"
-    if not weights.is_file() or sha256_file(weights) != wanted:
-        raise UserError(f"{weights}: not the network that {saved.path.name} was written with; run it again")
+    weights, about = folder / "network.safetensors", folder / "network.json"
+    # Earlier records say nothing about the second file.
+    for path, digest in ((weights, wanted), (about, saved.result.extra.get("network_json_sha256"))):
+        if not path.is_file() or (digest is not None and sha256_file(path, fresh=True) != digest):
+            raise UserError(f"{path}: not the network that {saved.path.name} was written with; run it again")
     return NETWORKS[saved.result.config["head"]].estimator_class().load(folder, device=device)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """What a record says of the network's two files."""
+    names = {"network_sha256": "network.safetensors", "network_json_sha256": "network.json"}
+    return {key: sha256_file(folder / name, fresh=True) for key, name in names.items()}
 
 
 def training_image(request: Request) -> Any:
