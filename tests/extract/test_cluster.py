@@ -1,10 +1,6 @@
 """Extraction on a real Dask cluster of two processes: the bytes of one machine, with a worker killed on the way."""
 
-import os
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from features import store
 from features.commands.cache import main as cache
 from features.errors import UserError
 from features.request import Request, plan
+from tests.scale.spreading import one_killed
 
 REQUEST = Request(
     dataset="digits", weights="random", image_size=64, layers=("layer1",), precision="float32", limit_test=10
@@ -27,26 +24,6 @@ def _cache(home: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (home / "features").glob("*") if path.suffix != ".json"}
 
 
-def _kill_whoever_writes(shards: Path, killed: list[int]) -> None:
-    """SIGKILL to the process that has a file among these open for writing, as soon as there is one."""
-    pytest.importorskip("psutil")
-    import psutil
-
-    children = [child.pid for child in psutil.Process().children(recursive=True)]
-    until = time.monotonic() + 200
-    while time.monotonic() < until and not killed:
-        for pid in children:
-            try:
-                opened = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
-            except OSError:
-                continue
-            if any(name.startswith(str(shards)) and ".partial" in name for name in opened):
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-                return
-        time.sleep(0.002)
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc for the worker to kill")
 def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_machine(home, tmp_path, monkeypatch, capsys):
     pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install 'layerprobe[cluster]'")
@@ -55,16 +32,12 @@ def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_machine(
     extract(plan(REQUEST), **SETTINGS)
     monkeypatch.setenv("LAYERPROBE_HOME", str(home))
     answer = plan(REQUEST)
-    killed: list[int] = []
     with on_cluster("local:2"):
-        shards = home / "features" / f"{next(iter(_cache(alone)))}"
-        killer = threading.Thread(target=_kill_whoever_writes, args=(home / "features", killed))
-        killer.start()
-        passes = extract(answer, **SETTINGS)
-        killer.join()
+        with one_killed(home / "features") as killed:
+            passes = extract(answer, **SETTINGS)
         assert len(killed) == 1
         # Nothing to do: no shard is made again, and no file touched.
-        before = {path: path.stat().st_mtime_ns for path in shards.parent.rglob("*.h5")}
+        before = {path: path.stat().st_mtime_ns for path in (home / "features").rglob("*.h5")}
         assert extract(answer, **SETTINGS) == []
     assert sum(one.images for one in passes) >= 1198 + 10 - 512
     assert all(isinstance(file, store.ShardedFile) for file in store.list_files())
