@@ -8,7 +8,7 @@ from classify.__main__ import main
 from classify.measure.results import load_results
 from features.commands.options import run_command
 
-DIGITS = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "200", "--limit-test", "50"]
+DIGITS = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "100", "--limit-test", "30"]
 CONVNET = [*DIGITS, "--epochs", "2", "--train-precision", "float32"]
 
 
@@ -49,7 +49,7 @@ def _check(folder: Path, result) -> None:
 
 def test_curves_and_hyper_parameters_of_a_run(capsys):
     pytest.importorskip("tensorboard", reason="needs the extra 'tensorboard'")
-    assert run_command(main, [*CONVNET, "--model", "convnet", "lda", "--tensorboard"]) == 0
+    assert run_command(main, [*CONVNET, "--model", "convnet", "--tensorboard"]) == 0
     assert "tensorboard --logdir tensorboard" in capsys.readouterr().err
     (folder,) = Path("tensorboard").iterdir()
     assert folder.name.startswith("convnet-")
@@ -74,17 +74,15 @@ def test_curves_and_hyper_parameters_of_a_run(capsys):
     _check(Path("late") / folder.name, result)
 
 
-def test_a_comparison_logs_each_network(capsys):
+def test_a_comparison_logs_each_network_and_seed():
     pytest.importorskip("tensorboard", reason="needs the extra 'tensorboard'")
-    models = ["convnet", "finetune:fc", "lda@layer1"]
-    assert run_command(main, ["compare", *CONVNET, "--models", *models, "--tensorboard", "curves"]) == 0
-    results = {
-        row.result.config["head"]: row.result for row in load_results("results") if row.result.extra.get("history")
-    }
-    folders = {path.name.split("-")[0]: path for path in Path("curves").iterdir()}
-    assert set(folders) == set(results) == {"convnet", "finetune"}
-    for name, result in results.items():
-        _check(folders[name], result)
+    arguments = [*CONVNET, "--models", "convnet", "--seeds", "0", "1", "--tensorboard", "curves"]
+    assert run_command(main, ["compare", *arguments]) == 0
+    results = {row.result.digest[:10]: row.result for row in load_results("results")}
+    assert {path.name.split("-")[-1] for path in Path("curves").iterdir()} == set(results)
+    assert len(results) == 2
+    for digest, result in results.items():
+        _check(Path("curves") / f"convnet-{digest}", result)
 
 
 def test_its_absence_is_said_before_anything_is_trained(monkeypatch, capsys):
