@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from features.bombs import refuse_zip_bomb
 from features.digests import sha256_file
 from features.errors import UserError
 from features.home import weights_folder
@@ -80,6 +81,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 def _check_zip(path: Path, damaged: str, again: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
+            refuse_zip_bomb(path, archive)
             broken = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
         raise UserError(f"{damaged} ({error}); {again}") from error

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from features.bombs import refuse_bomb
 from features.digests import remembered_answer, sha256_file
 from features.errors import UserError
 
+_LONGEST_HEADER = 4 + 4 * 255
 # The format's type codes that image sets use; numbers are big-endian.
 _TYPES = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
 
@@ -39,8 +41,14 @@ def idx_digest(path: Path) -> str:
 
 def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        if path.suffix != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as stream:
+            content = stream.read(_LONGEST_HEADER)
+            if promise := _promise(content):
+                refuse_bomb(path, path.stat().st_size, promise[2])
+            # One byte more than was promised is enough to see that there is more.
+            return content + (stream.read(max(0, promise[2] + 1 - len(content))) if promise else b"")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(_damaged(path, str(error))) from error
     except OSError as error:
@@ -50,16 +58,24 @@ def _content(path: Path) -> bytes:
 
 
 def _array(content: bytes, path: Path) -> np.ndarray:
+    promise = _promise(content)
+    if promise is None:
+        raise UserError(_damaged(path, "it has no IDX header"))
+    kind, shape, promised = promise
+    if len(content) != promised:
+        more = "more than that" if len(content) > promised else f"{len(content)}"
+        raise UserError(_damaged(path, f"its header promises {promised} bytes and it has {more}"))
+    return np.frombuffer(content, kind, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+def _promise(content: bytes) -> tuple[np.dtype, list[int], int] | None:
+    """The type and shape that a header gives, and the length of the whole file; None where there is no header."""
     dimensions = content[3] if len(content) > 3 else 0
     start = 4 + 4 * dimensions
-    if content[:2] != b"\0\0" or content[2] not in _TYPES or not dimensions or len(content) < start:
-        raise UserError(_damaged(path, "it has no IDX header"))
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES or not dimensions or len(content) < start:
+        return None
     shape = np.frombuffer(content, ">u4", dimensions, 4).tolist()
-    kind = _TYPES[content[2]]
-    promised = start + math.prod(shape) * kind.itemsize
-    if len(content) != promised:
-        raise UserError(_damaged(path, f"its header promises {promised} bytes and it has {len(content)}"))
-    return np.frombuffer(content, kind, offset=start).reshape(shape)
+    return _TYPES[content[2]], shape, start + math.prod(shape) * _TYPES[content[2]].itemsize
 
 
 def _damaged(path: Path, reason: str) -> str:

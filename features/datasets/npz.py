@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from features.bombs import refuse_zip_bomb
 from features.datasets.dataset import Dataset, Split, name_of
 from features.datasets.labels import ordered_classes
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
@@ -29,6 +30,7 @@ def open_named(name: str, path: Path) -> "NpzDataset":
     """The arrays in a file; UserError where it is no such file or lacks an array."""
     try:
         with zipfile.ZipFile(path) as archive:
+            refuse_zip_bomb(path, archive)
             names = sorted(Path(member).stem for member in archive.namelist())
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(

@@ -1,0 +1,56 @@
+"""Archives that would unpack to gigabytes are refused before they do, and headers cut anywhere are no crash."""
+
+import gzip
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from features.bombs import refuse_bomb
+from features.datasets import open_dataset
+from features.datasets.idx import read_idx
+from features.errors import UserError
+from features.weights import read_state_dict
+from tests.fuzz.seeds import zip_bomb
+
+
+def test_what_packs_as_images_do_is_let_through(tmp_path):
+    refuse_bomb(tmp_path, 10_000_000, 1_000_000_000)
+    refuse_bomb(tmp_path, 50_000_000, 9_000_000_000)
+    with pytest.raises(UserError, match="would unpack from 1,000,000 to 1,000,000,001 bytes"):
+        refuse_bomb(tmp_path, 1_000_000, 1_000_000_001)
+
+
+def test_azip_bomb_as_weights_or_data_is_not_unpacked(tmp_path, monkeypatch):
+    (tmp_path / "net.pth").write_bytes(zip_bomb("net/data.pkl"))
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda archive: pytest.fail("it was unpacked"))
+    with pytest.raises(UserError, match="is refused"):
+        read_state_dict(tmp_path / "net.pth")
+    (tmp_path / "data.npz").write_bytes(zip_bomb("images.npy"))
+    with pytest.raises(UserError, match="is refused"):
+        open_dataset(f"npz:{tmp_path / 'data.npz'}")
+
+
+def test_a_packed_idx_file_is_unpacked_as_far_as_its_header_says(tmp_path):
+    array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    sound = struct.pack(">HBB3I", 0, 8, 3, *array.shape) + array.tobytes()
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(sound))
+    assert np.array_equal(read_idx(path), array)
+    path.write_bytes(gzip.compress(sound) + gzip.compress(bytes(1 << 20)) * 100)
+    with pytest.raises(UserError, match="promises 76 bytes and it has more than that"):
+        read_idx(path)
+    path.write_bytes(gzip.compress(struct.pack(">HBB1I", 0, 8, 1, 2**32 - 1) + bytes(1000)))
+    with pytest.raises(UserError, match="is refused"):
+        read_idx(path)
+    for length in range(len(sound)):
+        path.write_bytes(gzip.compress(sound[:length]))
+        with pytest.raises(UserError, match="cut short or altered"):
+            read_idx(path)
+
+
+def test_weights_that_torch_wrote_are_let_through(tmp_path):
+    torch.save({"weight": torch.zeros(1000, 1000)}, tmp_path / "net.pth")
+    assert read_state_dict(tmp_path / "net.pth")["weight"].shape == (1000, 1000)

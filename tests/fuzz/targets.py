@@ -1,0 +1,136 @@
+"""What reads files from outside: each target writes bytes where a user would have them, and reads them as we do."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from classify.heads.network.checkpoint import Checkpoint
+from classify.measure.results import load_results
+from features.datasets import open_dataset
+from features.datasets.idx import read_idx
+from features.datasets.images import ImageFiles
+from features.digests import read_record, sha256_json
+from features.store.reader import FeatureFile
+from features.store.writer import PartialRecord
+from features.weights import read_state_dict
+from tests.fuzz import seeds
+
+
+@dataclass(frozen=True)
+class Target:
+    """name; make(folder): sound and hostile inputs; read(data, folder): what is done with an input."""
+
+    name: str
+    make: Callable[[Path], list[bytes]]
+    read: Callable[[bytes, Path], object]
+
+
+def _file(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _idx(data: bytes, folder: Path) -> object:
+    return read_idx(_file(folder, "train-images-idx3-ubyte", data))
+
+
+def _idx_gz(data: bytes, folder: Path) -> object:
+    return read_idx(_file(folder, "train-images-idx3-ubyte.gz", data))
+
+
+def _image(data: bytes, folder: Path) -> object:
+    return ImageFiles((_file(folder, "image.png", data),)).read(0)
+
+
+def _npz(data: bytes, folder: Path) -> object:
+    dataset = open_dataset(f"npz:{_file(folder, 'data.npz', data)}")
+    return dataset.classes, [dataset.load(split) for split in dataset.splits]
+
+
+def _csv(data: bytes, folder: Path) -> object:
+    for name in ("a.png", "b.png", "c.png"):
+        _file(folder, name, b"")
+    return open_dataset(f"csv:{_file(folder, 'list.csv', data)}").fingerprint()
+
+
+def _pth(data: bytes, folder: Path) -> object:
+    return read_state_dict(_file(folder, "net.pth", data))
+
+
+def _safetensors(data: bytes, folder: Path) -> object:
+    return read_state_dict(_file(folder, "net.safetensors", data))
+
+
+def _store(data: bytes, folder: Path) -> object:
+    file = FeatureFile.open(_file(folder, seeds.CACHE_NAME, data))
+    return file.features(), file.labels(), file.index(), file.verify()
+
+
+def _store_sealed(data: bytes, folder: Path) -> object:
+    """As `_store`, with the seal made to fit: what a forger would do, and what gets past the first check."""
+    if len(data) > 72:
+        start = min(max(struct.unpack("<Q", data[48:56])[0], 72), len(data))
+        data = data[:16] + hashlib.sha256(data[48:start]).digest() + data[48:]
+    return _store(data, folder)
+
+
+def _partial(data: bytes, folder: Path) -> object:
+    cut = int.from_bytes(data[:4], "little") % (len(data) + 1)
+    path = _file(folder, f"{seeds.CACHE_NAME}.partial", data[4 + cut :])
+    _file(folder, f"{seeds.CACHE_NAME}.progress.json", data[4 : 4 + cut])
+    return PartialRecord.read(path)
+
+
+def _result(data: bytes, folder: Path) -> object:
+    for path in folder.glob("*.json"):
+        path.unlink()
+    _file(folder, "digits-resnet18-avgpool-ridge-0123456789.json", data)
+    found = load_results(folder)
+    return [(str(saved.result), saved.result.stem, saved.head_path) for saved in found]
+
+
+def _result_sealed(data: bytes, folder: Path) -> object:
+    """As `_result`, with the digest of the configuration made to fit."""
+    try:
+        record = json.loads(data)
+        record["digest"] = sha256_json(record["result"]["config"])
+        data = json.dumps(record).encode()
+    except (ValueError, TypeError, LookupError, RecursionError):
+        pass
+    return _result(data, folder)
+
+
+def _checkpoint(data: bytes, folder: Path) -> object:
+    _file(folder, "run/run.json", data)
+    _file(folder, "run/state-00001.safetensors", seeds.STATE)
+    return Checkpoint(folder / "run", {"seed": 0}).load()
+
+
+def _note(data: bytes, folder: Path) -> object:
+    return read_record(_file(folder, "digests.json", data))
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("idx", seeds.idx, _idx),
+        Target("idx.gz", seeds.idx_gz, _idx_gz),
+        Target("image", seeds.images, _image),
+        Target("npz", seeds.npz, _npz),
+        Target("csv", seeds.csv, _csv),
+        Target("pth", seeds.pth, _pth),
+        Target("safetensors", seeds.safetensors, _safetensors),
+        Target("cache", seeds.cache, _store),
+        Target("cache-sealed", seeds.cache, _store_sealed),
+        Target("partial", seeds.partial, _partial),
+        Target("result", seeds.result, _result),
+        Target("result-sealed", seeds.result, _result_sealed),
+        Target("checkpoint", seeds.checkpoint, _checkpoint),
+        Target("note", seeds.result, _note),
+    )
+}
