@@ -1,0 +1,54 @@
+"""`python -m classify export`: a saved model as one network for other programs: trunk, pooling and head.
+
+onnx and torch (.pt2) files take uint8 images (N, 3, S, S), resized and cropped as in training, and normalise them
+themselves. state-dict writes plain weights with the head as their final layer, which torchvision loads strictly. The
+file is checked against the model on real images, and kept only if it does the same; what goes in and comes out stands
+in a .json file beside it.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from classify.commands.predict import add_model_options
+from features.commands.options import Parser
+
+_ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "state-dict": ".pth"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse the command line, write the file and say how it was checked."""
+    options = _parser().parse_args(arguments)
+    from classify.use.choosing import choose_result
+    from classify.use.exporting import export_model, require_export
+
+    named = None if options.output is None else Path(options.output)
+    if named is not None:
+        require_export(options.format, named)
+    saved = choose_result(options.source, options.dataset)
+    output = named or Path(saved.path.stem + _ENDINGS[options.format])
+    done = export_model(
+        saved,
+        options.format,
+        output,
+        trust=options.trust,
+        weights=options.weights,
+        images=tuple(options.check or ()),
+    )
+    print(f"{saved.path} as {options.format}: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
+    print(done.agreement)
+    print(f"classes, input and outputs: {done.sidecar}")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m classify export", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_model_options(parser.add_argument_group("which model").add_argument)
+    group = parser.add_argument_group("what to write")
+    group.add_argument("--format", default="onnx", choices=tuple(_ENDINGS), help="default onnx")
+    group.add_argument(
+        "--output", metavar="PATH", help="where to: .onnx, .pt2, and .pth or .safetensors (the record's name, here)"
+    )
+    group.add_argument("--check", nargs="+", metavar="IMAGE", help="check with these, not the data set's test images")
+    return parser

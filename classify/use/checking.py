@@ -1,0 +1,129 @@
+"""Exported networks held to the model they were made from, on real images, before anybody sees the file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from classify.heads.estimator import softmax
+from classify.heads.network.trained import TrainedNetwork
+from classify.use.images import given_images
+from classify.use.saved import Answers, SavedModel
+from classify.use.weights import recorded_option
+from classify.use.whole import input_shape
+from features.datasets import ImageFiles, open_dataset
+from features.errors import UserError
+
+TOLERANCE = 1e-4  # of probabilities; of scores in units of the largest
+_MOST = 48
+
+
+@dataclass(frozen=True, eq=False)
+class CheckImages:
+    """Real images, uint8 (H, W) or (H, W, 3); where they are from; what the result kept of them, or None."""
+
+    images: list[np.ndarray]
+    origin: str
+    predicted: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an exported network agrees with its model: images, their origin, the largest difference between
+    probabilities (or scores, in units of the largest), and how many images get the class that stands in the result
+    (None: the images are others)."""
+
+    images: int
+    origin: str
+    difference: float
+    as_in_result: int | None
+
+    def __str__(self) -> str:
+        told = f"same classes as the model on {self.images} images ({self.origin}), largest difference"
+        kept = "" if self.as_in_result is None else f"; {self.as_in_result} as in its test"
+        return f"{told} {self.difference:.1e}{kept}"
+
+
+def check_images(model: SavedModel, named: Sequence[str] = ()) -> CheckImages:
+    """The images to check with: those named, else test images of the model's own data set, else scikit-learn's digits.
+
+    UserError for a named image that cannot be read.
+    """
+    if named:
+        import io
+
+        read = [given.read() for given, _ in zip(given_images(named, io.BytesIO()), range(_MOST), strict=False)]
+        return CheckImages(read, "the images named")
+    return _own_test_images(model) or _digits(model)
+
+
+def reference(model: SavedModel, images: list[np.ndarray]) -> Answers:
+    """What a model says in float32; it was opened as `exact`."""
+    ready = model.prepare(images)
+    if not isinstance(model.head, TrainedNetwork):
+        return model.answers(ready)
+    with torch.no_grad():
+        logits = model.head.whole().float()(ready).cpu().numpy()
+    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))
+
+
+def agree(model: SavedModel, checked: CheckImages, expected: Answers, found: Answers) -> Agreement:
+    """How far they agree; UserError where a class differs, or a probability by more than 0.0001."""
+    count = len(checked.images)
+    same = int(np.count_nonzero(expected.predicted == found.predicted))
+    if expected.probabilities is None:
+        difference = float(np.abs(expected.scores - found.scores).max() / max(1.0, np.abs(expected.scores).max()))
+    else:
+        difference = float(np.abs(expected.probabilities - found.probabilities).max())
+    if same < count or not difference <= TOLERANCE:
+        what = "scores" if expected.probabilities is None else "probabilities"
+        raise UserError(
+            f"the exported network does not do what {model.saved.path.name} does, and was not kept: {count - same} of "
+            f"{count} images ({checked.origin}) got another class, and {what} differ by up to {difference:.1e}"
+        )
+    kept = None
+    if checked.predicted is not None:
+        kept = int(np.count_nonzero(model.labels[found.predicted] == checked.predicted))
+    return Agreement(count, checked.origin, difference, kept)
+
+
+def _own_test_images(model: SavedModel) -> CheckImages | None:
+    """Test images of the data set that the model was trained on, where it is to be found unchanged."""
+    config = model.saved.result.config
+    try:
+        dataset = open_dataset(recorded_option(model.saved, "dataset") or str(config.get("dataset")))
+        if dataset.fingerprint() != config.get("dataset_sha256"):
+            return None
+        kept, data = model.saved.predictions(), dataset.load("test")
+        places = np.unique(np.linspace(0, len(kept.rows) - 1, _MOST).astype(int))
+        rows = kept.rows[places].tolist()
+        read = data.images.read if isinstance(data.images, ImageFiles) else data.images.__getitem__
+        images = [read(row) for row in rows]
+    except (UserError, IndexError):
+        return None
+    return CheckImages(images, f"test images of {dataset.name}", kept.predicted[places])
+
+
+def _digits(model: SavedModel) -> CheckImages:
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    grey = np.round(load_digits().images[:_MOST] * (255 / 16)).astype(np.uint8)
+    if model.reader is None and model.head.preprocessing is None:
+        channels, height, width = input_shape(model)
+        pictures = (Image.fromarray(each).convert("RGB" if channels == 3 else "L") for each in grey)
+        return CheckImages([np.asarray(each.resize((width, height))) for each in pictures], "scikit-learn's digits")
+    return CheckImages(list(grey), "scikit-learn's digits")
+
+
+def answers_of(outputs: Sequence[Any]) -> Answers:
+    """An exported network's outputs as answers: label, scores and probabilities if it gives any."""
+    label, scores, *rest = (np.asarray(each) for each in outputs)
+    return Answers(label, scores, rest[0] if rest else None)
+
+
+def answers_of_logits(logits: np.ndarray) -> Answers:
+    """The logits (N, K) of a plain network as answers."""
+    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))

@@ -1,0 +1,260 @@
+"""Saved models as files for other programs: ONNX, torch's exported programs, plain weights. Written aside, checked
+against the model on real images, and only then given their names; a file that does otherwise is never seen.
+
+Beside the file stands a JSON file of the same name and `.json`: classes, what goes in and comes out, how images are
+prepared, where it is from and how it was checked. ONNX and .pt2 files hold it inside as well.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from classify.measure.environment import this_environment
+from classify.measure.results import SavedResult
+from classify.use.checking import (
+    Agreement,
+    CheckImages,
+    agree,
+    answers_of,
+    answers_of_logits,
+    check_images,
+    reference,
+)
+from classify.use.plain import architecture, plain_state
+from classify.use.saved import Answers, SavedModel
+from classify.use.whole import input_shape, preprocessing, whole_network
+from features.backbones import build_model
+from features.digests import sha256_file, write_json
+from features.errors import UserError
+from features.weights import read_state_dict
+
+INSTALL = "pip install 'layerprobe[export]'"
+SUFFIXES = {"onnx": (".onnx",), "torch": (".pt2",), "state-dict": (".pth", ".pt", ".safetensors")}
+_INSIDE = "layerprobe.json"
+_ONNX_BYTES = 2_000_000_000  # a protocol buffer holds less than 2 GiB
+_OUTPUTS = ("label", "scores", "probabilities")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and checked, and the JSON beside it."""
+
+    path: Path
+    sidecar: Path
+    agreement: Agreement
+
+
+def require_export(form: str, output: Path) -> None:
+    """UserError, before anything is loaded, where a form cannot be written there or a package for it is missing."""
+    if output.suffix not in SUFFIXES[form]:
+        raise UserError(f"--output {output}: a file of --format {form} ends in {' or '.join(SUFFIXES[form])}")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"{output}: there is no folder {output.parent}; make it, or name another place")
+    missing = [
+        name for name in ("onnx", "onnxscript", "onnxruntime") if form == "onnx" and not importlib.util.find_spec(name)
+    ]
+    if missing:
+        raise UserError(f"--format onnx needs {missing[0]}: {INSTALL}")
+
+
+def export_model(
+    record: SavedResult | Path | str,
+    form: str,
+    output: Path | str,
+    *,
+    trust: bool = False,
+    weights: str | None = None,
+    images: tuple[str, ...] = (),
+) -> Exported:
+    """Write the model of a record to `output` in a form ('onnx', 'torch' or 'state-dict'), and check it.
+
+    images: paths of images to check with, instead of test images of its data set. trust and weights as in
+    `SavedModel.open`. UserError, and no file, where that cannot be done or does not come out the same.
+    """
+    output = Path(output)
+    require_export(form, output)
+    model = SavedModel.open(record, trust=trust, weights=weights, device="cpu", exact=True)
+    # What cannot be exported says so before the images are looked for.
+    made = plain_state(model) if form == "state-dict" else whole_network(model)
+    if form == "onnx":
+        _check_size(made)
+    checked = check_images(model, images)
+    expected = reference(model, checked.images)
+    about = _about(model, form)
+    write, run = {"onnx": (_write_onnx, _run_onnx), "torch": (_write_program, _run_program)}.get(
+        form, (_write_state, _run_state)
+    )
+    with _aside(output) as path:
+        write(path, made, model, about)
+        agreement = agree(model, checked, expected, run(path, model, checked))
+        digest = sha256_file(path, fresh=True)
+    sidecar = output.with_name(f"{output.name}.json")
+    write_json(sidecar, {**about, "sha256": digest, "checked": dataclasses.asdict(agreement)})
+    return Exported(output, sidecar, agreement)
+
+
+def _about(model: SavedModel, form: str) -> dict[str, Any]:
+    """What somebody with nothing but the file has to know."""
+    saved, steps = model.saved, preprocessing(model)
+    channels, height, width = input_shape(model)
+    before = "nothing: images are of that size" if steps is None else None
+    if steps is not None:
+        before = (
+            f"an image with both sides below {steps.crop} pixels is resized to {steps.crop} x {steps.crop}; any other "
+            f"has its short side resized to {steps.resize} and its centre cropped to {steps.crop} x {steps.crop} "
+            f"({steps.interpolation}{', antialiased' if steps.antialias else ''}); a grey image is repeated as three "
+            "channels"
+        )
+    whole = form != "state-dict"
+    values = "0 to 255; the normalisation is part of the network"
+    if not whole:
+        mean, std = (list(steps.mean), list(steps.std)) if steps else ([], [])
+        values = f"(pixel / 255 - mean) / std, with mean {mean} and std {std} for red, green and blue"
+    probable = hasattr(model.head, "predict_proba")
+    softmax = "their softmax gives the probabilities" if probable else "scores of a head that has no probabilities"
+    return {
+        "format": f"layerprobe {form}",
+        "made_from": {"record": saved.path.name, "digest": saved.result.digest, "config": saved.result.config},
+        **({} if whole else {"architecture": architecture(model)}),
+        "classes": list(model.classes),
+        "labels": model.labels.tolist(),
+        "input": {
+            "name": "images",
+            "type": "uint8" if whole else "float32",
+            "shape": ["N", channels, height, width],
+            "values": values,
+            "before": before,
+        },
+        "outputs": _outputs(probable) if whole else {"logits": f"float32 (N, K); {softmax}"},
+        "test_accuracy": saved.result.metrics.accuracy,
+        "precision": "float32, whatever the precision in training",
+        "environment": this_environment(),
+    }
+
+
+def _outputs(probable: bool) -> dict[str, str]:
+    told = {
+        "label": "int64 (N,), the place among `classes` that is decided for",
+        "scores": "float32 (N, K), what decides; with two classes half the decision value and its negative",
+    }
+    return {**told, "probabilities": "float32 (N, K)"} if probable else told
+
+
+@contextlib.contextmanager
+def _aside(output: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `output` at the block's end, and goes if that raises."""
+    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=output.absolute().parent) as folder:
+        path = Path(folder) / output.name
+        yield path
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        path.replace(output)
+
+
+def _example(made: torch.nn.Module, model: SavedModel) -> tuple[tuple[torch.Tensor], dict[str, Any]]:
+    images = torch.zeros(2, *input_shape(model), dtype=torch.uint8)
+    return (images,), {"images": {0: torch.export.Dim("N", min=1)}}
+
+
+@contextlib.contextmanager
+def _exporting(form: str) -> Iterator[None]:
+    """torch's exporter, whose warnings are about itself, and whose errors are of every kind."""
+    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in noisy]
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            for logger in noisy:
+                logger.setLevel(logging.ERROR)
+            yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"torch cannot express this network as --format {form} ({type(error).__name__}: {reason}); take another "
+            "format, or another backbone"
+        ) from error
+    finally:
+        for logger, level in zip(noisy, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _check_size(made: torch.nn.Module) -> None:
+    size = sum(tensor.numel() * tensor.element_size() for tensor in made.state_dict().values())
+    if size > _ONNX_BYTES:
+        raise UserError(
+            f"the network would take {size / 1e9:.1f} GB, and an ONNX file holds less than 2; take --format torch, or "
+            "a smaller head"
+        )
+
+
+def _write_onnx(path: Path, made: torch.nn.Module, model: SavedModel, about: dict[str, Any]) -> None:
+    arguments, dynamic = _example(made, model)
+    with _exporting("onnx"), contextlib.redirect_stdout(None):
+        names = list(_OUTPUTS[: len(made(*arguments))])
+        program = torch.onnx.export(
+            made,
+            arguments,
+            input_names=["images"],
+            output_names=names,
+            dynamic_shapes=dynamic,
+            dynamo=True,
+            verbose=False,
+        )
+        program.model.metadata_props["layerprobe"] = json.dumps(about)
+        program.save(str(path), external_data=False)
+
+
+def _run_onnx(path: Path, model: SavedModel, checked: CheckImages) -> Answers:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return answers_of(session.run(None, {"images": _crops(model, checked)}))
+
+
+def _write_program(path: Path, made: torch.nn.Module, model: SavedModel, about: dict[str, Any]) -> None:
+    arguments, dynamic = _example(made, model)
+    with _exporting("torch"):
+        program = torch.export.export(made, arguments, dynamic_shapes=dynamic)
+        torch.export.save(program, path, extra_files={_INSIDE: json.dumps(about)})
+
+
+def _run_program(path: Path, model: SavedModel, checked: CheckImages) -> Answers:
+    with _exporting("torch"):
+        outputs = torch.export.load(path).module()(torch.from_numpy(_crops(model, checked)))
+        return answers_of([each.numpy() for each in outputs])
+
+
+def _write_state(path: Path, made: dict[str, torch.Tensor], model: SavedModel, about: dict[str, Any]) -> None:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file(made, path, metadata={"format": "pt", "layerprobe": json.dumps(about)})
+    else:
+        torch.save(made, path)
+
+
+def _run_state(path: Path, model: SavedModel, checked: CheckImages) -> Answers:
+    network = build_model(architecture(model), classes=len(model.classes)).eval()
+    network.load_state_dict(read_state_dict(path), strict=True)
+    with torch.no_grad():
+        return answers_of_logits(network(model.prepare(checked.images)).numpy())
+
+
+def _crops(model: SavedModel, checked: CheckImages) -> np.ndarray:
+    return model.cropped(checked.images).contiguous().numpy()

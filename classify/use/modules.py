@@ -1,0 +1,216 @@
+"""Fitted heads as torch modules: the same scores from the same features, in float32, for networks that are exported.
+
+A head has a form here where its decision is a formula over arrays. To add one, write its module and give its class a
+line in `_FORMS`.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from classify.experiments.width_matching import OnAxes
+from classify.heads.estimator import LinearHead, ProbabilityMixin
+from classify.heads.head2toe import Head2Toe
+from classify.heads.knn import KNN
+from classify.heads.mlp import MLP
+from classify.heads.network.untouched import UntouchedClassifier
+from classify.heads.svm import RBFSVM
+from features.errors import UserError
+
+Decision = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+def head_module(head: Any) -> nn.Module:
+    """A head as a module: features (N, D) float32 to (output that it decides for int64 (N,), scores (N, K),
+    probabilities (N, K) or None), as `SavedModel.answers` has them. UserError for a head without a form here."""
+    for kind, form in _FORMS.items():
+        if isinstance(head, kind):
+            return form(head).eval()
+    raise UserError(
+        f"a head of type {type(head).__name__} cannot be exported, since it has no form as a network here; train "
+        "another head"
+    )
+
+
+def linear_form(head: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K, D) and intercepts (K,), float64, of a head that is linear in its features: with two classes half the
+    plane and its negative, so that the softmax of the scores is the head's probabilities where it has any.
+
+    UserError for a head that is not linear.
+    """
+    if isinstance(head, OnAxes):
+        weights, intercept = linear_form(head.head)
+        weights = weights @ head.axes.axes.T.astype(float)
+        return weights, intercept - weights @ head.axes.mean.astype(float)
+    if isinstance(head, LinearHead):
+        weights, intercept = head.coef_.astype(float), np.asarray(head.intercept_, dtype=float).reshape(-1)
+    elif isinstance(head, UntouchedClassifier):
+        weights = np.zeros((len(head.source_classes_), head.n_features_in_))
+        weights[np.arange(len(weights)), head.source_classes_] = 1
+        intercept = np.zeros(len(weights))
+    else:
+        raise UserError(
+            f"a head of type {type(head).__name__} is not linear in its features, so it cannot become one final layer; "
+            "take --format onnx or torch, or a linear head (logistic, linear-svm, ridge, lda, linear, centroid)"
+        )
+    if len(weights) == 1:
+        weights, intercept = np.concatenate([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
+    return weights, intercept
+
+
+class _Linear(nn.Module):
+    def __init__(self, head: Any) -> None:
+        super().__init__()
+        weights, intercept = linear_form(head)
+        self.layer = nn.Linear(weights.shape[1], len(weights))
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.from_numpy(weights))
+            self.layer.bias.copy_(torch.from_numpy(intercept))
+        self.probable = isinstance(head, ProbabilityMixin | UntouchedClassifier)
+
+    def forward(self, features: torch.Tensor) -> Decision:
+        scores = self.layer(features)
+        return scores.argmax(1), scores, scores.softmax(1) if self.probable else None
+
+
+class _OnAxes(nn.Module):
+    def __init__(self, head: OnAxes) -> None:
+        super().__init__()
+        self.register_buffer("mean", _tensor(head.axes.mean))
+        self.register_buffer("axes", _tensor(head.axes.axes))
+        self.head = head_module(head.head)
+
+    def forward(self, features: torch.Tensor) -> Decision:
+        return self.head((features - self.mean) @ self.axes)
+
+
+class _RBFSVM(nn.Module):
+    """The kernel expansion, and the vote of each pair of classes."""
+
+    def __init__(self, head: RBFSVM) -> None:
+        super().__init__()
+        classes = len(head.classes_)
+        self.sizes = head.n_support_.tolist()
+        self.gamma = head.gamma_
+        self.two = classes == 2
+        pairs = np.array(list(itertools.combinations(range(classes), 2)))
+        first, second = pairs.T
+        self.register_buffer("mean", _tensor(head.mean_))
+        self.register_buffer("vectors", _tensor(head.vectors_))
+        self.register_buffer("lengths", self.vectors.square().sum(1))
+        self.register_buffer("coefficients", _tensor(head.coefficients_))
+        self.register_buffer("intercept", _tensor(head.intercept_))
+        # Among the (K, K - 1) sums over the vectors of each class, where those of the two sides of a pair stand.
+        self.register_buffer("one_side", torch.from_numpy(first * (classes - 1) + second - 1))
+        self.register_buffer("other_side", torch.from_numpy(second * (classes - 1) + first))
+        belongs = np.zeros((2, len(pairs), classes))
+        belongs[0, np.arange(len(pairs)), first] = belongs[1, np.arange(len(pairs)), second] = 1
+        self.register_buffer("firsts", _tensor(belongs[0]))
+        self.register_buffer("seconds", _tensor(belongs[1]))
+
+    def forward(self, features: torch.Tensor) -> Decision:
+        centred = features - self.mean
+        distances = centred.square().sum(1, keepdim=True) + self.lengths - 2 * centred @ self.vectors.T
+        kernel = torch.exp(-self.gamma * distances.clamp(min=0))
+        parts = zip(kernel.split(self.sizes, 1), self.coefficients.split(self.sizes), strict=True)
+        sums = torch.cat([part @ coefficients for part, coefficients in parts], 1)
+        margins = sums[:, self.one_side] + sums[:, self.other_side] + self.intercept
+        if self.two:
+            scores = torch.cat([margins, -margins], 1) / 2
+            return (scores[:, 1] > scores[:, 0]).long(), scores, None
+        won = (margins > 0).float()
+        votes = won @ self.firsts + (1 - won) @ self.seconds
+        confidence = margins @ (self.firsts - self.seconds)
+        # A confidence is worth less than a third of a vote; on a tie of votes the first class is taken.
+        return votes.argmax(1), votes + confidence / (3 * (confidence.abs() + 1)), None
+
+
+class _KNN(nn.Module):
+    """All distances, and the votes of the nearest."""
+
+    def __init__(self, head: KNN) -> None:
+        super().__init__()
+        self.k = min(head.k, len(head.rows_))
+        self.cosine = head.scale_ is None
+        if not self.cosine:
+            self.register_buffer("mean", _tensor(head.scale_.mean))
+            self.register_buffer("factor", _tensor(head.scale_.factor))
+        self.register_buffer("rows", _tensor(head.rows_))
+        self.register_buffer("lengths", _tensor(head.lengths_))
+        votes = np.zeros((len(head.rows_), len(head.classes_)))
+        votes[np.arange(len(votes)), head.codes_] = head.shares_[head.codes_]
+        self.register_buffer("votes", _tensor(votes))
+
+    def forward(self, features: torch.Tensor) -> Decision:
+        if self.cosine:
+            length = features.square().sum(1, keepdim=True).sqrt()
+            queries = features / torch.where(length > 0, length, torch.ones_like(length))
+        else:
+            queries = (features - self.mean) * self.factor
+        distances = self.lengths - 2 * queries @ self.rows.T
+        nearest = distances.topk(self.k, dim=1, largest=False).indices
+        votes = self.votes[nearest].sum(1)
+        shares = votes / votes.sum(1, keepdim=True)
+        return votes.argmax(1), shares, shares
+
+
+class _MLP(nn.Module):
+    def __init__(self, head: MLP) -> None:
+        super().__init__()
+        A, a, B, b = (torch.from_numpy(np.asarray(array, dtype=np.float32)) for array in head.parameters_)
+        self.register_buffer("mean", _tensor(head.scale_.mean))
+        self.register_buffer("factor", _tensor(head.scale_.factor))
+        self.first, self.second = nn.Linear(A.shape[1], len(A)), nn.Linear(B.shape[1], len(B))
+        with torch.no_grad():
+            for layer, weight, bias in ((self.first, A, a), (self.second, B, b)):
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
+
+    def forward(self, features: torch.Tensor) -> Decision:
+        logits = self.second(self.first((features - self.mean) * self.factor).relu())
+        two = logits.shape[1] == 2
+        scores = torch.stack([logits[:, 0] - logits[:, 1], logits[:, 1] - logits[:, 0]], 1) / 2 if two else logits
+        return logits.argmax(1), scores, logits.softmax(1)
+
+
+class _Head2Toe(nn.Module):
+    """Each layer brought to length 1, the relevant columns kept, and the scaler folded into the logistic regression."""
+
+    def __init__(self, head: Head2Toe) -> None:
+        super().__init__()
+        self.widths = list(head.widths) if head.widths is not None else [head.n_features_in_]
+        scaler, logistic = (step for _, step in head.head_.steps)
+        weights = logistic.coef_ / scaler.scale_
+        intercept = logistic.intercept_ - weights @ scaler.mean_
+        if len(weights) == 1:
+            weights, intercept = np.concatenate([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
+        self.register_buffer("kept", torch.from_numpy(np.asarray(head.kept_, dtype=np.int64)))
+        self.register_buffer("weights", _tensor(weights.T))
+        self.register_buffer("intercept", _tensor(intercept))
+
+    def forward(self, features: torch.Tensor) -> Decision:
+        layers = []
+        for layer in features.split(self.widths, 1):
+            length = layer.square().sum(1, keepdim=True).sqrt()
+            layers.append(layer / torch.where(length > 0, length, torch.ones_like(length)))
+        scores = torch.cat(layers, 1)[:, self.kept] @ self.weights + self.intercept
+        return scores.argmax(1), scores, scores.softmax(1)
+
+
+def _tensor(array: Sequence[float] | np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(array, dtype=np.float32))
+
+
+_FORMS: dict[type, Callable[[Any], nn.Module]] = {
+    LinearHead: _Linear,
+    UntouchedClassifier: _Linear,
+    OnAxes: _OnAxes,
+    RBFSVM: _RBFSVM,
+    KNN: _KNN,
+    MLP: _MLP,
+    Head2Toe: _Head2Toe,
+}

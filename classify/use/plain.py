@@ -1,0 +1,88 @@
+"""A saved model as the plain state dict of its architecture, where its head can become the final layer.
+
+So a linear head on the pooled features, its scaler and all, ends as `fc` of an ordinary ResNet18 that torchvision loads
+strictly. Which layer is final, and whether the features are what it reads, is found from the graph.
+"""
+
+import torch
+from torch import fx, nn
+
+from classify.heads.network.trained import TrainedNetwork
+from classify.use.modules import linear_form
+from classify.use.saved import SavedModel
+from features.backbones import build_model, classifier_name
+from features.cut import Cut
+from features.errors import UserError
+
+_OTHERS = "take --format onnx or torch"
+_RESHAPING = ("flatten", "reshape", "view", "squeeze", "contiguous", "dropout")
+
+
+def architecture(model: SavedModel) -> str:
+    """The name of the architecture that a model's plain weights are for; UserError where it has none."""
+    backbone = getattr(model.head, "network_", None) if isinstance(model.head, TrainedNetwork) else model
+    if getattr(backbone, "backbone", None) is None:
+        raise UserError(f"the {model.saved.result.config['head']} is no architecture that others have; {_OTHERS}")
+    return backbone.backbone.name
+
+
+def plain_state(model: SavedModel) -> dict[str, torch.Tensor]:
+    """Names and tensors, float32, for the model's architecture with as many classes as the model has.
+
+    UserError for a head that is not linear, for features that the final layer does not read, and for an architecture
+    whose final layer is not linear or which has other parts that depend on the classes.
+    """
+    name = architecture(model)
+    with torch.device("meta"):
+        fresh = build_model(name, classes=len(model.classes))
+    final = classifier_name(fresh)
+    if not isinstance(fresh.get_submodule(final), nn.Linear):
+        raise UserError(f"{name} does not end in a linear layer, so no head can become it; {_OTHERS}")
+    if isinstance(model.head, TrainedNetwork):
+        state = dict(model.head.whole().state_dict())
+    else:
+        state = dict(model.backbone.model.state_dict())
+        state |= dict(zip((f"{final}.weight", f"{final}.bias"), _final_layer(model, final), strict=True))
+    wanted = fresh.state_dict()
+    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    wrong += [key for key in state if key not in wanted]
+    if wrong:
+        raise UserError(f"{name} has parts that this model lacks or has otherwise ({wrong[0]}); {_OTHERS}")
+    return {key: state[key].detach().cpu().to(wanted[key].dtype).contiguous().clone() for key in wanted}
+
+
+def _final_layer(model: SavedModel, final: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights (K, D) and intercepts (K,) over what the final layer reads."""
+    weights, intercept = (torch.from_numpy(array) for array in linear_form(model.head))
+    cut, key = model.reader.cut, model.reader.keys[0]
+    old = model.backbone.model.get_submodule(final)
+    if len(model.reader.keys) == 1 and torch.Size(cut.shape(key.layer)).numel() == weights.shape[1]:
+        if cut.resolve(key.layer) == final and isinstance(old, nn.Linear):
+            # A head on the classifier's own output: two linear layers in a row are one.
+            bias = 0 if old.bias is None else weights @ old.bias.double()
+            return weights @ old.weight.double(), intercept + bias
+        if _reads_unchanged(cut, key.layer, final):
+            return weights, intercept
+    layer = model.saved.result.config["layer"]
+    raise UserError(
+        f"the features of {layer} ({model.saved.result.config.get('pool')}) are not what {final} reads, so the head "
+        f"cannot take its place; train one on avgpool, or {_OTHERS}"
+    )
+
+
+def _reads_unchanged(cut: Cut, layer: str, final: str) -> bool:
+    """Whether the final layer is next after `layer`, but for reshaping and dropout, and nothing follows it."""
+    if layer not in cut.legal:
+        return False
+    tail = cut.tail(layer)
+    chain = [node for node in tail.graph.nodes if node.op not in ("placeholder", "output")]
+    chain = [node for node in chain if not _only_reshapes(tail, node)]
+    # Weights that came without a classifier end where it would stand.
+    return not chain or [node.target for node in chain] == [final]
+
+
+def _only_reshapes(tail: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(tail.get_submodule(node.target), nn.Flatten | nn.Identity | nn.Dropout)
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name in (*_RESHAPING, "size", "getitem", "getattr")

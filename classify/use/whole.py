@@ -1,0 +1,83 @@
+"""A saved model as one network for other programs: trunk, pooling and head, with the normalisation inside.
+
+It takes uint8 images (N, 3, S, S), already resized and cropped as in training, a grey image three times over: values
+that need no explaining elsewhere. It computes in float32, whatever the precision in training.
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+from classify.heads.network.trained import TrainedNetwork
+from classify.use.modules import Decision, head_module
+from classify.use.saved import SavedModel
+from extract.trunk import pooled_trunk
+from features.preprocessing import Preprocessing
+
+
+class WholeNetwork(nn.Module):
+    """Images to what `SavedModel.answers` says of them: the output decided for, scores, probabilities if there are any.
+
+    images: uint8 (N, channels, H, W). mean and std: of pixels from 0 to 255, for each channel.
+    """
+
+    def __init__(self, trunk: nn.Module, decide: nn.Module, mean: torch.Tensor, std: torch.Tensor) -> None:
+        super().__init__()
+        self.trunk, self.decide = trunk, decide
+        self.register_buffer("mean", mean.view(1, -1, 1, 1).clone())
+        self.register_buffer("std", std.view(1, -1, 1, 1).clone())
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(label, scores) or (label, scores, probabilities)."""
+        decision: Decision = self.decide(self.trunk((images.float() - self.mean) / self.std))
+        return tuple(part for part in decision if part is not None)
+
+
+class _Features(nn.Module):
+    """Trunk and poolings to the joined features."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([layer.flatten(1) for layer in self.trunk(images)], 1)
+
+
+class _Logits(nn.Module):
+    """What a network's logits decide."""
+
+    def forward(self, logits: torch.Tensor) -> Decision:
+        return logits.argmax(1), logits, logits.softmax(1)
+
+
+def whole_network(model: SavedModel) -> WholeNetwork:
+    """The network of a saved model, on the CPU. UserError, before any work, for a head that has no form as one."""
+    if isinstance(model.head, TrainedNetwork):
+        network = copy.deepcopy(model.head.whole()).cpu().float().to(memory_format=torch.contiguous_format).eval()
+        return WholeNetwork(network, _Logits(), *normalisation(model)).eval()
+    decide = head_module(model.head)
+    reader = model.reader
+    trunk = _Features(pooled_trunk(reader.cut, reader.outputs).cpu())
+    return WholeNetwork(trunk, decide, *normalisation(model)).eval()
+
+
+def normalisation(model: SavedModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of pixels from 0 to 255, for each channel of the network's input."""
+    if hasattr(model.head, "pixel_mean_"):
+        channels = model.head.image_shape_[0]
+        return tuple(torch.full((channels,), value) for value in (model.head.pixel_mean_, model.head.pixel_deviation_))
+    steps = preprocessing(model)
+    return torch.tensor(steps.mean) * 255, torch.tensor(steps.std) * 255
+
+
+def preprocessing(model: SavedModel) -> Preprocessing | None:
+    """What happens to an image before a model; None for the convnet, which takes images as they are."""
+    return model.head.preprocessing if model.reader is None else model.reader.prepare.steps
+
+
+def input_shape(model: SavedModel) -> tuple[int, int, int]:
+    """(channels, height, width) of the images that the network takes."""
+    steps = preprocessing(model)
+    return tuple(model.head.image_shape_) if steps is None else (3, steps.crop, steps.crop)
