@@ -55,6 +55,7 @@ class NetworkRow:
     stage that trains (finetune). in_loop: run the frozen part for each batch instead of reading its cached output.
     keep: the trained network is kept with the result. validation: False trains on every row, and the weights after the
     last step are the result. change: the training set is made worse first.
+    fresh_above: weights above this layer are drawn anew (finetune).
     """
 
     request: Request
@@ -66,6 +67,7 @@ class NetworkRow:
     keep: bool = True
     validation: bool = True
     change: Change | None = None
+    fresh_above: str | None = None
 
     def __post_init__(self) -> None:
         request = self.request
@@ -115,6 +117,8 @@ class NetworkRow:
             unused += ["weights", "weights_sha256", "backbone", "image_size"]
         else:
             config["unfreeze"] = self.unfreeze
+        if self.fresh_above:
+            config["fresh_above"] = self.fresh_above
         if self.regularizers:
             config["regularizers"] = [str(spec) for spec in self.regularizers]
         if not self.validation:
@@ -139,7 +143,8 @@ class NetworkRow:
     def label(self) -> str:
         """The row in a few words: 'finetune layer4, bss=0.001'."""
         name = f"{self.network} {self.unfreeze}" if self.network == "finetune" else self.network
-        return ", ".join([name, *map(str, self.regularizers)])
+        drawn = [f"drawn anew above {self.fresh_above}"] if self.fresh_above else []
+        return ", ".join([name, *drawn, *map(str, self.regularizers)])
 
     def build(self) -> TrainedNetwork:
         """The unfitted classifier."""
@@ -151,7 +156,7 @@ class NetworkRow:
         }
         if self.network == "convnet":
             return head.build(**shared)
-        unfreeze = {"unfreeze": self.unfreeze} if self.network == "finetune" else {}
+        start = {"unfreeze": self.unfreeze, "fresh_above": self.fresh_above} if self.network == "finetune" else {}
         return head.build(
             backbone=request.backbone,
             weights=request.weights,
@@ -159,7 +164,7 @@ class NetworkRow:
             image_size=request.image_size,
             regularizers=self.regularizers,
             **shared,
-            **unfreeze,
+            **start,
         )
 
 
@@ -231,7 +236,7 @@ def fit_network(
     running = Path(folder) / f".running-{row.digest[:16]}"
     if again:
         shutil.rmtree(running, ignore_errors=True)
-    if (noted := read_json(running / "fitted.json")) is not None:
+    if (noted := _noted(running / "fitted.json")) is not None:
         say(f"{row.label}: trained in an earlier run")
         held = [noted.pop(name) for name in ("validation_rows", "predicted")]
         return FittedNetwork(row, running, noted, *(each and np.array(each, dtype=np.int64) for each in held))
@@ -299,7 +304,7 @@ def fit_network(
     held = (None, None) if predicted is None else (index[validation], predicted)
     lists = (each if each is None else each.tolist() for each in held)
     noted = {**fields, **dict(zip(("validation_rows", "predicted"), lists, strict=True))}
-    write_json(running / "fitted.json", noted)
+    write_json(running / "fitted.json", {"noted": noted, "sha256": sha256_json(noted)})
     # The last epoch's state is of no use any more, and takes three times the network's room.
     shutil.rmtree(running / "run", ignore_errors=True)
     return FittedNetwork(row, running, fields, *held)
@@ -373,6 +378,13 @@ def training_image(request: Request) -> Any:
     row = int(selected_rows(data.labels, request, "train")[0])
     image = data.images.read(row) if isinstance(data.images, ImageFiles) else data.images[row]
     return image[None]
+
+
+def _noted(path: Path) -> dict[str, Any] | None:
+    """What was noted of a trained network; None where there is nothing, or not what was written: it trains again."""
+    note = read_json(path)
+    noted = note.get("noted") if isinstance(note, dict) else None
+    return noted if isinstance(noted, dict) and note.get("sha256") == sha256_json(noted) else None
 
 
 def _image(row: NetworkRow) -> Any:

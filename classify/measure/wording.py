@@ -17,12 +17,13 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 def percent_interval(estimate: tuple[float, float, float] | None, digits: int = 2) -> str:
     """(value, low, high) as '98.42 ±0.25': the value and half the width of its interval, in percent.
 
-    A Wilson interval is not symmetric close to 100 %; its two ends stand in the JSON and CSV forms.
+    A Wilson interval is not symmetric close to 100 %; its two ends stand in the JSON and CSV forms. Without any width,
+    as of one seed, the value alone.
     """
     if estimate is None:
         return MISSING
     value, low, high = estimate
-    return f"{percent(value, digits)} ±{percent((high - low) / 2, digits)}"
+    return percent(value, digits) + (f" ±{percent((high - low) / 2, digits)}" if low < high else "")
 
 
 def decimal(value: float | None, digits: int = 4) -> str:

@@ -43,11 +43,19 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def open_dataset(spec: str) -> "Dataset":
-    """The data set that `spec` names: NAME, or NAME:PATH for a file, a folder or another root of a named data set.
+    """The data set that `spec` names: NAME, or NAME:PATH for a file, a folder or another root of a named data set, and
+    behind either [CLASS,CLASS] for some of its classes.
 
     Nothing is downloaded yet: `fingerprint()` and `load()` do that. Raises UserError for an unknown name (with the
     nearest ones), and for a path at which the data set cannot stand.
     """
+    place = spec.partition(":")[2]
+    # A folder may be called so itself.
+    if spec.endswith("]") and "[" in spec and not (place and user_path(place).exists()):
+        from features.datasets.subset import with_classes
+
+        whole, _, names = spec[:-1].rpartition("[")
+        return with_classes(open_dataset(whole), [name.strip() for name in names.split(",")])
     name, colon, text = spec.partition(":")
     name = name.strip().lower().replace("_", "-")
     if name not in KINDS:

@@ -2,16 +2,25 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from classify.__main__ import main
 from classify.experiments.comparing.models import parse_model
+from classify.experiments.networks import evaluate_network
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.convergence import convergence, reached
 from classify.experiments.studies.data_size import crossings, data_size
+from classify.experiments.studies.transferability import (
+    class_halves,
+    transferability,
+    transferable_stages,
+    transferred,
+)
 from classify.measure.intervals import mean_interval
 from classify.measure.results import load_results
 from features.commands.options import run_command
@@ -136,3 +145,37 @@ def test_mistakes_are_one_line(capsys, arguments, told):
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_halves_do_not_overlap_and_hold_every_class():
+    for seed in range(5):
+        first, second = class_halves("digits", seed)
+        assert not set(first) & set(second)
+        assert set(first) | set(second) == set("0123456789")
+        assert len(first) == len(second) == 5
+    assert class_halves("digits", 0) != class_halves("digits", 1)
+    assert class_halves("digits", 0) == class_halves("digits", 0)
+
+
+def test_stages_taken_over_do_not_move_unless_they_train_on():
+    request = dataclasses.replace(REQUEST, limit=60)
+    asked = Asked(request, training={"steps": 2, "batch_size": 30})
+    result = transferability(asked, stages=("layer3",))
+    rows = {cell[0]: cell[1:] for cell in result.tables[0].rows}
+    assert set(rows) == {"baseA", "baseB", "AnB", "AnB+", "BnB", "BnB+"}
+    networks = {saved.result.config.get("unfreeze"): saved for saved in result.results}
+    assert networks["layer4"].result.config["fresh_above"] == "layer3"
+    half = asked.question()["dataset"] + "[" + ",".join(class_halves("digits", 0)[1]) + "]"
+    source = next(iter((Path(os.environ["LAYERPROBE_HOME"]) / "fitted").glob("*.safetensors")))
+    before = load_file(source)
+    stages = transferable_stages(asked)
+    for frozen in (True, False):
+        on_half = dataclasses.replace(request, dataset=half)
+        row = transferred(on_half, str(source), "layer3", stages, frozen, asked.settings())
+        saved = evaluate_network(dataclasses.replace(row, keep=True), say=lambda line: None)
+        after = load_file(saved.path.with_suffix("") / "network.safetensors")
+        taken = [name for name in before if not name.startswith(("layer4.", "fc."))]
+        same = [bool((before[name] == after[name]).all()) for name in taken]
+        assert all(same) if frozen else not all(same)
+        # The stage above was drawn anew: it is the source's in neither.
+        assert not (before["layer4.0.conv1.weight"] == after["layer4.0.conv1.weight"]).all()

@@ -55,6 +55,12 @@ STUDIES: dict[str, Study] = {
             "out_of_domain:out_of_domain",
             ("models", "others", "foreign"),
         ),
+        Study(
+            "transferability",
+            "stage by stage between halves of the classes, and from ImageNet (Yosinski et al. 2014)",
+            "transferability:transferability",
+            ("stages", "seeds"),
+        ),
     )
 }
 

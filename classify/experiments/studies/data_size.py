@@ -17,7 +17,7 @@ from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.intervals import mean_interval
 from classify.measure.results import SavedResult
-from classify.measure.wording import MISSING, count, percent
+from classify.measure.wording import count, percent, percent_interval
 from classify.show.panels import Line, Panel
 from classify.show.table import Column, Table
 from features.datasets import open_dataset
@@ -119,7 +119,7 @@ def _training(asked: Asked, images: int) -> TrainingSettings:
 
 def _table(accuracies: dict, models: Sequence[Model], sizes: Sequence[int], names: dict[Model, str]) -> Table:
     columns = [Column("model", align="left")]
-    columns += [Column(f"n{size}", f"{size:,}", format=_with_half, parts=("", "low", "high")) for size in sizes]
+    columns += [Column(f"n{size}", f"{size:,}", format=percent_interval, parts=("", "low", "high")) for size in sizes]
     rows = [(names[model], *(mean_interval(accuracies[model, size]) for size in sizes)) for model in models]
     table = Table("Test accuracy in percent, by training images per class", tuple(columns), tuple(rows))
     for size in sizes:
@@ -176,10 +176,3 @@ def _surely(accuracies: dict, ahead: Model, behind: Model, sizes: Sequence[int])
     differences = (np.subtract(accuracies[ahead, size], accuracies[behind, size]) for size in sizes)
     certain = sum(mean_interval(each)[1] > 0 for each in differences)
     return f" (certain over seeds at {certain} of {len(sizes)})"
-
-
-def _with_half(value: tuple[float, float, float] | None) -> str:
-    if value is None:
-        return MISSING
-    mean, low, high = value
-    return percent(mean) if low == high else f"{percent(mean)} ± {percent((high - low) / 2)}"

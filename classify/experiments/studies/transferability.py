@@ -1,0 +1,182 @@
+"""How transferable is each stage? Yosinski et al. 2014 in small, on the halves of a data set's own classes.
+
+The classes are dealt into two halves, A and B. baseA and baseB are trained from scratch on theirs. A network XnB takes
+the first n stages of baseX, draws the others anew and is trained on B: XnB keeps the taken stages frozen, XnB+ trains
+them on. BnB falls below baseB where stages depend on each other (co-adaptation), AnB below BnB where they are too
+specific to A. ImageNet's network, where there is one, is a third source.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from classify.experiments.networks import NetworkRow
+from classify.experiments.studies.asking import Asked
+from classify.experiments.studies.outcome import StudyResult
+from classify.heads.network.settings import TrainingSettings
+from classify.measure.intervals import mean_interval
+from classify.measure.results import SavedResult
+from classify.measure.wording import percent, percent_interval
+from classify.show.panels import Line, Panel
+from classify.show.table import Column, Table
+from features.datasets import open_dataset
+from features.errors import UserError
+from features.home import home
+from features.request import Request
+
+QUICK_ROWS, QUICK_TEST_ROWS, QUICK_EPOCHS, EPOCHS = 2_000, 1_000, 3, 10
+BASE, IMAGENET = "baseB", "ImageNet"
+
+# (source, frozen) -> stage -> one accuracy a seed
+Curves = dict[tuple[str, bool], dict[str, tuple[float, ...]]]
+
+
+def transferability(asked: Asked, stages: Sequence[str] | None = None) -> StudyResult:
+    """The study. stages: the last stage taken over, by default each in turn. Raises UserError for an unknown one, and
+    for a data set of fewer than four classes, whose halves would leave nothing to tell apart."""
+    asked, cuts = asked.quickly(rows=QUICK_ROWS, test_rows=QUICK_TEST_ROWS, epochs=(QUICK_EPOCHS, EPOCHS))
+    known = transferable_stages(asked)
+    chosen = tuple(dict.fromkeys(stages or known))
+    for stage in chosen:
+        if stage not in known:
+            raise UserError(f"--stages {stage}: {asked.request.backbone} can be taken up to {', '.join(known)}")
+    training = asked.settings(epochs=QUICK_EPOCHS if asked.quick else EPOCHS)
+    bases: dict[str, tuple[float, ...]] = {}
+    curves: Curves = {}
+    made: list[SavedResult] = []
+    for seed in asked.seeds:
+        halves = [_on(asked, names, seed) for names in class_halves(asked.request.dataset, seed)]
+        sources = {}
+        for name, request in zip(("A", "B"), halves, strict=True):
+            saved = asked.make_network(NetworkRow(request, "scratch", training, keep=True))
+            made.append(saved)
+            bases[f"base{name}"] = (*bases.get(f"base{name}", ()), saved.result.metrics.accuracy)
+            sources[name] = str(_weights_of(saved))
+        if asked.request.weights != "random":
+            sources[IMAGENET] = asked.request.weights
+        for source, weights in sources.items():
+            for stage in chosen:
+                for frozen in (True, False):
+                    row = transferred(halves[1], weights, stage, known, frozen, training)
+                    saved = asked.make_network(row)
+                    made.append(saved)
+                    curve = curves.setdefault((source, frozen), {})
+                    curve[stage] = (*curve.get(stage, ()), saved.result.metrics.accuracy)
+    notes = [
+        "halves: of the classes, dealt anew with each seed; all networks of a seed are trained alike and tested on B",
+        "+: the stages taken over train on; without it they are frozen, statistics included",
+    ]
+    if len(asked.seeds) > 1:
+        notes.append(f"± half of Student's 95 % interval of the mean over {len(asked.seeds)} seeds")
+    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
+    return StudyResult(
+        study="transferability",
+        question=asked.question(stages=list(chosen)),
+        answer=_answer(bases, curves, chosen),
+        tables=(_table(bases, curves, chosen),),
+        panels=_panels(bases, curves, chosen),
+        notes=tuple(notes),
+        results=tuple(made),
+        folder=asked.folder,
+    )
+
+
+def class_halves(dataset: str, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the classes, dealt into two halves; of an odd number the first half is the larger."""
+    classes = open_dataset(dataset).classes
+    if len(classes) < 4:
+        raise UserError(f"{dataset} has {len(classes)} classes, and halves need two each; take one with four or more")
+    order = np.random.default_rng([seed, 5]).permutation(len(classes))
+    middle = -(-len(classes) // 2)
+    # In the data set's own order: which half a class is in is drawn, not its place there.
+    return tuple(tuple(classes[place] for place in sorted(part)) for part in (order[:middle], order[middle:]))
+
+
+def transferable_stages(asked: Asked) -> tuple[str, ...]:
+    """The stages whose output can be taken over, from the bottom; what follows the last one is the classifier."""
+    stages = asked.cut().stages
+    return tuple(stage for stage in stages if stage not in ("avgpool", "fc"))
+
+
+def transferred(
+    request: Request, weights: str, stage: str, stages: Sequence[str], frozen: bool, settings: TrainingSettings
+) -> NetworkRow:
+    """The row of XnB or XnB+: all up to `stage` from `weights`, the rest drawn anew."""
+    above = (*stages, "fc")[stages.index(stage) + 1]
+    return NetworkRow(
+        dataclasses.replace(request, weights=weights),
+        "finetune",
+        settings,
+        unfreeze=above if frozen else "all",
+        fresh_above=stage,
+    )
+
+
+def _on(asked: Asked, names: Sequence[str], seed: int) -> Request:
+    dataset = f"{asked.request.dataset}[{','.join(names)}]"
+    return dataclasses.replace(asked.request, dataset=dataset, seed=seed, weights="random")
+
+
+def _weights_of(saved: SavedResult) -> Path:
+    """The weights of a trained network under a name that is theirs alone: another training does not change them."""
+    digest = saved.result.extra["network_sha256"]
+    kept = home() / "fitted" / f"{digest[:32]}.safetensors"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        aside = kept.with_suffix(".tmp")
+        shutil.copyfile(saved.path.with_suffix("") / "network.safetensors", aside)
+        aside.replace(kept)
+    return kept
+
+
+def _called(source: str, frozen: bool) -> str:
+    return f"{source}nB{'' if frozen else '+'}"
+
+
+def _table(bases: dict[str, tuple[float, ...]], curves: Curves, stages: Sequence[str]) -> Table:
+    interval = {"format": percent_interval, "parts": ("", "low", "high")}
+    columns = [Column("network", align="left"), Column("base", "from scratch", **interval)]
+    columns += [Column(stage, f"up to {stage}", **interval) for stage in stages]
+    rows = [(name, mean_interval(values), *(None for _ in stages)) for name, values in bases.items()]
+    for (source, frozen), curve in curves.items():
+        rows.append((_called(source, frozen), None, *(mean_interval(curve[stage]) for stage in stages)))
+    return Table("Test accuracy in percent (baseA on A, all others on B)", tuple(columns), tuple(rows))
+
+
+def _panels(bases: dict[str, tuple[float, ...]], curves: Curves, stages: Sequence[str]) -> tuple[Panel, ...]:
+    places = tuple(float(place) for place in range(1, len(stages) + 1))
+    base = 100 * float(np.mean(bases[BASE]))
+    ticks = ((0.0, BASE), *zip(places, stages, strict=True))
+    panels = []
+    for title, sources in (("halves of the classes", ("A", "B")), ("from ImageNet", (IMAGENET,))):
+        lines = []
+        for (source, frozen), curve in curves.items():
+            if source in sources:
+                means, lows, highs = zip(*(mean_interval(curve[stage]) for stage in stages), strict=True)
+                ends = [(base, *(100 * end for end in each)) for each in (lows, highs)]
+                heights = (base, *(100 * mean for mean in means))
+                lines.append(Line(_called(source, frozen), (0.0, *places), heights, *ends, dashed=frozen))
+        if lines:
+            shared = {"log": False, "ticks": ticks, "levels": (base,)}
+            panels.append(Panel(title, "stages taken over", "accuracy on B, %", tuple(lines), **shared))
+    return tuple(panels)
+
+
+def _answer(bases: dict[str, tuple[float, ...]], curves: Curves, stages: Sequence[str]) -> tuple[str, ...]:
+    base = float(np.mean(bases[BASE]))
+    sentences = [f"From scratch, B's network gets {percent(base)} % of B's test images right."]
+    for (source, frozen), curve in curves.items():
+        means = {stage: float(np.mean(curve[stage])) for stage in stages}
+        best, last = max(stages, key=lambda stage: means[stage]), stages[-1]
+        sentences.append(
+            f"{_called(source, frozen)} is best up to {best} ({percent(means[best])} %, "
+            f"{_points(means[best] - base)} against {BASE}) and has {percent(means[last])} % up to {last}."
+        )
+    return tuple(sentences)
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f} points"

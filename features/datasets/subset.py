@@ -1,0 +1,65 @@
+"""Some classes of another data set: `mnist[0,2,4]` is MNIST's rows with these labels, numbered in that order."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.datasets.dataset import Dataset, Split
+from features.datasets.images import ImageFiles
+from features.digests import sha256_json
+from features.errors import UserError
+
+
+def with_classes(whole: Dataset, names: Sequence[str]) -> Dataset:
+    """The rows of a data set whose classes have these names; UserError for a name that it lacks or is given twice."""
+    names = tuple(names)
+    for name in names:
+        if name not in whole.classes:
+            known = ", ".join(whole.classes[:12]) + (", ..." if len(whole.classes) > 12 else "")
+            raise UserError(f"the data set '{whole.spec}' has no class {name!r}; its classes are {known}")
+        if names.count(name) > 1:
+            raise UserError(f"the class {name!r} was given twice; give each once, as in {whole.spec}[{name}]")
+    return Subset(whole, names)
+
+
+@dataclass(frozen=True, eq=False)
+class Subset(Dataset):
+    """See `with_classes`. whole: what it is a part of."""
+
+    whole: Dataset
+    classes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Many class names would make no file name: their number and six digits of their digest do."""
+        return f"{self.whole.name}-{len(self.classes)}of{len(self.whole.classes)}-{sha256_json(self.classes)[:6]}"
+
+    @property
+    def spec(self) -> str:
+        return f"{self.whole.spec}[{','.join(self.classes)}]"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return self.whole.splits
+
+    def fingerprint(self) -> str:
+        return sha256_json({"some classes of": self.whole.fingerprint(), "classes": self.classes})
+
+    def files(self) -> Sequence[Path]:
+        return self.whole.files()
+
+    def load(self, split: str) -> Split:
+        data = self.whole.load(split)
+        number = np.full(len(self.whole.classes), -1, dtype=np.int64)
+        number[[self.whole.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
+        labels = number[data.labels]
+        rows = np.flatnonzero(labels >= 0)
+        images = data.images
+        if isinstance(images, ImageFiles):
+            images = dataclasses.replace(images, paths=tuple(images.paths[row] for row in rows.tolist()))
+        else:
+            images = images[rows]
+        return Split(images, labels[rows])
