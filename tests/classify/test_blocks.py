@@ -1,5 +1,7 @@
 """Heads on features that stay in the store: what they learn in memory, to rounding; those that cannot say so."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from classify.heads.estimator import FitError
 from classify.heads.search import search
 from features.blocks import Blocks
 from tests.features.store_cases import key, make
+from tests.scale.memory import attempt, make_store
 
 ROWS, WIDTH, CLASSES = 9000, 24, 5
 
@@ -70,3 +73,12 @@ def test_what_does_not_fit_together_is_told(data):
     for name in ("ridge", "logistic"):
         with pytest.raises(FitError, match="24 features of 20 rows are too wide"):
             HEADS[name].build().fit(few, labels[:20])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere RLIMIT_DATA limits other things")
+def test_ridge_learns_from_a_store_larger_than_the_memory_it_may_take(home):
+    make_store(gigabytes=0.36, width=256)
+    rows, limit = round(0.36e9 / 4 / 256), 340_000_000
+    learnt = attempt(home, "ridge", rows, 256, limit)
+    assert learnt["read"] == "in blocks" and learnt["accuracy"] > 0.9
+    assert attempt(home, "ridge", rows, 256, limit, "off") is None

@@ -1,7 +1,9 @@
 """Extraction on a real Dask cluster of two processes: the bytes of one machine, with a worker killed on the way."""
 
+import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,9 +96,13 @@ def test_shards_are_whole_batches_and_not_too_many(rows, batch):
 
 
 def test_each_worker_is_shown_one_gpu(monkeypatch):
+    pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install 'layerprobe[cluster]'")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5,7")
     devices = cluster.visible_gpus()
     assert devices == ["2", "5", "7"]
     assert [cluster.gpu_of(worker, devices) for worker in range(4)] == ["2", "5", "7", "2"]
+    # What runs on a worker as it starts, before torch is there.
+    cluster._one_gpu_each(devices).setup(SimpleNamespace(name=1))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert cluster.visible_gpus() == []

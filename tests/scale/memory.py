@@ -49,14 +49,15 @@ def _plan(rows: int, width: int):
 
 def learn(head: str, rows: int, width: int, blocks: str, limit: int) -> None:
     """In a process of its own: one row, the limit set after the libraries are there; prints what came of it as JSON."""
-    import sklearn.utils.validation  # noqa: F401
-    import torch
-
     from classify.experiments.evaluate import Settings, evaluate
     from classify.heads import HEADS
     from features.memory import memory_at_hand
 
-    torch.set_num_threads(1)
+    if head == "linear":
+        import torch
+
+        torch.set_num_threads(1)
+    HEADS[head].build()
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     at_hand, started = memory_at_hand(), time.perf_counter()
     settings = Settings(jobs=1, refit=False, search=head == "ridge", blocks=blocks)
