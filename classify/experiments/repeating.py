@@ -19,6 +19,7 @@ from classify.experiments.evaluate import Row, Settings, fit_row, test_rows
 from classify.experiments.networks import NetworkRow, evaluate_network
 from classify.experiments.probing.entries import head2toe
 from classify.experiments.sources import CachedLayer, Pixels
+from classify.experiments.training_sets import Change, change_called
 from classify.experiments.untouched import UntouchedRow, evaluate_untouched
 from classify.experiments.width_matching import Reduction
 from classify.heads import HEADS
@@ -33,9 +34,6 @@ from extract.commands.ensure import ensure_features
 from features.errors import UserError
 from features.home import home
 from features.request import Request, plan
-
-# In a record of another row these would stand for what a row cannot be built from.
-_BY_COMMAND_ALONE = {"training_set": "its training set was made worse on purpose"}
 
 
 @dataclass(frozen=True)
@@ -113,9 +111,6 @@ def repeat(
 
 def rebuild(config: dict[str, Any], dataset: str | None, weights: str | None) -> Row | NetworkRow | UntouchedRow:
     """The row that a configuration describes; UserError where it comes to another one here."""
-    for name, reason in _BY_COMMAND_ALONE.items():
-        if name in config:
-            raise UserError(f"this row cannot be made from its record alone ({reason}); run the command in the record")
     row = _built(config, _request(config, dataset, weights))
     here = plain_json(row.config)
     if here != config:
@@ -156,6 +151,8 @@ def _built(config: dict[str, Any], request: Request) -> Row | NetworkRow | Untou
             in_loop=config.get("maps") == "in the loop",
             keep=False,
             validation=config.get("validation", True),
+            change=_change(config),
+            fresh_above=config.get("fresh_above"),
         )
     if config["layer"] == "pixels":
         source = Pixels(request, config["side"], config["colour"])
@@ -175,7 +172,12 @@ def _built(config: dict[str, Any], request: Request) -> Row | NetworkRow | Untou
     kind = config.get("reduction")
     reduction = Reduction(kind, config["width"], config["seed"] if kind == "projection" else 0) if kind else None
     head = HEADS[name] if name in HEADS else head2toe(config["head_params"]["widths"])
-    return Row(source, head, settings, config.get("labels") == "shuffled", reduction, keep_head=False)
+    shuffled = config.get("labels") == "shuffled"
+    return Row(source, head, settings, shuffled, reduction, keep_head=False, change=_change(config))
+
+
+def _change(config: dict[str, Any]) -> Change | None:
+    return change_called(config["training_set"]) if "training_set" in config else None
 
 
 def _make(saved: SavedResult, dataset: str | None, weights: str | None, folder: Path) -> SavedResult:

@@ -21,6 +21,15 @@ class Change(Protocol):
         """Sorted places among rows with these labels, and the labels to train those with, int64."""
 
 
+def change_called(name: str) -> Change:
+    """The change that a configuration names; ValueError for a name that none has."""
+    kind, _, number = name.rpartition(" ")
+    kinds = {"label noise": LabelNoise, "imbalance": Imbalance}
+    if kind not in kinds:
+        raise ValueError(f"no training set is made worse by {name!r}")
+    return kinds[kind](float(number))
+
+
 @dataclass(frozen=True)
 class LabelNoise:
     """A share of all rows, drawn at random, gets another label: any of the others, each as likely."""

@@ -6,7 +6,7 @@ from sklearn.covariance import LedoitWolf
 
 from classify.experiments.studies.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from classify.experiments.studies.robustness import mean_corruption_error
-from classify.experiments.training_sets import Imbalance, LabelNoise
+from classify.experiments.training_sets import Imbalance, LabelNoise, change_called
 from classify.measure.foreign import Mahalanobis, NearestNeighbours, energy_score, separation, softmax_score
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -72,6 +72,13 @@ def test_imbalance_falls_by_equal_ratios():
     assert sorted(np.bincount(kept)) == [4, 40, 400]
     assert np.array_equal(labels[rows], kept)
     assert np.array_equal(rows, np.unique(rows))
+
+
+def test_a_change_is_found_again_by_its_name():
+    for change in (LabelNoise(0.1), LabelNoise(0.25), Imbalance(100)):
+        assert change_called(change.name) == change
+    with pytest.raises(ValueError, match="upside down"):
+        change_called("upside down 3")
 
 
 def test_mean_corruption_error_is_the_mean_of_ratios():
