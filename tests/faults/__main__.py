@@ -21,7 +21,7 @@ def main() -> int:
     from tests.faults.bench import Bench
 
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir=options.folder))
-    bench, done = Bench(folder, options.seed), {}
+    bench, done = Bench(folder, options.seed, options.short), {}
     for each in chosen:
         count = options.count or (each.short if options.short else each.long)
         tally, started = Tally(), time.monotonic()

@@ -97,8 +97,9 @@ class Process:
 class Bench:
     """A folder to work in, a seeded source of random moments, and the unbroken runs to compare with."""
 
-    def __init__(self, folder: Path, seed: int = 0) -> None:
+    def __init__(self, folder: Path, seed: int = 0, short: bool = False) -> None:
         self.folder = folder
+        self.short = short
         self.random = random.Random(seed)
         self._count = 0
         # Blocks are recorded as soon as they are written: a pass of a second has as many moments as one of an hour.
@@ -189,6 +190,11 @@ class Bench:
     def trained_small(self) -> "Unbroken":
         """What an unbroken training of the small network gives."""
         return self._unbroken("classify", TRAIN_SMALL, results_of)
+
+    @property
+    def training(self) -> tuple[tuple[str, ...], "Unbroken"]:
+        """What is trained when training is struck, and what it gives unbroken: the small network in the short form."""
+        return (TRAIN_SMALL, self.trained_small) if self.short else (TRAIN, self.trained)
 
     def _unbroken(self, verb: str, arguments: Sequence[str], look: Callable[[Path], dict[str, str]]) -> "Unbroken":
         found = []

@@ -13,7 +13,7 @@ _IMAGES = re.compile(r"^(train|test): ([\d,]+) images in", re.MULTILINE)
 _WANTED = {"train": 90, "test": 40}
 
 
-@fault("two processes that extract the same at once", short=2, long=20)
+@fault("two processes that extract the same at once", short=1, long=20)
 def two_at_once(bench: Bench, tally: Tally, count: int) -> None:
     _together(bench, tally, count, 2)
 
@@ -35,7 +35,7 @@ def _together(bench: Bench, tally: Tally, count: int, many: int) -> None:
         shutil.rmtree(place)
 
 
-@fault("the process that works is killed, and one that waits takes over", short=2, long=25)
+@fault("the process that works is killed, and one that waits takes over", short=1, long=25)
 def holder_killed(bench: Bench, tally: Tally, count: int) -> None:
     carried = 0
     for _ in range(count):

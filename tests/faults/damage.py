@@ -56,7 +56,7 @@ def saved_weights(path: Path) -> None:
     save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
 
 
-@fault("one bit of the cache turned over", short=6, long=200)
+@fault("one bit of the cache turned over", short=3, long=200)
 def flips_in_the_cache(bench: Bench, tally: Tally, count: int) -> None:
     place = bench.place("cache")
     bench.run(place, "extract", *EXTRACT)
@@ -79,12 +79,12 @@ def flips_in_the_cache(bench: Bench, tally: Tally, count: int) -> None:
         tally.count(losses)
 
 
-@fault("one bit of a file of weights (.pth) turned over", short=4, long=200)
+@fault("one bit of a file of weights (.pth) turned over", short=2, long=200)
 def flips_in_pth(bench: Bench, tally: Tally, count: int) -> None:
     _flips_in_weights(bench, tally, count, "net.pth")
 
 
-@fault("one bit of a file of weights (.safetensors) turned over", short=4, long=200)
+@fault("one bit of a file of weights (.safetensors) turned over", short=2, long=200)
 def flips_in_safetensors(bench: Bench, tally: Tally, count: int) -> None:
     _flips_in_weights(bench, tally, count, "net.safetensors")
 
@@ -97,7 +97,7 @@ def _flips_in_weights(bench: Bench, tally: Tally, count: int, name: str) -> None
     _changed(bench, tally, count, place, [path], command)
 
 
-@fault("one bit of a data set (IDX, npz) turned over", short=4, long=200)
+@fault("one bit of a data set (IDX, npz) turned over", short=2, long=200)
 def flips_in_data(bench: Bench, tally: Tally, count: int) -> None:
     place = bench.place("data")
     npz = place / "data.npz"
@@ -126,7 +126,7 @@ def _changed(bench: Bench, tally: Tally, count: int, place: Path, paths: list[Pa
     tally.remarks.append(f"{harmless} of {count} changed no value: the run gave the same key and used the cache")
 
 
-@fault("one bit of a saved head or network turned over", short=6, long=200)
+@fault("one bit of a saved head or network turned over", short=3, long=200)
 def flips_in_heads(bench: Bench, tally: Tally, count: int) -> None:
     place = bench.place("heads")
     bench.run(place, "classify", *EXTRACT, "--model", "ridge", "knn")

@@ -11,7 +11,7 @@ from tests.faults.tally import Tally, fault
 _REFUSALS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
-@fault("a file system without locks", short=3, long=9)
+@fault("a file system without locks", short=1, long=9)
 def without_locks(bench: Bench, tally: Tally, count: int) -> None:
     for number in range(count):
         place = bench.place("lockless")

@@ -15,7 +15,7 @@ _SIZE = 256 << 20
 _OF_ROOM = re.compile(r"is full|make room|No space")
 
 
-@fault("the disk full in the middle of extract, and room made again", short=2, long=25)
+@fault("the disk full in the middle of extract, and room made again", short=1, long=25)
 def disk_full_extract(bench: Bench, tally: Tally, count: int) -> None:
     # A shallow layer first: that one file stands complete when the disk fills up under the others.
     before = (*EXTRACT[:-2], "maxpool")
