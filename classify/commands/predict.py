@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from features.commands.options import Parser, positive
+from features.commands.stopping import status_of
 from features.errors import UserError
 
 _ROWS = 1000  # of a table; a folder of more gets several, so that nothing waits for its end
@@ -25,10 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line and classify what it names; 1 where an image could not be read."""
     options = _parser().parse_args(arguments)
     _check_outputs(options)
-    from classify.use.images import count_of, given_images
-    from classify.use.predicting import predictions
     from classify.use.saved import load_model
-    from features.commands.progress import row_progress
 
     # Images that Pillow would warn of are refused, in one line of our own.
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -39,7 +37,26 @@ def main(arguments: Sequence[str]) -> int:
     model = load_model(
         options.source, dataset=options.dataset, trust=options.trust, weights=options.weights, device=options.device
     )
-    failed = 0
+    failed = done = 0
+    try:
+        with contextlib.closing(_written(options, model)) as written:
+            for one in written:
+                done += 1
+                if one.problem is not None:
+                    failed += 1
+                    print(f"error: {one.problem}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt as stop:
+        print(f"stopped after {done} images, whose classes stand above or in their files", file=sys.stderr)
+        return status_of(stop)
+    return 1 if failed else 0
+
+
+def _written(options: argparse.Namespace, model: Any) -> Iterator[Any]:
+    """The predictions, each given out after it was written to wherever they go."""
+    from classify.use.images import count_of, given_images
+    from classify.use.predicting import predictions
+    from features.commands.progress import row_progress
+
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(writer) for writer in _writers(options, model)]
         progress = stack.enter_context(row_progress())
@@ -48,11 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         for done, one in enumerate(predictions(model, given, options.top, options.jobs or 4), start=1):
             for write in writers:
                 write(one)
-            if one.problem is not None:
-                failed += 1
-                print(f"error: {one.problem}", file=sys.stderr, flush=True)
             progress("images", done, total)
-    return 1 if failed else 0
+            yield one
 
 
 def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:

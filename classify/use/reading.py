@@ -4,6 +4,7 @@ Nothing is cached here.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,12 @@ from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import Backbone
 from features.cut import Cut
+from features.device import PRECISIONS
 from features.errors import UserError
 from features.key import CacheKey
+from features.pooling import parse_pool, pooled_shape
 from features.preprocessing import Preprocessing
+from features.request import DTYPES
 
 _SMALLEST, _LARGEST = 8, 4096
 
@@ -24,17 +28,22 @@ _SMALLEST, _LARGEST = 8, 4096
 class LayerReader:
     """The layers that some cache keys name, of one network under one preprocessing, in one precision.
 
-    `prepare` takes uint8 images to float32 (N, 3, S, S) on the device.
+    `prepare` takes uint8 images to float32 (N, 3, S, S) on the device. width: the numbers that it gives for an image.
     """
 
     def __init__(self, backbone: Backbone, keys: Sequence[CacheKey], device: torch.device) -> None:
         first = keys[0]
         steps = preprocessing_of(first)
+        for key in keys:
+            _require_sound(key)
         self.keys = tuple(keys)
         self.outputs = tuple(Output(key.layer, key.pool) for key in keys)
         self.cut = Cut(backbone.model, steps.crop, backbone.headless)
-        for key in keys:
-            self.cut.resolve(key.layer)
+        shapes = [
+            pooled_shape(key.pool, self.cut.shape(node), self.cut.layout(node))
+            for key, node in ((key, self.cut.resolve(key.layer)) for key in keys)
+        ]
+        self.width = sum(map(math.prod, shapes))
         self.prepare = Preprocessor(steps, device)
         # Images come in any number: compiling for one of them would not pay.
         recipe = choose_recipe(
@@ -60,6 +69,13 @@ class LayerReader:
             ready = torch.cat([ready, ready.new_zeros(missing, *ready.shape[1:])])
         found = [output[:count].float().cpu().numpy() for output in self._trunk(ready)]
         return [layer.astype(key.dtype, copy=False) for layer, key in zip(found, self.keys, strict=True)]
+
+
+def _require_sound(key: CacheKey) -> None:
+    """UserError for what no run of ours writes into a key."""
+    parse_pool(key.pool)
+    if key.precision not in PRECISIONS or key.precision == "auto" or key.dtype not in DTYPES:
+        raise UserError(f"the record's features, {key.precision} kept as {key.dtype}, are none; run it again")
 
 
 def preprocessing_of(key: CacheKey) -> Preprocessing:

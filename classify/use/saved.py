@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from classify.experiments.networks import load_network
+from classify.experiments.width_matching import OnAxes
 from classify.heads.estimator import softmax
 from classify.heads.network.trained import TrainedNetwork
 from classify.measure.results import SavedResult, open_result
@@ -94,6 +95,8 @@ class SavedModel:
         if exact:
             keys = tuple(dataclasses.replace(key, precision="float32", dtype="float32") for key in keys)
         reader = LayerReader(backbone, keys, resolve_device(device)) if keys else None
+        if reader and not isinstance(head, TrainedNetwork):
+            _require_fitting(saved, head, reader.width)
         labels = np.asarray(head.classes_, dtype=np.int64)
         return cls(saved, _names(saved, labels, backbone), labels, head, reader, backbone)
 
@@ -188,6 +191,17 @@ def _keys(saved: SavedResult, optional: bool = False) -> tuple[CacheKey, ...]:
             f"{saved.path}: its record does not say which features its head takes ({error}); run it again"
         ) from error
     return keys
+
+
+def _require_fitting(saved: SavedResult, head: Any, width: int) -> None:
+    """UserError where what was loaded is no classifier of so many features: a file that was trusted may be anything."""
+    fitted = getattr(head, "head", head)
+    takes = len(head.axes.mean) if isinstance(head, OnAxes) else getattr(head, "n_features_in_", None)
+    if not hasattr(fitted, "predict") or not hasattr(fitted, "classes_") or takes != width:
+        raise UserError(
+            f"{saved.path}: the head beside it is a {type(head).__name__} of {takes} numbers for an image, and the "
+            f"layers in the record give {width}; they do not belong together, so run it again"
+        )
 
 
 def _names(saved: SavedResult, labels: np.ndarray, backbone: Backbone | None) -> tuple[str, ...]:

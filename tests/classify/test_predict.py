@@ -19,7 +19,7 @@ from features.commands.options import run_command
 from features.datasets import open_dataset
 from features.errors import UserError
 
-DIGITS = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "150", "--limit-test", "40"]
+DIGITS = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "100", "--limit-test", "40"]
 EXACT = ["--precision", "float32", "--device", "cpu"]
 
 
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
         assert run_command(main, [*DIGITS, *EXACT, *joined, "--model", "svm", "knn", "--no-search"]) == 0
         assert run_command(main, [*DIGITS, *EXACT, "--pca", "12", "--model", "logistic", "--no-search"]) == 0
         assert run_command(main, [*DIGITS, *EXACT, "--dtype", "float16", "--model", "ridge"]) == 0
-        short = ["--epochs", "1", "--train-precision", "float32", "--unfreeze", "layer4", "fc"]
+        short = ["--epochs", "1", "--train-precision", "float32", "--unfreeze", "layer4"]
         assert run_command(main, [*DIGITS, *EXACT, *short, "--model", "finetune", "convnet", "untouched"]) == 0
         yield folder
 
@@ -248,16 +248,33 @@ def test_a_tampered_head_is_refused_unless_it_is_trusted(pictures, capsys, tmp_p
     assert run_command(main, ["predict", str(pictures), "--from", str(saved.path), "--trust"]) == 0
 
 
-def test_a_network_that_is_not_the_one_it_was_is_refused(pictures, capsys, tmp_path):
+@pytest.mark.parametrize("name", ["network.safetensors", "network.json"])
+def test_a_network_that_is_not_the_one_it_was_is_refused(pictures, capsys, tmp_path, name):
     import shutil
 
     shutil.copytree("results", tmp_path / "results")
     (saved,) = (each for each in load_results(tmp_path / "results") if each.result.config["head"] == "convnet")
-    weights = saved.path.with_suffix("") / "network.safetensors"
-    content = bytearray(weights.read_bytes())
+    path = saved.path.with_suffix("") / name
+    content = bytearray(path.read_bytes())
     content[-5] ^= 1
-    weights.write_bytes(content)
+    path.write_bytes(content)
     assert "not the network" in _fails(capsys, pictures, "--from", saved.path)
+
+
+def test_a_head_of_other_features_than_the_record_names_is_refused(pictures, capsys, tmp_path):
+    import joblib
+    from sklearn.dummy import DummyClassifier
+
+    saved = _record("ridge")
+    for name in (saved.path.name, f"{saved.path.stem}.npz"):
+        (tmp_path / name).write_bytes((saved.path.parent / name).read_bytes())
+    record = json.loads((tmp_path / saved.path.name).read_text())
+    record["files"].pop("skops", None)
+    (tmp_path / saved.path.name).write_text(json.dumps(record))
+    other = tmp_path / f"{saved.path.stem}.joblib"
+    for head in (DummyClassifier().fit(np.zeros((2, 3)), [0, 1]), {"no": "head"}):
+        joblib.dump(head, other)
+        assert "do not belong together" in _fails(capsys, pictures, "--from", tmp_path, "--trust")
 
 
 def test_an_image_of_another_size_is_no_image_for_the_convnet_alone(pictures, capsys):
@@ -299,6 +316,8 @@ def test_weights_that_moved_are_found_by_what_is_in_them_and_others_are_refused(
     arguments = [*DIGITS, *EXACT, "--backbone", "squeezenet1_1", "--weights", "weights0.pth"]
     arguments[arguments.index("random")] = "weights0.pth"
     assert run_command(main, [*arguments, "--model", "ridge", "--no-search"]) == 0
+    (saved,) = load_results("results")
+    assert saved.result.extra["places"] == {"dataset": "digits", "weights": str(Path("weights0.pth").absolute())}
     images = open_dataset("digits").load("test").images[:5]
     before = load_model().predict(images)
     capsys.readouterr()
