@@ -217,7 +217,7 @@ def test_a_saved_network_predicts_the_same_and_is_a_file_of_weights(backbone, di
     content = bytearray((tmp_path / "network.safetensors").read_bytes())
     content[-100] ^= 1
     (tmp_path / "network.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match="not what network.json describes"):
+    with pytest.raises(UserError, match="network.safetensors is damaged"):
         NetworkClassifier.load(tmp_path)
 
 

@@ -103,6 +103,28 @@ class Checkpoint:
             self.folder.rmdir()
 
 
+def write_network(folder: Path, tensors: Tensors, fields: dict[str, Any]) -> None:
+    """Write a finished network: network.safetensors, and network.json with `fields` and the digests of both."""
+    content = {**fields, "file_sha256": write_tensors(folder / "network.safetensors", tensors)}
+    content = json.loads(json.dumps(content))
+    write_json(folder / "network.json", {**content, "digest": sha256_json(content)})
+
+
+def read_network(folder: Path) -> dict[str, Any]:
+    """The fields that `write_network` was given; UserError where a file is absent or is not what was written."""
+    fields, weights = read_json(folder / "network.json"), folder / "network.safetensors"
+    if not isinstance(fields, dict) or not weights.is_file():
+        raise UserError(f"{folder} holds no saved network (network.json and network.safetensors); train one first")
+    # Networks saved before there were digests have none.
+    if (digest := fields.pop("digest", None)) is not None:
+        if digest != sha256_json(fields):
+            raise UserError(f"{folder / 'network.json'} is damaged: it is not what was written; train again")
+        with weights.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != fields.pop("file_sha256"):
+                raise UserError(f"{weights} is damaged: it is not what was written; train again")
+    return fields
+
+
 def write_tensors(path: Path, tensors: Tensors) -> str:
     """Write a safetensors file so that a reader finds all of it or none; its SHA-256.
 

@@ -17,7 +17,7 @@ from torch import nn
 from classify.heads.estimator import FitError
 from classify.heads.logistic import Logistic
 from classify.heads.network.batches import Source, channels_last, even_batches, is_images, source_for
-from classify.heads.network.checkpoint import write_tensors
+from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.network import Network, observed
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.small_maps import small_map_convolutions
@@ -29,7 +29,6 @@ from classify.heads.regularizers.protocol import Context, Regularizer
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import Backbone, load_backbone
-from features.digests import read_json, write_json
 from features.errors import UserError
 from features.preprocessing import Preprocessing
 from features.weights import state_sha256
@@ -220,12 +219,10 @@ class NetworkClassifier(TrainedNetwork):
 
     def save(self, folder: Path | str) -> None:
         """Write network.json and network.safetensors, the whole network's state dict, which `--weights` reads too."""
-        folder = Path(folder)
-        state = self.network_.model.state_dict()
-        write_tensors(folder / "network.safetensors", state)
         backbone = self.network_.backbone
-        write_json(
-            folder / "network.json",
+        write_network(
+            Path(folder),
+            self.network_.model.state_dict(),
             {
                 "backbone": backbone.name,
                 "weights": backbone.weights_name,
@@ -245,9 +242,7 @@ class NetworkClassifier(TrainedNetwork):
     def load(cls, folder: Path | str, device: str = "auto") -> "NetworkClassifier":
         """The classifier that `save` wrote; UserError where its files are absent or damaged."""
         folder = Path(folder)
-        fields = read_json(folder / "network.json")
-        if fields is None or not (folder / "network.safetensors").is_file():
-            raise UserError(f"{folder} holds no saved network (network.json and network.safetensors); train one first")
+        fields = read_network(folder)
         backbone = load_backbone(fields["backbone"], str(folder / "network.safetensors"), sha256=fields["sha256"])
         self = cls(
             fields["backbone"],

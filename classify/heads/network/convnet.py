@@ -9,13 +9,12 @@ from torch import nn
 
 from classify.heads.estimator import FitError
 from classify.heads.network.batches import ImageSource, Source, is_images
-from classify.heads.network.checkpoint import write_tensors
+from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.network import NORMALISATIONS, parameters_of
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json
 from classify.heads.network.training import Labelled, Trainee
 from features.datasets import ImageFiles
-from features.digests import read_json, write_json
 from features.errors import UserError
 from features.weights import read_state_dict
 
@@ -163,10 +162,9 @@ class ConvNetClassifier(TrainedNetwork):
 
     def save(self, folder: Path | str) -> None:
         """Write network.safetensors and network.json."""
-        folder = Path(folder)
-        write_tensors(folder / "network.safetensors", self.network_.state_dict())
-        write_json(
-            folder / "network.json",
+        write_network(
+            Path(folder),
+            self.network_.state_dict(),
             {
                 "network": "convnet",
                 "image_shape": list(self.image_shape_),
@@ -182,9 +180,9 @@ class ConvNetClassifier(TrainedNetwork):
     def load(cls, folder: Path | str, device: str = "auto") -> "ConvNetClassifier":
         """The classifier that `save` wrote; UserError where its files are absent or damaged."""
         folder = Path(folder)
-        fields = read_json(folder / "network.json")
-        if fields is None or fields.get("network") != "convnet":
-            raise UserError(f"{folder} holds no saved convnet (network.json and network.safetensors); train one first")
+        fields = read_network(folder)
+        if fields.get("network") != "convnet":
+            raise UserError(f"{folder} holds another network than a convnet; load it as what it is")
         self = cls(settings=TrainingSettings.from_json(fields["settings"]), device=device)
         self._resolve()
         self.classes_ = labels_from_json(fields["classes"])
