@@ -238,6 +238,22 @@ DIGITS = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "-
 DIGITS += ["--precision", "float32", "--device", "cpu", "--no-search"]
 
 
+def test_the_final_layer_of_another_architecture_is_found_from_its_graph(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = [*DIGITS, "--backbone", "mobilenet_v2", "--model", "ridge", "--layer"]
+    assert run_command(main, [*arguments, "avgpool", "--results", "pooled"]) == 0
+    done = export_model(_record("ridge", "pooled"), "state-dict", "mobile.pth")
+    assert done.agreement.images == done.agreement.as_in_result == 20
+    models.mobilenet_v2(num_classes=10).load_state_dict(torch.load("mobile.pth", weights_only=True), strict=True)
+    # A head on the classifier's own output: two linear layers in a row are one.
+    assert run_command(main, [*arguments, "fc", "--results", "outputs"]) == 0
+    assert export_model(_record("ridge", "outputs"), "state-dict", "outputs.pth").agreement.as_in_result == 20
+    assert run_command(main, [*arguments, "features.3", "--results", "inner"]) == 0
+    with pytest.raises(UserError, match="not what classifier.1 reads"):
+        export_model(_record("ridge", "inner"), "state-dict", "inner.pth")
+    assert not Path("inner.pth").exists()
+
+
 def test_without_the_data_set_scikit_learns_digits_check_the_file(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
