@@ -48,11 +48,11 @@ def read_image(source: Path | BinaryIO, name: str = "") -> np.ndarray:
                     "Pillow takes for harmless"
                 )
             return _pixels(image)
-    except MemoryError:
-        raise
     except Exception as error:
-        # Decoders meet damaged files with exceptions of every kind; all of them mean this file.
+        # Decoders meet damaged files with exceptions of every kind; all of them mean this file. A few bytes can ask for
+        # any amount of memory.
         reason = " ".join(str(error).split()) or type(error).__name__
+        reason = "it asks for more memory than there is" if isinstance(error, MemoryError) else reason
         raise UserError(f"cannot read the image {name or source} ({reason}); replace it or take it out") from error
 
 

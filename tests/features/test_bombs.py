@@ -54,3 +54,16 @@ def test_a_packed_idx_file_is_unpacked_as_far_as_its_header_says(tmp_path):
 def test_weights_that_torch_wrote_are_let_through(tmp_path):
     torch.save({"weight": torch.zeros(1000, 1000)}, tmp_path / "net.pth")
     assert read_state_dict(tmp_path / "net.pth")["weight"].shape == (1000, 1000)
+
+
+def test_an_image_that_asks_for_too_much_memory_is_named(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from features.datasets import ImageFiles
+
+    def greedy(source):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", greedy)
+    with pytest.raises(UserError, match=r"cannot read the image .*tiny.png \(it asks for more memory than there is\)"):
+        ImageFiles((tmp_path / "tiny.png",)).read(0)
