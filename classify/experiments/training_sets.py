@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from features.errors import UserError
+
 
 class Change(Protocol):
     """A training set made worse."""
@@ -22,12 +24,13 @@ class Change(Protocol):
 
 
 def change_called(name: str) -> Change:
-    """The change that a configuration names; ValueError for a name that none has."""
+    """The change that a configuration names; UserError for a name that none has."""
     kind, _, number = name.rpartition(" ")
     kinds = {"label noise": LabelNoise, "imbalance": Imbalance}
-    if kind not in kinds:
-        raise ValueError(f"no training set is made worse by {name!r}")
-    return kinds[kind](float(number))
+    try:
+        return kinds[kind](float(number))
+    except (KeyError, ValueError):
+        raise UserError(f"no training set is made worse by {name!r}; take the version that wrote the record") from None
 
 
 @dataclass(frozen=True)

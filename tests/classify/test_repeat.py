@@ -83,7 +83,7 @@ def test_other_predictions_and_versions_are_said(capsys):
     [
         ("dataset_sha256", "0" * 64, "dataset_sha256 is"),
         ("weights_sha256", "0" * 64, "weights_sha256 is"),
-        ("training_set", "label noise", "run the command in the record"),
+        ("training_set", "upside down", "no training set is made worse by 'upside down'"),
         ("head", "oracle", "no head called 'oracle'"),
     ],
 )

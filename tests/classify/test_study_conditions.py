@@ -77,7 +77,7 @@ def test_imbalance_falls_by_equal_ratios():
 def test_a_change_is_found_again_by_its_name():
     for change in (LabelNoise(0.1), LabelNoise(0.25), Imbalance(100)):
         assert change_called(change.name) == change
-    with pytest.raises(ValueError, match="upside down"):
+    with pytest.raises(UserError, match="upside down"):
         change_called("upside down 3")
 
 
