@@ -140,9 +140,8 @@ def _stopped(typed: bool) -> str:
     """What to say after Ctrl-C; typed: whether this process is the command, as a shell started it."""
     if not typed:
         return "stopped; what is complete is kept, and the same command carries on from there"
-    command = shlex.join(sys.orig_argv)
-    if "--again" in sys.orig_argv:
-        return f"stopped; what is complete is kept, but --again starts over: leave it out to carry on with {command}"
+    # --again would begin with what is complete.
+    command = shlex.join(word for word in sys.orig_argv if word != "--again")
     return f"stopped; what is complete is kept; carry on with: {command}"
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import select
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,11 @@ def _typed_at(command: list[str], sign: str, folder) -> tuple[int, str]:
     import fcntl
     import termios
 
+    def prepare() -> None:
+        # A shell's background jobs ignore the signal, and so would what they start.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     master, slave = pty.openpty()
     process = subprocess.Popen(
         command,
@@ -30,7 +36,7 @@ def _typed_at(command: list[str], sign: str, folder) -> tuple[int, str]:
         cwd=folder,
         env={**os.environ, "COLUMNS": "200", "TERM": "xterm"},
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=prepare,
     )
     os.close(slave)
     shown, pressed, end = "", False, time.monotonic() + 120
