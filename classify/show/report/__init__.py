@@ -33,8 +33,9 @@ def write_report(
     """
     from classify.show.report.folder import read_folder
     from classify.show.report.gather import gather
-    from classify.show.report.page import render
+    from classify.show.report.page import render, templates
 
+    templates()  # what is not installed is said before minutes of work
     output = Path(output)
     found = gather(read_folder(results), sample=sample, seed=seed, maps=maps, images=images, stages=stages, say=say)
     text = render(found, str(results), command)

@@ -97,12 +97,18 @@ def errors_of(model: Model, classes: tuple[str, ...]) -> list[Error]:
     return sorted(found, key=lambda error: -(error.sure or 0.0))[:MOST_ERRORS]
 
 
-def render(sections: list[tuple[Section, Material]], source: str, command: str) -> str:
-    """The page as a text; UserError where jinja2 is not installed."""
+def templates() -> Any:
+    """The module jinja2; UserError where it is not installed."""
     try:
         import jinja2
     except ImportError as error:
         raise UserError("the report needs one more package: pip install 'layerprobe[report]'") from error
+    return jinja2
+
+
+def render(sections: list[tuple[Section, Material]], source: str, command: str) -> str:
+    """The page as a text; UserError where jinja2 is not installed."""
+    jinja2 = templates()
     files = resources.files(__package__)
     style, script = (files.joinpath(name).read_text("utf-8") for name in ("report.css", "report.js"))
     environment = jinja2.Environment(
