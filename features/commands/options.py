@@ -111,7 +111,8 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
             sys.stdout.flush()
         return status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # What a user typed, or a file's name, may hold line breaks; a complaint stays one line.
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(_stopped(typed=arguments is None), file=sys.stderr)
