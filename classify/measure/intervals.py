@@ -10,7 +10,6 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 # Numbers drawn at a time in the bootstrap: 32 MB of int64.
 _BLOCK = 4_000_000
@@ -142,6 +141,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
 
     One value alone says nothing about the spread: its interval is itself.
     """
+    from scipy import stats
+
     values = np.asarray(values, dtype=np.float64)
     mean = float(values.mean())
     if len(values) < 2:

@@ -15,6 +15,7 @@ from extract.extraction import extract, missing
 from features.backbones import load_backbone
 from features.datasets import open_dataset
 from features.errors import UserError
+from features.first_use import accept
 from features.reading import find_cached, load_features
 from features.request import Request, plan, selected_rows
 from features.weights import state_sha256
@@ -165,6 +166,10 @@ def test_changed_weights_under_the_same_name_are_other_weights(home, tmp_path):
     for seed in (0, 1):
         torch.manual_seed(seed)
         torch.save(models.resnet18(weights=None).state_dict(), path)
+        if keys:
+            with pytest.raises(UserError, match="not what it was when it was first used"):
+                plan(request)
+            accept(str(path))
         keys.append(plan(request).get("layer1", "train").key)
     assert set(keys[0].differences(keys[1])) == {"weights"}
 
