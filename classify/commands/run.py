@@ -90,7 +90,7 @@ def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> l
 
 def _network_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     """What the networks' rows are, in the order asked; nothing is extracted or trained yet."""
-    from classify.experiments.networks import NetworkRow, check_row
+    from classify.experiments.network_row import NetworkRow, check_row
     from classify.experiments.untouched import untouched_rows
 
     request = request_from(options)
@@ -112,7 +112,8 @@ def _networks(options: argparse.Namespace, rows: list, command: str, log: Any) -
     """The results of the networks; log: a `TensorBoardLog`, or None."""
     if not rows:
         return []
-    from classify.experiments.networks import NetworkRow, evaluate_network
+    from classify.experiments.network_row import NetworkRow
+    from classify.experiments.networks import evaluate_network
     from classify.experiments.untouched import evaluate_untouched
 
     shared = {"folder": options.results, "command": command, "again": options.again}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.experiments.networks import training_image
+from classify.experiments.network_row import training_image
 from classify.experiments.sources import CachedLayer
 from classify.experiments.timing import pass_for_one, seconds_for_one
 from classify.heads.network.untouched import (

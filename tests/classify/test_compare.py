@@ -149,7 +149,7 @@ def test_the_test_split_is_opened_after_everything_is_fitted(monkeypatch):
     models = ["convnet", "finetune:fc", "ridge"]
     compare("digits", models=models, layers=["layer2"], search=False, **OPTIONS)
     events = []
-    for name in ("features", "memmap"):
+    for name in ("features", "whole"):
         plain = getattr(FeatureFile, name)
 
         def spy(file, *arguments, _plain=plain, **options):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from classify.__main__ import main
-from classify.experiments import networks
-from classify.experiments.networks import NetworkRow, evaluate_network, fit_network, load_network
+from classify.experiments import network_row
+from classify.experiments.network_row import NetworkRow
+from classify.experiments.networks import evaluate_network, fit_network, load_network
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import load_results
 from features.commands.options import run_command
@@ -132,13 +133,13 @@ def test_a_killed_run_carries_on_and_one_that_lacks_its_test_is_not_trained_agai
 
 def test_a_batch_of_rows_is_read_from_the_maps_and_nothing_is_copied(monkeypatch):
     parts = []
-    plain = networks.Part
+    plain = network_row.Part
 
     def spy(whole, rows):
         parts.append(plain(whole, rows))
         return parts[-1]
 
-    monkeypatch.setattr(networks, "Part", spy)
+    monkeypatch.setattr(network_row, "Part", spy)
     evaluate_network(NetworkRow(REQUEST, "finetune", SETTINGS, "layer4"), say=quiet)
     assert {isinstance(part.whole, np.memmap) for part in parts} == {True}
 

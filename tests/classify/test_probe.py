@@ -59,7 +59,7 @@ class Watch:
 
     def __init__(self, monkeypatch):
         self.final, self.opened = False, []
-        for name in ("features", "memmap"):
+        for name in ("features", "whole"):
             monkeypatch.setattr(FeatureFile, name, self._watched(getattr(FeatureFile, name)))
         read_layer, pixels = reading.read_layer, evaluating.CachedLayer.read
         test_rows = running.test_rows

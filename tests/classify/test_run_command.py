@@ -111,7 +111,7 @@ def test_the_test_split_is_read_once_after_everything_is_chosen(monkeypatch):
 
     assert run_command(main, [*DIGITS, "--model", "lda"]) == 0
     events = []
-    for name in ("features", "memmap", "labels"):
+    for name in ("features", "whole", "labels"):
         plain = getattr(FeatureFile, name)
 
         def spy(file, *arguments, _plain=plain, _name=name, **options):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from classify.experiments.evaluate import Row, Settings, fit_row
-from classify.experiments.networks import FittedNetwork, NetworkRow, OnEpoch, fit_network, test_network
+from classify.experiments.network_row import NetworkRow
+from classify.experiments.networks import FittedNetwork, OnEpoch, fit_network, test_network
 from classify.experiments.probing.running import digest_of, fit_aside, read_fitted, test_aside
 from classify.experiments.sources import CachedLayer
 from classify.experiments.untouched import FittedReading, UntouchedRow, fit_reading, test_reading

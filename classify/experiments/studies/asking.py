@@ -10,7 +10,8 @@ import numpy as np
 
 from classify.experiments.comparing.models import Model
 from classify.experiments.evaluate import Row, Settings, evaluate_row
-from classify.experiments.networks import NetworkRow, check_row, evaluate_network
+from classify.experiments.network_row import NetworkRow, check_row
+from classify.experiments.networks import evaluate_network
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from classify.heads.network.network import layer_below, unfreeze_points

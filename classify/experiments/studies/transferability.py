@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.experiments.networks import NetworkRow
+from classify.experiments.network_row import NetworkRow
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network.settings import TrainingSettings
