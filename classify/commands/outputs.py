@@ -1,6 +1,7 @@
 """Where an outcome is written besides the results folder: `--json`, `--csv`, `--markdown`, and the figure."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ def check_outputs(options: argparse.Namespace) -> None:
     for path in (options.json, options.csv, options.markdown):
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+
+
+def show_outcome(answer: Iterable[str], result: Any) -> None:
+    """Print the answer first, then the notes and the tables of what was found."""
+    from classify.show.table import show
+
+    for line in answer:
+        show(line)
+    for note in result.notes:
+        show(f"note: {note}")
+    for table in result.tables:
+        print()
+        show(table)
+    say()
 
 
 def write_outputs(options: argparse.Namespace, result: Any) -> None:

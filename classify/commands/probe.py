@@ -3,11 +3,11 @@
 import argparse
 from collections.abc import Sequence
 
-from classify.commands.outputs import add_output_options, check_outputs, write_figure, write_outputs
+from classify.commands.outputs import add_output_options, check_outputs, show_outcome, write_figure, write_outputs
 from classify.heads import HEADS, find_head
 from features.commands.completion import one_of
 from features.commands.options import Parser, add_cluster_option, add_request_options, request_from
-from features.commands.speaking import say, tell
+from features.commands.speaking import tell
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,7 +18,6 @@ def main(arguments: Sequence[str]) -> int:
     check_outputs(options)
 
     from classify.experiments.probe import probe
-    from classify.show.table import show
     from extract.cluster import on_cluster
 
     request = vars(request_from(options)).copy()
@@ -44,14 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             say=tell,
             **request,
         )
-    for line in result.answer():
-        show(line)
-    for note in result.notes:
-        show(f"note: {note}")
-    for table in result.tables:
-        print()
-        show(table)
-    say()
+    show_outcome(result.answer(), result)
     write_outputs(options, result)
     write_figure(result)
     return 0

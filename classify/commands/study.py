@@ -4,12 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from classify.commands.outputs import add_output_options, check_outputs, write_figure, write_outputs
+from classify.commands.outputs import add_output_options, check_outputs, show_outcome, write_figure, write_outputs
 from classify.commands.training import add_training_options, training_fields
 from classify.experiments.studies import STUDIES, find_study
 from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, positive, request_from
-from features.commands.speaking import say, tell
+from features.commands.speaking import tell
 
 # What only some studies read; `Study.options` names them.
 _OWN = {
@@ -33,7 +33,6 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.experiments.comparing.models import parse_model
     from classify.experiments.studies.asking import Asked
-    from classify.show.table import show
 
     study = find_study(options.study)
     models, seeds = getattr(options, "models", None), getattr(options, "seeds", None)
@@ -54,14 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     own = {name: getattr(options, name) for name in study.options if name not in ("models", "seeds")}
     result = study.load()(asked, **own)
     result.save()
-    for line in result.answer:
-        show(line)
-    for note in result.notes:
-        show(f"note: {note}")
-    for table in result.tables:
-        print()
-        show(table)
-    say()
+    show_outcome(result.answer, result)
     write_outputs(options, result)
     write_figure(result)
     return 0
