@@ -1,5 +1,16 @@
 """The one exception for a user's mistake; the command line prints it as one line and exits with status 2."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """What is wrong, what was expected and what to do next, in one line that needs no traceback."""
+
+
+def unknown(problem: str, name: str, known: Iterable[str], more: str = "") -> UserError:
+    """The error for a name that is none of those known: the problem, the nearest of them, all of them, then `more`."""
+    known = tuple(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return UserError(f"{problem}; {hint}choose from {', '.join(known)}{more}")

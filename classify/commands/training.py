@@ -4,13 +4,12 @@ An option that nothing would read is refused: whoever gives `--epochs` with an S
 """
 
 import argparse
-import difflib
 from collections.abc import Iterable
 
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from classify.heads.regularizers import REGULARIZERS, parse_regularizers
-from features.errors import UserError
+from features.errors import UserError, unknown
 
 # Option, field of TrainingSettings, type, metavar or choices, help. `settings` holds defaults and what is legal.
 _TRAINING = (
@@ -82,9 +81,7 @@ def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     names, known = tuple(dict.fromkeys(names)), (*HEADS, *NETWORKS)
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise UserError(f"there is no model called {name!r}; {hint}choose from {', '.join(known)}")
+            raise unknown(f"there is no model called {name!r}", name, known)
     return tuple(name for name in names if name in HEADS), tuple(name for name in names if name in NETWORKS)
 
 

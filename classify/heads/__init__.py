@@ -4,7 +4,6 @@ This module is read by `--help`, so it imports neither numpy nor scikit-learn no
 builds and imports it when asked to. To add a head, write its file and one entry in `HEADS`.
 """
 
-import difflib
 import importlib
 import inspect
 import itertools
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from features.errors import UserError
+from features.errors import UserError, unknown
 
 
 def _grid(**values: tuple) -> tuple[dict[str, Any], ...]:
@@ -52,8 +51,8 @@ class Head:
         """
         kind = self.estimator_class()
         known = set(inspect.signature(kind).parameters)
-        if unknown := sorted(set(params) - known):
-            raise UserError(f"the head {self.name} has no parameter {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        if strange := sorted(set(params) - known):
+            raise UserError(f"the head {self.name} has no parameter {strange[0]!r}; it has {', '.join(sorted(known))}")
         if class_weight is not None and "class_weight" not in known:
             raise UserError(
                 f"the head {self.name} cannot weight classes (class weight {class_weight!r} was asked for); "
@@ -144,6 +143,4 @@ def find_head(name: str) -> Head:
     """The head of that name; UserError with the nearest names if there is none."""
     if name in HEADS:
         return HEADS[name]
-    near = difflib.get_close_matches(name, HEADS, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UserError(f"there is no head called {name!r}; {hint}choose from {', '.join(HEADS)}")
+    raise unknown(f"there is no head called {name!r}", name, HEADS)

@@ -222,7 +222,7 @@ def test_models_as_they_are_typed():
         (["--models", "svm", "--epochs", "2"], "--epochs is about networks"),
         (["--models", "svm", "--regularizer", "l2"], "--regularizer is about networks"),
         (["--models", "svm@layer9"], "layer9"),
-        (["--models", "finetune:layer9"], "choose one of"),
+        (["--models", "finetune:layer9"], "choose from"),
         (["--csv", "nowhere/a.csv"], "there is no folder nowhere"),
         (["--seeds", "-1"], "--seed -1"),
         (["--dataset", "nothing"], "nothing"),

@@ -240,7 +240,7 @@ def test_unfreeze_points_name_the_layer_below(backbone):
     assert below == {**cuts, "layer1": "maxpool", "all": "input"}
     with pytest.raises(UserError, match="did you mean layer4"):
         layer_below(cut, "layer5")
-    with pytest.raises(UserError, match="choose one of fc, layer4"):
+    with pytest.raises(UserError, match="choose from fc, layer4"):
         layer_below(cut, "avgpool")
 
 
@@ -257,7 +257,7 @@ def test_networks_are_found_by_name():
         ({"batch_size": 1}, {}, "batches of one image"),
         ({}, {"classes": 100}, "100 classes and only 32 training images"),
         ({}, {"classes": 5}, "none of the 5 classes"),
-        ({}, {"unfreeze": "layer9"}, "choose one of"),
+        ({}, {"unfreeze": "layer9"}, "choose from"),
         ({}, {"regularizers": ("l2sp",)}, "did you mean l2-sp"),
         ({"batch_norm": "freeze"}, {"regularizers": ("stochnorm",)}, "--batch-norm train"),
         ({"batch_norm": "freeze"}, {"unfreeze": "all", "fresh_above": "input"}, "no statistics worth freezing"),

@@ -1,7 +1,6 @@
 """What is compared: models as they are typed, and the default set."""
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
-from features.errors import UserError
+from features.errors import UserError, unknown
 
 DEFAULT_HEADS = ("svm", "logistic", "linear")
 BEST = "best"
@@ -64,9 +63,7 @@ def parse_model(text: str) -> Model:
     name, unfreeze, layer, rest = found.groups()
     known = (*HEADS, *NETWORKS)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"there is no model called {name!r}; {hint}choose from {', '.join(known)}, {_FORMS}")
+        raise unknown(f"there is no model called {name!r}", name, known, f", {_FORMS}")
     if name in HEADS:
         if unfreeze or rest:
             raise UserError(f"{text}: the head {name} takes a layer and nothing else, as in {name}@layer3")

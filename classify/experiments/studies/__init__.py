@@ -4,13 +4,12 @@ This module imports neither torch nor numpy. To add a study, write its file, wit
 gives a `StudyResult`, and one entry in `STUDIES`.
 """
 
-import difflib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from features.errors import UserError
+from features.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,4 @@ def find_study(name: str) -> Study:
     """The study of that name; UserError with the nearest names if there is none."""
     if name in STUDIES:
         return STUDIES[name]
-    near = difflib.get_close_matches(name, STUDIES, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UserError(f"there is no study called {name!r}; {hint}choose from {', '.join(STUDIES)}")
+    raise unknown(f"there is no study called {name!r}", name, STUDIES)

@@ -37,11 +37,11 @@ def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResu
     Raises UserError for a size that the data set does not have, before anything is computed.
     """
     asked, cuts = asked.quickly()
-    models = features_and_networks(asked)
     labels = open_dataset(asked.request.dataset).load("train").labels
     labels = labels[limit_rows(labels, asked.request.limit, asked.request.seed)]
     classes, most = len(np.unique(labels)), len(labels)
     sizes = _sizes(asked, per_class, classes, most)
+    models = features_and_networks(asked)
     if cuts and per_class is None:
         cuts += (f"at most {QUICK_SIZES[-1]} images per class",)
     if cuts and not asked.has_length:

@@ -3,12 +3,11 @@
 This module imports neither torch nor numpy.
 """
 
-import difflib
 import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from features.errors import UserError
+from features.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,4 @@ def find_network(name: str) -> NetworkHead:
     """The network of that name; UserError with the nearest names if there is none."""
     if name in NETWORKS:
         return NETWORKS[name]
-    near = difflib.get_close_matches(name, NETWORKS, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UserError(f"there is no network called {name!r}; {hint}choose from {', '.join(NETWORKS)}")
+    raise unknown(f"there is no network called {name!r}", name, NETWORKS)

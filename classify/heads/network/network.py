@@ -5,7 +5,6 @@ The backbone that it is made from never changes: everything is copied. What is t
 """
 
 import copy
-import difflib
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -15,7 +14,7 @@ from torchvision.models.feature_extraction import NodePathTracer
 
 from features.backbones import Backbone, build_model, classifier_name
 from features.cut import Cut
-from features.errors import UserError
+from features.errors import UserError, unknown
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
@@ -30,9 +29,7 @@ def layer_below(cut: Cut, point: str) -> str:
     """The layer to cut at so that `point` is the first stage that trains: 'layer3' for 'layer4', 'input' for 'all'."""
     points = unfreeze_points(cut)
     if point not in points:
-        near = difflib.get_close_matches(point, points, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"nothing can be unfrozen from {point!r} on; {hint}choose one of {', '.join(points)}")
+        raise unknown(f"nothing can be unfrozen from {point!r} on", point, points)
     if point in ("fc", "all"):
         return {"fc": "avgpool", "all": "input"}[point]
     return cut.stages[cut.stages.index(point) - 1]

@@ -3,7 +3,6 @@
 This module imports neither torch nor numpy. To add a regulariser, write its file and one entry in `REGULARIZERS`.
 """
 
-import difflib
 import importlib
 import math
 import re
@@ -11,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from features.errors import UserError
+from features.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
@@ -91,9 +90,7 @@ def parse_regularizers(texts: Iterable[str | RegularizerSpec]) -> tuple[Regulari
 def _parse(text: str) -> RegularizerSpec:
     name, numbers, layers = re.fullmatch(r"([^=@]*)(=[^@]*)?(@.*)?", text.strip(), re.DOTALL).groups()
     if name not in REGULARIZERS:
-        near = difflib.get_close_matches(name, REGULARIZERS, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"there is no regulariser {name!r}; {hint}choose from {', '.join(REGULARIZERS)}")
+        raise unknown(f"there is no regulariser {name!r}", name, REGULARIZERS)
     kind = REGULARIZERS[name]
     given = tuple(_strength(text, part) for part in numbers[1:].split(",")) if numbers else ()
     if len(given) > len(kind.strengths):
