@@ -68,9 +68,9 @@ class Watch:
             self._note(split, f"{layer} {pool}", again=False)
             return read_layer(answer, layer, split, pool)
 
-        def source(source, split):
+        def source(source, split, *how):
             self._note(split, f"{source.config['weights_sha256'][:6]} {source.layer} {source.pool}")
-            return pixels(source, split)
+            return pixels(source, split, *how)
 
         def final(*arguments, **options):
             self.final = True
