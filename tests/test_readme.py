@@ -24,7 +24,8 @@ def test_every_option_in_the_readme_is_one(capsys):
     helps = [_help(module, capsys) for module in ("extract", "features", "classify")]
     helps += [_help("classify", capsys, verb) for verb in VERBS]
     helps += [_help("features", capsys, verb) for verb in ("verify", "remove")]
-    known = set(re.findall(r"--[a-z0-9-]+", "".join(helps))) | {"--quiet"}  # the last is pip's
+    others = {"--quiet", "--user", "--seconds"}  # pip's, argcomplete's and that of `python -m tests.fuzz`
+    known = set(re.findall(r"--[a-z0-9-]+", "".join(helps))) | others
     for path in READMES:
         told = set(re.findall(r"(?<![|:-])--[a-z][a-z0-9-]+", path.read_text(encoding="utf-8")))
         assert told, "the page names options"
