@@ -1,0 +1,144 @@
+"""Extraction against the usual torchvision loop, thingsvision and img2vec: the same images, the same file of weights.
+
+In a steady state everyone has been set up and warmed up; `--whole` times commands from the shell to the file, start-up
+included, against the usual loop.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.benchmarks.contest import Contender, Outcome, compete, timed
+from tests.benchmarks.environments import img2vec_path, thingsvision_python
+from tests.benchmarks.limits import copy_rate, matrix_rate
+from tests.benchmarks.ours import link_home
+from tests.benchmarks.served import Served
+
+_HERE = Path(__file__).parent
+_ALTERNATIVES = ("torchvision", "thingsvision", "img2vec")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What to extract, and whom to measure."""
+    add = parser.add_argument
+    add("--weights", required=True, help="a state dict of resnet18, the same for everybody")
+    add("--dataset", default="mnist")
+    add("--images", type=int, default=512, help="in one turn (default 512)")
+    add("--image-size", type=int, default=224)
+    add("--layer", nargs="+", default=["avgpool"])
+    add("--precision", nargs="+", default=["bfloat16", "float32"], help="of ours; each has its own contest")
+    add("--compile", default="auto", choices=("auto", "on", "off"))
+    add("--threads", type=int, default=os.cpu_count())
+    add("--against", nargs="*", default=list(_ALTERNATIVES), choices=_ALTERNATIVES)
+    add("--whole", action="store_true", help="time whole commands instead, against the usual loop")
+    add("--environments", default="~/.cache/layerprobe-benchmarks", help="where alternatives are installed")
+    add("--thingsvision", metavar="PYTHON", help="an interpreter that has thingsvision")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Outcome]:
+    """A contest for each precision."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        shared = _images(options, Path(folder))
+        for precision in options.precision:
+            yield (_whole if options.whole else _steady)(options, {**shared, "precision": precision}, Path(folder))
+
+
+def _images(options: argparse.Namespace, folder: Path) -> dict:
+    """What everybody is told, with the images as an array in a file."""
+    import numpy as np
+
+    from features.datasets import open_dataset
+    from features.request import Request, selected_rows
+
+    data = open_dataset(options.dataset).load("train")
+    rows = selected_rows(data.labels, Request(dataset=options.dataset, limit=options.images), "train")
+    np.save(folder / "images.npy", data.images[rows])
+    return {
+        "images": str(folder / "images.npy"),
+        "weights": str(Path(options.weights).absolute()),
+        "dataset": options.dataset,
+        "count": len(rows),
+        "size": options.image_size,
+        "layers": options.layer,
+        "threads": options.threads,
+        "workers": options.threads,
+        "compile": options.compile,
+    }
+
+
+def _steady(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(Served(_HERE / "ours.py", told))
+        engine, precision = ours.told["engine"], ours.told["precision"]
+        operations = ours.told["operations"] * told["count"]
+        shares: list[float] = []
+
+        def our_turn() -> float:
+            said = ours.ask()
+            shares.append(said["computing"] / said["seconds"])
+            return said["seconds"]
+
+        name = f"layerprobe, {precision}, {engine}"
+        contenders = [Contender(name, our_turn, precision, operations)]
+        for alternative in options.against:
+            served = stack.enter_context(_alternative(alternative, options, told))
+            contenders.append(Contender(f"{alternative}, float32", served.turn, "float32", operations))
+        outcome = compete(
+            f"{told['count']} images of {told['size']} pixels, {' '.join(told['layers'])}, steady state",
+            contenders,
+            amount=told["count"],
+            unit="images",
+            rounds=options.rounds,
+            limits={kind: matrix_rate(kind) for kind in dict.fromkeys([precision, "float32"])}
+            | {"bytes copied": copy_rate},
+        )
+        return outcome.saying(
+            f"the network computes {100 * min(shares):.1f} to {100 * max(shares):.1f} % of the time of ours"
+        )
+
+
+def _alternative(name: str, options: argparse.Namespace, told: dict) -> Served:
+    folder = Path(options.environments).expanduser()
+    if name == "torchvision":
+        return Served(_HERE / "usual_loop.py", told)
+    if name == "thingsvision":
+        return Served(_HERE / "thingsvision_loop.py", told, thingsvision_python(folder, options.thingsvision))
+    return Served(_HERE / "img2vec_loop.py", told, path=img2vec_path(folder))
+
+
+def _whole(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
+    command = [sys.executable, "-m", "extract", "--dataset", told["dataset"], "--weights", told["weights"], "--limit"]
+    command += [
+        str(told["count"]),
+        "--limit-test",
+        "1",
+        "--image-size",
+        str(told["size"]),
+        "--compile",
+        told["compile"],
+    ]
+    command += ["--precision", told["precision"], "--layer", *told["layers"], "--jobs", str(told["threads"])]
+    usual = [sys.executable, str(_HERE / "usual_loop.py"), json.dumps({**told, "whole": str(folder / "usual.npy")})]
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as home:
+            environment = dict(os.environ)
+            link_home(Path(home), environment)
+            subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
+
+    return compete(
+        f"{told['count']} images of {told['size']} pixels, {' '.join(told['layers'])}, whole commands",
+        [
+            Contender(f"layerprobe, {told['precision']}", timed(ours)),
+            Contender("torchvision, float32", timed(lambda: subprocess.run(usual, check=True))),
+        ],
+        amount=told["count"],
+        unit="images",
+        rounds=options.rounds,
+    )

@@ -1,0 +1,75 @@
+"""The usual torchvision loop, served: DataLoader with PIL transforms, a forward hook on the layer, eager float32.
+
+Run by `python -m tests.benchmarks extraction`; by hand with JSON options it also does the whole job once and ends.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+
+def build(options: dict):
+    """A function that takes every image through the network once, and gives features (N, D)."""
+    import numpy as np
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import models, transforms
+
+    torch.set_num_threads(options["threads"])
+    arrays = np.load(options["images"], mmap_mode="r")
+    steps = transforms.Compose(
+        [
+            transforms.Resize((options["size"], options["size"])),
+            transforms.Grayscale(3),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+
+    class Images(Dataset):
+        def __len__(self) -> int:
+            return len(arrays)
+
+        def __getitem__(self, row: int):
+            return steps(Image.fromarray(arrays[row])), 0
+
+    model = models.resnet18(weights=None)
+    model.load_state_dict(torch.load(options["weights"], weights_only=True))
+    model.eval()
+    kept = []
+    model.avgpool.register_forward_hook(lambda module, given, output: kept.append(output.flatten(1).numpy()))
+    loader = DataLoader(Images(), batch_size=64, num_workers=options["workers"])
+
+    def once():
+        kept.clear()
+        with torch.inference_mode():
+            for images, _ in loader:
+                model(images)
+        return np.concatenate(kept)
+
+    return once
+
+
+def main() -> None:
+    """Serve, or do it once where `whole` names the file to write."""
+    options = json.loads(sys.argv[1])
+    once = build(options)
+    if "whole" in options:
+        import numpy as np
+
+        np.save(options["whole"], once())
+        return
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.benchmarks.served import serve
+
+    def turn():
+        features = once()
+        return {"rows": len(features), "sum": float(features.sum())}
+
+    once()
+    serve(turn)
+
+
+if __name__ == "__main__":
+    main()
