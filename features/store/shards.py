@@ -33,7 +33,7 @@ from features.store.naming import (
     way_out,
 )
 from features.store.reader import FeatureFile, ShardedFile
-from features.store.writer import PartialFile, seal
+from features.store.writer import PartialFile, discard_partial, seal
 
 _PLAN = "shards.json"
 
@@ -146,6 +146,8 @@ def join(division: Division, names: list[str]) -> FeatureFile:
             layout, _ = read_layout(descriptor, fresh, sealed=False)
             seal(descriptor, layout, _sums(descriptor, layout.start, layout.size))
             fresh.rename(division.path)
+            # One machine may have begun the file alone, before there was a cluster; nobody carries that on any more.
+            discard_partial(division.path)
             sync_folder(division.path.parent)
         except BaseException:
             fresh.unlink(missing_ok=True)

@@ -84,6 +84,15 @@ def existing_partial(key: CacheKey, folder: Path | None = None) -> PartialRecord
     return None
 
 
+def discard_partial(path: Path) -> None:
+    """Delete what was begun of the file `path`, under whatever name; only whoever holds its lock may do that."""
+    # A record may outlive its file: a kill between the last rename and its deletion.
+    progress_path(path).unlink(missing_ok=True)
+    for older in path.parent.glob(f"*{path.name[-20:]}.partial"):
+        progress_path(older.with_suffix("")).unlink(missing_ok=True)
+        older.unlink()
+
+
 class PartialFile(LaidOut):
     """A file being written. Rows are given in order; those that are there already are passed over.
 
@@ -126,30 +135,37 @@ class PartialFile(LaidOut):
         if len(labels) != shape[0] or len(index) != shape[0]:
             raise ValueError(f"{shape[0]} rows with {len(labels)} labels and {len(index)} positions")
         begun = existing_partial(key, folder)
-        about = begun.about if begun else about
-        path = feature_path(key, about, folder)
         needed = math.prod(shape) * np.dtype(dtype).itemsize + 16 * shape[0]
-        with refusals_told(path, needed):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sweep(path)
-            try:
-                lay_out(new_path(path), key, about, shape=shape, dtype=dtype, labels=labels, index=index, recipe=recipe)
-            except OSError:
-                new_path(path).unlink(missing_ok=True)
-                raise
-            if begun and _same_but_features(begun.path, new_path(path)):
+        arrays = {"labels": labels, "index": index, "recipe": recipe}
+
+        def laid_out(about: About) -> Path:
+            path = feature_path(key, about, folder)
+            with refusals_told(path, needed):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                sweep(path)
+                try:
+                    lay_out(new_path(path), key, about, shape=shape, dtype=dtype, **arrays)
+                except OSError:
+                    new_path(path).unlink(missing_ok=True)
+                    raise
+            return path
+
+        if begun:
+            # What is carried on keeps the names that it was begun under; what starts over has its own.
+            path = laid_out(begun.about)
+            same = _same_but_features(begun.path, new_path(path))
+            if same or begun.about != about:
                 new_path(path).unlink()
+            if same:
                 return cls._carry_on(begun, path)
+        if not begun or begun.about != about:
+            path = laid_out(about)
         return cls._start_over(path)
 
     @classmethod
     def _start_over(cls, path: Path) -> "PartialFile":
         fresh, partial = new_path(path), partial_path(path)
-        # A record may outlive its file: a kill between the last rename and its deletion.
-        progress_path(path).unlink(missing_ok=True)
-        for older in path.parent.glob(f"*{path.name[-20:]}.partial"):
-            progress_path(older.with_suffix("")).unlink(missing_ok=True)
-            older.unlink()
+        discard_partial(path)
         descriptor = os.open(fresh, os.O_RDWR | os.O_NOFOLLOW)
         with refusals_told(path, os.fstat(descriptor).st_size):
             try:
