@@ -7,9 +7,11 @@ file's SHA-256 should be is left to `results`.
 
 import importlib.util
 import zipfile
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from classify.measure.wording import one_line
+from features.bombs import refuse_zip_bomb
 from features.errors import UserError
 
 # Our own types that a head is made of. skops itself knows numpy's and scikit-learn's.
@@ -71,6 +73,9 @@ def read_skops(stream: BinaryIO, name: str) -> Any:
         from skops.io.exceptions import UntrustedTypesFoundException
     except ImportError as error:
         raise UserError(f"{name} needs skops to be read: {INSTALL_SKOPS}") from error
+    with zipfile.ZipFile(stream) as archive:
+        refuse_zip_bomb(Path(name), archive)
+    stream.seek(0)
     try:
         return skops.io.load(stream, trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:

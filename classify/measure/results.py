@@ -24,6 +24,7 @@ from classify.measure.environment import this_environment
 from classify.measure.kept_heads import has_skops, in_skops_format, read_joblib, read_skops, write_joblib
 from classify.measure.outcome import Predictions, Result, plain_json
 from classify.measure.wording import one_line, settings
+from features.bombs import refuse_zip_bomb
 from features.digests import sha256_json, write_json
 from features.errors import UserError
 
@@ -82,6 +83,7 @@ class SavedResult:
                 )
             try:
                 with np.load(stream, allow_pickle=False) as arrays:
+                    refuse_zip_bomb(path, arrays.zip)
                     return Predictions(**{name: arrays[name] for name in arrays.files})
             except (ValueError, TypeError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 raise UserError(f"{path}: no predictions in it ({error}); remove {self.path.name} and rerun") from error

@@ -13,31 +13,39 @@ from tests.faults.tally import FAULTS, Fault, Tally
 
 def main() -> int:
     """Parse the command line and hurt; 1 if anything was lost."""
-    from tests.faults import clock, company, damage, kills, locks, room  # noqa: F401 - each registers its faults
+    import tests.faults.every  # noqa: F401 - registers them
 
     options = _parser().parse_args()
-    chosen = [FAULTS[name] for name in options.only or FAULTS]
+    attempts = {
+        name: options.count or (each.short if options.short else each.long)
+        for name, each in FAULTS.items()
+        if name in (options.only or FAULTS)
+    }
+    chosen = [FAULTS[name] for name, count in attempts.items() if count]
 
     from tests.faults.bench import Bench
 
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir=options.folder))
-    bench, done = Bench(folder, options.seed, options.short), {}
+    bench, told = Bench(folder, options.seed), Path(options.json) if options.json else None
+    # What stands there of other faults stays: the long form can be done in pieces.
+    done = json.loads(told.read_text()) if told and told.exists() else {}
+    lost = 0
     for each in chosen:
-        count = options.count or (each.short if options.short else each.long)
         tally, started = Tally(), time.monotonic()
         try:
-            each.run(bench, tally, count)
+            each.run(bench, tally, attempts[each.name])
         except Exception as error:
             tally.count(f"the fault itself failed: {type(error).__name__}: {error}")
         seconds = time.monotonic() - started
         done[each.name] = {**tally.to_json(), "seconds": round(seconds, 1)}
         print(_line(each, tally, seconds), flush=True)
-        for told in (*tally.lost[:10], *(f"({remark})" for remark in tally.remarks)):
-            print(f"    {told}", flush=True)
-    if options.json:
-        Path(options.json).write_text(json.dumps(done, indent=1))
-    _table(chosen, done)
-    if any(tally["lost"] for tally in done.values()):
+        for line in (*tally.lost[:10], *(f"({remark})" for remark in tally.remarks)):
+            print(f"    {line}", flush=True)
+        lost += tally.tried - tally.survived
+        if told:
+            told.write_text(json.dumps(done, indent=1))
+    _table([FAULTS[name] for name in FAULTS if name in done], done)
+    if lost:
         print(f"kept for a look: {folder}")
         return 1
     shutil.rmtree(folder, ignore_errors=True)
@@ -70,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="FAULT", choices=FAULTS, help=", ".join(FAULTS))
     parser.add_argument("--count", type=int, metavar="N", help="attempts of each, instead of its own number")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and places")
-    parser.add_argument("--json", metavar="PATH", help="write the counts there as well")
+    parser.add_argument("--json", metavar="PATH", help="write the counts there as well, beside those of other faults")
     parser.add_argument("--folder", metavar="PATH", help="where to work (default: the system's temporary folder)")
     return parser
 

@@ -129,26 +129,50 @@ def _changed(bench: Bench, tally: Tally, count: int, place: Path, paths: list[Pa
 @fault("one bit of a saved head or network turned over", short=3, long=200)
 def flips_in_heads(bench: Bench, tally: Tally, count: int) -> None:
     place = bench.place("heads")
-    bench.run(place, "classify", *EXTRACT, "--model", "ridge", "knn")
-    bench.run(place, "classify", *TRAIN_SMALL)
-    answers = bench.call(place, lambda: _load_all(place))
-    paths = [path for path in sorted((place / "results").rglob("*")) if path.is_file()]
+    paths, answers = _saved_heads(bench, place)
     harmless = 0
     for number in range(count):
         path = paths[number % len(paths)]
         whole = path.read_bytes()
         at = _anywhere(bench, len(whole), number)
         flip(path, at, bench.random.randrange(8))
-        told = bench.call(place, lambda: _load_all(place))
-        # Read anew, everything is as it was, or something is refused by the name of what was hit.
-        stem = path.parent.name if path.parent.name != "results" else path.stem
-        refused = [text for text in told.values() if isinstance(text, str)]
-        fine = all(value == answers.get(name) for name, value in told.items() if not isinstance(value, str))
-        named = any(stem in text for text in refused)
+        lost, refused = _answers_or_refusal(bench, place, path, answers)
+        tally.count(f"byte {at} of {path.name}: {lost}" if lost else "")
         harmless += not refused
-        tally.count("" if fine and (named or told == answers) else f"byte {at} of {path.name}: {refused or 'not seen'}")
         path.write_bytes(whole)
     tally.remarks.append(f"{harmless} changed no value")
+
+
+@fault("a saved head, network, record or predictions cut short", short=3, long=250)
+def heads_cut_short(bench: Bench, tally: Tally, count: int) -> None:
+    place = bench.place("short-heads")
+    paths, answers = _saved_heads(bench, place)
+    for number in range(count):
+        path = paths[number % len(paths)]
+        whole = path.read_bytes()
+        length = _shorter(bench, len(whole))
+        path.write_bytes(whole[:length])
+        lost, _ = _answers_or_refusal(bench, place, path, answers)
+        tally.count(f"{path.name} cut to {length}: {lost}" if lost else "")
+        path.write_bytes(whole)
+
+
+def _saved_heads(bench: Bench, place: Path) -> tuple[list[Path], dict[str, Any]]:
+    """Train two heads and a network; the files that they leave, and what they answer."""
+    bench.run(place, "classify", *EXTRACT, "--model", "ridge", "knn")
+    bench.run(place, "classify", *TRAIN_SMALL)
+    paths = [path for path in sorted((place / "results").rglob("*")) if path.is_file()]
+    return paths, bench.call(place, lambda: _load_all(place))
+
+
+def _answers_or_refusal(bench: Bench, place: Path, path: Path, answers: dict[str, Any]) -> tuple[str, list[str]]:
+    """What is lost unless, read anew, everything answers as before or is refused by the name of what was hit."""
+    told = bench.call(place, lambda: _load_all(place))
+    stem = path.parent.name if path.parent.name != "results" else path.stem
+    refused = [text for text in told.values() if isinstance(text, str)]
+    fine = all(value == answers.get(name) for name, value in told.items() if not isinstance(value, str))
+    named = any(stem in text for text in refused)
+    return ("" if fine and (named or told == answers) else f"{refused or 'not seen'}"), refused
 
 
 def _load_all(place: Path) -> dict[str, Any]:
@@ -207,7 +231,7 @@ def cut_short(bench: Bench, tally: Tally, count: int) -> None:
     for number in range(count):
         path, command = jobs[number % len(jobs)]
         whole = path.read_bytes()
-        length = bench.random.choice((bench.random.randrange(len(whole)), bench.random.randrange(min(200, len(whole)))))
+        length = _shorter(bench, len(whole))
         path.write_bytes(whole[:length])
         if path == cached:
             found = bench.run(place, "features", "verify")
@@ -220,6 +244,11 @@ def cut_short(bench: Bench, tally: Tally, count: int) -> None:
 
 def _anywhere(bench: Bench, length: int, number: int) -> int:
     return bench.random.randrange(min(length, _HEAD) if number % 2 else length)
+
+
+def _shorter(bench: Bench, length: int) -> int:
+    """A shorter length, in half of all cases one within the first bytes."""
+    return bench.random.randrange(min(200, length) if bench.random.random() < 0.5 else length)
 
 
 def _refused_or_same(process: Process, made: dict[str, str], place: Path, what: str) -> list[str]:

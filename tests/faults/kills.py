@@ -6,7 +6,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.bench import EXTRACT, Bench, Unbroken, differences, features_of, one_line, results_of
+from tests.faults.bench import (
+    EXTRACT,
+    TRAIN,
+    TRAIN_SMALL,
+    Bench,
+    Unbroken,
+    differences,
+    features_of,
+    one_line,
+    results_of,
+)
 from tests.faults.tally import Tally, fault
 
 
@@ -15,9 +25,14 @@ def extract_killed(bench: Bench, tally: Tally, count: int) -> None:
     _struck(bench, tally, count, signal.SIGKILL, ("extract", EXTRACT, bench.extracted, features_of))
 
 
-@fault("kill -9 at random moments of network training", short=1, long=100)
+@fault("kill -9 at random moments of network training (a small network)", short=1, long=100)
 def training_killed(bench: Bench, tally: Tally, count: int) -> None:
-    _struck(bench, tally, count, signal.SIGKILL, ("classify", *bench.training, results_of))
+    _struck(bench, tally, count, signal.SIGKILL, ("classify", TRAIN_SMALL, bench.trained_small, results_of))
+
+
+@fault("kill -9 at random moments of fine-tuning layer4 of ResNet18", short=0, long=20)
+def finetuning_killed(bench: Bench, tally: Tally, count: int) -> None:
+    _struck(bench, tally, count, signal.SIGKILL, ("classify", TRAIN, bench.trained, results_of))
 
 
 @fault("SIGINT (Ctrl-C) at random moments of extract", short=1, long=40)
@@ -32,7 +47,7 @@ def extract_terminated(bench: Bench, tally: Tally, count: int) -> None:
 
 @fault("SIGINT and SIGTERM at random moments of network training", short=2, long=30)
 def training_interrupted(bench: Bench, tally: Tally, count: int) -> None:
-    job = ("classify", *bench.training, results_of)
+    job = ("classify", TRAIN_SMALL, bench.trained_small, results_of)
     _struck(bench, tally, count // 2, signal.SIGINT, job)
     _struck(bench, tally, count - count // 2, signal.SIGTERM, job)
 
@@ -47,9 +62,12 @@ def _struck(bench: Bench, tally: Tally, count: int, number: int, job: Job) -> No
     count += tally.tried
     verb, arguments, unbroken, look = job
     place, struck = bench.place("struck"), []
-    carried = 0
+    carried = missed = 0
     while True:
         enough = tally.tried + len(struck) >= count and struck
+        if missed > 20:
+            tally.count("twenty runs ended before they were struck")
+            break
         process = bench.start(place, verb, *arguments)
         if not enough:
             time.sleep(bench.random.uniform(0, unbroken.seconds))
@@ -64,6 +82,7 @@ def _struck(bench: Bench, tally: Tally, count: int, number: int, job: Job) -> No
             for complaint in struck:
                 tally.count([complaint, lost])
             carried += len(struck) > 1
+            missed = 0 if struck else missed + 1
             shutil.rmtree(place)
             place, struck = bench.place("struck"), []
             if tally.tried >= count:

@@ -20,7 +20,7 @@ from tests.fuzz.mutation import MOST, mutated
 
 NAMES = (
     "idx", "idx.gz", "image", "npz", "csv", "pth", "safetensors", "cache", "cache-sealed", "partial", "result",
-    "result-sealed", "checkpoint", "note",
+    "result-sealed", "checkpoint", "note", "head", "predictions", "config",
 )  # fmt: skip
 
 

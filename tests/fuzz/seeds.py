@@ -195,3 +195,46 @@ def checkpoint(folder: Path) -> list[bytes]:
     }
     sealed = {"content": content, "sha256": sha256_json(content)}
     return [json.dumps(sealed).encode(), json.dumps(content).encode(), b"[]", b"null"]
+
+
+def head(folder: Path) -> list[bytes]:
+    """A fitted head in skops' format, the same with other types and as a pickle, and a bomb."""
+    from classify.heads import HEADS
+    from classify.measure.kept_heads import in_skops_format
+
+    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    whole = in_skops_format(HEADS["ridge"].build().fit(features, np.arange(20) % 2))
+    made = [whole, pickle.dumps(Malice()), zip_bomb("schema.json"), zip_bomb("1.npy")]
+    for module, name in (("os", "system"), ("subprocess", "Popen"), ("builtins", "exec")):
+        altered = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(altered, "w") as new:
+            for entry in old.namelist():
+                schema = json.loads(old.read(entry)) if entry == "schema.json" else None
+                changed = json.dumps({**schema, "__class__": name, "__module__": module}) if schema else None
+                new.writestr(entry, changed or old.read(entry))
+        made.append(altered.getvalue())
+    return made
+
+
+def predictions(folder: Path) -> list[bytes]:
+    """Predictions as a result keeps them, pickled objects among them, and a bomb."""
+    labels = np.arange(20) % 2
+    made = [
+        _bytes_of(lambda stream: np.savez(stream, index=np.arange(20), labels=labels, predicted=labels)),
+        _bytes_of(lambda stream: np.savez(stream, index=labels, labels=labels, predicted=np.array([Malice()] * 20))),
+    ]
+    start = io.BytesIO()
+    np.lib.format.write_array_header_1_0(start, {"descr": "|u1", "fortran_order": False, "shape": (3900 << 20,)})
+    return [*made, zip_bomb("predicted.npy", start.getvalue())]
+
+
+def config(folder: Path) -> list[bytes]:
+    """Files of options."""
+    lines = (
+        b'dataset = "digits"\nlimit = 100\nlayer = ["layer1", "avgpool"]\nseed = 1\n',
+        b"limit = 1e999\nseed = nan\nlayer = [[]]\n",
+        b'dataset = "x\\u0000y"\nconfig = "a.toml"\n',
+        b"limit = " + b"[" * 20_000,
+        b"a." * 5_000 + b"a = 1",
+    )
+    return [b'command = "extract"\n' + each for each in lines] + [b"[extract]\nlimit = 1"]

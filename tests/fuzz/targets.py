@@ -1,14 +1,21 @@
 """What reads files from outside: each target writes bytes where a user would have them, and reads them as we do."""
 
+import contextlib
 import hashlib
+import io
 import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+import extract.__main__ as extract
 from classify.heads.network.checkpoint import Checkpoint
-from classify.measure.results import load_results
+from classify.measure.metrics import measure
+from classify.measure.outcome import Result
+from classify.measure.results import SavedResult, load_results
 from features.datasets import open_dataset
 from features.datasets.idx import read_idx
 from features.datasets.images import ImageFiles
@@ -115,6 +122,30 @@ def _note(data: bytes, folder: Path) -> object:
     return read_record(_file(folder, "digests.json", data))
 
 
+def _saved(folder: Path, data: bytes) -> SavedResult:
+    """A result that names these bytes as its files: what is read where somebody can write record and file."""
+    labels = np.arange(20) % 2
+    made = Result(config={"dataset": "digits", "head": "ridge"}, metrics=measure(labels, labels, None, ("a", "b")))
+    digests = dict.fromkeys(("predictions", "head", "skops"), hashlib.sha256(data).hexdigest())
+    return SavedResult(folder / "digits-ridge.json", made, digests)
+
+
+def _head(data: bytes, folder: Path) -> object:
+    _file(folder, "digits-ridge.skops", data)
+    return _saved(folder, data).load_head()
+
+
+def _predictions(data: bytes, folder: Path) -> object:
+    _file(folder, "digits-ridge.npz", data)
+    return _saved(folder, data).predictions()
+
+
+def _config(data: bytes, folder: Path) -> object:
+    arguments = ["--config", str(_file(folder, "options.toml", data))]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
+        return extract._parser().parse_args(arguments)
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -132,5 +163,8 @@ TARGETS = {
         Target("result-sealed", seeds.result, _result_sealed),
         Target("checkpoint", seeds.checkpoint, _checkpoint),
         Target("note", seeds.result, _note),
+        Target("head", seeds.head, _head),
+        Target("predictions", seeds.predictions, _predictions),
+        Target("config", seeds.config, _config),
     )
 }

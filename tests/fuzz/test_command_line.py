@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import classify.__main__ as classify
 import extract.__main__ as extract
 from features.commands import cache
 from features.commands.options import run_command
@@ -65,6 +66,30 @@ QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(Heal
 def test_extract(place, arguments):
     # A data set that is not there comes last and wins: nothing is computed, whatever else is right.
     _hold(extract.main, [*arguments, "--dataset", "npz:absent.npz"])
+
+
+# Each with what keeps it from working: a data set, records or images that are not there.
+VERBS = {
+    "run": ["--dataset", "npz:absent.npz"],
+    "probe": ["--dataset", "npz:absent.npz"],
+    "compare": ["--dataset", "npz:absent.npz"],
+    "predict": ["--from", "absent"],
+    "export": ["--from", "absent"],
+    "repeat": [],
+    "report": ["--results", "absent"],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_classify(place, verb):
+    options = _options(f"classify.commands.{verb}")
+
+    @settings(QUICK, max_examples=15)
+    @given(_vectors(options))
+    def hold(arguments):
+        _hold(classify.main, [verb, *arguments, *VERBS[verb]])
+
+    hold()
 
 
 @QUICK
