@@ -2,7 +2,7 @@
 
 Processes are forked from this one, which has loaded torch and computed nothing, so that a run takes well under a
 second; they are processes as the system knows them, and are killed as such. What they compute is tiny: scikit-learn's
-digits at 32 pixels through a ResNet18 with random weights.
+digits at 32 pixels through a SqueezeNet with random weights.
 """
 
 import contextlib
@@ -52,9 +52,10 @@ for _module in (
 load_digits()
 
 COMMANDS = {"extract": extract.main, "classify": classify.main, "features": cache.main}
-NETWORK = ("--dataset", "digits", "--weights", "random", "--image-size", "32")
-EXTRACT = (*NETWORK, "--limit", "90", "--limit-test", "40", "--layer", "layer1", "avgpool")
-TRAIN = (*NETWORK, "--limit", "60", "--limit-test", "20", "--model", "finetune", "--unfreeze", "layer4")
+NETWORK = ("--dataset", "digits", "--weights", "random", "--image-size", "32", "--backbone", "squeezenet1_1")
+LAYER, EARLIER, LATER = "features.3", "features.2", "features.5"
+EXTRACT = (*NETWORK, "--limit", "90", "--limit-test", "40", "--layer", LAYER, "avgpool")
+TRAIN = (*NETWORK[:6], "--limit", "60", "--limit-test", "20", "--model", "finetune", "--unfreeze", "layer4")
 TRAIN = (*TRAIN, "--epochs", "3", "--batch-size", "32", "--train-precision", "float32")
 # Megabytes less to write than TRAIN: for what is about files, not about training.
 TRAIN_SMALL = (*NETWORK, "--limit", "60", "--limit-test", "20", "--model", "convnet", "--epochs", "3")

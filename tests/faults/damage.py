@@ -45,14 +45,14 @@ def idx_of_digits(folder: Path) -> list[Path]:
 
 
 def saved_weights(path: Path) -> None:
-    """Write a ResNet18's state dict, as torch or safetensors does."""
+    """Write a state dict, as torch or safetensors does."""
     import torch
     from safetensors.torch import save_file
 
     from features.backbones import build_model
 
     torch.manual_seed(1)
-    state = build_model("resnet18", classes=4).state_dict()
+    state = build_model(NETWORK[-1], classes=4).state_dict()
     save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
 
 

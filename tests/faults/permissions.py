@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.bench import EXTRACT, Bench, Process, differences, features_of, one_line
+from tests.faults.bench import EXTRACT, LATER, Bench, Process, differences, features_of, one_line
 from tests.faults.tally import Tally, fault
 
 _CAPABILITIES_3 = 0x20080522
@@ -51,7 +51,7 @@ def _one_round(bench: Bench, tally: Tally) -> None:
         for verb, arguments in (("classify", (*EXTRACT, "--model", "ridge", *results)), ("features", ("verify",))):
             process = run(verb, *arguments)
             tally.count(f"{verb}: {process.complained}" if process.status else "")
-        for verb, arguments in (("extract", (*EXTRACT[:-2], "layer2")), ("features", ("remove", "--all"))):
+        for verb, arguments in (("extract", (*EXTRACT[:-2], LATER)), ("features", ("remove", "--all"))):
             tally.count(refused(run(verb, *arguments)))
     with _modes(place, *_READ_ONLY):
         tally.count(refused(run("classify", *EXTRACT, "--model", "ridge")))

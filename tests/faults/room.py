@@ -8,7 +8,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.bench import EXTRACT, TRAIN_SMALL, Bench, differences, features_of, one_line, results_of
+from tests.faults.bench import (
+    EARLIER,
+    EXTRACT,
+    LATER,
+    TRAIN_SMALL,
+    Bench,
+    differences,
+    features_of,
+    one_line,
+    results_of,
+)
 from tests.faults.tally import Tally, fault
 
 _SIZE = 256 << 20
@@ -18,7 +28,7 @@ _OF_ROOM = re.compile(r"is full|make room|No space")
 @fault("the disk full in the middle of extract, and room made again", short=1, long=25)
 def disk_full_extract(bench: Bench, tally: Tally, count: int) -> None:
     # A shallow layer first: that one file stands complete when the disk fills up under the others.
-    before = (*EXTRACT[:-2], "maxpool")
+    before = (*EXTRACT[:-2], EARLIER)
     _fill_up(bench, tally, count, before, ("extract", EXTRACT, bench.extracted, features_of))
 
 
@@ -78,14 +88,14 @@ def read_only(bench: Bench, tally: Tally, count: int) -> None:
             for verb, arguments in (("extract", EXTRACT), ("classify", head), ("features", ("verify",))):
                 process = bench.run(place, verb, *arguments)
                 tally.count("" if process.status == 0 else f"{verb}: {process.complained}")
-            more = bench.run(place, "extract", *EXTRACT[:-2], "layer2")
+            more = bench.run(place, "extract", *EXTRACT[:-2], LATER)
             tally.count(one_line(more, "error: ") or ("" if more.status == 2 else f"status {more.status}"))
             away = bench.run(place, "features", "remove", "--all")
             tally.count(one_line(away, "error: ") or ("" if away.status == 2 else f"status {away.status}"))
             here = bench.run(place, "classify", *EXTRACT, "--model", "ridge")
             tally.count(one_line(here, "error: ") or ("" if here.status == 2 else f"status {here.status}"))
-        again = bench.run(place, "extract", *EXTRACT[:-2], "layer2")
-        lost = differences(bench.extracted.content, {k: v for k, v in features_of(place).items() if "layer2" not in k})
+        again = bench.run(place, "extract", *EXTRACT[:-2], LATER)
+        lost = differences(bench.extracted.content, {k: v for k, v in features_of(place).items() if LATER not in k})
         tally.count([again.complained if again.status else "", lost, done.complained])
 
 

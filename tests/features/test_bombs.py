@@ -14,6 +14,7 @@ from features.datasets.idx import read_idx
 from features.errors import UserError
 from features.weights import read_state_dict
 from tests.fuzz.seeds import zip_bomb
+from tests.fuzz.targets import TARGETS
 
 
 def test_what_packs_as_images_do_is_let_through(tmp_path):
@@ -31,6 +32,15 @@ def test_azip_bomb_as_weights_or_data_is_not_unpacked(tmp_path, monkeypatch):
     (tmp_path / "data.npz").write_bytes(zip_bomb("images.npy"))
     with pytest.raises(UserError, match="is refused"):
         open_dataset(f"npz:{tmp_path / 'data.npz'}")
+
+
+@pytest.mark.parametrize(("kind", "member"), [("head", "schema.json"), ("predictions", "predicted.npy")])
+def test_a_zip_bomb_as_head_or_predictions_is_not_unpacked(tmp_path, monkeypatch, kind, member):
+    if kind == "head":
+        pytest.importorskip("skops.io", reason="needs skops (extra `skops`)")
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *arguments: pytest.fail("it was unpacked"))
+    with pytest.raises(UserError, match="is refused"):
+        TARGETS[kind].read(zip_bomb(member), tmp_path)
 
 
 def test_a_packed_idx_file_is_unpacked_as_far_as_its_header_says(tmp_path):

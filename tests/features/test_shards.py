@@ -102,6 +102,20 @@ def test_a_missing_damaged_or_exchanged_shard_is_named_where_hdf5_reads_numbers(
     assert main(["verify"]) == 1
 
 
+def test_what_one_machine_had_begun_goes_when_its_file_is_joined(home):
+    features = numbers((ROWS, 20))
+    about = dataclasses.replace(ABOUT, dataset_name="another name of the same data")
+    alone = store.PartialFile.open(
+        _key(), about, shape=features.shape, dtype="float32", labels=LABELS, index=INDEX, recipe=RECIPE
+    )
+    alone.close()
+    assert len(store.list_partial()) == 1
+    joined = _joined(features)
+    assert {path.name for path in joined.path.parent.iterdir()} == {joined.path.name, f"{joined.path.name}.shards"}
+    assert main(["compact"]) == 0
+    np.testing.assert_array_equal(store.find(_key()).features(), features)
+
+
 def test_shards_are_not_joined_unless_they_make_up_the_file(home):
     features = numbers((ROWS, 20))
     division = store.Division(_key(), ABOUT, ROWS, SIZE, RECIPE).keep()
