@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -61,10 +62,12 @@ def witness(path: Path | str) -> list[int]:
     """What tells whether a file was written to: its size, and two times in nanoseconds.
 
     The time of modification alone can be set back by anyone (`touch`, `cp -p`, a clock that jumps); the time of change
-    cannot be set.
+    cannot be set. OSError for what is no regular file: a pipe would be waited for without end.
     """
-    stat = os.stat(path)  # noqa: PTH116 - a Path for each of a million files takes longer than the call itself
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    status = os.stat(path)  # noqa: PTH116 - a Path for each of a million files takes longer than the call itself
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def remembered_answer(question: str, answer: Callable[[], str]) -> str:

@@ -7,6 +7,7 @@ is taken. Whoever changes any of this changes the features: raise `READING`, whi
 """
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +42,9 @@ def read_image(source: Path | BinaryIO, name: str = "") -> np.ndarray:
     from PIL import Image
 
     try:
+        if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
+            # A pipe under an image's name would be waited for without end.
+            raise ValueError("it is no regular file")
         with Image.open(source) as image:
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError(

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,10 +109,12 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_done(pictures,
     (pictures / "empty").mkdir()
     bomb = b"P5\n11000 11000\n255\n"
     (pictures / "bomb.pgm").write_bytes(bomb)
+    os.mkfifo(pictures / "pipe.png")
+    (pictures / "gone.png").symlink_to("nowhere.png")
     status, found, told = _answered(capsys, pictures, pictures / "empty", "absent.png", "/dev/null")
     assert status == 1
     wrong = {Path(image["image"]).name for image in found["images"] if "error" in image}
-    assert wrong == {"cut.png", "text.jpg", "bomb.pgm", "empty", "absent.png", "null"}
+    assert wrong == {"cut.png", "text.jpg", "bomb.pgm", "pipe.png", "gone.png", "empty", "absent.png", "null"}
     assert sum("class" in image for image in found["images"]) == 6
     assert all(name in told for name in wrong)
     assert "harmless" in told

@@ -1,5 +1,6 @@
 """Data sets made of image files: folders, ImageNet's layout, CSV lists, and how a single image is read."""
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -109,6 +110,12 @@ def test_folders_that_cannot_be_used(photos, tmp_path):
 def test_a_link_to_nothing_is_named(photos):
     (photos / "cat" / "gone.png").symlink_to(photos / "nowhere.png")
     with pytest.raises(UserError, match="cannot read .*gone.png"):
+        open_dataset(f"folder:{photos}").fingerprint()
+
+
+def test_a_pipe_under_an_images_name_is_named_and_not_waited_for(photos):
+    os.mkfifo(photos / "cat" / "pipe.png")
+    with pytest.raises(UserError, match="pipe.png.*is no regular file"):
         open_dataset(f"folder:{photos}").fingerprint()
 
 
