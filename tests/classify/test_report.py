@@ -1,6 +1,7 @@
 """`python -m classify report`: what the page holds, what it leaves out and says, and that nothing gets out of hand."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -124,6 +125,27 @@ def test_numbers_are_those_of_the_records(report_folder):
     page = _Elements(report_folder.page.read_text()).text
     for body in answers.values():
         assert all(sentence in page for sentence in body["answer"])
+
+
+def test_the_answer_is_of_the_model_best_on_validation_whoever_made_it(report_folder, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(report_folder.results, results)
+
+    def headline() -> str:
+        page = write_report(results, tmp_path / "page.html", maps=False, images=False).read_text()
+        assert "Which layer transfers best" in page and "Heads against networks" in page
+        return re.search(r'<p class="headline">(.*?)</p>', page).group(1)
+
+    (section,) = read_folder(results)
+    best = section.best.saved.result
+    assert best.validation_accuracy == max(m.saved.result.validation_accuracy for m in section.candidates)
+    assert f"is right on {100 * best.metrics.accuracy:.2f} %" in headline()
+    assert [answer.best[0] == section.best.saved.path.name for answer in section.answers] == [True, False]
+    # A single run that is better than what both of them found has the word.
+    saved = section.models[-1].saved
+    other = dataclasses.replace(saved.result, validation_accuracy=0.999, config={**best.config, "seed": 5})
+    save_result(results, other, saved.predictions())
+    assert re.match(rf"Best on validation of {len(section.candidates) + 1}: .*seed=5.* is right on", headline())
 
 
 def test_tests_and_the_frontier_are_those_of_the_comparison(report_folder):

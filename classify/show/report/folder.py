@@ -64,21 +64,22 @@ class Answer:
         return self.body["format"] == PROBE
 
     @property
-    def best(self) -> str:
-        """The name of the record that was best on validation."""
-        if self.is_probe:
-            return self.body["best"]["result"]
+    def best(self) -> tuple[str, float]:
+        """The name of the record that was best on validation, and its accuracy there; no name where none is known."""
         rows = zip(self.body["rows"], self.records, strict=True)
-        known = [(row["validation"], names) for row, names in rows if row["validation"] is not None and names]
-        return max(known, key=lambda pair: pair[0])[1][0] if known else ""
+        known = [(row["validation"], names) for row, names in rows if row.get("validation") is not None and names]
+        if self.is_probe:
+            known = [(value, names) for value, names in known if names[0] == self.body["best"]["result"]]
+        value, names = max(known, key=lambda pair: pair[0], default=(0.0, ("",)))
+        return names[0], value
 
 
 @dataclass(frozen=True, eq=False)
 class Section:
     """Everything about one data set and one number of test images.
 
-    models: the newest answer's best first, then by validation accuracy, controls last. answers: of probes and
-    comparisons, the newest first.
+    models: the best on validation first, then by validation accuracy, controls last. answers: of probes and
+    comparisons, the one that names the best first, then the newest.
     """
 
     title: str
@@ -104,6 +105,12 @@ class Section:
     def best(self) -> Model:
         """The one that was best on validation."""
         return self.models[0]
+
+    @property
+    def leading(self) -> Answer | None:
+        """The answer that found the best model; None where that is a single run's."""
+        found = self.answers[0] if self.answers else None
+        return found if found and found.best[0] == self.best.saved.path.name else None
 
     @property
     def alone(self) -> tuple[Model, ...]:
@@ -141,7 +148,9 @@ def read_folder(folder: Path | str) -> tuple[Section, ...]:
             return max(created.get(name, "") for row in answer.records for name in row)
 
         found = sorted(answers.get(place, ()), key=newest, reverse=True)
-        sections.append(Section(_title(here[0]), _models(here, found), tuple(found)))
+        models = _models(here, found)
+        found.sort(key=lambda answer: answer.best[0] != models[0].saved.path.name)
+        sections.append(Section(_title(here[0]), models, tuple(found)))
     return tuple(sorted(sections, key=lambda section: -len(section.models)))
 
 
@@ -164,16 +173,23 @@ def _models(saved: Sequence[SavedResult], answers: Sequence[Answer]) -> tuple[Mo
                 kinds.setdefault(name, row["kind"] if answer.is_probe else "comparison")
     # What a head learnt from shuffled labels is a control wherever it came from.
     kinds |= {each.path.name: "shuffled" for each in saved if each.result.config.get("labels") == "shuffled"}
+    kinds = {each.path.name: kinds.get(each.path.name, "other") for each in saved}
     names = _names([each.result.config for each in saved])
-    models = [Model(each, name, kinds.get(each.path.name, "other")) for each, name in zip(saved, names, strict=True)]
+    models = [Model(each, name, kinds[each.path.name]) for each, name in zip(saved, names, strict=True)]
 
-    best = answers[0].best if answers else ""
+    # A comparison's row over several seeds counts by its mean; of equals the newest answer's comes first.
+    bests = [answer.best for answer in answers if answer.best[0] in kinds]
+    bests += [(model.saved.path.name, _validated(model)) for model in models if model.kind == "other"]
+    best = max(bests, key=lambda pair: pair[1], default=("", 0.0))[0]
 
     def order(model: Model) -> tuple:
-        validation = model.saved.result.validation_accuracy or 0.0
-        return model.kind in CONTROLS, model.saved.path.name != best, -validation
+        return model.kind in CONTROLS, model.saved.path.name != best, -_validated(model)
 
     return tuple(sorted(models, key=order))
+
+
+def _validated(model: Model) -> float:
+    return model.saved.result.validation_accuracy or 0.0
 
 
 def plain_name(config: dict[str, Any]) -> str:
@@ -242,6 +258,7 @@ def _shape(fields: dict[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
 
 
 _ROW = {"layer": _text, "accuracy": _number, "accuracy_low": _number, "accuracy_high": _number, "macro_f1": _number}
+_PROBED = {"kind": _text, "pool": _text, "head": _text, "result": _text, "validation": _maybe(_number)}
 _COMMON = {"version": lambda value: value == VERSION, "answer": _list_of(_text), "notes": _list_of(_text)}
 _STANDING = {
     "kind": _text,
@@ -257,7 +274,7 @@ _STANDING = {
 _FIELDS = {
     PROBE: {
         **_COMMON,
-        "rows": _list_of(_shape({**_ROW, "kind": _text, "pool": _text, "head": _text, "result": _text})),
+        "rows": _list_of(_shape({**_ROW, **_PROBED})),
         "layers": _list_of(_shape(_STANDING)),
         "best": _shape({"result": _text}),
     },

@@ -17,13 +17,14 @@ import numpy as np
 
 from classify.measure.environment import this_environment
 from classify.measure.outcome import Predictions, Result
-from classify.measure.wording import count, duration, one_line, percent, settings
+from classify.measure.wording import count, one_line, percent, settings
 from classify.show.report import charts
 from classify.show.report.charts import Priced, Run, layer_curve, trade_off, training_curves
 from classify.show.report.folder import Answer, Model, Section
 from classify.show.report.images import Sheet
 from classify.show.report.maps import MapGroup
 from classify.show.report.plot import Figure
+from classify.show.report.sentences import facts, headline, more_sentences
 from classify.show.report.stages import StageFigure
 from classify.show.report.tables import (
     SortedTable,
@@ -169,10 +170,9 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
     return {
         "id": prefix,
         "title": section.title,
-        "headline": _headline(section),
-        # The headline is the newest answer's first sentence.
-        "more": [one_line(line) for answer in section.answers for line in answer.body["answer"]][1:],
-        "facts": _facts(section),
+        "headline": headline(section),
+        "more": more_sentences(section),
+        "facts": facts(section),
         "notes": [one_line(note) for answer in section.answers for note in answer.body["notes"]] + list(material.notes),
         "curves": [_figure(figure) for figure in shown_answers.curves],
         "layer_tables": shown_answers.layer_tables,
@@ -268,33 +268,6 @@ def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
 def _run(model: Model) -> Run:
     result = model.saved.result
     return Run(model.name, tuple(result.extra["history"]), result.chosen.get("epoch"))
-
-
-def _headline(section: Section) -> str:
-    """The answer in a sentence: as the newest probe or comparison gave it, else the single run best on validation."""
-    if section.answers:
-        return one_line(section.answers[0].body["answer"][0]) if section.answers[0].body["answer"] else ""
-    result = section.best.saved.result
-    low, high = result.metrics.accuracy_interval
-    lead = f"Best on validation of {len(section.candidates)}: " if len(section.candidates) > 1 else ""
-    told = f"{percent(result.metrics.accuracy)} % of {count(result.metrics.n)} test images"
-    return f"{lead}{section.best.name} is right on {told} (95 % interval {percent(low)} to {percent(high)})."
-
-
-def _facts(section: Section) -> list[tuple[str, str, str]]:
-    """(value, what it is, detail) of the model best on validation."""
-    model, result = section.best, section.best.saved.result
-    low, high = result.metrics.accuracy_interval
-    facts = [
-        (f"{percent(result.metrics.accuracy)} %", "of the test images right", f"{percent(low)} to {percent(high)}"),
-        (one_line(model.name), "best on validation", f"{percent(result.validation_accuracy)} % there"),
-    ]
-    wrong = result.metrics.n - result.metrics.correct
-    facts.append((count(wrong), "test images wrong", f"of {count(result.metrics.n)}"))
-    took = [result.seconds[step] for step in ("extract", "search", "fit") if step in result.seconds]
-    if took:
-        facts.append((duration(sum(took)), "until it could predict", "extract, search, train"))
-    return facts
 
 
 def _first_layer(section: Section, group: MapGroup) -> str:

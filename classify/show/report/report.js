@@ -3,7 +3,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const root = document.documentElement;
   const tip = document.getElementById("tip");
-  const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+  const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}\u00a0%`;
 
   function make(name, settings = {}, text = null) {
     const node = document.createElementNS(SVG, name);

@@ -1,0 +1,46 @@
+"""What a section of the page says before its figures: the answer in a sentence, what else was found, and four facts."""
+
+from classify.measure.wording import count, duration, one_line, percent
+from classify.show.report.folder import Answer, Section, plain_name
+
+
+def _spoken(answer: Answer) -> list[str]:
+    """An answer's sentences; a probe's first two, what is best and what it reaches, as one."""
+    lines = [one_line(line) for line in answer.body["answer"]]
+    return [" ".join(lines[:2]), *lines[2:]] if answer.is_probe else lines
+
+
+def more_sentences(section: Section) -> list[tuple[str, list[str]]]:
+    """(question, sentences) of each answer, without the headline."""
+    told = []
+    for answer in section.answers:
+        lines = _spoken(answer)[1 if answer is section.leading else 0 :]
+        told.append(("Which layer transfers best" if answer.is_probe else "Heads against networks", lines))
+    return [(question, lines) for question, lines in told if lines]
+
+
+def headline(section: Section) -> str:
+    """The answer in a sentence: of the probe or comparison that found the best model, else of that single run."""
+    if section.leading and section.leading.body["answer"]:
+        return _spoken(section.leading)[0]
+    result = section.best.saved.result
+    low, high = result.metrics.accuracy_interval
+    lead = f"Best on validation of {len(section.candidates)}: " if len(section.candidates) > 1 else ""
+    told = f"{percent(result.metrics.accuracy)} % of {count(result.metrics.n)} test images"
+    return f"{lead}{section.best.name} is right on {told} (95 % interval {percent(low)} to {percent(high)})."
+
+
+def facts(section: Section) -> list[tuple[str, str, str]]:
+    """(value, what it is, detail) of the model best on validation."""
+    result = section.best.saved.result
+    low, high = result.metrics.accuracy_interval
+    told = [
+        (f"{percent(result.metrics.accuracy)} %", "of the test images right", f"{percent(low)} to {percent(high)}"),
+        (plain_name(result.config), "best on validation", f"{percent(result.validation_accuracy)} % there"),
+    ]
+    wrong = result.metrics.n - result.metrics.correct
+    told.append((count(wrong), "test images wrong", f"of {count(result.metrics.n)}"))
+    took = [result.seconds[step] for step in ("extract", "search", "fit") if step in result.seconds]
+    if took:
+        told.append((duration(sum(took)), "until it could predict", "extract, search, train"))
+    return told
