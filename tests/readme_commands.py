@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -10,13 +10,17 @@ READMES = (ROOT / "README.md", ROOT / "README.pt-BR.md")
 MODULES = ("extract", "features", "classify")
 
 
-def readme_commands() -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """(file, module, arguments) of every `python -m MODULE ...` of ours in a block marked bash, in order."""
+def readme_commands(modules: Sequence[str] = MODULES) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(file, module, arguments) of every `python -m MODULE ...` in a block marked bash, in order.
+
+    modules: packages whose commands are wanted, modules inside them included.
+    """
     for path in READMES:
         for block in re.findall(r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
             for line in re.sub(r"\\\n", " ", block).splitlines():
                 for words in _commands(shlex.split(line, comments=True)):
-                    if len(words) > 2 and words[0].endswith("python") and words[1] == "-m" and words[2] in MODULES:
+                    ours = len(words) > 2 and words[0].endswith("python") and words[1] == "-m"
+                    if ours and words[2].partition(".")[0] in modules:
                         yield path.name, words[2], tuple(words[3:])
 
 

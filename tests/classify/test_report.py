@@ -294,12 +294,34 @@ def test_what_cannot_be_shown_is_told_in_a_line(tmp_path, monkeypatch, capsys, a
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", [{"rows": [{}]}, {"version": 9}, {"answer": None}, {"layers": [{"layer": 1}]}])
+@pytest.mark.parametrize("change", [{"rows": [{}]}, {"version": "x"}, {"answer": None}, {"layers": [{"layer": 1}]}])
 def test_a_damaged_answer_is_named(report_folder, tmp_path, change):
     shutil.copytree(report_folder.results, tmp_path / "results")
     path = next((tmp_path / "results").glob("probe-*.json"))
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match=rf"{path.name}: this answer is damaged .*{next(iter(change))}"):
+        read_folder(tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    "extra", [{"history": [{"epoch": "x"}]}, {"history": [{}]}, {"trained_parameters": "many"}, {"peak_host_bytes": []}]
+)
+def test_a_record_whose_figures_are_none_is_named(tmp_path, capsys, extra):
+    path = _save(tmp_path).path
+    body = json.loads(path.read_text())
+    body["result"]["extra"] |= extra
+    path.write_text(json.dumps(body))
+    assert run_command(main, ["report", "--results", str(tmp_path), "--output", str(tmp_path / "page.html")]) == 2
+    said = capsys.readouterr().err
+    assert f"{path.name}: this record of a result is damaged (its {next(iter(extra))} cannot be" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_an_answer_of_another_version_is_named(report_folder, tmp_path):
+    shutil.copytree(report_folder.results, tmp_path / "results")
+    path = next((tmp_path / "results").glob("compare-*.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 9}))
+    with pytest.raises(UserError, match=rf"{path.name}: written in version 9 .* reads 1; use the layerprobe"):
         read_folder(tmp_path / "results")
 
 

@@ -127,6 +127,13 @@ def read_folder(folder: Path | str) -> tuple[Section, ...]:
     ones."""
     folder = Path(folder)
     saved = load_results(folder)
+    for each in saved:
+        for name, fits in _EXTRA.items():
+            if not fits(value := each.result.extra.get(name)):
+                raise UserError(
+                    f"{each.path}: this record of a result is damaged (its {name} cannot be {str(value)[:40]!r}); "
+                    "remove the file and run it again"
+                )
     if not saved:
         what = "holds no results" if folder.is_dir() else "is not there"
         raise UserError(
@@ -225,6 +232,11 @@ def _read_answers(folder: Path) -> list[Answer]:
         except (ValueError, RecursionError) as error:
             raise _damaged(path, "not complete JSON") from error
         if isinstance(body, dict) and body.get("format") in (PROBE, COMPARISON):
+            if type(body.get("version")) is int and body["version"] != VERSION:
+                raise UserError(
+                    f"{path}: written in version {body['version']} of the answer, and this layerprobe reads {VERSION}; "
+                    "use the layerprobe that wrote it or move the file away"
+                )
             if fault := _fault(body):
                 raise _damaged(path, fault)
             names = "result" if body["format"] == PROBE else "results"
@@ -257,6 +269,11 @@ def _shape(fields: dict[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, dict) and all(fits(value.get(name)) for name, fits in fields.items())
 
 
+# Of what a record adds to its result, the fields that are shown.
+_EPOCH = {"epoch": lambda value: type(value) is int and value > 0}
+_EPOCH |= dict.fromkeys(("loss", "validation_accuracy", "seconds"), _maybe(_number))
+_EXTRA = {"history": _maybe(_list_of(_shape(_EPOCH)))}
+_EXTRA |= dict.fromkeys(("trained_parameters", "predict_one_seconds", "peak_host_bytes"), _maybe(_number))
 _ROW = {"layer": _text, "accuracy": _number, "accuracy_low": _number, "accuracy_high": _number, "macro_f1": _number}
 _PROBED = {"kind": _text, "pool": _text, "head": _text, "result": _text, "validation": _maybe(_number)}
 _COMMON = {"version": lambda value: value == VERSION, "answer": _list_of(_text), "notes": _list_of(_text)}

@@ -76,11 +76,14 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     from features.cut import Cut
 
     config = model.saved.result.config
+    size = config["image_size"]
+    if type(size) is not int or not 8 <= size <= 4096:
+        raise UserError(f"images of {size!r} pixels are none")
     weights = _weights_at_hand(config["backbone"], option(model.saved.result.command, "--weights") or "default")
     backbone = load_backbone(config["backbone"], weights)
     if backbone.weights_sha256 != config["weights_sha256"]:
         raise UserError(f"the weights '{weights}' are no longer those that these results were made with")
-    preprocessing = backbone.preprocessing.at(config["image_size"])
+    preprocessing = backbone.preprocessing.at(size)
     cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
     layers = {cut.layers[0].split(".")[0] if cut.layers[0].startswith("conv") else cut.layers[0]: cut.layers[0]}
     layers |= {name: cut.resolve(name) for name in cut.stages if name not in ("avgpool", "fc")}
