@@ -58,6 +58,8 @@ def map_layers(section: Section, rows: np.ndarray, seed: int) -> tuple[tuple[Map
     """Maps of every layer that the section's records read, on these rows of the test split, and what was left out."""
     if len(rows) < FEWEST:
         return (), (f"no maps of the features: {len(rows)} test images are too few",)
+    from threadpoolctl import threadpool_limits
+
     groups: dict[str, list[LayerMap]] = {}
     missing: dict[tuple[str, str], list[str]] = {}
     notes = []
@@ -73,7 +75,9 @@ def map_layers(section: Section, rows: np.ndarray, seed: int) -> tuple[tuple[Map
         elif features.shape[1] > WIDEST:
             notes.append(f"no map of {layer} ({name}): {features.shape[1]:,} numbers an image are too many")
         else:
-            groups.setdefault(name, []).append(_map(layer, features, seed))
+            # Of so few images several threads mostly wait for each other, on a busy machine for minutes.
+            with threadpool_limits(1):
+                groups.setdefault(name, []).append(_map(layer, features, seed))
     for (name, command), layers in missing.items():
         again = f"; make them with `{one_line(command)}`" if command else ""
         notes.append(f"no map of {', '.join(layers)} ({name}): the test features are not in the cache{again}")
