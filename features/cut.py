@@ -127,6 +127,25 @@ class Cut:
     @cached_property
     def blocks(self) -> tuple[str, ...]:
         """The ends of the repeated blocks (residual, transformer, dense); the activations where there are none."""
+        if self._repeated:
+            return tuple(nodes[-1] for nodes in self._repeated)
+        # A plain chain: each activation ends what a convolution began.
+        kinds = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish)
+        active = {name for name, module in self.model.named_modules() if isinstance(module, kinds)}
+        return tuple(name for name in self._legal_before_pooling if name in active)
+
+    @property
+    def below_blocks(self) -> str:
+        """The layer that the first of the blocks reads: the output of the stem, or the images themselves."""
+        if not self._repeated:
+            return self._names[self._input]
+        start = self._order[self._nodes[self._repeated[0][0]]]
+        below = [name for name in self._legal_before_pooling if self._order[self._nodes[name]] < start]
+        return below[-1] if below else self._names[self._input]
+
+    @cached_property
+    def _repeated(self) -> tuple[tuple[str, ...], ...]:
+        """For each block whose kind of module is repeated, the names of its nodes, if it ends where one can cut."""
         kinds = [type(module) for module in self.model.modules()]
         outer: list[str] = []
         for path, module in self.model.named_modules():
@@ -136,17 +155,12 @@ class Cut:
             if kinds.count(type(module)) > 1:
                 outer.append(path)
         before = set(self._legal_before_pooling)
-        ends = []
+        found = []
         for path in outer:
-            inside = [name for name in self._nodes if name == path or name.startswith(f"{path}.")]
+            inside = tuple(name for name in self._nodes if name == path or name.startswith(f"{path}."))
             if inside and inside[-1] in before:
-                ends.append(inside[-1])
-        if ends:
-            return tuple(ends)
-        # A plain chain: each activation ends what a convolution began.
-        kinds = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish)
-        active = {name for name, module in self.model.named_modules() if isinstance(module, kinds)}
-        return tuple(name for name in self._legal_before_pooling if name in active)
+                found.append(inside)
+        return tuple(found)
 
     # ---- shapes ------------------------------------------------------------------------------------------------
 
@@ -192,16 +206,27 @@ class Cut:
                 f"the network cannot be cut at {layer!r}: later layers read what comes before it; cut at one of "
                 f"{', '.join(near)}"
             )
+        return self._above(cut, self._output)
+
+    def between(self, lower: str, upper: str) -> fx.GraphModule:
+        """The part of the network that turns the output of `lower` into that of `upper`, two layers that it can be cut
+        at: run one after the other, such parts are the network."""
+        for layer in (lower, upper):
+            if layer not in self.legal:
+                raise UserError(f"the network cannot be cut at {layer!r}: later layers read what comes before it")
+        return self._above(self._nodes[lower], self._nodes[upper])
+
+    def _above(self, cut: fx.Node, end: fx.Node) -> fx.GraphModule:
         graph = fx.Graph()
         copied = {cut: graph.placeholder("features")}
-        for node in self._needed([self._output], stop=cut):
+        for node in self._needed([end], stop=cut):
             if node is cut:
                 continue
             if self._is_batch_size(node):
                 copied[node] = graph.call_method("size", (copied[cut], 0))
             else:
                 copied[node] = graph.node_copy(node, copied.__getitem__)
-        graph.output(copied[self._output])
+        graph.output(copied[end])
         return self._module(graph)
 
     def _module(self, graph: fx.Graph) -> fx.GraphModule:

@@ -38,7 +38,8 @@ class NetworkRow:
     stage that trains (finetune). in_loop: run the frozen part for each batch instead of reading its cached output.
     keep: the trained network is kept with the result. validation: False trains on every row, and the weights after the
     last step are the result. change: the training set is made worse first.
-    fresh_above: weights above this layer are drawn anew (finetune).
+    fresh_above: weights above this layer are drawn anew (finetune). until: the last stage that trains beside the new
+    classifier (finetune; None: all that follow).
     """
 
     request: Request
@@ -51,6 +52,7 @@ class NetworkRow:
     validation: bool = True
     change: Change | None = None
     fresh_above: str | None = None
+    until: str | None = None
 
     def __post_init__(self) -> None:
         request = self.request
@@ -102,6 +104,8 @@ class NetworkRow:
             config["unfreeze"] = self.unfreeze
         if self.fresh_above:
             config["fresh_above"] = self.fresh_above
+        if self.until:
+            config["until"] = self.until
         if self.regularizers:
             config["regularizers"] = [str(spec) for spec in self.regularizers]
         if not self.validation:
@@ -126,6 +130,7 @@ class NetworkRow:
     def label(self) -> str:
         """The row in a few words: 'finetune layer4, bss=0.001'."""
         name = f"{self.network} {self.unfreeze}" if self.network == "finetune" else self.network
+        name += f" until {self.until}" if self.until else ""
         drawn = [f"drawn anew above {self.fresh_above}"] if self.fresh_above else []
         return ", ".join([name, *drawn, *map(str, self.regularizers)])
 
@@ -153,7 +158,8 @@ class NetworkRow:
         }
         if self.network == "convnet":
             return head.build(**shared)
-        start = {"unfreeze": self.unfreeze, "fresh_above": self.fresh_above} if self.network == "finetune" else {}
+        start = {"unfreeze": self.unfreeze, "fresh_above": self.fresh_above, "until": self.until}
+        start = start if self.network == "finetune" else {}
         return head.build(
             backbone=request.backbone,
             weights=request.weights,

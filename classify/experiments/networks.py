@@ -160,6 +160,7 @@ def _fields(row: NetworkRow, network: TrainedNetwork, preparing: float) -> dict[
             "stopped_early": network.stopped_early_,
             "history": [dataclasses.asdict(epoch) for epoch in network.history_],
             "regularizer_notes": list(getattr(network, "regularizer_notes_", ())),
+            **({"learned": learned} if (learned := getattr(network, "learned_", None)) else {}),
             "predict_one_seconds": seconds_for_one(network.predict, training_image(row.request)),
         },
     }

@@ -154,6 +154,7 @@ def _built(config: dict[str, Any], request: Request) -> Row | NetworkRow | Untou
             validation=config.get("validation", True),
             change=_change(config),
             fresh_above=config.get("fresh_above"),
+            until=config.get("until"),
         )
     if config["layer"] == "pixels":
         source = Pixels(request, config["side"], config["colour"])

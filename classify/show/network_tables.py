@@ -24,7 +24,9 @@ def network_label(config: dict) -> str:
     """A network's row in a few words, from its configuration: 'finetune layer4, bss=0.001'."""
     part = config.get("unfreeze") or config.get("reading")
     name = f"{config['head']} {part}" if part else config["head"]
-    return ", ".join([name, *config.get("regularizers", ())])
+    name += f" until {config['until']}" if config.get("until") else ""
+    drawn = [f"drawn anew above {config['fresh_above']}"] if config.get("fresh_above") else []
+    return ", ".join([name, *drawn, *config.get("regularizers", ())])
 
 
 def networks_table(results: Sequence[Result]) -> Table:

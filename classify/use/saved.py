@@ -28,7 +28,7 @@ from features.errors import UserError
 from features.key import CacheKey
 from features.request import split_names
 
-TRAINED = ("finetune", "scratch", "convnet")
+TRAINED = ("finetune", "scratch", "spottune", "convnet")
 _BATCH = 64
 
 

@@ -47,6 +47,9 @@ NETWORKS: dict[str, NetworkHead] = {
             "images",
             {"unfreeze": "all", "fresh_above": "input"},
         ),
+        NetworkHead(
+            "spottune", "each image through each block's frozen or tuned copy", "spottune:SpotTuneClassifier", "images"
+        ),
         NetworkHead("convnet", "two convolution blocks and two linear layers", "convnet:ConvNetClassifier", "images"),
         NetworkHead("untouched", "the ImageNet network as it is", "untouched:UntouchedClassifier", "logits"),
     )

@@ -40,9 +40,10 @@ class NetworkClassifier(TrainedNetwork):
     """The rest of a network above a cut, as a scikit-learn style classifier with a new final layer.
 
     backbone: a name, read with `weights` (and `weights_seed` for 'random'), or a loaded `Backbone`. unfreeze: the
-    first stage that trains ('fc', 'layer4', ..., 'all'). fresh_above: draw the weights above this layer anew, with the
-    settings' seed; 'input' is training from scratch. classes: how many outputs, for labels 0 .. classes-1 (None: the
-    labels that occur). regularizers: as `parse_regularizers` reads them.
+    first stage that trains ('fc', 'layer4', ..., 'all'). until: the last one, beside the new classifier (None: all that
+    follow). fresh_above: draw the weights above this layer anew, with the settings' seed; 'input' is training from
+    scratch. classes: how many outputs, for labels 0 .. classes-1 (None: the labels that occur). regularizers: as
+    `parse_regularizers` reads them.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class NetworkClassifier(TrainedNetwork):
         weights_seed: int = 0,
         unfreeze: str = "all",
         fresh_above: str | None = None,
+        until: str | None = None,
         image_size: int | None = None,
         classes: int | None = None,
         settings: TrainingSettings | None = None,
@@ -64,6 +66,7 @@ class NetworkClassifier(TrainedNetwork):
         self.weights_seed = weights_seed
         self.unfreeze = unfreeze
         self.fresh_above = fresh_above
+        self.until = until
         self.image_size = image_size
         self.classes = classes
         self.settings = settings
@@ -86,22 +89,12 @@ class NetworkClassifier(TrainedNetwork):
         a killed run is carried on from. on_epoch: called with each `Epoch`. Raises UserError.
         """
         specs = parse_regularizers(self.regularizers)
-        codes = self._start(X, y)
-        network = self._build(self._backbone(), len(self.classes_))
-        self._check_batches(network.tail, len(codes))
-        self._check_fresh(network)
-        if self._settings.augment and not is_images(X):
-            raise FitError("augment needs images, and cached maps hold each image as it is; give uint8 images instead")
-        data = Labelled(self._rows(network, X, self._settings.augment), codes)
+        data, context = self.starting(X, y)
+        network, codes = context.network, data.codes
         held = None
         if validation is not None:
             held = self._encode(np.asarray(validation[1]), "validation")
             held = Labelled(self._rows(network, validation[0]), held)
-        context = self._context(network, data)
-        if self._settings.init_head == "probe":
-            moving = self._settings.batch_norm == "train"
-            probe = _fit_probe(network, context, batch_statistics=moving)
-            set_linear(network.model.get_submodule(network.classifier), *probe)
         penalties = tuple(spec.prepare(context) for spec in specs)
         self.regularizer_notes_ = tuple(penalty.described for penalty in penalties if penalty.described)
         identity = self._identity(
@@ -114,19 +107,60 @@ class NetworkClassifier(TrainedNetwork):
             fresh_above=self.fresh_above,
             image_size=network.image_size,
             regularizers=[str(spec) for spec in specs],
+            **({} if self.until is None else {"until": self.until}),
         )
+        module = self._module(network)
         with contextlib.ExitStack() as stack:
             for penalty in penalties:
                 stack.enter_context(penalty.attached())
-            stack.enter_context(small_map_convolutions(network.tail))
-            trainee = _trainee(network, penalties)
+            stack.enter_context(small_map_convolutions(module))
+            trainee = self._trainee(network, penalties)
             self._train(trainee, data, held, checkpoint=checkpoint, identity=identity, on_epoch=on_epoch)
         network.model.eval()
-        network.tail.eval().requires_grad_(False)
+        module.eval().requires_grad_(False)
         self.network_ = network
+        self.learned_ = self._learned(data, penalties)
         return self
 
+    def starting(self, X: Any, y: Any) -> tuple[Labelled, Context]:
+        """What `fit` starts from, before the first step: the training rows, and the network among them in its starting
+        state, the new layer fitted already where the settings ask for a probe."""
+        codes = self._start(X, y)
+        network = self._build(self._backbone(), len(self.classes_))
+        self._check_batches(network.tail, len(codes))
+        self._check_fresh(network)
+        if self._settings.augment and not is_images(X):
+            raise FitError("augment needs images, and cached maps hold each image as it is; give uint8 images instead")
+        data = Labelled(self._rows(network, X, self._settings.augment), codes)
+        context = self._context(network, data)
+        if self._settings.init_head == "probe":
+            moving = self._settings.batch_norm == "train"
+            probe = _fit_probe(network, context, batch_statistics=moving)
+            set_linear(network.model.get_submodule(network.classifier), *probe)
+        return data, context
+
     # ---- the parts ---------------------------------------------------------------------------------------------
+
+    def _module(self, network: Network) -> nn.Module:
+        """What trains and gives logits."""
+        return network.tail
+
+    def _trainee(self, network: Network, penalties: tuple[Regularizer, ...]) -> Trainee:
+        """The tail with its penalties and what each of them observes."""
+        nodes = tuple(dict.fromkeys(node for penalty in penalties for node in penalty.observes))
+        return Trainee(
+            network.tail,
+            observed(network.tail, nodes),
+            frozenset() if network.scratch else network.new | network.fresh,
+            network.normalisation,
+            network.still,
+            penalties,
+            tuple(tuple(nodes.index(node) for node in penalty.observes) for penalty in penalties),
+        )
+
+    def _learned(self, data: Labelled, penalties: tuple[Regularizer, ...]) -> dict[str, Any]:
+        """What was learned beside the network, as plain values."""
+        return {name: value for penalty in penalties for name, value in penalty.learned().items()}
 
     def _backbone(self) -> Backbone:
         if isinstance(self.backbone, Backbone):
@@ -139,6 +173,7 @@ class NetworkClassifier(TrainedNetwork):
             classes,
             point=self.unfreeze,
             fresh_above=self.fresh_above,
+            until=self.until,
             image_size=self.image_size,
             seed=self._settings.seed,
         )
@@ -229,6 +264,7 @@ class NetworkClassifier(TrainedNetwork):
                 "weights_sha256": backbone.weights_sha256,
                 "unfreeze": self.unfreeze,
                 "fresh_above": self.fresh_above,
+                "until": self.until,
                 "image_size": self.network_.image_size,
                 "classes": labels_to_json(self.classes_),
                 "settings": self._settings.to_json(),
@@ -249,6 +285,8 @@ class NetworkClassifier(TrainedNetwork):
             weights=fields["weights"],
             unfreeze=fields["unfreeze"],
             fresh_above=fields["fresh_above"],
+            # Networks saved before there was such a thing train to the end.
+            until=fields.get("until"),
             image_size=fields["image_size"],
             settings=TrainingSettings.from_json(fields["settings"]),
             regularizers=tuple(fields["regularizers"]),
@@ -278,19 +316,6 @@ class FrozenTrunk:
         return maps.permute(0, 2, 3, 1) if self._last else maps
 
 
-def _trainee(network: Network, penalties: tuple[Regularizer, ...]) -> Trainee:
-    """The tail with its penalties and what each of them observes."""
-    nodes = tuple(dict.fromkeys(node for penalty in penalties for node in penalty.observes))
-    return Trainee(
-        network.tail,
-        observed(network.tail, nodes),
-        frozenset() if network.scratch else network.new | network.fresh,
-        network.normalisation,
-        penalties,
-        tuple(tuple(nodes.index(node) for node in penalty.observes) for penalty in penalties),
-    )
-
-
 def _fit_probe(network: Network, context: Context, batch_statistics: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Weights (K, D) and intercepts (K,) of a logistic regression on what the classifier reads, float32.
 
@@ -304,9 +329,9 @@ def _fit_probe(network: Network, context: Context, batch_statistics: bool = Fals
             "another backbone, or --init-head random"
         )
     look = observed(copy.deepcopy(network.tail), [context.classifier_input]).eval()
-    for part in look.modules():
+    for path, part in look.named_modules():
         if isinstance(part, nn.modules.batchnorm._NormBase):
-            part.train(batch_statistics)
+            part.train(batch_statistics and path not in network.still)
     features, codes = [], []
     with torch.no_grad(), context.autocast():
         for inputs, batch_codes in context.batches(context.shuffled_rows()):

@@ -13,7 +13,7 @@ from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.network import NORMALISATIONS, parameters_of
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json
-from classify.heads.network.training import Labelled, Trainee
+from classify.heads.network.training import Labelled, Trainee, WithNothingSeen
 from features.datasets import ImageFiles
 from features.errors import UserError
 from features.weights import read_state_dict
@@ -44,17 +44,6 @@ def _block(channels: int, filters: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU(), nn.MaxPool2d(2)
     )
-
-
-class _WithNothingSeen(nn.Module):
-    """Logits and no observed outputs, as the training loop takes them."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple]:
-        return self.module(images), ()
 
 
 class ConvNetClassifier(TrainedNetwork):
@@ -98,7 +87,7 @@ class ConvNetClassifier(TrainedNetwork):
         if validation is not None:
             held = Labelled(self._source(validation[0]), self._encode(np.asarray(validation[1]), "validation"))
         self._train(
-            Trainee(network, _WithNothingSeen(network), normalisation=parameters_of(network, NORMALISATIONS)),
+            Trainee(network, WithNothingSeen(network), normalisation=parameters_of(network, NORMALISATIONS)),
             Labelled(ImageSource(X, self.prepare, None, self._settings.augment), codes),
             held,
             checkpoint=checkpoint,

@@ -40,7 +40,8 @@ class Network:
 
     point: the first stage that trains (`unfreeze_points`). fresh_above: weights above this layer are drawn anew with
     `seed` ('input': all of them, training from scratch; None: only the new classifier). What lies below the cut is
-    frozen and in eval mode for good.
+    frozen and in eval mode for good. until: the last stage that trains, beside the new classifier; what lies between
+    them is frozen as well (`held`: its parameters; `still`: its modules, which stay in eval mode).
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Network:
         *,
         point: str = "all",
         fresh_above: str | None = None,
+        until: str | None = None,
         image_size: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -66,10 +68,16 @@ class Network:
         self.fresh = frozenset() if fresh_above is None else self._draw(self.cut.resolve(fresh_above), seed)
         self.model.eval().requires_grad_(False)
         self.tail = self.cut.tail(self.layer).requires_grad_(True)
-        if frozen := self.fresh - {name for name, _ in self.tail.named_parameters()}:
+        self.held: frozenset[str] = frozenset()
+        self.still: frozenset[str] = frozenset()
+        if until is not None:
+            self._hold(point, until)
+        trained = {name for name, _ in self.tail.named_parameters()} - self.held
+        if frozen := self.fresh - trained:
+            what = f"only {point!r} and what follows" if until is None else f"nothing above {until!r}"
             raise UserError(
-                f"weights drawn anew above {fresh_above!r} would be frozen when only {point!r} and what follows trains "
-                f"({sorted(frozen)[0]} is one); unfreeze from further down, or draw fewer weights anew"
+                f"weights drawn anew above {fresh_above!r} would be frozen when {what} trains "
+                f"({sorted(frozen)[0]} is one); unfreeze more, or draw fewer weights anew"
             )
 
     @cached_property
@@ -89,8 +97,8 @@ class Network:
 
     @property
     def transferred(self) -> frozenset[str]:
-        """Names of the tail's parameters that start from the source network."""
-        return frozenset(name for name, _ in self.tail.named_parameters()) - self.new - self.fresh
+        """Names of the tail's parameters that start from the source network and train."""
+        return frozenset(name for name, _ in self.tail.named_parameters()) - self.new - self.fresh - self.held
 
     @cached_property
     def normalisation(self) -> frozenset[str]:
@@ -121,6 +129,25 @@ class Network:
                 new = nn.Conv2d(old.in_channels, self.classes, old.kernel_size, old.stride, old.padding)
         self.model.set_submodule(name, new)
         return name
+
+    def _hold(self, point: str, until: str) -> None:
+        """Freeze what lies above the stage `until`, but for the new classifier."""
+        stages = [stage for stage in self.cut.stages if stage not in ("avgpool", "fc")]
+        first = 0 if point == "all" else stages.index(point) if point in stages else len(stages)
+        if until not in stages[first:]:
+            told = ", ".join(stages[first:]) or "nothing, since only the new classifier trains"
+            raise UserError(f"training from {point!r} on cannot end with {until!r}; give the last stage: {told}")
+        above = self.cut.tail(self.cut.resolve(until))
+        names = {name for name, _ in above.named_parameters()}
+        self.held = frozenset(name for name in names if not name.startswith(f"{self.classifier}."))
+        for name, parameter in self.tail.named_parameters():
+            if name in self.held:
+                parameter.requires_grad_(False)
+        self.still = frozenset(
+            path
+            for path, part in above.named_modules()
+            if path not in ("", self.classifier) and not list(part.children())
+        )
 
     def _draw(self, layer: str, seed: int) -> frozenset[str]:
         """Draw all weights above `layer` anew, batch-norm statistics too; the names of the parameters drawn."""

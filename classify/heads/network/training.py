@@ -64,12 +64,13 @@ class Labelled:
 class Trainee:
     """What is trained. module: the network whose state is kept. forward: input -> (logits, observed outputs), over the
     module's parameters. fast: names of parameters that learn `head_multiple` times as fast. normalisation: names of
-    parameters of batch norm and its kin."""
+    parameters of batch norm and its kin. still: paths of modules in `forward` that stay in eval mode."""
 
     module: nn.Module
     forward: nn.Module
     fast: frozenset[str] = frozenset()
     normalisation: frozenset[str] = frozenset()
+    still: frozenset[str] = frozenset()
     penalties: tuple[Regularizer, ...] = ()
     observes: tuple[tuple[int, ...], ...] = ()
 
@@ -91,12 +92,25 @@ class Trainee:
         return tensors
 
     def set_training(self, freeze_normalisation: bool) -> None:
-        """Training mode; frozen batch norms use and keep the statistics that they have."""
+        """Training mode; frozen batch norms use and keep the statistics that they have, and so does what stands
+        still."""
         self.forward.train()
-        if freeze_normalisation:
-            for part in self.forward.modules():
-                if isinstance(part, nn.modules.batchnorm._NormBase):
-                    part.eval()
+        for path, part in self.forward.named_modules():
+            frozen = freeze_normalisation and isinstance(part, nn.modules.batchnorm._NormBase)
+            if frozen or path in self.still:
+                part.eval()
+
+
+class WithNothingSeen(nn.Module):
+    """Logits and no observed outputs, as the training loop takes them."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple]:
+        """Logits (N, K), and nothing."""
+        return self.module(images), ()
 
 
 @dataclass
@@ -224,6 +238,8 @@ class Trainer:
                 loss, penalty = self._losses(batch, codes)
                 (loss + penalty).backward()
                 optimizer.step(rate)
+                for each in self.trainee.penalties:
+                    each.stepped(channels_last(batch), codes)
             except torch.OutOfMemoryError as error:
                 raise self._out_of_memory(batch, codes, optimizer) from error
             total += loss.detach()

@@ -43,6 +43,13 @@ REGULARIZERS: dict[str, Kind] = {
             True,
             {"attention": True},
         ),
+        Kind(
+            "l2t-ww",
+            "feature maps towards the source network's: which ones and how strongly is learned on the way",
+            "l2t_ww:L2TWW",
+            (0.5, 0.1, 1e-3),
+            True,
+        ),
         Kind("bss", "the smallest singular values of a batch's features towards zero", "bss:BSS", (1e-3,)),
         Kind("co-tuning", "the source classifier trains on, towards related classes", "co_tuning:CoTuning", (2.3,)),
         Kind("stochnorm", "batch norm by batch or moving statistics, at random", "stochnorm:StochNorm", (0.5,)),

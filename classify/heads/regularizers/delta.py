@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
-from features.errors import UserError
 
 ATTENTION_IMAGES = 32
 
@@ -29,7 +28,7 @@ class Delta(Regularizer):
         super().__init__()
         name = "delta-attention" if attention else "delta"
         context.require_transferred(name)
-        chosen = {layer: _node(context, layer, name) for layer in layers or _stages_above(context, name)}
+        chosen = {layer: context.node_above(layer, name) for layer in layers or context.stages_above(name)}
         self.observes = tuple(chosen.values())
         network = context.network
         self.layouts = tuple(network.cut.layout(network.cut.resolve(layer)) for layer in chosen)
@@ -71,30 +70,6 @@ def squared_distances(now: torch.Tensor, original: torch.Tensor, layout: str) ->
 def channel_weights(rises: torch.Tensor) -> torch.Tensor:
     """(C,) from the rise in loss (C,) when each channel is zeroed: the softmax times C, so that the mean is 1."""
     return rises.softmax(0) * len(rises)
-
-
-def _node(context: Context, layer: str, name: str) -> str:
-    network = context.network
-    node = network.node_names[network.cut.resolve(layer)]
-    inside = [n.name for n in network.tail.graph.nodes if n.op not in ("placeholder", "output")]
-    if node not in inside:
-        raise UserError(
-            f"--regularizer {name}: {layer!r} is not above the cut, so it does not train; give one of "
-            f"{', '.join(_stages_above(context, name))}"
-        )
-    return node
-
-
-def _stages_above(context: Context, name: str) -> list[str]:
-    network = context.network
-    inside = {n.name for n in network.tail.graph.nodes if n.op not in ("placeholder", "output")}
-    stages = [stage for stage in network.cut.stages if stage not in ("avgpool", "fc")]
-    above = [stage for stage in stages if network.node_names[network.cut.resolve(stage)] in inside]
-    if not above:
-        raise UserError(
-            f"--regularizer {name}: no stage's feature maps train above the cut; unfreeze from an earlier stage"
-        )
-    return above
 
 
 def _rises(context: Context, layers: dict[str, str], rows: np.ndarray) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -81,6 +81,31 @@ class Context:
                 "weights with it, or another regulariser"
             )
 
+    def stages_above(self, name: str) -> list[str]:
+        """The stages whose maps train above the cut, shallow to deep; UserError where there is none."""
+        network = self.network
+        stages = [stage for stage in network.cut.stages if stage not in ("avgpool", "fc")]
+        above = [stage for stage in stages if network.node_names[network.cut.resolve(stage)] in self._inside]
+        if not above:
+            raise UserError(
+                f"--regularizer {name}: no stage's feature maps train above the cut; unfreeze from an earlier stage"
+            )
+        return above
+
+    def node_above(self, layer: str, name: str) -> str:
+        """What the tail calls a layer; UserError for one that is not above the cut."""
+        node = self.network.node_names[self.network.cut.resolve(layer)]
+        if node not in self._inside:
+            raise UserError(
+                f"--regularizer {name}: {layer!r} is not above the cut, so it does not train; give one of "
+                f"{', '.join(self.stages_above(name))}"
+            )
+        return node
+
+    @property
+    def _inside(self) -> set[str]:
+        return {node.name for node in self.network.tail.graph.nodes if node.op not in ("placeholder", "output")}
+
     def require_transferred(self, name: str) -> frozenset[str]:
         """Names of the transferred parameters that train; UserError where there is none."""
         if not self.network.transferred:
@@ -108,3 +133,11 @@ class Regularizer(nn.Module):
     def forward(self, step: Step) -> torch.Tensor:
         """The penalty for one batch."""
         raise NotImplementedError
+
+    def stepped(self, inputs: torch.Tensor, codes: torch.Tensor) -> None:
+        """Called after each step of the optimiser with its batch, the tail's inputs and class numbers: what a
+        regulariser learns beside the network, it learns here. What must survive a kill belongs in its own state."""
+
+    def learned(self) -> dict[str, Any]:
+        """What it has learned, as plain values, for the result's record."""
+        return {}
