@@ -21,7 +21,10 @@ _OWN = {
     "corruptions": ("--corruptions", {"nargs": "+", "metavar": "C", "help": "noise, blur, rotation, ...; default all"}),
     "others": ("--others", {"nargs": "+", "metavar": "D", "help": "data sets with the same classes"}),
     "foreign": ("--foreign", {"nargs": "+", "metavar": "D", "help": "data sets with none of the classes, and noise"}),
-    "stages": ("--stages", {"nargs": "+", "metavar": "L", "help": "last stage taken over; default each in turn"}),
+    "stages": (
+        "--stages",
+        {"nargs": "+", "metavar": "L", "help": "taken over up to here, or trained alone; default each in turn"},
+    ),
     "seeds": ("--seeds", {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"}),
 }
 

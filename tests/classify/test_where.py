@@ -306,8 +306,9 @@ def test_training_with_l2t_ww_moves_projections_and_meta_networks(backbone, imag
     head = NetworkClassifier(
         backbone,
         settings=SETTINGS,
-        fresh_above="input",
-        regularizers=["l2t-ww=0.5,0.1,0.01@layer3+layer4"],
+        unfreeze="layer3",
+        fresh_above="layer2",
+        regularizers=["l2t-ww=0.5,0.1,0.01"],
         image_size=32,
         device="cpu",
         classes=3,

@@ -60,6 +60,12 @@ STUDIES: dict[str, Study] = {
             "transferability:transferability",
             ("stages", "seeds"),
         ),
+        Study(
+            "where",
+            "which blocks to adapt: each alone, chosen by gradients, routed image by image, matched layer by layer",
+            "where:where",
+            ("stages",),
+        ),
     )
 }
 
