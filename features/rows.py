@@ -36,8 +36,12 @@ def limit_rows(labels: np.ndarray, count: int | None, seed: int) -> np.ndarray:
     return np.sort(stratified_order(labels, seed)[:count])
 
 
+# What is held out to choose on, where nothing else is asked for.
+VALIDATION_SHARE = 0.1
+
+
 def validation_split(
-    labels: np.ndarray, rows: np.ndarray, seed: int, fraction: float = 0.1
+    labels: np.ndarray, rows: np.ndarray, seed: int, fraction: float = VALIDATION_SHARE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut `rows` (numbers into `labels`) into sorted training and validation rows, stratified.
 
@@ -58,7 +62,9 @@ def validation_split(
     return np.setdiff1d(rows, validation), validation
 
 
-def train_and_validation(labels: np.ndarray, seed: int, validation: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def train_and_validation(
+    labels: np.ndarray, seed: int, validation: bool = True, share: float = VALIDATION_SHARE
+) -> tuple[np.ndarray, np.ndarray]:
     """All rows with these labels as sorted training and validation rows; without `validation` the second are none."""
     rows = np.arange(len(labels))
-    return validation_split(labels, rows, seed) if validation else (rows, rows[:0])
+    return validation_split(labels, rows, seed, share) if validation else (rows, rows[:0])

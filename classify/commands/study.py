@@ -10,6 +10,7 @@ from classify.experiments.studies import STUDIES, find_study
 from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, positive, request_from
 from features.commands.speaking import tell
+from features.errors import UserError
 
 # What only some studies read; `Study.options` names them.
 _OWN = {
@@ -25,6 +26,7 @@ _OWN = {
         "--stages",
         {"nargs": "+", "metavar": "L", "help": "taken over up to here, or trained alone; default each in turn"},
     ),
+    "data": ("--data", {"metavar": "PATH", "required": True, "help": "a folder with amazon/, webcam/ and dslr/"}),
     "seeds": ("--seeds", {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"}),
 }
 
@@ -39,6 +41,10 @@ def main(arguments: Sequence[str]) -> int:
 
     study = find_study(options.study)
     models, seeds = getattr(options, "models", None), getattr(options, "seeds", None)
+    if study.own_data:
+        if options.dataset is not None:
+            raise UserError(f"--dataset {options.dataset}: {study.name} takes its data from --data alone; leave it out")
+        options.dataset = f"folder:{options.data}"
     asked = Asked(
         request=request_from(options).normalised(),
         seeds=tuple(dict.fromkeys(seeds or [options.seed])),
@@ -80,6 +86,8 @@ def _parser(arguments: Sequence[str]) -> Parser:
         spelled, how = _OWN[option]
         group.add_argument(spelled, **how)
     add_request_options(parser, layers=False)
+    if study.own_data:
+        parser.set_defaults(dataset=None)
     add_training_options(parser, cuts=False)
     group = parser.add_argument_group("how")
     add = group.add_argument

@@ -28,7 +28,7 @@ from classify.measure.results import SavedResult, find_result, save_result
 from extract.cluster import where_this_runs
 from features.blocks import Blocks
 from features.request import Plan
-from features.rows import train_and_validation
+from features.rows import VALIDATION_SHARE, train_and_validation
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Settings:
     class_weight: None or 'balanced'. search: look for hyper-parameters on validation (else the untuned default).
     refit: fit the chosen head again on training and validation rows together. jobs: processor cores (None: all).
     search_rows: for heads that search on a part of the rows, a smaller part than their own. validation: False trains
-    on every row; as there is nothing to choose on, the head takes its untuned default. blocks: 'auto' leaves features
-    in the store that would not fit into memory, 'on' all, 'off' none; the same numbers to rounding, so no part of what
-    a row is.
+    on every row; as there is nothing to choose on, the head takes its untuned default. validation_share: of the
+    training rows, held out. blocks: 'auto' leaves features in the store that would not fit into memory, 'on' all, 'off'
+    none; the same numbers to rounding, so no part of what a row is.
     """
 
     seed: int = 0
@@ -50,6 +50,7 @@ class Settings:
     jobs: int | None = None
     search_rows: int | None = None
     validation: bool = True
+    validation_share: float = VALIDATION_SHARE
     blocks: str = "auto"
 
 
@@ -95,6 +96,8 @@ class Row:
             config["head_params"] = dict(self.head.grid[0])
         if not self.settings.validation:
             config["validation"] = False
+        if self.settings.validation_share != VALIDATION_SHARE:
+            config["validation_share"] = self.settings.validation_share
         if self.shuffled:
             config["labels"] = "shuffled"
         if self.change:
@@ -171,7 +174,8 @@ def _fit(row: Row) -> FittedRow:
     if row.change:
         kept, labels = row.change.apply(labels, settings.seed)
         features, index = features.take(kept, axis=0), index[kept]
-    train, validation = train_and_validation(labels, settings.seed, settings.validation)
+    held_out = settings.validation_share
+    train, validation = train_and_validation(labels, settings.seed, settings.validation, held_out)
     if row.shuffled:
         labels = shuffled_labels(labels, settings.seed)
     axes = row.reduction.fit(features.take(train, axis=0)) if row.reduction else None

@@ -27,6 +27,7 @@ from features.device import resolve_device, resolve_precision
 from features.digests import sha256_json
 from features.errors import UserError
 from features.request import Plan, Request, plan, selected_rows
+from features.rows import VALIDATION_SHARE
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class NetworkRow:
     validation split, new weights, order of batches). network: 'finetune', 'scratch' or 'convnet'. unfreeze: the first
     stage that trains (finetune). in_loop: run the frozen part for each batch instead of reading its cached output.
     keep: the trained network is kept with the result. validation: False trains on every row, and the weights after the
-    last step are the result. change: the training set is made worse first.
+    last step are the result. validation_share: of the training rows, held out. change: the training set is
+    made worse first.
     fresh_above: weights above this layer are drawn anew (finetune). until: the last stage that trains beside the new
     classifier (finetune; None: all that follow).
     """
@@ -50,6 +52,7 @@ class NetworkRow:
     in_loop: bool = False
     keep: bool = True
     validation: bool = True
+    validation_share: float = VALIDATION_SHARE
     change: Change | None = None
     fresh_above: str | None = None
     until: str | None = None
@@ -110,6 +113,8 @@ class NetworkRow:
             config["regularizers"] = [str(spec) for spec in self.regularizers]
         if not self.validation:
             config["validation"] = False
+        if self.validation_share != VALIDATION_SHARE:
+            config["validation_share"] = self.validation_share
         if self.change:
             config["training_set"] = self.change.name
         if self.layer != "input":

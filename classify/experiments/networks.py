@@ -98,7 +98,7 @@ def fit_network(
     if row.change:
         kept, labels = row.change.apply(labels, row.settings.seed)
         inputs, index = take(inputs, kept), index[kept]
-    train, validation = train_and_validation(labels, row.settings.seed, row.validation)
+    train, validation = train_and_validation(labels, row.settings.seed, row.validation, row.validation_share)
     network, trained_here = row.build(), []
 
     def told(epoch: Any) -> None:

@@ -35,6 +35,7 @@ from extract.commands.ensure import ensure_features
 from features.errors import UserError
 from features.home import home
 from features.request import Request, plan
+from features.rows import VALIDATION_SHARE
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def _built(config: dict[str, Any], request: Request) -> Row | NetworkRow | Untou
             in_loop=config.get("maps") == "in the loop",
             keep=False,
             validation=config.get("validation", True),
+            validation_share=config.get("validation_share", VALIDATION_SHARE),
             change=_change(config),
             fresh_above=config.get("fresh_above"),
             until=config.get("until"),
@@ -170,6 +172,7 @@ def _built(config: dict[str, Any], request: Request) -> Row | NetworkRow | Untou
         config["refit"],
         search_rows=config.get("search_rows"),
         validation=config.get("validation", True),
+        validation_share=config.get("validation_share", VALIDATION_SHARE),
     )
     kind = config.get("reduction")
     reduction = Reduction(kind, config["width"], config["seed"] if kind == "projection" else 0) if kind else None

@@ -37,7 +37,7 @@ def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) ->
         default="mnist",
         metavar="NAME",
         help="mnist (default), fashion-mnist, kmnist, qmnist, emnist-digits, emnist-letters, usps, svhn, cifar10, "
-        "cifar100, digits, imagenet, folder:PATH, csv:PATH or npz:PATH",
+        "cifar100, digits, imagenet, folder:PATH, csv:PATH, npz:PATH or transfer:SOURCE->TARGET (two folders)",
     ).completer = completion.datasets
     backbone = add(
         "--backbone", default="resnet18", metavar="NAME", help="any torchvision classifier, or efficientnet_lite0"

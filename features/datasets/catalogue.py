@@ -32,14 +32,17 @@ KINDS = {
     "folder": "features.datasets.folder",
     "csv": "features.datasets.table",
     "npz": "features.datasets.npz",
+    "transfer": "features.datasets.transfer",
 }
 NEED_A_PATH = ("folder", "csv", "npz")
+NEED_TWO_PATHS = ("transfer",)
 TAKE_NO_PATH = ("digits",)
 
 
 def dataset_names() -> tuple[str, ...]:
-    """The names that `open_dataset` takes, for people: 'mnist', ..., 'folder:PATH', 'csv:PATH', 'npz:PATH'."""
-    return tuple(f"{name}:PATH" if name in NEED_A_PATH else name for name in KINDS)
+    """The names that `open_dataset` takes, for people: 'mnist', ..., 'folder:PATH', 'transfer:SOURCE->TARGET'."""
+    endings = {**dict.fromkeys(NEED_A_PATH, ":PATH"), **dict.fromkeys(NEED_TWO_PATHS, ":SOURCE->TARGET")}
+    return tuple(name + endings.get(name, "") for name in KINDS)
 
 
 def open_dataset(spec: str) -> "Dataset":
@@ -66,10 +69,23 @@ def open_dataset(spec: str) -> "Dataset":
         raise UserError(f"the data set '{name}' needs a path; write {name}:PATH")
     if name in TAKE_NO_PATH and text:
         raise UserError(f"the data set '{name}' comes with scikit-learn and takes no path; write {name}")
+    if name in NEED_TWO_PATHS:
+        return _open_two(spec, name, text)
     path = user_path(text.strip()).absolute() if text else None
     if path is not None and not path.exists():
         raise UserError(f"{path} does not exist; the data set '{spec}' should be there")
     return importlib.import_module(KINDS[name]).open_named(name, path)
+
+
+def _open_two(spec: str, name: str, text: str) -> "Dataset":
+    ends = [part.strip() for part in text.split("->")]
+    if len(ends) != 2 or not all(ends):
+        raise UserError(f"the data set '{spec}' needs two folders; write {name}:SOURCE->TARGET")
+    paths = [user_path(end).absolute() for end in ends]
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path} is no folder; the data set '{spec}' should have images there")
+    return importlib.import_module(KINDS[name]).open_named(name, *paths)
 
 
 def _unknown(spec: str, name: str) -> str:

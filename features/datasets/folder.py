@@ -23,10 +23,10 @@ def open_named(name: str, path: Path) -> ListedImages:
     names = folders_in(path)
     test_folder = next((folder for folder in TEST_FOLDERS if folder in names), None)
     if "train" in names and test_folder:
-        classes = _classes_in(path / "train")
+        classes = classes_in(path / "train")
         parts = {
-            "train": _rows(path / "train", classes),
-            "test": _rows(path / test_folder, classes, known_as="train"),
+            "train": labelled_rows(path / "train", classes),
+            "test": labelled_rows(path / test_folder, classes, known_as="train"),
         }
     elif "train" in names:
         raise UserError(
@@ -34,8 +34,8 @@ def open_named(name: str, path: Path) -> ListedImages:
             "a test set cut from it"
         )
     else:
-        classes = _classes_in(path)
-        paths, labels = _rows(path, classes)
+        classes = classes_in(path)
+        paths, labels = labelled_rows(path, classes)
         parts = {
             split: (tuple(paths[row] for row in rows), labels[rows])
             for split, rows in zip(("train", "test"), cut_test_rows(labels, classes, path), strict=True)
@@ -43,7 +43,8 @@ def open_named(name: str, path: Path) -> ListedImages:
     return ListedImages(name_of(name, path), f"{name}:{path}", classes, path, parts)
 
 
-def _classes_in(folder: Path) -> tuple[str, ...]:
+def classes_in(folder: Path) -> tuple[str, ...]:
+    """The names of the sub-folders; UserError where there are fewer than two."""
     classes = tuple(folders_in(folder))
     if not classes:
         loose = any(is_image(entry.name) for entry in folder.iterdir())
@@ -54,7 +55,7 @@ def _classes_in(folder: Path) -> tuple[str, ...]:
     return classes
 
 
-def _rows(folder: Path, classes: tuple[str, ...], known_as: str = "") -> tuple[tuple[Path, ...], np.ndarray]:
+def labelled_rows(folder: Path, classes: tuple[str, ...], known_as: str = "") -> tuple[tuple[Path, ...], np.ndarray]:
     """Paths and labels below `folder`; for a test folder `known_as` names the one beside it that has all classes."""
     if known_as and (strange := sorted(set(folders_in(folder)) - set(classes))):
         raise UserError(

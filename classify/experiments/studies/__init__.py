@@ -14,12 +14,16 @@ from features.errors import unknown
 
 @dataclass(frozen=True)
 class Study:
-    """A study by name: one line for `--help`, where its function is, and the names of the options it alone reads."""
+    """A study by name: one line for `--help`, where its function is, and the names of the options it alone reads.
+
+    own_data: it takes data of its own, and no `--dataset`.
+    """
 
     name: str
     summary: str
     function: str
     options: tuple[str, ...] = ()
+    own_data: bool = False
 
     def load(self) -> Callable[..., Any]:
         """The function, imported now."""
@@ -65,6 +69,13 @@ STUDIES: dict[str, Study] = {
             "which blocks to adapt: each alone, chosen by gradients, routed image by image, matched layer by layer",
             "where:where",
             ("stages",),
+        ),
+        Study(
+            "office31",
+            "the book's practice: six transfers between the three domains of Office-31, and their average",
+            "office31:office31",
+            ("data", "models"),
+            own_data=True,
         ),
     )
 }

@@ -63,7 +63,11 @@ class Asked:
         return self.request.weights if Path(self.request.weights).is_file() else None
 
     def quickly(
-        self, rows: int | None = None, test_rows: int = QUICK_TEST_ROWS, epochs: tuple[int, int] | None = None
+        self,
+        rows: int | None = None,
+        test_rows: int = QUICK_TEST_ROWS,
+        epochs: tuple[int, int] | None = None,
+        image_size: int = QUICK_IMAGE_SIZE,
     ) -> tuple["Asked", tuple[str, ...]]:
         """The same with smaller images and fewer rows where it is to be quick and none were named, and what that cuts.
 
@@ -73,8 +77,8 @@ class Asked:
             return self, ()
         cuts, changes = [], {}
         if self.request.image_size is None:
-            changes["image_size"] = QUICK_IMAGE_SIZE
-            cuts.append(f"images of {QUICK_IMAGE_SIZE} pixels")
+            changes["image_size"] = image_size
+            cuts.append(f"images of {image_size} pixels")
         if rows is not None and self.request.limit is None:
             changes["limit"] = rows
             cuts.append(f"at most {rows:,} training images")
