@@ -253,7 +253,7 @@ def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
         kind, name = charts.KINDS[0], row["model"]
         if row["fitted_on"] == "nothing":
             kind = charts.KINDS[3]
-        elif name.startswith("finetune"):
+        elif name.startswith(("finetune", "spottune")):
             kind = charts.KINDS[1]
         elif row["layer"] == "input":
             kind = charts.KINDS[2]
