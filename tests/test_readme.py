@@ -20,9 +20,11 @@ def _help(module: str, capsys, *verb: str) -> str:
 
 def test_every_option_in_the_readme_is_one(capsys):
     from classify.__main__ import VERBS
+    from classify.experiments.studies import STUDIES
 
     helps = [_help(module, capsys) for module in ("extract", "features", "classify")]
     helps += [_help("classify", capsys, verb) for verb in VERBS]
+    helps += [_help("classify", capsys, "study", study) for study in STUDIES]
     helps += [_help("features", capsys, verb) for verb in ("verify", "remove")]
     others = {"--quiet", "--user", "--seconds"}  # pip's, argcomplete's and that of `python -m tests.fuzz`
     known = set(re.findall(r"--[a-z0-9-]+", "".join(helps))) | others
