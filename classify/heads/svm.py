@@ -1,8 +1,9 @@
 """Support vector machine with an RBF kernel: scikit-learn's problem, solved and predicted faster.
 
-Training is done by scikit-learn-intelex where it is installed (extra `fast`), else by scikit-learn's SVC; neither is
-patched into scikit-learn. Prediction is our own: the kernel between a block of rows and all support vectors is one
-matrix product, shared by all pairs of classes.
+Training is our own (`dual.py`) as long as few enough rows of each pair of classes enter its solution. Else it is done
+by scikit-learn-intelex where it is installed (extra `fast`), or by scikit-learn's SVC; neither is patched into
+scikit-learn. Prediction is our own: the kernel between a block of rows and all support vectors is one matrix product,
+shared by all pairs of classes.
 """
 
 import functools
@@ -10,12 +11,16 @@ import importlib.util
 import itertools
 import platform
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
+from classify.heads.dual import Dual, TooManyRows
 from classify.heads.estimator import JOBS, HeadClassifier, Number, class_shares, row_blocks, threads
+from classify.heads.pairs import Penalties, solve_pairs, squared_distances, squared_lengths
 from classify.heads.scaling import Standardiser
 from features.commands.speaking import tell
 
@@ -80,14 +85,56 @@ class RBFSVM(HeadClassifier):
 
     def fit(self, X: Any, y: Any) -> "RBFSVM":
         """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        return next(self._path(X, y, [self]))
+
+    def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["RBFSVM"]:
+        """A fitted copy for each candidate; distances are shared, and each C starts from the one below it."""
+        return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
+
+    def _path(self, X: Any, y: Any, heads: list["RBFSVM"]) -> Iterator["RBFSVM"]:
         X, codes = self._start(X, y)
         shares = class_shares(self.class_weight, self.classes_, codes)
         scale = Standardiser.fit(X)
         variances = np.divide(1.0, scale.factor**2, out=np.zeros(len(scale.factor)), where=scale.factor > 0)
-        self.mean_ = scale.mean
-        self.gamma_ = float(self.width / variances.sum()) if variances.any() else 1.0
+        for head in heads:
+            head._start_like(self)
+            head.mean_ = scale.mean
+            head.gamma_ = float(head.width / variances.sum()) if variances.any() else 1.0
+        counts = np.bincount(codes)
+        rows = heads[0]._centred(X, np.argsort(codes, kind="stable"))
+        with threads(self.jobs):
+            try:
+                solved = solve_pairs(rows, counts, [head._penalties(shares) for head in heads])
+            except TooManyRows:
+                solved = None
+            for number, head in enumerate(heads):
+                if solved is None:
+                    head._fit_by_library(rows, np.repeat(np.arange(len(counts)), counts), shares)
+                else:
+                    head._keep_pairs(rows, counts, [duals[number] for duals in solved])
+                yield head
+
+    def _penalties(self, shares: np.ndarray) -> Penalties:
+        return Penalties(self.gamma_, tuple((self.C * shares).tolist()), self.tol, self.max_iter)
+
+    def _keep_pairs(self, rows: np.ndarray, counts: np.ndarray, duals: list[Dual]) -> None:
+        """Keep what prediction needs: vectors float32 (S, D), ordered by class, and their coefficients by rival."""
+        bounds = np.concatenate([[0], np.cumsum(counts)])
+        coefficients = np.zeros((len(rows), len(counts) - 1), dtype=np.float32)
+        for (i, j), dual in zip(_pairs(len(counts)), duals, strict=True):
+            coefficients[bounds[i] : bounds[i + 1], j - 1] = dual.beta[: counts[i]]
+            coefficients[bounds[j] : bounds[j + 1], i] = dual.beta[counts[i] :]
+        chosen = coefficients.any(axis=1)
+        self.solver_ = "own"
+        self.vectors_, self.coefficients_ = rows[chosen], coefficients[chosen]
+        self.n_support_ = np.array([chosen[low:high].sum() for low, high in itertools.pairwise(bounds)])
+        self.intercept_ = np.array([dual.bias for dual in duals])
+        self.n_iter_ = max(dual.steps for dual in duals)
+        self.converged_ = all(dual.violation <= self.tol for dual in duals)
+
+    def _fit_by_library(self, rows: np.ndarray, codes: np.ndarray, shares: np.ndarray) -> None:
         self.solver_ = solver_name()
-        if len(X) >= MANY_ROWS:
+        if len(rows) >= MANY_ROWS:
             _say_what_is_faster()
         options = {"n_jobs": self.jobs} if self.solver_ == "sklearnex" else {}
         weights = None if self.class_weight is None else dict(enumerate(shares.tolist()))
@@ -101,14 +148,19 @@ class RBFSVM(HeadClassifier):
             cache_size=2000,
             **options,
         )
-        with threads(self.jobs), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # Not converging is said by `converged_`.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            svc.fit(self._centred(X), codes)
-        self._keep(svc)
+            svc.fit(rows, codes)
+        self.vectors_ = np.ascontiguousarray(svc.support_vectors_, dtype=np.float32)
+        self.n_support_ = np.asarray(svc.n_support_, dtype=int)
+        coefficients, self.intercept_ = np.asarray(svc.dual_coef_, dtype=float), np.array(svc.intercept_, dtype=float)
+        if len(self.classes_) == 2:
+            # With two classes scikit-learn turns the sign, so that the second class is the positive one.
+            coefficients, self.intercept_ = -coefficients, -self.intercept_
+        self.coefficients_ = np.ascontiguousarray(coefficients.T, dtype=np.float32)
         self.n_iter_ = int(np.max(svc.n_iter_))
         self.converged_ = self.max_iter == -1 or self.n_iter_ < self.max_iter
-        return self
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores, float64: with two classes (N,), positive for the second; else (N, K), votes before confidences."""
@@ -134,35 +186,20 @@ class RBFSVM(HeadClassifier):
         # A confidence is worth less than a third of a vote: rounding leaves the votes.
         return self.classes_[np.rint(scores).argmax(axis=1)]
 
-    def _centred(self, X: np.ndarray) -> np.ndarray:
+    def _centred(self, X: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
         centred = np.empty(X.shape, dtype=np.float32)
         for rows in row_blocks(len(X)):
-            centred[rows] = X[rows] - self.mean_
+            np.subtract(X[rows if order is None else order[rows]], self.mean_, out=centred[rows], casting="same_kind")
         return centred
-
-    def _keep(self, svc: Any) -> None:
-        """Keep what prediction needs: vectors float32 (S, D), ordered by class, and their coefficients by rival."""
-        self.vectors_ = np.ascontiguousarray(svc.support_vectors_, dtype=np.float32)
-        self.n_support_ = np.asarray(svc.n_support_, dtype=int)
-        coefficients, self.intercept_ = np.asarray(svc.dual_coef_, dtype=float), np.array(svc.intercept_, dtype=float)
-        if len(self.classes_) == 2:
-            # With two classes scikit-learn turns the sign, so that the second class is the positive one.
-            coefficients, self.intercept_ = -coefficients, -self.intercept_
-        self.coefficients_ = np.ascontiguousarray(coefficients.T, dtype=np.float32)
 
     def _margins(self, X: np.ndarray) -> np.ndarray:
         """For each pair of classes i < j a number that is positive for i, float64 (N, pairs)."""
         bounds = np.concatenate([[0], np.cumsum(self.n_support_)])
-        lengths = np.einsum("sd,sd->s", self.vectors_, self.vectors_)
+        lengths = squared_lengths(self.vectors_)
         margins = []
         for rows in row_blocks(len(X), max(1, KERNEL_NUMBERS // max(len(self.vectors_), 1))):
-            queries = self._centred(X[rows])
-            kernel = queries @ self.vectors_.T
-            kernel *= 2
-            kernel -= lengths
-            kernel -= np.einsum("nd,nd->n", queries, queries)[:, None]
-            np.minimum(kernel, 0, out=kernel)
-            kernel *= self.gamma_
+            kernel = squared_distances(self._centred(X[rows]), self.vectors_, lengths)
+            kernel *= -self.gamma_
             np.exp(kernel, out=kernel)
             parts = [kernel[:, low:high] @ self.coefficients_[low:high] for low, high in itertools.pairwise(bounds)]
             margins.append(

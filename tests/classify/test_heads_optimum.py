@@ -135,12 +135,14 @@ def test_centroid_is_scikit_learns(digits):
     assert np.array_equal(Centroid().fit(X, y).predict(X_test), NearestCentroid().fit(Z, y).predict(Z_test))
 
 
-@pytest.mark.parametrize("solver", ["sklearn", "sklearnex"])
+@pytest.mark.parametrize("solver", ["own", "sklearn", "sklearnex"])
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_svm_predicts_as_scikit_learns_svc(digits, classes, solver, monkeypatch):
     if solver == "sklearnex":
         pytest.importorskip("sklearnex", reason="needs the extra 'fast'")
-    monkeypatch.setattr("classify.heads.svm.solver_name", lambda: solver)
+    if solver != "own":
+        monkeypatch.setattr("classify.heads.svm.solver_name", lambda: solver)
+        monkeypatch.setattr("classify.heads.dual.KERNEL_NUMBERS", 10)
     X, y, X_test, y_test = digits
     X, y, X_test = X[y < classes], y[y < classes], X_test[y_test < classes]
     for params in ({"C": 1.0}, {"C": 100.0, "class_weight": "balanced"}):

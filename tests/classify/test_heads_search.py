@@ -46,7 +46,7 @@ def test_an_unknown_parameter_is_named():
         HEADS["ridge"].build(C=1.0)
 
 
-@pytest.mark.parametrize("name", ["linear-svm", "logistic", "ridge", "lda", "knn", "centroid", "linear"])
+@pytest.mark.parametrize("name", ["svm", "linear-svm", "logistic", "ridge", "lda", "knn", "centroid", "linear"])
 def test_a_search_is_what_fitting_each_candidate_gives(name, digits):
     head = HEADS[name]
     head = dataclasses.replace(head, grid=head.grid[:6])
