@@ -6,7 +6,10 @@ file's SHA-256 should be is left to `results`.
 """
 
 import importlib.util
+import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,12 +34,27 @@ TRUSTED = (
     "classify.heads.scaling.Standardiser",
     "classify.heads.svm.RBFSVM",
 )
+# skops looks through every package of scikit-learn when it is imported. These hold no estimator, and bring torch and
+# dask, which a head like ridge does without: two seconds of the three that its whole run takes.
+_HEAVY = ("sklearn.externals.array_api_compat.torch", "sklearn.externals.array_api_compat.dask")
 INSTALL_SKOPS = "pip install 'layerprobe[skops]'"
 
 
 def has_skops() -> bool:
     """Whether skops is installed; it is not imported for that."""
     return importlib.util.find_spec("skops") is not None
+
+
+@contextmanager
+def _only_what_is_needed() -> Iterator[None]:
+    """Inside the block the heavy packages that are not imported yet count as missing, which skops takes as it comes."""
+    kept_out = [name for name in _HEAVY if name not in sys.modules]
+    sys.modules |= dict.fromkeys(kept_out)
+    try:
+        yield
+    finally:
+        for name in kept_out:
+            del sys.modules[name]
 
 
 def write_joblib(head: Any, stream: BinaryIO) -> None:
@@ -48,7 +66,8 @@ def write_joblib(head: Any, stream: BinaryIO) -> None:
 
 def in_skops_format(head: Any) -> bytes | None:
     """The bytes of a head's skops file; None where it holds a type that is not named here, or has no such form."""
-    import skops.io
+    with _only_what_is_needed():
+        import skops.io
 
     try:
         content = skops.io.dumps(head, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
