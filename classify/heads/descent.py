@@ -2,9 +2,8 @@
 
 Minimises mean of weight * loss + penalty / 2 * |W|^2 over W (D, K) and the intercepts (K,), which are not penalised.
 Plain L-BFGS needs hundreds of passes over the features. Here the first guess of the inverse Hessian is its block for
-each class (one shared block where the blocks would take too much memory), factorised anew every few steps, so that
-some tens of passes reach the optimum. Each step reads the features twice: the line search works on the scores, which
-are linear in the step.
+each class (`curvature.py`), got anew every few steps, so that some tens of passes reach the optimum. Each step reads
+the features twice: the line search works on the scores, which are linear in the step.
 """
 
 import math
@@ -12,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from classify.heads.curvature import Curvature
 from classify.heads.estimator import row_blocks
 from classify.heads.losses import Loss
 from classify.heads.scaling import StandardisedBlocks
 
 MEMORY = 20  # pairs of steps that L-BFGS keeps
-BLOCK_NUMBERS = 64_000_000  # numbers in all the classes' blocks above which they share one
-ROWS_PER_FEATURE = 12  # rows that make a block
-SHARE_OF_CURVATURE = 0.999  # rows that together hold less than the rest are left out of a block
+FEW_ROWS = 64  # that are multiplied at once
+NARROW = 3  # times as long does an operation take in a product as narrow as that of a step
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,16 @@ class LinearProblem:
 
     def scores(self, W: np.ndarray) -> np.ndarray:
         """The scores of all rows, float32 (K, N); W is (K, D + 1), its last column the intercepts."""
-        W = W.astype(np.float32)
+        weights = np.ascontiguousarray(W[:, :-1].T, dtype=np.float32)
         scores = np.empty((len(W), len(self.Z)), np.float32)
         for rows in row_blocks(len(self.Z), 8192):
-            scores[:, rows] = (self.Z[rows] @ W[:, :-1].T).T
-        scores += W[:, -1:]
+            block = self.Z[rows]
+            # Products of few enough rows run without the copy of them that takes longer than so narrow a product.
+            whole = len(block) - len(block) % FEW_ROWS
+            many = block[:whole].reshape(whole // FEW_ROWS, FEW_ROWS, block.shape[1]) @ weights
+            scores[:, rows.start : rows.start + whole] = many.reshape(whole, len(W)).T
+            scores[:, rows.start + whole : rows.stop] = (block[whole:] @ weights).T
+        scores += W[:, -1:].astype(np.float32)
         return scores
 
     def gradient(self, slopes: np.ndarray) -> np.ndarray:
@@ -63,49 +67,14 @@ class LinearProblem:
         total[:, -1] = slopes.sum(axis=1, dtype=np.float64)
         return total / len(self.Z)
 
-    def blocks(self, curvature: np.ndarray, penalty: float) -> "Preconditioner":
-        """The factorised Hessian blocks at the point where the rows have this curvature (K, N)."""
-        size = self.Z.shape[1] + 1
-        alike = np.ptp(curvature, axis=0).max() == 0
-        if alike or len(curvature) * size**2 > BLOCK_NUMBERS:
-            curvature = curvature.mean(axis=0, keepdims=True)
-        # numpy's own inverse: scipy brings a second BLAS whose threads fight with those of the products above.
-        return Preconditioner(np.stack([np.linalg.inv(self._block(row, penalty)) for row in curvature]))
+    def curvature(self, scores: np.ndarray, penalty: float) -> Curvature:
+        """How the objective bends at the point of these scores."""
+        return Curvature.at(self.Z, self.loss.curvature(scores, self.codes, self.weights), penalty)
 
-    def _block(self, weights: np.ndarray, penalty: float) -> np.ndarray:
-        # Most rows are classified with ease and bend nothing: leave out those that hardly count, and where many
-        # remain take every m-th in the order of their weights, which is exact enough for a first guess.
-        size = self.Z.shape[1] + 1
-        order = np.argsort(weights)[::-1]
-        held = np.cumsum(weights[order], dtype=np.float64)
-        count = 1 + int(np.searchsorted(held, SHARE_OF_CURVATURE * held[-1]))
-        every = max(1, count // max(ROWS_PER_FEATURE * size, 4096))
-        chosen = np.sort(order[:count:every])
-        block = np.zeros((size, size))
-        for rows in row_blocks(len(chosen), 8192):
-            picked = chosen[rows]
-            root = np.sqrt(every * weights[picked])[:, None]
-            scaled = np.empty((len(picked), size), dtype=np.float32)
-            np.multiply(self.Z[picked], root, out=scaled[:, :-1])
-            scaled[:, -1:] = root
-            block += scaled.T @ scaled
-        block /= len(self.Z)
-        # float32 products are good to about 1e-6 of the largest entry; the intercept has no penalty to lean on.
-        block.flat[:: size + 1] += penalty + 1e-6 * block.diagonal().max() + 1e-12
-        return block
-
-
-@dataclass(frozen=True)
-class Preconditioner:
-    """inverses: the blocks' inverses, float64 (K, D + 1, D + 1), or (1, D + 1, D + 1) where all share one."""
-
-    inverses: np.ndarray
-
-    def __call__(self, gradient: np.ndarray) -> np.ndarray:
-        """The inverse blocks times a gradient (K, D + 1)."""
-        if len(self.inverses) == 1:
-            return gradient @ self.inverses[0]
-        return np.matmul(self.inverses, gradient[:, :, None])[:, :, 0]
+    @property
+    def cost(self) -> float:
+        """Floating-point operations of a step: the features are read twice."""
+        return 4.0 * self.columns * len(self.Z) * self.Z.shape[1]
 
 
 def minimise(
@@ -114,8 +83,8 @@ def minimise(
     """The minimum, from `start` (K, D + 1) or from zero.
 
     Converged where no entry of the gradient (of the mean loss, over standardised features) exceeds `tolerance`: the
-    criterion of scikit-learn's LogisticRegression. Stops without it after `max_iter` steps, or when float32 can see no
-    further decrease; `converged` then says False.
+    criterion of scikit-learn's LogisticRegression. Stops without it after `max_iter`
+    steps, or when float32 can see no further decrease; `converged` then says False.
     """
     W = np.zeros((problem.columns, problem.Z.shape[1] + 1)) if start is None else start
     scores = problem.scores(W)
@@ -130,7 +99,9 @@ def minimise(
             # The first point is zero or another problem's optimum, and its curvature is soon out of date.
             patience = problem.loss.steady if precondition else problem.loss.steady // 2
             scores = problem.scores(W)
-            precondition = problem.blocks(problem.loss.curvature(scores, problem.codes, problem.weights), penalty)
+            precondition = problem.curvature(scores, penalty)
+            # Where it costs much it is kept until steps have cost as much again.
+            patience = max(patience, int(precondition.cost / (NARROW * problem.cost)))
             pairs, age = [], 0
         direction = -_two_loops(gradient, pairs, precondition)
         found = _line_search(problem, W, direction, scores, value, gradient, penalty)
@@ -157,7 +128,7 @@ def _gradient(problem: LinearProblem, W: np.ndarray, slopes: np.ndarray, penalty
     return gradient
 
 
-def _two_loops(gradient: np.ndarray, pairs: list, precondition: Preconditioner) -> np.ndarray:
+def _two_loops(gradient: np.ndarray, pairs: list, precondition: Curvature) -> np.ndarray:
     """The L-BFGS approximation of the inverse Hessian times the gradient."""
     shares = []
     for change, bend, product in reversed(pairs):

@@ -44,11 +44,13 @@ class Standardiser:
         if isinstance(X, Blocks):
             return StandardisedBlocks(X, self)
         Z = np.empty(X.shape, dtype=np.float32)
-        for rows in row_blocks(len(X)):
+        mean, factor = self.mean.astype(np.float32), self.factor.astype(np.float32)
+        # So few rows at once that the second operation finds them in the cache.
+        for rows in row_blocks(len(X), 256):
             if X.dtype == np.float32:
                 # Subtracting in float64 would double the traffic; float32 loses only what X had lost already.
-                np.subtract(X[rows], self.mean.astype(np.float32), out=Z[rows])
-                Z[rows] *= self.factor.astype(np.float32)
+                np.subtract(X[rows], mean, out=Z[rows])
+                Z[rows] *= factor
             else:
                 Z[rows] = (X[rows] - self.mean) * self.factor
         return Z
