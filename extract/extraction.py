@@ -92,8 +92,9 @@ def _extract_locked(
         recipe = choose_recipe(
             cut, outputs, images=images, precision=mine[0].key.precision, device=device, compiled=compiled
         )
-        begun = [_begun_recipe(w, in_shards) for w in mine]
-        if not any(begun):
+        # A kill may have come when only some of the files were laid out: those say how the others are computed too.
+        begun = [known for w in mine if (known := _begun_recipe(w, in_shards))]
+        if not begun:
             begun = _recipes_of_the_other_split(answer, mine)
         same = recipe.can_follow(begun[0]) and all(other == begun[0] for other in begun)
         if same and compiled in ("auto", {"compiled": "on", "eager": "off"}[begun[0]["engine"]]):

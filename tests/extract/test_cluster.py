@@ -1,5 +1,7 @@
 """Extraction on a real Dask cluster of two processes: the bytes of one machine, with a worker killed on the way."""
 
+import dataclasses
+import json
 import os
 import sys
 from pathlib import Path
@@ -60,6 +62,22 @@ def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_machine(
     assert cache(["compact"]) == 0
     assert _cache(home) == _cache(alone)
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["tcp://", "scheduler file"])
+def test_a_cluster_that_stands_already_is_used_and_left_standing(home, tmp_path, given):
+    distributed = pytest.importorskip("distributed", reason="needs pip install 'layerprobe[cluster]'")
+    answer = plan(dataclasses.replace(REQUEST, image_size=32, layers=("maxpool",), limit=60))
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", protocol="tcp", dashboard_address=None
+    ) as standing:
+        path = tmp_path / "scheduler.json"
+        path.write_text(json.dumps({"address": standing.scheduler_address}))
+        with on_cluster(standing.scheduler_address if given == "tcp://" else str(path)):
+            extract(answer, **SETTINGS)
+        assert len(standing.workers) == 1 and standing.status.name == "running"
+    assert [type(file) for file in store.list_files()] == [store.ShardedFile] * 2
+    assert cache(["verify"]) == 0
 
 
 def test_an_address_that_is_none_and_one_where_nobody_answers_are_told(home, tmp_path, monkeypatch):

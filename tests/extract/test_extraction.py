@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from extract.extraction import extract, missing
+from features import store
 from features.backbones import load_backbone
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -210,6 +211,36 @@ def test_killed_at_random_moments_and_resumed_the_files_are_those_of_an_unbroken
             shutil.rmtree(broken)
     assert _run(broken).wait() == 0
     assert _cache(broken) == wanted
+
+
+def test_killed_when_only_one_of_a_splits_files_is_laid_out_the_bytes_are_those_of_an_unbroken_run(
+    home, tmp_path, monkeypatch
+):
+    request = Request(
+        dataset="digits", weights="random", image_size=32, layers=("maxpool", "layer1"), limit=30, limit_test=12
+    )
+
+    def files():
+        return {path.name: path.read_bytes() for path in (home / "features").glob("*.h5")}
+
+    extract(plan(request), compiled="off", say=lambda line: None)
+    expected = files()
+    shutil.rmtree(home / "features")
+    calls, whole = [], store.PartialFile.open
+
+    def stop(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return whole(*arguments, **options)
+
+    # The training rows are complete, and so the second pass has fewer images to choose its batch for.
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(store.PartialFile, "open", stop)
+        extract(plan(request), compiled="off", say=lambda line: None)
+    assert len(files()) == 2 and len(store.list_partial()) == 1
+    extract(plan(request), compiled="off", say=lambda line: None)
+    assert files() == expected
 
 
 def test_a_second_run_imports_no_torch_and_ends_in_three_seconds(home):

@@ -16,12 +16,8 @@ def main() -> int:
     import tests.faults.every  # noqa: F401 - registers them
 
     options = _parser().parse_args()
-    attempts = {
-        name: options.count or (each.short if options.short else each.long)
-        for name, each in FAULTS.items()
-        if name in (options.only or FAULTS)
-    }
-    chosen = [FAULTS[name] for name, count in attempts.items() if count]
+    wanted = {name: options.count or getattr(FAULTS[name], options.form) for name in options.only or FAULTS}
+    chosen = [FAULTS[name] for name, count in wanted.items() if count]
 
     from tests.faults.bench import Bench
 
@@ -33,7 +29,7 @@ def main() -> int:
     for each in chosen:
         tally, started = Tally(), time.monotonic()
         try:
-            each.run(bench, tally, attempts[each.name])
+            each.run(bench, tally, wanted[each.name])
         except Exception as error:
             tally.count(f"the fault itself failed: {type(error).__name__}: {error}")
         seconds = time.monotonic() - started
@@ -74,7 +70,14 @@ def _table(chosen: list[Fault], done: dict[str, dict]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a few attempts of each, under a minute in all")
+    parser.add_argument(
+        "--short",
+        dest="form",
+        action="store_const",
+        const="short",
+        default="long",
+        help="a few attempts of each, under a minute in all",
+    )
     parser.add_argument("--only", nargs="+", metavar="FAULT", choices=FAULTS, help=", ".join(FAULTS))
     parser.add_argument("--count", type=int, metavar="N", help="attempts of each, instead of its own number")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and places")

@@ -30,7 +30,7 @@ def training_killed(bench: Bench, tally: Tally, count: int) -> None:
     _struck(bench, tally, count, signal.SIGKILL, ("classify", TRAIN_SMALL, bench.trained_small, results_of))
 
 
-@fault("kill -9 at random moments of fine-tuning layer4 of ResNet18", short=0, long=20)
+@fault("kill -9 at random moments of fine-tuning layer4 of ResNet18", short=0, long=10)
 def finetuning_killed(bench: Bench, tally: Tally, count: int) -> None:
     _struck(bench, tally, count, signal.SIGKILL, ("classify", TRAIN, bench.trained, results_of))
 
