@@ -33,7 +33,7 @@ def test_the_same_command_with_the_same_seed_gives_the_same_bytes_and_prediction
         rows = {saved.path.name: vars(saved.predictions()) for saved in load_results(results)}
         told.append((made, rows))
         for saved in load_results(results):
-            assert {"python", "torch", "scikit-learn", "numpy"} <= {name.lower() for name in saved.result.environment}
+            assert {"layerprobe", "python", "torch", "scikit-learn", "processor"} <= set(saved.result.environment)
     (first, rows), (second, others) = told
     assert len(first) == 2 and first == second
     assert len(rows) == 3 and list(rows) == list(others)
