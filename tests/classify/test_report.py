@@ -148,6 +148,20 @@ def test_the_answer_is_of_the_model_best_on_validation_whoever_made_it(report_fo
     assert re.match(rf"Best on validation of {len(section.candidates) + 1}: .*seed=5.* is right on", headline())
 
 
+def test_every_row_leads_to_its_own_record(report_folder):
+    text = report_folder.page.read_text()
+    section = read_folder(report_folder.results)[0]
+    accuracies = {model.anchor: f"{100 * model.saved.result.metrics.accuracy:.2f}" for model in section.models}
+    blocks = re.findall(r'<div class="block" id="[^"]*-(layers|models)">(.*?)</table>', text, re.S)
+    assert sorted({kind for kind, _ in blocks}) == ["layers", "models"]
+    for _, block in blocks:
+        rows = re.findall(r"<tr>\s*<th scope=row.*?</tr>", block, re.S)
+        assert len(rows) >= 3
+        for row in rows:
+            (anchor,) = re.findall(r'href="#([^"]+)"', row)
+            assert f">{accuracies[anchor]} ±" in row
+
+
 def test_tests_and_the_frontier_are_those_of_the_comparison(report_folder):
     section = read_folder(report_folder.results)[0]
     answer = next(answer for answer in section.answers if not answer.is_probe)

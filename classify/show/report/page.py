@@ -212,7 +212,7 @@ def _answers(prefix: str, section: Section) -> _Answers:
     for place, answer in enumerate(section.answers):
         name = f"{prefix}-{place}"
         if answer.is_probe:
-            made.layer_tables.append(standings_table(answer, f"{name}-layers"))
+            made.layer_tables.append(standings_table(answer, section, f"{name}-layers"))
             made.curves.extend(_curves(answer, name, section.dataset))
         else:
             rows, best = comparison_rows(answer, section)

@@ -165,10 +165,12 @@ def _record_row(model: Model) -> dict[str, Any]:
     }
 
 
-def standings_table(answer: Answer, name: str) -> SortedTable:
+def standings_table(answer: Answer, section: Section, name: str) -> SortedTable:
     """A probe's layers under their best heads: what each reaches and costs, and whether it differs from the best."""
+    records = {_entry(row): model.anchor for row in answer.body["rows"] if (model := section.find(row["result"]))}
     pools = {row["pool"] for row in answer.body["layers"]}
-    columns = [("layer", "", False), *([("pool", "", False)] if len(pools) > 1 else [])]
+    columns = [("layer", "the link leads to where its numbers come from", False)]
+    columns += [("pool", "", False)] if len(pools) > 1 else []
     columns += [
         ("best head", "chosen on validation", False),
         ("test accuracy %", "± half the width of the 95 % interval", True),
@@ -181,7 +183,7 @@ def standings_table(answer: Answer, name: str) -> SortedTable:
         best = row["p_value"] is None
         gflop = None if row["flops"] is None else row["flops"] / 1e9
         layer = f"Head2Toe over {row['layer']}" if row["kind"] == "head2toe" else row["layer"]
-        cells = [Cell(one_line(layer), one_line(layer), marked=best)]
+        cells = [Cell(one_line(layer), one_line(layer), records.get(_entry(row), ""), best)]
         cells += [Cell(one_line(row["pool"]), one_line(row["pool"]))] if len(pools) > 1 else []
         cells += [
             Cell(one_line(row["head"]), one_line(row["head"])),
@@ -192,3 +194,8 @@ def standings_table(answer: Answer, name: str) -> SortedTable:
         ]
         rows.append(tuple(cells))
     return SortedTable(name, "Each layer under its best head, against the best", tuple(columns), tuple(rows))
+
+
+def _entry(row: dict[str, Any]) -> tuple[str, ...]:
+    """What tells a probe's entry from its others."""
+    return row["kind"], row["layer"], row["head"], row["pool"]
