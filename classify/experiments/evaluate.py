@@ -192,8 +192,11 @@ def _fit(row: Row) -> FittedRow:
     else:
         found = Search(params=dict(head.grid[0]), accuracy=float("nan"), trials=(), rows=0, seconds=0.0)
     started = time.perf_counter()
-    fitted = head.build(**fitting, **found.params).fit(features.take(train, axis=0), labels[train])
-    guessed = fitted.predict(features.take(validation, axis=0)) if len(validation) else None
+    chosen = head.build(**fitting, **found.params)
+    guessed, fitted = found.predicted if settings.refit else None, None
+    if guessed is None:
+        fitted = chosen.fit(features.take(train, axis=0), labels[train])
+        guessed = fitted.predict(features.take(validation, axis=0)) if len(validation) else None
     if settings.refit and guessed is not None:
         started = time.perf_counter()
         fitted = head.build(**fitting, **found.params).fit(features, labels)

@@ -26,18 +26,19 @@ class Curvature:
     cost: float
 
     @classmethod
-    def at(cls, Z: np.ndarray, weights: np.ndarray, penalty: float) -> "Curvature":
+    def at(cls, Z: np.ndarray, weights: np.ndarray, penalty: float, most: float) -> "Curvature":
         """Of the features (N, D), or of what reads them in blocks, where the loss of each row bends so much by each of
-        its scores (K, N).
+        its scores (K, N). Classes share one block where blocks of their own would cost more than `most` operations.
         """
         size = Z.shape[1] + 1
         alike = np.ptp(weights, axis=0).max() == 0
-        if alike or len(weights) * size**2 > BLOCK_NUMBERS:
+        each = 2.0 * size**2 * (min(_count(size), len(Z)) + size)
+        if alike or len(weights) * size**2 > BLOCK_NUMBERS or len(weights) * each > most:
             weights = weights.mean(axis=0, keepdims=True)
         inverses = np.empty((len(weights), size, size), dtype=np.float32)
         for row, inverse in zip(weights, inverses, strict=True):
             inverse[:] = np.linalg.inv(_block(Z, row, penalty))
-        return cls(inverses, len(weights) * 2.0 * size**2 * (_count(size) + size))
+        return cls(inverses, len(weights) * each)
 
     def __call__(self, gradient: np.ndarray) -> np.ndarray:
         """The inverse blocks times a gradient, float64 (K, D + 1)."""

@@ -18,6 +18,7 @@ from classify.heads.scaling import StandardisedBlocks
 
 MEMORY = 20  # pairs of steps that L-BFGS keeps
 FEW_ROWS = 64  # that are multiplied at once
+STEPS_WORTH = 15  # steps that blocks of the classes' own save about
 NARROW = 3  # times as long does an operation take in a product as narrow as that of a step
 
 
@@ -69,12 +70,13 @@ class LinearProblem:
 
     def curvature(self, scores: np.ndarray, penalty: float) -> Curvature:
         """How the objective bends at the point of these scores."""
-        return Curvature.at(self.Z, self.loss.curvature(scores, self.codes, self.weights), penalty)
+        weights = self.loss.curvature(scores, self.codes, self.weights)
+        return Curvature.at(self.Z, weights, penalty, STEPS_WORTH * self.cost)
 
     @property
     def cost(self) -> float:
-        """Floating-point operations of a step: the features are read twice."""
-        return 4.0 * self.columns * len(self.Z) * self.Z.shape[1]
+        """What a step costs, in floating-point operations of wide products: the features are read twice."""
+        return NARROW * 4.0 * self.columns * len(self.Z) * self.Z.shape[1]
 
 
 def minimise(
@@ -101,7 +103,7 @@ def minimise(
             scores = problem.scores(W)
             precondition = problem.curvature(scores, penalty)
             # Where it costs much it is kept until steps have cost as much again.
-            patience = max(patience, int(precondition.cost / (NARROW * problem.cost)))
+            patience = max(patience, int(precondition.cost / problem.cost))
             pairs, age = [], 0
         direction = -_two_loops(gradient, pairs, precondition)
         found = _line_search(problem, W, direction, scores, value, gradient, penalty)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,9 @@ class Trial:
 class Search:
     """What was chosen and its validation accuracy, all trials from the most to the least regularised, the number of
     training rows that the search used, and its seconds.
+
+    predicted: the labels of the validation rows by what was chosen, where all training rows were used: fitting it
+    again on them would tell the same.
     """
 
     params: dict
@@ -32,6 +35,7 @@ class Search:
     trials: tuple[Trial, ...]
     rows: int
     seconds: float
+    predicted: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 def search(
@@ -52,13 +56,14 @@ def search(
     """
     began = time.perf_counter()
     rows = limit_rows(y_train, head.search_rows, seed)
-    if len(rows) < len(X_train):
+    part = len(rows) < len(X_train)
+    if part:
         X_train, y_train = X_train.take(rows, axis=0), y_train[rows]
     # What every candidate reads anew is better in memory, where it fits.
     X_train, X_validation = in_memory(X_train), in_memory(X_validation)
     candidates = sorted(head.grid, key=head.complexity)
     estimator = head.build(seed=seed, class_weight=class_weight, jobs=jobs)
-    trials = []
+    trials, best, labels = [], None, None
     before = began
     for params, predicted in zip(
         candidates, _predictions(estimator, X_train, y_train, X_validation, candidates), strict=True
@@ -66,8 +71,11 @@ def search(
         now = time.perf_counter()
         trials.append(Trial(dict(params), float(np.mean(predicted == y_validation)), now - before))
         before = now
-    best = max(trials, key=lambda trial: trial.accuracy)
-    return Search(dict(best.params), best.accuracy, tuple(trials), len(rows), time.perf_counter() - began)
+        # On a tie the first stays: the more regularised.
+        if best is None or trials[-1].accuracy > best.accuracy:
+            best, labels = trials[-1], None if part else predicted
+    seconds = time.perf_counter() - began
+    return Search(dict(best.params), best.accuracy, tuple(trials), len(rows), seconds, labels)
 
 
 def _predictions(

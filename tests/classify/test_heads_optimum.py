@@ -1,14 +1,18 @@
 """The heads reach the optima that scikit-learn's estimators define, along paths and in every shape."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
+from classify.heads import HEADS
 from classify.heads.centroid import Centroid
 from classify.heads.knn import KNN
 from classify.heads.lda import LDA
@@ -183,3 +187,59 @@ def test_svm_says_that_it_ran_out_of_steps(digits, recwarn):
     assert RBFSVM(max_iter=1).fit(X, y).converged_ is False
     assert RBFSVM().fit(X, y).converged_ is True
     assert not recwarn.list
+
+
+THEIRS = {
+    "svm": lambda: make_pipeline(StandardScaler(with_std=False), SVC(C=10.0)),
+    "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)),
+    "linear-svm": lambda: make_pipeline(StandardScaler(), LinearSVC(C=0.003, intercept_scaling=100.0)),
+    "ridge": lambda: make_pipeline(StandardScaler(), RidgeClassifier(100.0)),
+    "knn": lambda: KNeighborsClassifier(5, metric="cosine", algorithm="brute"),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_accuracy_is_scikit_learns_to_a_twentieth_of_a_point(name):
+    random = np.random.default_rng(0)
+    means = random.normal(0, 1, (6, 48))
+    y = random.integers(0, 6, 12_000)
+    X = (means[y] + random.normal(0, 2, (len(y), 48))).astype(np.float32)
+    X *= np.linspace(0.5, 2, 48, dtype=np.float32)
+    X, y, X_test, y_test = X[:2000], y[:2000], X[2000:], y[2000:]
+    ours = HEADS[name].build().fit(X, y).predict(X_test)
+    theirs = THEIRS[name]().fit(X, y).predict(X_test)
+    # Hard enough that being right is not all that there is.
+    assert 0.6 < (theirs == y_test).mean() < 0.97
+    assert abs((ours == y_test).mean() - (theirs == y_test).mean()) <= 0.0005
+
+
+def test_an_svm_search_ends_where_separate_fits_do(digits):
+    X, y, X_test, _ = digits
+    candidates = [{"C": C, "width": width} for C in (0.3, 10.0) for width in (2.0, 0.5)]
+    for head, params in zip(RBFSVM(tol=1e-5).fit_path(X, y, candidates), candidates, strict=True):
+        alone = RBFSVM(tol=1e-5, **params).fit(X, y)
+        assert head.get_params()["C"] == params["C"] and head.gamma_ == alone.gamma_
+        assert np.median(np.abs(head.decision_function(X_test) - alone.decision_function(X_test))) < 1e-3
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_no_row_of_a_fitted_svm_violates_the_conditions_of_the_optimum(digits, classes):
+    X, y, _, _ = digits
+    X, y = X[y < classes], y[y < classes]
+    head = RBFSVM(3.0, tol=1e-4).fit(X, y)
+    bounds = np.concatenate([[0], np.cumsum(head.n_support_)])
+    Z = (X - head.mean_).astype(np.float32)
+    distances = ((Z[:, None, :] - head.vectors_[None]) ** 2).sum(axis=2, dtype=float)
+    kernel = np.exp(-head.gamma_ * distances)
+    for pair, (i, j) in enumerate(itertools.combinations(range(classes), 2)):
+        beta = np.zeros(len(head.vectors_))
+        beta[bounds[i] : bounds[i + 1]] = head.coefficients_[bounds[i] : bounds[i + 1], j - 1]
+        beta[bounds[j] : bounds[j + 1]] = head.coefficients_[bounds[j] : bounds[j + 1], i]
+        assert abs(beta.sum()) < 1e-4 and np.abs(beta).max() <= 3.0
+        rows = (y == i) | (y == j)
+        # Each row's coefficient is that of the support vector that it is, or none.
+        nearest = distances[rows].argmin(axis=1)
+        alpha = np.where(distances[rows].min(axis=1) == 0, np.abs(beta[nearest]), 0.0)
+        margin = np.where(y[rows] == i, 1, -1) * (kernel[rows] @ beta + head.intercept_[pair])
+        assert (margin[alpha < 3.0 - 1e-6] > 1 - 1e-3).all()
+        assert (margin[alpha > 0] < 1 + 1e-3).all()

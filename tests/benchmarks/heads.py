@@ -1,0 +1,159 @@
+"""Heads against scikit-learn's own estimators: cached features, the same rows, fit and predict together.
+
+Features must be in the cache (`python -m extract`). A head is fitted with its untuned default and predicts the test
+rows; `ridge` makes its whole search over all penalties as well, as scikit-learn's RidgeClassifierCV does. Accuracies,
+the share of equal predictions and, for logistic, the objective reached stand below each table.
+"""
+
+import argparse
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.contest import Contender, Outcome, compete
+
+_HEADS = ("svm", "linear-svm", "logistic", "ridge", "knn")
+_LIBRARIES = ("sklearn", "sklearnex")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which features, which heads, and against whom."""
+    add = parser.add_argument
+    add("--heads", nargs="+", default=list(_HEADS), choices=_HEADS)
+    add("--against", nargs="+", default=list(_LIBRARIES), choices=_LIBRARIES, help="sklearnex: scikit-learn-intelex")
+    add("--dataset", default="mnist")
+    add("--weights", default="default")
+    add("--layer", default="avgpool")
+    add("--image-size", type=int)
+    add("--rows", type=int, help="of the training split (default: all)")
+    add("--clock", default="wall", choices=("wall", "cpu"), help="cpu: seconds of all threads, on a busy machine")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Outcome]:
+    """A contest for each head."""
+    from features.reading import load_features
+
+    asked = {"weights": options.weights, "image_size": options.image_size, "limit": options.rows}
+    splits = [load_features(options.dataset, options.layer, split, **asked) for split in ("train", "test")]
+    data = _Data(*(np.ascontiguousarray(array) for split in splits for array in split))
+    for name in options.heads:
+        yield _contest(name, data, options)
+
+
+@dataclass(frozen=True)
+class _Data:
+    X: np.ndarray
+    y: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+
+
+class _Turns:
+    """One contender's turns: fits, predicts, and keeps what it predicted last."""
+
+    def __init__(self, build: Callable[[], Any], data: _Data, clock: str) -> None:
+        self._build, self._data = build, data
+        self._clock = time.perf_counter if clock == "wall" else time.process_time
+        self.fitted: Any = None
+        self.predicted: np.ndarray | None = None
+
+    def __call__(self) -> float:
+        started = self._clock()
+        self.fitted = self._build().fit(self._data.X, self._data.y)
+        self.predicted = self.fitted.predict(self._data.X_test)
+        return self._clock() - started
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.predicted == self._data.y_test))
+
+
+def _contest(name: str, data: _Data, options: argparse.Namespace) -> Outcome:
+    turns = {"layerprobe": _Turns(lambda: _Ours(name), data, options.clock)}
+    for library in options.against:
+        if (build := _theirs(name, library, data)) is not None:
+            turns[library] = _Turns(build, data, options.clock)
+    outcome = compete(
+        f"{name}, {data.X.shape[0]:,} x {data.X.shape[1]:,} to {len(data.X_test):,} of {options.dataset} "
+        f"{options.layer} at {options.image_size or 'the usual'} pixels, {options.clock} seconds",
+        [Contender(title, turn) for title, turn in turns.items()],
+        amount=len(data.X),
+        unit="rows",
+        rounds=options.rounds,
+    )
+    ours = turns["layerprobe"]
+    told = []
+    for title, turn in turns.items():
+        same = f", {np.mean(turn.predicted == ours.predicted):.3%} as ours" if turn is not ours else ""
+        reached = f", objective {_objective(turn.fitted, data):.4f}" if name == "logistic" else ""
+        told.append(f"{title}: accuracy {turn.accuracy:.2%}{same}{reached}")
+    return outcome.saying("\n".join(told))
+
+
+class _Ours:
+    """Our head with its untuned default; ridge is searched on a tenth of the rows and fitted again on all."""
+
+    def __init__(self, name: str) -> None:
+        from classify.heads import find_head
+
+        self._head = find_head(name)
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Any:
+        from classify.heads.search import search
+        from features.rows import train_and_validation
+
+        if self._head.name != "ridge":
+            return self._head.build().fit(X, y)
+        train, validation = train_and_validation(y, 0, True)
+        found = search(self._head, X[train], y[train], X[validation], y[validation])
+        return self._head.build(**found.params).fit(X, y)
+
+
+def _theirs(name: str, library: str, data: _Data) -> Callable[[], Any] | None:
+    """How to build the estimator that does the same in another library; None where it has none of its own."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from classify.heads import find_head
+
+    head = find_head(name)
+    untuned = head.grid[0]
+
+    def kind(module: str, estimator: str) -> type:
+        return getattr(importlib.import_module(f"{library}.{module}"), estimator)
+
+    def centred(estimator: Any) -> Any:
+        return make_pipeline(StandardScaler(with_std=False), estimator)
+
+    def standardised(estimator: Any) -> Any:
+        return make_pipeline(StandardScaler(), estimator)
+
+    if name == "svm":
+        return lambda: centred(kind("svm", "SVC")(C=untuned["C"], cache_size=2000))
+    if name == "logistic":
+        return lambda: standardised(kind("linear_model", "LogisticRegression")(C=untuned["C"], max_iter=1000))
+    if name == "knn":
+        # scikit-learn-intelex has no cosine.
+        of_ours = {"n_neighbors": untuned["k"], "metric": untuned["metric"], "algorithm": "brute"}
+        return (lambda: kind("neighbors", "KNeighborsClassifier")(**of_ours)) if library == "sklearn" else None
+    if library != "sklearn":
+        return None
+    if name == "linear-svm":
+        return lambda: standardised(kind("svm", "LinearSVC")(C=untuned["C"], max_iter=10_000))
+    penalties = sorted(candidate["alpha"] for candidate in head.grid)
+    return lambda: standardised(kind("linear_model", "RidgeClassifierCV")(alphas=penalties))
+
+
+def _objective(fitted: Any, data: _Data) -> float:
+    """C * sum of cross entropies + |coefficients|^2 / 2 over standardised features, from a fitted head or pipeline."""
+    deviation = data.X.std(axis=0, dtype=np.float64)
+    if hasattr(fitted, "steps"):
+        penalty, coefficients = fitted[-1].C, fitted[-1].coef_.astype(np.float64)
+    else:
+        penalty, coefficients = fitted.C, fitted.coef_ * deviation
+    losses = -fitted.predict_log_proba(data.X)[np.arange(len(data.y)), np.searchsorted(fitted.classes_, data.y)]
+    return penalty * float(losses.sum(dtype=np.float64)) + 0.5 * float(np.sum(coefficients**2))
