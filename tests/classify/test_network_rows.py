@@ -1,5 +1,6 @@
 """Networks on the command line: the same rows as heads, test data last, cache against loop, resume, and mistakes."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,30 @@ def test_cached_maps_and_the_frozen_part_in_the_loop_give_the_same_row():
     assert looped.result.config["maps"] == "in the loop"
     np.testing.assert_allclose(cached.predictions().probabilities, looped.predictions().probabilities, atol=1e-4)
     assert np.array_equal(cached.predictions().validation_predicted, looped.predictions().validation_predicted)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_maps_kept_in_float16_cost_no_accuracy_on_real_digits(real_mnist, standin, precision):
+    request = Request(
+        dataset="mnist", weights=str(standin), image_size=32, limit=500, limit_test=1000, precision=precision,
+        device="cpu",
+    )  # fmt: skip
+    settings = dataclasses.replace(SETTINGS, precision=precision)
+    rows = [
+        NetworkRow(dataclasses.replace(request, dtype=dtype), "finetune", settings, "layer4")
+        for dtype in ("float32", "float16")
+    ]
+    whole, half = (evaluate_network(row, say=quiet) for row in rows)
+    assert whole.result.metrics.accuracy > 0.6
+    if precision == "bfloat16":
+        # What was computed in bfloat16 is a float16 number already, so nothing is lost.
+        assert np.array_equal(whole.predictions().probabilities, half.predictions().probabilities)
+    maps, labels, _ = rows[0].read("test")
+    rounded = np.asarray(maps, np.float32).astype(np.float16)
+    network = load_network(whole, device="cpu")
+    accuracies = [float(np.mean(network.predict(inputs) == labels)) for inputs in (np.asarray(maps), rounded)]
+    assert abs(accuracies[0] - accuracies[1]) <= 0.001
+    assert np.mean(whole.predictions().predicted == half.predictions().predicted) > 0.97
 
 
 def test_what_stands_in_results_is_not_trained_again_and_test_data_is_read_last(monkeypatch):
