@@ -20,6 +20,7 @@ from classify.experiments.training_sets import Change
 from classify.experiments.width_matching import Axes, OnAxes, Reduction
 from classify.heads import HEADS, Head
 from classify.heads.estimator import trained_parameters
+from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, search
 from classify.measure.memory import peak_memory
 from classify.measure.metrics import measure
@@ -182,6 +183,7 @@ def _fit(row: Row) -> FittedRow:
     if axes:
         features = axes.apply(features)
     fitting = {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs}
+    fitting["device"] = gpu_for_heads(row.source.device)
     # A single candidate is not searched for.
     if row.searched is not None:
         found = row.searched

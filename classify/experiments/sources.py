@@ -56,6 +56,10 @@ class Source(Protocol):
     def keys(self) -> dict[str, dict[str, Any]]:
         """The cache keys of what is read, by 'split layer'."""
 
+    @property
+    def device(self) -> str:
+        """What the request wants to compute on, as typed: no part of a row's identity."""
+
     def extract_seconds(self) -> float | None:
         """Seconds that the pass over the training images took; None where there was none or it was not measured."""
 
@@ -115,6 +119,10 @@ class CachedLayer:
         parts = split_names(self.layer)
         used = (wanted for wanted in self.answer.wanted if wanted.layer in parts and wanted.pool == self.pool)
         return {f"{wanted.split} {wanted.layer}": wanted.key.to_json() for wanted in used}
+
+    @property
+    def device(self) -> str:
+        return self.answer.request.device
 
     def extract_seconds(self) -> float | None:
         measured = [seconds_to_extract(self._file_key(wanted), wanted.rows) for wanted in self.wanted]
@@ -183,6 +191,10 @@ class Pixels:
 
     def keys(self) -> dict[str, dict[str, Any]]:
         return {}
+
+    @property
+    def device(self) -> str:
+        return self.request.device
 
     def extract_seconds(self) -> float | None:
         return None

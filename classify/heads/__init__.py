@@ -42,12 +42,18 @@ class Head:
         return getattr(importlib.import_module(module), name)
 
     def build(
-        self, *, seed: int = 0, class_weight: str | dict | None = None, jobs: int | None = None, **params: Any
+        self,
+        *,
+        seed: int = 0,
+        class_weight: str | dict | None = None,
+        jobs: int | None = None,
+        device: str | None = None,
+        **params: Any,
     ) -> Any:
         """An unfitted classifier; parameters that are not given take the untuned default.
 
-        jobs: threads to use (None: all). Raises UserError for class weights where the head has none and for a
-        parameter that it does not know.
+        jobs: threads to use (None: all). device: a GPU, for the heads that can use it. Raises UserError for class
+        weights where the head has none and for a parameter that it does not know.
         """
         kind = self.estimator_class()
         known = set(inspect.signature(kind).parameters)
@@ -58,7 +64,7 @@ class Head:
                 f"the head {self.name} cannot weight classes (class weight {class_weight!r} was asked for); "
                 "leave the weights out or choose another head"
             )
-        shared = {"random_state": seed, "seed": seed, "class_weight": class_weight, "jobs": jobs}
+        shared = {"random_state": seed, "seed": seed, "class_weight": class_weight, "jobs": jobs, "device": device}
         return kind(**{name: value for name, value in shared.items() if name in known} | self.grid[0] | params)
 
 

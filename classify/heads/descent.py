@@ -14,6 +14,7 @@ import numpy as np
 from classify.heads.curvature import Curvature
 from classify.heads.estimator import row_blocks
 from classify.heads.losses import Loss
+from classify.heads.on_device import DeviceRows
 from classify.heads.scaling import StandardisedBlocks
 
 MEMORY = 20  # pairs of steps that L-BFGS keeps
@@ -37,10 +38,11 @@ class Solution:
 class LinearProblem:
     """Features Z float32 (N, D), class numbers (N,), row weights float32 (N,), a loss and its number of columns K.
 
-    Z is an array, or reads its rows in blocks: then the scores of all rows, float32 (K, N), are what is in memory.
+    Z is an array, or on a GPU, or reads its rows in blocks: then the scores of all rows, float32 (K, N), are what is in
+    memory.
     """
 
-    Z: np.ndarray | StandardisedBlocks
+    Z: np.ndarray | StandardisedBlocks | DeviceRows
     codes: np.ndarray
     weights: np.ndarray
     loss: Loss
@@ -49,6 +51,8 @@ class LinearProblem:
     def scores(self, W: np.ndarray) -> np.ndarray:
         """The scores of all rows, float32 (K, N); W is (K, D + 1), its last column the intercepts."""
         weights = np.ascontiguousarray(W[:, :-1].T, dtype=np.float32)
+        if isinstance(self.Z, DeviceRows):
+            return self.Z.scores(weights) + W[:, -1:].astype(np.float32)
         scores = np.empty((len(W), len(self.Z)), np.float32)
         for rows in row_blocks(len(self.Z), 8192):
             block = self.Z[rows]
@@ -63,8 +67,11 @@ class LinearProblem:
     def gradient(self, slopes: np.ndarray) -> np.ndarray:
         """slopes (K, N) @ [Z 1] / N, float64 (K, D + 1): float32 products in blocks, summed in float64."""
         total = np.zeros((len(slopes), self.Z.shape[1] + 1))
-        for rows in row_blocks(len(self.Z), 8192):
-            total[:, :-1] += slopes[:, rows] @ self.Z[rows]
+        if isinstance(self.Z, DeviceRows):
+            total[:, :-1] = self.Z.weighted(slopes)
+        else:
+            for rows in row_blocks(len(self.Z), 8192):
+                total[:, :-1] += slopes[:, rows] @ self.Z[rows]
         total[:, -1] = slopes.sum(axis=1, dtype=np.float64)
         return total / len(self.Z)
 

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import clone
 
 from classify.heads.estimator import JOBS, HeadClassifier, Number, OneOf, class_shares, threads
+from classify.heads.on_device import DEVICE, DeviceRows, is_there
 from classify.heads.scaling import Standardiser
 
 DISTANCES = 24_000_000  # kept in memory at once, float32
@@ -21,14 +22,16 @@ class KNN(HeadClassifier):
     """The class with most of the k nearest training rows; among equals the first of `classes_`, as in scikit-learn.
 
     k: neighbours; all rows where there are fewer. metric: 'euclidean' on standardised features, or 'cosine' of the
-    features as they are. class_weight: scales each neighbour's vote. jobs: threads. Probabilities are shares of the
-    votes. Keeps a float32 copy of the training features.
+    features as they are. class_weight: scales each neighbour's vote. jobs: threads. device: a GPU that finds the
+    nearest. Probabilities are shares of the votes. Keeps a float32 copy of the training features.
     """
 
+    device = None  # of heads that were saved before they had one
     LEGAL = {
         "k": (Number(1, closed=True, integer=True),),
         "metric": (OneOf(("euclidean", "cosine")),),
         "jobs": JOBS,
+        "device": DEVICE,
     }
 
     def __init__(
@@ -38,11 +41,13 @@ class KNN(HeadClassifier):
         metric: str = "cosine",
         class_weight: str | dict | None = None,
         jobs: int | None = None,
+        device: str | None = None,
     ):
         self.k = k
         self.metric = metric
         self.class_weight = class_weight
         self.jobs = jobs
+        self.device = device
 
     def fit(self, X: Any, y: Any) -> "KNN":
         """Keep X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
@@ -72,9 +77,10 @@ class KNN(HeadClassifier):
         queries = self._coordinates(X)
         k = min(self.k, len(self.rows_))
         size = max(1, DISTANCES // len(self.rows_))
+        there = DeviceRows(self.rows_, self.device) if is_there(self.device) else None
         with threads(self.jobs):
             return np.concatenate(
-                [self._nearest(queries[start : start + size], k) for start in range(0, len(queries), size)]
+                [self._nearest(queries[start : start + size], k, there) for start in range(0, len(queries), size)]
             )
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -94,7 +100,10 @@ class KNN(HeadClassifier):
         length = np.sqrt(np.einsum("nd,nd->n", X, X))
         return X / np.where(length > 0, length, 1)[:, None]
 
-    def _nearest(self, queries: np.ndarray, k: int) -> np.ndarray:
+    def _nearest(self, queries: np.ndarray, k: int, there: DeviceRows | None) -> np.ndarray:
+        if there is not None:
+            members, distances = there.nearest(queries, self.lengths_, k)
+            return np.take_along_axis(members, np.lexsort((members, distances), axis=1), axis=1)
         # |a - b|^2 without the query's own length, which does not change the order.
         distances = queries @ self.rows_.T
         distances *= -2

@@ -9,14 +9,15 @@ from sklearn.base import clone
 from classify.heads.descent import LinearProblem, minimise
 from classify.heads.estimator import JOBS, LinearHead, Number, class_shares, threads
 from classify.heads.losses import Loss
+from classify.heads.on_device import DEVICE, DeviceRows, is_there
 from classify.heads.scaling import Standardiser, row_space
 
 
 class PenalisedLinear(LinearHead):
     """A linear head with a loss, the inverse penalty C, a tolerance and a limit of steps.
 
-    class_weight: None, 'balanced' or a dict. jobs: threads. A subclass says how many columns of scores its loss takes
-    and what C means.
+    class_weight: None, 'balanced' or a dict. jobs: threads. device: a GPU that holds the features. A subclass says how
+    many columns of scores its loss takes and what C means.
     """
 
     loss: ClassVar[Loss]
@@ -25,6 +26,7 @@ class PenalisedLinear(LinearHead):
         "tol": (Number(0),),
         "max_iter": (Number(1, closed=True, integer=True),),
         "jobs": JOBS,
+        "device": DEVICE,
     }
 
     def __init__(
@@ -35,12 +37,14 @@ class PenalisedLinear(LinearHead):
         max_iter: int = 300,
         class_weight: str | dict | None = None,
         jobs: int | None = None,
+        device: str | None = None,
     ):
         self.C = C
         self.tol = tol
         self.max_iter = max_iter
         self.class_weight = class_weight
         self.jobs = jobs
+        self.device = device
 
     def _columns(self) -> int:
         raise NotImplementedError
@@ -62,6 +66,8 @@ class PenalisedLinear(LinearHead):
         with threads(self.jobs):
             scale = Standardiser.fit(X)
             R, back = row_space(scale.apply(X))
+            if is_there(self.device) and isinstance(R, np.ndarray):
+                R = DeviceRows(R, self.device)
         problem = LinearProblem(R, codes, weights, self.loss, self._columns())
         last = None
         for head in heads:

@@ -11,22 +11,31 @@ import numpy as np
 from sklearn.base import clone
 
 from classify.heads.estimator import JOBS, LinearHead, Number, class_shares, threads
+from classify.heads.on_device import DEVICE, is_there
 from classify.heads.scaling import moments
 
 
 class Ridge(LinearHead):
     """Minimises sum of weight * (target - score)^2 + alpha * |coefficients|^2, the intercept not penalised.
 
-    alpha: penalty over standardised features. class_weight: None, 'balanced' or a dict. jobs: threads.
-    It has scores and no probabilities.
+    alpha: penalty over standardised features. class_weight: None, 'balanced' or a dict. jobs: threads. device: a GPU
+    for the products. It has scores and no probabilities.
     """
 
-    LEGAL = {"alpha": (Number(0),), "jobs": JOBS}
+    LEGAL = {"alpha": (Number(0),), "jobs": JOBS, "device": DEVICE}
 
-    def __init__(self, alpha: float = 100.0, *, class_weight: str | dict | None = None, jobs: int | None = None):
+    def __init__(
+        self,
+        alpha: float = 100.0,
+        *,
+        class_weight: str | dict | None = None,
+        jobs: int | None = None,
+        device: str | None = None,
+    ):
         self.alpha = alpha
         self.class_weight = class_weight
         self.jobs = jobs
+        self.device = device
 
     def fit(self, X: Any, y: Any) -> "Ridge":
         """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
@@ -39,7 +48,8 @@ class Ridge(LinearHead):
     def _path(self, X: Any, y: Any, heads: list["Ridge"]) -> Iterator["Ridge"]:
         X, codes = self._start(X, y)
         with threads(self.jobs):
-            seen = moments(X, codes, class_shares(self.class_weight, self.classes_, codes))
+            shares = class_shares(self.class_weight, self.classes_, codes)
+            seen = moments(X, codes, shares, self.device if is_there(self.device) else None)
             total = seen.counts.sum()
             centre = seen.sums.sum(axis=0) / total
             means = (2 * seen.counts - total) / total

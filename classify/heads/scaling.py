@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from classify.heads.estimator import FitError, row_blocks
+from classify.heads.on_device import squares_on
 from features.blocks import Blocks, memory_told
 
 
@@ -126,8 +127,9 @@ class Moments:
     back: Callable[[np.ndarray], np.ndarray]
 
 
-def moments(X: np.ndarray, codes: np.ndarray, shares: np.ndarray) -> Moments:
-    """One pass over X (N, D) with class numbers `codes` (N,) and class weights `shares` (K,)."""
+def moments(X: np.ndarray, codes: np.ndarray, shares: np.ndarray, device: str | None = None) -> Moments:
+    """One pass over X (N, D) with class numbers `codes` (N,) and class weights `shares` (K,); the squares on a device,
+    if there is one."""
     scale = Standardiser.fit(X)
     if X.shape[1] > len(X):
         R, back = row_space(scale.apply(X))
@@ -144,5 +146,5 @@ def moments(X: np.ndarray, codes: np.ndarray, shares: np.ndarray) -> Moments:
         belongs[np.arange(len(block)), codes[rows]] = weights
         sums += belongs.T @ block
         block *= np.sqrt(weights)[:, None]
-        squares += block.T @ block
+        squares += block.T @ block if device is None else squares_on(device, block)
     return Moments(scale, squares, sums, shares * np.bincount(codes, minlength=len(shares)), back)

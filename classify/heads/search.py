@@ -48,6 +48,7 @@ def search(
     seed: int = 0,
     class_weight: str | dict | None = None,
     jobs: int | None = None,
+    device: str | None = None,
 ) -> Search:
     """Fit every candidate of the head's grid on training rows and choose by accuracy on validation rows.
 
@@ -62,7 +63,7 @@ def search(
     # What every candidate reads anew is better in memory, where it fits.
     X_train, X_validation = in_memory(X_train), in_memory(X_validation)
     candidates = sorted(head.grid, key=head.complexity)
-    estimator = head.build(seed=seed, class_weight=class_weight, jobs=jobs)
+    estimator = head.build(seed=seed, class_weight=class_weight, jobs=jobs, device=device)
     trials, best, labels = [], None, None
     before = began
     for params, predicted in zip(
