@@ -97,7 +97,7 @@ def _extract_locked(
         if not begun:
             begun = _recipes_of_the_other_split(answer, mine)
         same = recipe.can_follow(begun[0]) and all(other == begun[0] for other in begun)
-        if same and compiled in ("auto", {"compiled": "on", "eager": "off"}[begun[0]["engine"]]):
+        if same and compiled in ("auto", {"compiled": "on"}.get(begun[0]["engine"], "off")):
             recipe = recipe.following(begun[0])
         if in_shards:
             passes.append(pass_in_shards(request, split, rows, mine, recipe, progress=progress))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 
 from extract.preprocess import Preprocessor
 from extract.trunk import Recipe, Trunk
@@ -20,6 +21,7 @@ from features.datasets import ImageFiles, Split
 from features.digests import sha256_rows
 from features.errors import UserError
 from features.home import home
+from features.memory import give_back_freed_memory
 from features.request import Wanted
 
 _SECONDS_BETWEEN_COMMITS = 1.0
@@ -79,12 +81,9 @@ def run_pass(
     with ThreadPoolExecutor(1, "write") as writer:
         pending: Future | None = None
         committed = time.perf_counter()
-        for start, images in _batches(data.images, rows, first, recipe.batch, jobs):
-            count = len(images)
-            ready = preprocessor(images)
+        prepared = _prepared(data.images, rows[first:], recipe.batch, preprocessor, trunk.dtype, jobs)
+        for start, (count, ready) in zip(range(first, len(rows), recipe.batch), prepared, strict=True):
             before = time.perf_counter()
-            if count < recipe.batch:
-                ready = torch.cat([ready, ready.new_zeros(recipe.batch - count, *ready.shape[1:])])
             outputs = trunk(ready)
             blocks = [(file, outputs[number].float()[:count].to("cpu").numpy()) for number, file in kept]
             computing += time.perf_counter() - before
@@ -100,6 +99,7 @@ def run_pass(
             pending.result()
     for _, file in kept:
         file.publish()
+    give_back_freed_memory()
     return len(rows) - first, computing
 
 
@@ -116,21 +116,39 @@ def _write(blocks: list[tuple[store.PartialFile, np.ndarray]], start: int, done:
             file.commit(done)
 
 
-def _batches(
-    images: np.ndarray | ImageFiles, rows: np.ndarray, first: int, size: int, jobs: int | None
-) -> Iterator[tuple[int, np.ndarray | list[np.ndarray]]]:
-    """(start, images) from the row `first` on; files are read and decoded by `jobs` threads, a batch ahead."""
-    starts = range(first, len(rows), size)
-    if isinstance(images, np.ndarray):
-        for start in starts:
-            yield start, images[rows[start : start + size]]
-        return
-    with ThreadPoolExecutor(jobs or torch.get_num_threads(), "decode") as readers:
+def _prepared(
+    images: np.ndarray | ImageFiles,
+    rows: np.ndarray,
+    size: int,
+    preprocessor: Preprocessor,
+    dtype: torch.dtype,
+    jobs: int | None,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """For each batch the number of its images and the network's input, the last one filled up with zeros.
+
+    While the network computes a batch, the next is made ready: read, decoded and resized by `jobs` threads, then
+    normalised by one. Of what is ahead only small uint8 images and one batch are kept.
+    """
+    threads = jobs or torch.get_num_threads()
+    with ThreadPoolExecutor(threads, "resize") as readers, ThreadPoolExecutor(1, "prepare") as preparer:
 
         def begin(start: int) -> list[Future]:
-            return [readers.submit(images.read, int(row)) for row in rows[start : start + size]]
+            own = rows[start : start + size]
+            if isinstance(images, np.ndarray):
+                parts = np.array_split(own, min(threads, len(own)) or 1)
+                return [readers.submit(preprocessor.resized, images[part]) for part in parts if len(part)]
+            return [readers.submit(lambda row: preprocessor.resized(images.read(row)[None]), int(row)) for row in own]
 
-        ahead = begin(first) if first < len(rows) else []
-        for start in starts:
-            current, ahead = ahead, begin(start + size)
-            yield start, [future.result() for future in current]
+        def finish(parts: list[Future]) -> tuple[int, torch.Tensor]:
+            found = [part.result() for part in parts]
+            channels = max(part.shape[1] for part in found)
+            resized = torch.cat([part.expand(-1, channels, -1, -1) for part in found])
+            ready = preprocessor.network_input(resized, dtype)
+            missing = size - len(resized)
+            return len(resized), pad(ready, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else ready
+
+        ahead = preparer.submit(finish, begin(0)) if len(rows) else None
+        for start in range(0, len(rows), size):
+            following = begin(start + size)
+            ready, ahead = ahead, preparer.submit(finish, following) if following else None
+            yield ready.result()

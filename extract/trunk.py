@@ -15,12 +15,15 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from extract.fusing import can_fuse, fuse_convolutions
 from extract.pooling import pool_output
 from features.cut import Cut
 from features.errors import UserError
+from features.memory import keep_freed_memory
 
 # Floating-point operations per processor core after which compiling has paid for itself, measured on two Zen 4 cores
-# at 224 px: it takes about a minute there, and wins 15 % in bfloat16 and 20 to 30 % in float32.
+# at 224 px: it takes about a minute there, and wins 15 % in bfloat16 and 20 to 30 % in float32. Where convolutions are
+# fused without compiling it never does.
 _WORK_THAT_PAYS = {"bfloat16": 7e13, "float16": 7e13, "float32": 2e13}
 
 
@@ -67,9 +70,12 @@ def choose_recipe(
 ) -> Recipe:
     """The recipe for a pass over so many images. compiled is 'auto', 'on' or 'off'."""
     threads = torch.get_num_threads()
-    work = images * cut.flops([output.node for output in outputs])
-    pays = work > _WORK_THAT_PAYS[precision] * threads and device.type == "cpu" and shutil.which("g++")
-    engine = "compiled" if compiled == "on" or (compiled == "auto" and pays) else "eager"
+    fuses = device.type == "cpu" and precision in ("float32", "bfloat16") and can_fuse(cut.model)
+    engine = "fused" if fuses else "eager"
+    if compiled == "auto" and not fuses and device.type == "cpu" and shutil.which("g++"):
+        work = images * cut.flops([output.node for output in outputs])
+        compiled = "on" if work > _WORK_THAT_PAYS[precision] * threads else "off"
+    engine = "compiled" if compiled == "on" else engine
     # 64 images of 224 px keep every layer's maps near the cache and the matrix products long.
     batch = int(min(512, max(8, 64 * (224 / cut.image_size) ** 2)))
     if device.type == "cuda":
@@ -89,7 +95,11 @@ class Trunk:
     def __init__(self, cut: Cut, outputs: Sequence[Output], recipe: Recipe, device: torch.device) -> None:
         self.device = device
         self.dtype = getattr(torch, recipe.precision)
+        if device.type == "cpu":
+            keep_freed_memory()
         module = pooled_trunk(cut, outputs).to(device, self.dtype).to(memory_format=torch.channels_last)
+        if recipe.engine == "fused":
+            fuse_convolutions(module.network, torch.Size((recipe.batch, 3, cut.image_size, cut.image_size)))
         self._run = compile_frozen(module) if recipe.engine == "compiled" else module
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -1,10 +1,17 @@
-"""How much memory this process can still take: the least of what the machine has and what limits leave it."""
+"""How much memory this process can still take: the least of what the machine has and what limits leave it.
 
+And whether what it has freed goes back at once: a network's maps are freed and asked for again with every batch.
+"""
+
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+# From glibc's malloc.h.
+_MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD = -1, -3
+_ALWAYS_KEPT = 1 << 30
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -14,6 +21,27 @@ def memory_at_hand() -> int | None:
     None where the system says nothing of it.
     """
     return min(_known(), default=None)
+
+
+def keep_freed_memory() -> None:
+    """Have large blocks that are freed kept for the next batch, instead of given back and asked for page by page.
+
+    By default glibc maps every block of more than 32 MB anew; for a batch of ResNet18 at 224 pixels the pages alone
+    then take a fifth of the time. Elsewhere than under glibc nothing is changed.
+    """
+    if mallopt := getattr(_c_library(), "mallopt", None):
+        mallopt(_MALLOC_MMAP_THRESHOLD, _ALWAYS_KEPT)
+        mallopt(_MALLOC_TRIM_THRESHOLD, _ALWAYS_KEPT)
+
+
+def give_back_freed_memory() -> None:
+    """Give back, once, what `keep_freed_memory` has had kept."""
+    if trim := getattr(_c_library(), "malloc_trim", None):
+        trim(0)
+
+
+def _c_library() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
 
 def _known() -> Iterator[int]:

@@ -67,3 +67,13 @@ def test_the_description_names_every_step():
     assert RESNET.describe() != RESNET.at(64).describe()
     changed = Preprocessing(RESNET.mean, RESNET.std, 256, 224, interpolation="bicubic")
     assert changed.describe() != RESNET.describe()
+
+
+@pytest.mark.parametrize("shape", [(5, 28, 28), (1, 90, 70), (3, 40, 52, 3)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_network_is_given_what_torchvision_makes_in_its_own_type_and_layout(shape, kind):
+    preprocess = Preprocessor(RESNET.at(48))
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    ready = preprocess.network_input(preprocess.resized(images), kind)
+    assert torch.equal(ready, preprocess(images).to(kind))
+    assert ready.is_contiguous(memory_format=torch.channels_last)

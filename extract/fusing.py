@@ -1,0 +1,132 @@
+"""Convolutions as oneDNN likes them on a processor: weights laid out once, what follows them done on the way out.
+
+Each convolution takes the activation or the addition (and its activation) that reads it along, so that a map is written
+once instead of three times. This is what `torch.compile` with freezing does to a network of convolutions, without the
+minute that compiling takes; what else it does is left to it.
+"""
+
+import copy
+import operator
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+# oneDNN's names and numbers for what may follow a convolution.
+_ACTIVATIONS: dict[type, tuple[str, tuple[float, ...]]] = {
+    nn.ReLU: ("relu", ()),
+    nn.ReLU6: ("hardtanh", (0.0, 6.0)),
+    nn.SiLU: ("swish", ()),
+    nn.Hardswish: ("hardswish", ()),
+}
+_FUNCTIONS = {functional.relu: nn.ReLU, torch.relu: nn.ReLU, functional.relu6: nn.ReLU6, functional.silu: nn.SiLU}
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+
+
+def can_fuse(network: nn.Module) -> bool:
+    """Whether this torch has the operations, and the network is one of convolutions, for the most part."""
+    names = ("_convolution_pointwise", "_reorder_convolution_weight")
+    there = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    return there and 2 * sum(map(_fits, weighted)) > len(weighted)
+
+
+def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphModule:
+    """Replace convolutions of a graph of an eval-mode network, in place, for batches of about this shape.
+
+    Weights keep their type; the result computes on a processor only, and is for reading features, not for training.
+    """
+    given = _note_shapes(network, images)
+    order = {node: place for place, node in enumerate(network.graph.nodes)}
+    modules = dict(network.named_modules())
+    for node in [node for node in network.graph.nodes if node in given and _fits(modules.get(node.target))]:
+        last, other = node, _added(node, order)
+        if other is not None:
+            last = _only_reader(node)
+        follower = _only_reader(last)
+        activation = _activation(follower, modules)
+        # oneDNN's addition goes with a relu or with nothing.
+        if activation and (other is None or activation[0] == "relu"):
+            last = follower
+        else:
+            activation = ("none", ())
+        name = f"packed_{order[node]}"
+        network.add_module(name, PackedConvolution(modules[node.target], given[node], *activation))
+        with network.graph.inserting_after(last):
+            fused = network.graph.call_module(name, (node.args[0],) if other is None else (node.args[0], other))
+        fused.meta["shape"], order[fused] = last.meta["shape"], order[last]
+        last.replace_all_uses_with(fused)
+        network.graph.eliminate_dead_code()
+    network.delete_all_unused_submodules()
+    network.recompile()
+    return network
+
+
+class PackedConvolution(nn.Module):
+    """A convolution with its weights in oneDNN's own layout, what is added to it, and its activation."""
+
+    def __init__(self, convolution: nn.Conv2d, shape: torch.Size, activation: str, numbers: tuple[float, ...]) -> None:
+        super().__init__()
+        self.how = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
+        weight = convolution.weight.detach().contiguous(memory_format=torch.channels_last)
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.how, list(shape))
+        self.bias = None if convolution.bias is None else convolution.bias.detach()
+        self.activation, self.numbers = activation, list(numbers)
+
+    def forward(self, images: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, C, H, W) in the weights' type, channels last."""
+        if other is None:
+            return torch.ops.mkldnn._convolution_pointwise(
+                images, self.weight, self.bias, *self.how, self.activation, self.numbers, ""
+            )
+        relu = self.activation if self.activation != "none" else None
+        return torch.ops.mkldnn._convolution_pointwise.binary(
+            images, other, self.weight, self.bias, *self.how, "add", 1.0, relu, [], ""
+        )
+
+
+def _fits(module: nn.Module | None) -> bool:
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def _only_reader(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _activation(node: fx.Node | None, modules: dict[str, nn.Module]) -> tuple[str, tuple[float, ...]] | None:
+    if node is None:
+        return None
+    if node.op == "call_module":
+        return _ACTIVATIONS.get(type(modules.get(node.target)))
+    return _ACTIVATIONS.get(_FUNCTIONS.get(node.target))
+
+
+def _added(node: fx.Node, order: dict[fx.Node, int]) -> fx.Node | None:
+    """The map of the same shape that a convolution's output is added to and that is there before it, if any."""
+    addition = _only_reader(node)
+    if addition is None or addition.target not in _ADDITIONS or addition.kwargs or len(addition.args) != 2:
+        return None
+    other = addition.args[1] if addition.args[0] is node else addition.args[0]
+    if not isinstance(other, fx.Node) or other is node or order[other] > order[node]:
+        return None
+    return other if other.meta.get("shape") == node.meta["shape"] else None
+
+
+def _note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, torch.Size]:
+    """The shape of what each module is given; every node's own is noted with it."""
+    given: dict[fx.Node, torch.Size] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, node: fx.Node):
+            value = super().run_node(node)
+            if isinstance(value, torch.Tensor):
+                node.meta["shape"] = value.shape
+                if node.op == "call_module":
+                    given[node] = node.args[0].meta["shape"]
+            return value
+
+    meta = copy.deepcopy(network).to("meta")
+    parameter = next(network.parameters())
+    with torch.no_grad():
+        Recorder(meta, graph=network.graph).run(torch.empty(images, dtype=parameter.dtype, device="meta"))
+    return given
