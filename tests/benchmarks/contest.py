@@ -30,7 +30,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a contest came to. The first contender is ours: the others' seconds are divided by its own."""
+    """What a contest came to. The first `ours` contenders are ours; all seconds are divided by each of theirs."""
 
     title: str
     amount: float
@@ -38,16 +38,16 @@ class Outcome:
     seconds: dict[str, list[float]]
     limits: dict[str, float]
     contenders: tuple[Contender, ...] = field(repr=False)
+    ours: int = 1
     remark: str = ""
 
     def saying(self, remark: str) -> "Outcome":
         """The same with a line below its table."""
         return dataclasses.replace(self, remark=remark)
 
-    def ratios(self, name: str) -> list[float]:
-        """How many times as long as ours this one took, round by round."""
-        ours = self.seconds[self.contenders[0].name]
-        return [theirs / mine for theirs, mine in zip(self.seconds[name], ours, strict=True)]
+    def ratios(self, name: str, ours: str) -> list[float]:
+        """How many times as long as one of ours this one took, round by round."""
+        return [theirs / mine for theirs, mine in zip(self.seconds[name], self.seconds[ours], strict=True)]
 
     def share(self, contender: Contender) -> float | None:
         """The part of its limit that a contender reached, by its median; None where it has none."""
@@ -56,17 +56,22 @@ class Outcome:
         return contender.operations / statistics.median(self.seconds[contender.name]) / self.limits[contender.limit]
 
     def __str__(self) -> str:
-        rows = [("", "seconds min / median / max", f"{self.unit}/s", "ours is faster by", "of the limit")]
-        for contender in self.contenders:
-            taken = self.seconds[contender.name]
-            share = self.share(contender)
-            first = contender is self.contenders[0]
+        letters = [chr(ord("A") + place) for place in range(self.ours)]
+        against = [f"seconds / {letter}'s" for letter in letters]
+        rows = [("", "", "seconds min / median / max", f"{self.unit}/s", *against, "of the limit")]
+        for place, contender in enumerate(self.contenders):
+            taken, share = self.seconds[contender.name], self.share(contender)
+            ratios = [
+                "-" if mine is contender else _three(self.ratios(contender.name, mine.name))
+                for mine in self.contenders[: self.ours]
+            ]
             rows.append(
                 (
+                    letters[place] if place < self.ours else "",
                     contender.name,
                     _three(taken),
                     f"{self.amount / statistics.median(taken):,.1f}",
-                    "-" if first else f"{_three(self.ratios(contender.name))} times",
+                    *ratios,
                     "" if share is None else f"{share:.0%} ({contender.limit})",
                 )
             )
@@ -86,7 +91,10 @@ class Outcome:
             "amount": self.amount,
             "unit": self.unit,
             "seconds": self.seconds,
-            "ratios": {each.name: self.ratios(each.name) for each in self.contenders[1:]},
+            "ratios": {
+                mine.name: {each.name: self.ratios(each.name, mine.name) for each in self.contenders}
+                for mine in self.contenders[: self.ours]
+            },
             "limits": self.limits,
             "remark": self.remark,
             "shares": {each.name: self.share(each) for each in self.contenders if each.limit},
@@ -101,9 +109,13 @@ def compete(
     unit: str,
     rounds: int,
     limits: dict[str, Callable[[], float]] | None = None,
+    ours: int = 1,
 ) -> Outcome:
-    """Let the contenders take turns. amount: of `unit` (images, rows) in one turn; limits: measured once each round,
-    in operations a second, of which the best counts."""
+    """Let the contenders take turns, the first `ours` of which are ours.
+
+    amount: of `unit` (images, rows) in one turn. limits: in operations a second, measured in every round, of which the
+    best counts.
+    """
     limits = limits or {}
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     best = dict.fromkeys(limits, 0.0)
@@ -112,7 +124,7 @@ def compete(
             best[name] = max(best[name], measure())
         for contender in contenders:
             seconds[contender.name].append(contender.turn())
-    return Outcome(title, amount, unit, seconds, best, tuple(contenders))
+    return Outcome(title, amount, unit, seconds, best, tuple(contenders), ours)
 
 
 def timed(work: Callable[[], Any]) -> Callable[[], float]:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.contest import Contender, Outcome, compete, timed
@@ -31,8 +31,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--dataset", default="mnist")
     add("--images", type=int, default=512, help="in one turn (default 512)")
     add("--image-size", type=int, default=224)
-    add("--layer", nargs="+", default=["avgpool"])
-    add("--precision", nargs="+", default=["bfloat16", "float32"], help="of ours; each has its own contest")
+    add(
+        "--passes", nargs="+", default=["avgpool", "all", "layer1"], help="of ours, each its layers with commas between"
+    )
+    add("--precision", nargs="+", default=["bfloat16", "float32"], help="of ours, each with the first of --passes")
     add("--compile", default="auto", choices=("auto", "on", "off"))
     add("--threads", type=int, default=os.cpu_count())
     add("--against", nargs="*", default=list(_ALTERNATIVES), choices=_ALTERNATIVES)
@@ -42,11 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Iterator[Outcome]:
-    """A contest for each precision."""
+    """One contest: of all at once, or of whole commands."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        shared = _images(options, Path(folder))
-        for precision in options.precision:
-            yield (_whole if options.whole else _steady)(options, {**shared, "precision": precision}, Path(folder))
+        yield (_whole if options.whole else _steady)(options, _images(options, Path(folder)), Path(folder))
 
 
 def _images(options: argparse.Namespace, folder: Path) -> dict:
@@ -65,7 +65,7 @@ def _images(options: argparse.Namespace, folder: Path) -> dict:
         "dataset": options.dataset,
         "count": len(rows),
         "size": options.image_size,
-        "layers": options.layer,
+        "layers": options.passes[0].split(","),
         "threads": options.threads,
         "workers": options.threads,
         "compile": options.compile,
@@ -73,34 +73,44 @@ def _images(options: argparse.Namespace, folder: Path) -> dict:
 
 
 def _steady(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
+    asked = [(options.passes[0], precision) for precision in options.precision]
+    asked += [(layers, options.precision[0]) for layers in options.passes[1:]]
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(Served(_HERE / "ours.py", told))
-        engine, precision = ours.told["engine"], ours.told["precision"]
-        operations = ours.told["operations"] * told["count"]
-        shares: list[float] = []
-
-        def our_turn() -> float:
-            said = ours.ask()
-            shares.append(said["computing"] / said["seconds"])
-            return said["seconds"]
-
-        name = f"layerprobe, {precision}, {engine}"
-        contenders = [Contender(name, our_turn, precision, operations)]
-        for alternative in options.against:
-            served = stack.enter_context(_alternative(alternative, options, told))
-            contenders.append(Contender(f"{alternative}, float32", served.turn, "float32", operations))
+        contenders, shares = [], []
+        for layers, precision in asked:
+            served = stack.enter_context(
+                Served(_HERE / "ours.py", {**told, "layers": layers.split(","), "precision": precision})
+            )
+            name = f"layerprobe, {layers}, {precision}, {served.told['engine']}"
+            operations = served.told["operations"] * told["count"]
+            contenders.append(Contender(name, _remembering(served, shares), precision, operations))
+        for name in options.against:
+            served = stack.enter_context(_alternative(name, options, told))
+            contenders.append(Contender(f"{name}, float32", served.turn, "float32", contenders[0].operations))
         outcome = compete(
             f"{told['count']} images of {told['size']} pixels, {' '.join(told['layers'])}, steady state",
             contenders,
             amount=told["count"],
             unit="images",
             rounds=options.rounds,
-            limits={kind: matrix_rate(kind) for kind in dict.fromkeys([precision, "float32"])}
+            limits={kind: matrix_rate(kind) for kind in dict.fromkeys([*options.precision, "float32"])}
             | {"bytes copied": copy_rate},
+            ours=len(asked),
         )
         return outcome.saying(
             f"the network computes {100 * min(shares):.1f} to {100 * max(shares):.1f} % of the time of ours"
         )
+
+
+def _remembering(served: Served, shares: list[float]) -> Callable[[], float]:
+    """A turn of ours that also notes the share of its time that the network computed."""
+
+    def turn() -> float:
+        said = served.ask()
+        shares.append(said["computing"] / said["seconds"])
+        return said["seconds"]
+
+    return turn
 
 
 def _alternative(name: str, options: argparse.Namespace, told: dict) -> Served:
@@ -113,32 +123,23 @@ def _alternative(name: str, options: argparse.Namespace, told: dict) -> Served:
 
 
 def _whole(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
-    command = [sys.executable, "-m", "extract", "--dataset", told["dataset"], "--weights", told["weights"], "--limit"]
-    command += [
-        str(told["count"]),
-        "--limit-test",
-        "1",
-        "--image-size",
-        str(told["size"]),
-        "--compile",
-        told["compile"],
-    ]
-    command += ["--precision", told["precision"], "--layer", *told["layers"], "--jobs", str(told["threads"])]
+    start = [sys.executable, "-m", "extract", "--dataset", told["dataset"], "--weights", told["weights"], "--limit"]
+    start += [str(told["count"]), "--limit-test", "1", "--image-size", str(told["size"]), "--compile", told["compile"]]
+    start += ["--layer", *told["layers"], "--jobs", str(told["threads"]), "--precision"]
     usual = [sys.executable, str(_HERE / "usual_loop.py"), json.dumps({**told, "whole": str(folder / "usual.npy")})]
 
-    def ours() -> None:
+    def ours(precision: str) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as home:
             environment = dict(os.environ)
             link_home(Path(home), environment)
-            subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
+            subprocess.run([*start, precision], check=True, env=environment, stdout=sys.stderr)
 
+    contenders = [Contender(f"layerprobe, {kind}", timed(lambda kind=kind: ours(kind))) for kind in options.precision]
     return compete(
         f"{told['count']} images of {told['size']} pixels, {' '.join(told['layers'])}, whole commands",
-        [
-            Contender(f"layerprobe, {told['precision']}", timed(ours)),
-            Contender("torchvision, float32", timed(lambda: subprocess.run(usual, check=True))),
-        ],
+        [*contenders, Contender("torchvision, float32", timed(lambda: subprocess.run(usual, check=True)))],
         amount=told["count"],
         unit="images",
         rounds=options.rounds,
+        ours=len(contenders),
     )

@@ -24,6 +24,7 @@ from classify.heads.network.optimising import Optimizer, build_optimizer, rate_f
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers.protocol import Regularizer, Step
 from classify.measure.intervals import macro_f1
+from features.memory import keep_freed_memory
 
 _EVALUATION_BATCH = 256
 _ROUNDS = 10
@@ -184,6 +185,8 @@ class Trainer:
             self.settings, self.trainee.named_parameters(), self.trainee.fast, self.trainee.normalisation
         )
         self._resume(optimizer)
+        if self.trainee.device.type == "cpu":
+            keep_freed_memory()
         devices = [self.trainee.device] if self.trainee.device.type == "cuda" else []
         # A run of very many short epochs (few images, fixed steps) is looked at ten times, not after each.
         stride = max(1, self.epochs // _ROUNDS) if self.settings.steps else 1
