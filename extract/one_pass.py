@@ -4,6 +4,7 @@ Which rows and files, and by which recipe, is settled by the caller; the last ba
 computed alike. What a killed pass has recorded is not computed again.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,10 +79,10 @@ def run_pass(
     first = min(file.rows_done for _, file in kept)
     # A batch's images are computed together: a pass carries on at the start of one.
     first -= first % recipe.batch if first < len(rows) else 0
-    with ThreadPoolExecutor(1, "write") as writer:
+    ready_made = _prepared(data.images, rows[first:], recipe.batch, preprocessor, trunk.dtype, jobs)
+    with ThreadPoolExecutor(1, "write") as writer, contextlib.closing(ready_made) as prepared:
         pending: Future | None = None
         committed = time.perf_counter()
-        prepared = _prepared(data.images, rows[first:], recipe.batch, preprocessor, trunk.dtype, jobs)
         for start, (count, ready) in zip(range(first, len(rows), recipe.batch), prepared, strict=True):
             before = time.perf_counter()
             outputs = trunk(ready)

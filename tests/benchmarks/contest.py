@@ -7,11 +7,14 @@ the median and the maximum are told. What is alternated, and beside which limit,
 import dataclasses
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.benchmarks.served import processor_seconds
 
 
 @dataclass(frozen=True)
@@ -124,16 +127,19 @@ def compete(
             best[name] = max(best[name], measure())
         for contender in contenders:
             seconds[contender.name].append(contender.turn())
+            # Whoever stops it has seen what there was.
+            print(f"{contender.name}: {seconds[contender.name][-1]:.2f} s", file=sys.stderr, flush=True)
     return Outcome(title, amount, unit, seconds, best, tuple(contenders), ours)
 
 
-def timed(work: Callable[[], Any]) -> Callable[[], float]:
-    """A turn that is the whole of `work`."""
+def timed(work: Callable[[], Any], clock: str = "wall") -> Callable[[], float]:
+    """A turn that is the whole of `work`, by the clock 'wall' or 'cpu' (this process's and its ended children's)."""
+    now = time.perf_counter if clock == "wall" else processor_seconds
 
     def turn() -> float:
-        started = time.perf_counter()
+        started = now()
         work()
-        return time.perf_counter() - started
+        return now() - started
 
     return turn
 

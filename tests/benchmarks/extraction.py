@@ -36,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--precision", nargs="+", default=["bfloat16", "float32"], help="of ours, each with the first of --passes")
     add("--compile", default="auto", choices=("auto", "on", "off"))
+    add("--clock", default="wall", choices=("wall", "cpu"), help="cpu: seconds of all threads, on a busy machine")
     add("--threads", type=int, default=os.cpu_count())
     add("--against", nargs="*", default=list(_ALTERNATIVES), choices=_ALTERNATIVES)
     add("--whole", action="store_true", help="time whole commands instead, against the usual loop")
@@ -83,17 +84,19 @@ def _steady(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
             )
             name = f"layerprobe, {layers}, {precision}, {served.told['engine']}"
             operations = served.told["operations"] * told["count"]
-            contenders.append(Contender(name, _remembering(served, shares), precision, operations))
+            contenders.append(Contender(name, _remembering(served, shares, options.clock), precision, operations))
         for name in options.against:
             served = stack.enter_context(_alternative(name, options, told))
-            contenders.append(Contender(f"{name}, float32", served.turn, "float32", contenders[0].operations))
+            contenders.append(
+                Contender(f"{name}, float32", served.clocked(options.clock), "float32", contenders[0].operations)
+            )
         outcome = compete(
-            f"{told['count']} images of {told['size']} pixels, {' '.join(told['layers'])}, steady state",
+            f"{told['count']} images of {told['size']} pixels, {options.passes[0]}, steady state ({options.clock} seconds)",
             contenders,
             amount=told["count"],
             unit="images",
             rounds=options.rounds,
-            limits={kind: matrix_rate(kind) for kind in dict.fromkeys([*options.precision, "float32"])}
+            limits={kind: matrix_rate(kind, options.clock) for kind in dict.fromkeys([*options.precision, "float32"])}
             | {"bytes copied": copy_rate},
             ours=len(asked),
         )
@@ -102,13 +105,13 @@ def _steady(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
         )
 
 
-def _remembering(served: Served, shares: list[float]) -> Callable[[], float]:
+def _remembering(served: Served, shares: list[float], clock: str) -> Callable[[], float]:
     """A turn of ours that also notes the share of its time that the network computed."""
 
     def turn() -> float:
         said = served.ask()
         shares.append(said["computing"] / said["seconds"])
-        return said["seconds"]
+        return said["seconds" if clock == "wall" else "processor"]
 
     return turn
 
@@ -134,10 +137,16 @@ def _whole(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
             link_home(Path(home), environment)
             subprocess.run([*start, precision], check=True, env=environment, stdout=sys.stderr)
 
-    contenders = [Contender(f"layerprobe, {kind}", timed(lambda kind=kind: ours(kind))) for kind in options.precision]
+    contenders = [
+        Contender(f"layerprobe, {kind}", timed(lambda kind=kind: ours(kind), options.clock))
+        for kind in options.precision
+    ]
     return compete(
-        f"{told['count']} images of {told['size']} pixels, {' '.join(told['layers'])}, whole commands",
-        [*contenders, Contender("torchvision, float32", timed(lambda: subprocess.run(usual, check=True)))],
+        f"{told['count']} images of {told['size']} pixels, {options.passes[0]}, whole commands ({options.clock} seconds)",
+        [
+            *contenders,
+            Contender("torchvision, float32", timed(lambda: subprocess.run(usual, check=True), options.clock)),
+        ],
         amount=told["count"],
         unit="images",
         rounds=options.rounds,

@@ -32,12 +32,12 @@ class Served:
         )
         self.told = self._answer()
 
-    def turn(self) -> float:
-        """Seconds of one turn, as the program measured them."""
-        return self.ask()["seconds"]
+    def clocked(self, clock: str) -> Callable[[], float]:
+        """A contender's turn, by the clock 'wall' or 'cpu'."""
+        return lambda: self.ask()[{"wall": "seconds", "cpu": "processor"}[clock]]
 
     def ask(self) -> dict[str, Any]:
-        """One turn and all that the program says of it."""
+        """One turn and all that the program says of it: `seconds`, `processor` seconds, and its own."""
         self._process.stdin.write("turn\n")
         self._process.stdin.flush()
         return self._answer()
@@ -61,6 +61,12 @@ def serve(turn: Callable[[], dict[str, Any] | None], **told: Any) -> None:
     """In the program: say that it is set up, then take a turn for each line until the input ends."""
     print("served " + json.dumps(told), flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), processor_seconds()
         said = turn() or {}
-        print("served " + json.dumps({"seconds": time.perf_counter() - started, **said}), flush=True)
+        spent, seconds = processor_seconds() - spent, time.perf_counter() - started
+        print("served " + json.dumps({"seconds": seconds, "processor": spent, **said}), flush=True)
+
+
+def processor_seconds() -> float:
+    """Of all threads of this process, and of its processes that have ended (a DataLoader's, after each epoch)."""
+    return sum(os.times()[:4])

@@ -8,16 +8,15 @@ import sys
 from pathlib import Path
 
 
-def build(options: dict):
-    """A function that takes every image through the network once, and gives features (N, D)."""
+def pil_images(options: dict):
+    """The images, and their labels if there are any, as a torch data set: one PIL image at a time."""
     import numpy as np
-    import torch
     from PIL import Image
-    from torch.utils.data import DataLoader, Dataset
-    from torchvision import models, transforms
+    from torch.utils.data import Dataset
+    from torchvision import transforms
 
-    torch.set_num_threads(options["threads"])
     arrays = np.load(options["images"], mmap_mode="r")
+    labels = np.load(options["labels"]) if "labels" in options else np.zeros(len(arrays), np.int64)
     steps = transforms.Compose(
         [
             transforms.Resize((options["size"], options["size"])),
@@ -32,14 +31,25 @@ def build(options: dict):
             return len(arrays)
 
         def __getitem__(self, row: int):
-            return steps(Image.fromarray(arrays[row])), 0
+            return steps(Image.fromarray(arrays[row])), int(labels[row])
 
+    return Images()
+
+
+def build(options: dict):
+    """A function that takes every image through the network once, and gives features (N, D)."""
+    import numpy as np
+    import torch
+    from torch.utils.data import DataLoader
+    from torchvision import models
+
+    torch.set_num_threads(options["threads"])
     model = models.resnet18(weights=None)
     model.load_state_dict(torch.load(options["weights"], weights_only=True))
     model.eval()
     kept = []
     model.avgpool.register_forward_hook(lambda module, given, output: kept.append(output.flatten(1).numpy()))
-    loader = DataLoader(Images(), batch_size=64, num_workers=options["workers"])
+    loader = DataLoader(pil_images(options), batch_size=64, num_workers=options["workers"])
 
     def once():
         kept.clear()
