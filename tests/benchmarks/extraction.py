@@ -91,7 +91,7 @@ def _steady(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
                 Contender(f"{name}, float32", served.clocked(options.clock), "float32", contenders[0].operations)
             )
         outcome = compete(
-            f"{told['count']} images of {told['size']} pixels, {options.passes[0]}, steady state ({options.clock} seconds)",
+            f"{told['count']} images of {told['size']} pixels, {options.passes[0]}, steady state ({options.clock})",
             contenders,
             amount=told["count"],
             unit="images",
@@ -142,7 +142,7 @@ def _whole(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
         for kind in options.precision
     ]
     return compete(
-        f"{told['count']} images of {told['size']} pixels, {options.passes[0]}, whole commands ({options.clock} seconds)",
+        f"{told['count']} images of {told['size']} pixels, {options.passes[0]}, whole commands ({options.clock})",
         [
             *contenders,
             Contender("torchvision, float32", timed(lambda: subprocess.run(usual, check=True), options.clock)),

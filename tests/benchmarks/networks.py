@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace) -> Iterator[Outcome]:
         usual = stack.enter_context(Served(_HERE / "usual_training.py", told))
         contenders.append(Contender("usual loop, float32", usual.clocked(options.clock)))
         yield compete(
-            f"an epoch of {len(rows)} images of {options.image_size} pixels, all layers trained ({options.clock} seconds)",
+            f"an epoch of {len(rows)} images of {options.image_size} pixels, all layers trained ({options.clock})",
             contenders,
             amount=len(rows),
             unit="images",
