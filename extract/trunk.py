@@ -98,9 +98,11 @@ class Trunk:
         if device.type == "cpu":
             keep_freed_memory()
         module = pooled_trunk(cut, outputs).to(device, self.dtype).to(memory_format=torch.channels_last)
-        if recipe.engine == "fused":
+        # oneDNN's relu makes zero of what is no number, which would hide weights that are none.
+        sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
+        if sound and recipe.engine == "fused":
             fuse_convolutions(module.network, torch.Size((recipe.batch, 3, cut.image_size, cut.image_size)))
-        self._run = compile_frozen(module) if recipe.engine == "compiled" else module
+        self._run = compile_frozen(module) if sound and recipe.engine == "compiled" else module
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """One batch; always the same number of images, so that every image meets the same arithmetic."""
