@@ -19,7 +19,6 @@ from classify.heads.scaling import StandardisedBlocks
 
 MEMORY = 20  # pairs of steps that L-BFGS keeps
 FEW_ROWS = 64  # that are multiplied at once
-STEPS_WORTH = 15  # steps that blocks of the classes' own save about
 NARROW = 3  # times as long does an operation take in a product as narrow as that of a step
 
 
@@ -78,7 +77,7 @@ class LinearProblem:
     def curvature(self, scores: np.ndarray, penalty: float) -> Curvature:
         """How the objective bends at the point of these scores."""
         weights = self.loss.curvature(scores, self.codes, self.weights)
-        return Curvature.at(self.Z, weights, penalty, STEPS_WORTH * self.cost)
+        return Curvature.at(self.Z, weights, penalty, self.loss.own_blocks * self.cost)
 
     @property
     def cost(self) -> float:

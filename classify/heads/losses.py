@@ -13,10 +13,12 @@ import numpy as np
 class Loss(Protocol):
     """A convex function of each row's scores.
 
-    steady: for how many steps of the solver the curvature at a point is worth keeping.
+    steady: for how many steps of the solver the curvature at a point is worth keeping. own_blocks: how many steps each
+    class's curvature by itself is worth, rather than one for all.
     """
 
     steady: int
+    own_blocks: int
 
     def slope(self, scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """The sum over rows of weight times loss, and its derivative by each score, float32 (K, N)."""
@@ -29,6 +31,7 @@ class CrossEntropy:
     """Minus the logarithm of the true class's probability under the softmax of the scores."""
 
     steady = 20
+    own_blocks = 15
 
     def slope(self, scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """The sum over rows of weight times loss, and its derivative by each score, float32 (K, N)."""
@@ -57,6 +60,7 @@ class SquaredHinge:
 
     # Each class's block is its exact Hessian, until rows cross their margin.
     steady = 6
+    own_blocks = 60
 
     def slope(self, scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """The sum over rows of weight times loss, and its derivative by each score, float32 (K, N)."""
