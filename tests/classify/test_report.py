@@ -264,6 +264,14 @@ def test_each_data_set_and_test_split_has_its_section(tmp_path):
     assert {"s0", "s1"} <= set(page.ids()) and any(tag == "nav" for tag, _ in page.found)
 
 
+def test_of_very_many_results_the_best_are_shown_and_the_rest_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("classify.show.report.folder.MOST_MODELS", 3)
+    names = [f"r-{_save(tmp_path, seed=seed).result.digest[:10]}" for seed in range(5)]
+    page = _Elements(write_report(tmp_path, tmp_path / "page.html").read_text())
+    assert [name in page.ids() for name in names] == [True, True, True, False, False]
+    assert "2 further results, worse on validation, are not shown" in page.text
+
+
 def test_many_classes_get_their_worst_pairs(tmp_path):
     _save(tmp_path, classes=tuple(f"class {number}" for number in range(30)))
     text = write_report(tmp_path, tmp_path / "page.html").read_text()

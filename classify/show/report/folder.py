@@ -6,7 +6,7 @@ files, which are checked before use. Nothing is computed but the order of things
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from classify.measure.wording import count, one_line, settings
 from classify.show.network_tables import network_label
 from features.errors import UserError
 
+MOST_MODELS = 600  # on a page, besides those that answers name; each takes 4 kB
 PROBE, COMPARISON = "layerprobe probe", "layerprobe comparison"
 VERSION = 1
 # Rows of a probe that are no candidates for the answer but what the others are held against.
@@ -79,12 +80,14 @@ class Section:
     """Everything about one data set and one number of test images.
 
     models: the best on validation first, then by validation accuracy, controls last. answers: of probes and
-    comparisons, the one that names the best first, then the newest.
+    comparisons, the one that names the best first, then the newest. left_out: results that are not among the models,
+    since there are too many for a page.
     """
 
     title: str
     models: tuple[Model, ...]
     answers: tuple[Answer, ...]
+    left_out: int = 0
 
     @property
     def dataset(self) -> str:
@@ -158,7 +161,15 @@ def read_folder(folder: Path | str) -> tuple[Section, ...]:
         models = _models(here, found)
         found.sort(key=lambda answer: answer.best[0] != models[0].saved.path.name)
         sections.append(Section(_title(here[0]), models, tuple(found)))
-    return tuple(sorted(sections, key=lambda section: -len(section.models)))
+    most = MOST_MODELS // len(sections)
+    return tuple(_fitting(section, most) for section in sorted(sections, key=lambda section: -len(section.models)))
+
+
+def _fitting(section: Section, most: int) -> Section:
+    """The section with so many of the models that no answer names, those best on validation."""
+    others = set([model for model in section.models if model.kind == "other"][most:])
+    models = tuple(model for model in section.models if model not in others)
+    return replace(section, models=models, left_out=len(others))
 
 
 def _place(saved: SavedResult) -> tuple:

@@ -24,7 +24,7 @@ from classify.show.report.folder import Answer, Model, Section
 from classify.show.report.images import Sheet
 from classify.show.report.maps import MapGroup
 from classify.show.report.plot import Figure
-from classify.show.report.sentences import facts, headline, more_sentences
+from classify.show.report.sentences import facts, headline, more_sentences, notes
 from classify.show.report.stages import StageFigure
 from classify.show.report.tables import (
     SortedTable,
@@ -37,6 +37,7 @@ from features.digests import sha256_json
 from features.errors import UserError
 
 MOST_CLASSES = 24  # in a confusion matrix; beyond, the pairs that are confused most
+MOST_MATRICES = 200  # models to choose from, the best on validation first
 MOST_PAIRS = 15
 MOST_ERRORS = 24  # shown of one model
 MOST_SHOWN = 360  # wrong images of all models of a section together
@@ -173,14 +174,14 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "headline": headline(section),
         "more": more_sentences(section),
         "facts": facts(section),
-        "notes": [one_line(note) for answer in section.answers for note in answer.body["notes"]] + list(material.notes),
+        "notes": [*notes(section), *material.notes],
         "curves": [_figure(figure) for figure in shown_answers.curves],
         "layer_tables": shown_answers.layer_tables,
         "model_tables": shown_answers.model_tables,
         "prices": [_figure(figure) for figure in shown_answers.prices],
         "training": _figure(training) if training else None,
         "pairs": _pairs(section) if data["classes"] is None else None,
-        "models": _choices(section.models),
+        "models": _choices(section.models[:MOST_MATRICES]),
         "wrong": _choices(tuple(model for model in section.models if model.saved.path.name in errors)),
         "map_groups": [
             {"name": group.name, "layers": [each.layer for each in group.layers], "first": _first_layer(section, group)}
@@ -304,7 +305,7 @@ def _confusion(section: Section) -> dict[str, Any] | None:
             "counts": [list(row) for row in model.saved.result.metrics.confusion],
             "outside": model.saved.result.metrics.outside,
         }
-        for model in section.models
+        for model in section.models[:MOST_MATRICES]
     }
 
 

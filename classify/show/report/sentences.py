@@ -44,3 +44,11 @@ def facts(section: Section) -> list[tuple[str, str, str]]:
     if took:
         told.append((duration(sum(took)), "until it could predict", "extract, search, train"))
     return told
+
+
+def notes(section: Section) -> list[str]:
+    """What the answers left out, and what the page does."""
+    told = [one_line(note) for answer in section.answers for note in answer.body["notes"]]
+    if section.left_out:
+        told.append(f"{count(section.left_out)} further results, worse on validation, are not shown, to keep it small")
+    return told
