@@ -1,5 +1,6 @@
 """`python -m classify report`: one self-contained HTML page from what stands in a folder of results."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,10 @@ def main(arguments: Sequence[str]) -> int:
     output = Path(options.output)
     if not output.absolute().parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent}; make it, or name another place")
+    if output.is_dir():
+        raise UserError(f"{output}: a folder is there; name a file for the page")
+    if not os.access(output if output.exists() else output.absolute().parent, os.W_OK):
+        raise UserError(f"{output}: the page cannot be written there; name another --output")
     if not 0 <= options.seed < 2**32:
         raise UserError(f"--seed {options.seed}: give a whole number from 0 to {2**32 - 1}")
 
