@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from classify.heads.curvature import Curvature
-from classify.heads.estimator import row_blocks
+from classify.heads.estimator import in_threads, row_blocks
 from classify.heads.losses import Loss
 from classify.heads.on_device import DeviceRows
 from classify.heads.scaling import StandardisedBlocks
@@ -53,13 +53,21 @@ class LinearProblem:
         if isinstance(self.Z, DeviceRows):
             return self.Z.scores(weights) + W[:, -1:].astype(np.float32)
         scores = np.empty((len(W), len(self.Z)), np.float32)
-        for rows in row_blocks(len(self.Z), 8192):
+
+        def fill(rows: slice) -> None:
             block = self.Z[rows]
             # Products of few enough rows run without the copy of them that takes longer than so narrow a product.
             whole = len(block) - len(block) % FEW_ROWS
             many = block[:whole].reshape(whole // FEW_ROWS, FEW_ROWS, block.shape[1]) @ weights
             scores[:, rows.start : rows.start + whole] = many.reshape(whole, len(W)).T
             scores[:, rows.start + whole : rows.stop] = (block[whole:] @ weights).T
+
+        blocks = list(row_blocks(len(self.Z), 8192))
+        if isinstance(self.Z, np.ndarray):
+            in_threads(fill, blocks)
+        else:
+            for rows in blocks:
+                fill(rows)
         scores += W[:, -1:].astype(np.float32)
         return scores
 

@@ -9,9 +9,12 @@ expect.
 import functools
 import math
 import numbers
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +28,7 @@ from features.blocks import Blocks, memory_told
 from features.errors import UserError
 
 BLOCK_ROWS = 4096
+_jobs: ContextVar[int | None] = ContextVar("jobs", default=None)
 
 
 class FitError(UserError, ValueError):
@@ -172,8 +176,26 @@ def threads(jobs: int | None) -> Iterator[None]:
     if jobs is None:
         yield
         return
-    with _libraries(len(sys.modules)).limit(limits=jobs):
-        yield
+    token = _jobs.set(jobs)
+    try:
+        with _libraries(len(sys.modules)).limit(limits=jobs):
+            yield
+    finally:
+        _jobs.reset(token)
+
+
+def in_threads(work: Callable[[Any], None], parts: Sequence[Any]) -> None:
+    """Work on each part, on as many threads as matrix products may have here: for what they leave to one thread."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    most = min(cores, _jobs.get() or cores, int(asked) if asked.isdigit() and int(asked) else cores, len(parts))
+    if most < 2:
+        for part in parts:
+            work(part)
+        return
+    with ThreadPoolExecutor(most) as pool:
+        for _ in pool.map(work, parts):
+            pass
 
 
 @functools.lru_cache(maxsize=1)
