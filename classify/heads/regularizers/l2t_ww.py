@@ -2,16 +2,19 @@
 
 import copy
 import itertools
+import re
 from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, interpolate, relu6
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
 from features.cut import Cut
+from features.errors import UserError
 
 Maps = tuple[torch.Tensor, ...]
 Tensors = dict[str, torch.Tensor]
@@ -62,6 +65,7 @@ class L2TWW(Regularizer):
         from classify.heads.network.network import observed
 
         backbone = network.backbone
+        self.backbone = backbone.name
         source = Cut(backbone.model, network.image_size, backbone.headless).tail(network.layer)
         device = next(network.model.parameters()).device
         source = copy.deepcopy(source).to(device).eval().requires_grad_(False)
@@ -94,7 +98,17 @@ class L2TWW(Regularizer):
     def stepped(self, inputs: torch.Tensor, codes: torch.Tensor) -> None:
         """One step of phi (algorithm 1)."""
         sources = self._source_maps(inputs)
-        gradient, strengths = self.meta_gradient(inputs, codes, sources)
+        try:
+            # Fused attention has no second derivative.
+            with sdpa_kernel(SDPBackend.MATH):
+                gradient, strengths = self.meta_gradient(inputs, codes, sources)
+        except RuntimeError as error:
+            if found := re.search(r"derivative for (\S+) is not implemented", str(error)):
+                raise UserError(
+                    f"--regularizer l2t-ww takes second derivatives, and torch has none for {found[1]}, which "
+                    f"{self.backbone} computes with; take another backbone, such as resnet18"
+                ) from error
+            raise
         self._descend(gradient)
         share = 1 - _FORGET if self.count > 1 else 1.0
         self.strengths.lerp_(strengths.mean(1), share)
