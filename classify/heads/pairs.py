@@ -50,9 +50,21 @@ def solve_pairs(rows: np.ndarray, counts: np.ndarray, candidates: Sequence[Penal
         rows = rows.astype(np.float64)
     lengths = squared_lengths(rows)
     bounds = np.concatenate([[0], np.cumsum(counts)])
-    pairs = itertools.combinations(range(len(counts)), 2)
     places = [slice(low, high) for low, high in itertools.pairwise(bounds)]
-    return [_solve_pair(_Pair(rows, lengths, places[i], places[j]), (i, j), candidates) for i, j in pairs]
+    solved = []
+    for i, j in itertools.combinations(range(len(counts)), 2):
+        duals = _solve_pair(_Pair(rows, lengths, places[i], places[j]), (i, j), candidates)
+        if rows.dtype != np.float64 and not all(map(_is_solved, duals, candidates)):
+            # Kernels that hardly vary, and large penalties, ask for more digits than float32 has.
+            both = np.concatenate([rows[places[i]], rows[places[j]]]).astype(np.float64)
+            first, second = slice(0, counts[i]), slice(counts[i], len(both))
+            duals = _solve_pair(_Pair(both, squared_lengths(both), first, second), (i, j), candidates)
+        solved.append(duals)
+    return solved
+
+
+def _is_solved(dual: Dual, candidate: Penalties) -> bool:
+    return dual.violation <= candidate.tolerance or dual.steps == candidate.limit
 
 
 class _Pair:
