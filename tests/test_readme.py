@@ -1,5 +1,8 @@
 """The README says only what is so: its options exist, and its data sets and models are those there are."""
 
+import ast
+import importlib
+import inspect
 import re
 
 import pytest
@@ -79,3 +82,27 @@ def test_the_pages_lead_to_files_that_are_there():
     for path in READMES:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / link).exists(), link
+
+
+def _python_of_the_pages():
+    for path in READMES:
+        text = path.read_text(encoding="utf-8")
+        yield from re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        yield from re.findall(r"From Python: `([^`]+)`", text)
+
+
+def test_the_python_of_the_pages_calls_what_there_is_with_what_it_takes():
+    called = set()
+    for code in _python_of_the_pages():
+        tree = ast.parse(code)
+        names = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                names |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+                given = {keyword.arg: None for keyword in node.keywords}
+                inspect.signature(names[node.func.id]).bind(*node.args, **given)
+                called.add(node.func.id)
+    assert {"probe", "load_model", "load_features", "FeatureExtractor"} <= called
