@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import UserError
-from features.rows import limit_rows, validation_split
+from features.rows import limit_rows, train_and_validation, validation_split
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=200).map(np.array)
 
@@ -49,3 +49,12 @@ def test_a_class_with_one_image_cannot_be_split():
 def test_a_limit_of_nothing_is_refused():
     with pytest.raises(UserError, match="limit of 0 rows"):
         limit_rows(np.array([0, 1]), 0, seed=0)
+
+
+def test_a_fifth_can_be_held_out_instead_of_a_tenth():
+    labels = np.repeat([0, 1], [50, 20])
+    train, validation = train_and_validation(labels, seed=0, share=0.2)
+    assert np.array_equal(np.bincount(labels[validation]), [10, 4])
+    assert np.array_equal(np.sort(np.concatenate([train, validation])), np.arange(70))
+    assert len(train_and_validation(labels, seed=0)[1]) == 7
+    assert len(train_and_validation(labels, seed=0, validation=False, share=0.2)[1]) == 0
