@@ -70,7 +70,7 @@ def flips_in_the_cache(bench: Bench, tally: Tally, count: int) -> None:
         flip(path, at, bench.random.randrange(8))
         found = bench.run(place, "features", "verify")
         losses = ["" if found.status == 1 and path.name in found.said else f"not found: byte {at} of {path.name}"]
-        if number % 4 == 0:
+        if number % 20 == 0:
             process = bench.run(place, "classify", *head)
             same = process.status == 0 and _accuracies(process.said.splitlines()) == _accuracies(sound)
             refused = process.status == 2 and path.name in process.complained and not one_line(process, "error: ")

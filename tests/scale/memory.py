@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 CLASSES, TEST_ROWS = 10, 4000
+# A thread's stack is memory as well.
+_OUT_OF_MEMORY = ("MemoryError", "annot allocate memory", "can't allocate memory", "can't start new thread")
 
 
 def make_store(gigabytes: float, width: int) -> None:
@@ -80,7 +82,7 @@ def attempt(home: Path, head: str, rows: int, width: int, limit: int, blocks: st
     environment = {**os.environ, "LAYERPROBE_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
     done = subprocess.run([sys.executable, "-c", call], cwd=home, env=environment, capture_output=True, text=True)
     if done.returncode:
-        if "MemoryError" in done.stderr or "annot allocate memory" in done.stderr:
+        if any(told in done.stderr for told in _OUT_OF_MEMORY):
             return None
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
