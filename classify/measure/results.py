@@ -1,8 +1,9 @@
 """One result on disk: a JSON record, the predictions beside it, and the fitted head where it is kept.
 
 `<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz`, `.joblib` and, where skops is installed,
-`.skops`. The record is written last and at once, and holds the SHA-256 of the others: a result that was half written is
-not found, and one whose files were altered later is noticed. Reading a record needs neither torch nor scikit-learn.
+`.skops`. The record is written last and at once, and holds the SHA-256 of the others and of itself: a result that was
+half written is not found, and one whose files were altered later is noticed. Reading a record needs neither torch nor
+scikit-learn.
 """
 
 import hashlib
@@ -36,6 +37,7 @@ __all__ = [
     "load_results",
     "open_result",
     "save_result",
+    "sealed",
     "this_environment",
 ]
 
@@ -158,8 +160,14 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
         for name, path in written.items():
             path.replace(record.with_suffix(_SUFFIXES[name]))
     body = {"format": FORMAT, "version": VERSION, "digest": result.digest, "files": files, "result": result.to_json()}
-    write_json(record, body)
+    write_json(record, sealed(body))
     return SavedResult(record, result, files)
+
+
+def sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with the SHA-256 of all that it says."""
+    said = {name: value for name, value in record.items() if name != "sha256"}
+    return {**said, "sha256": sha256_json(said)}
 
 
 def load_results(folder: Path | str = RESULTS_FOLDER) -> list[SavedResult]:
@@ -208,7 +216,11 @@ def _read_record(path: Path) -> SavedResult | None:
         if _RECORD_NAME.fullmatch(path.name) or FORMAT.encode() in text:
             raise _damaged(path, "not complete JSON") from error
         return None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(record, dict):
+        return None
+    if record.get("format") != FORMAT:
+        if {"digest", "files", "result"} <= set(record):
+            raise _damaged(path, f"its format is said to be {one_line(record.get('format'))[:40]!r}")
         return None
     if record.get("version") != VERSION:
         raise UserError(
@@ -224,7 +236,17 @@ def _read_record(path: Path) -> SavedResult | None:
         raise _damaged(path, "it does not say which files belong to it")
     if record.get("digest") != result.digest:
         raise _damaged(path, "its configuration is not the one it was written with")
+    if not _is_sealed(record):
+        raise _damaged(path, "its SHA-256 differs from the one it was written with")
     return SavedResult(path, result, {name: str(digest) for name, digest in files.items()})
+
+
+def _is_sealed(record: dict[str, Any]) -> bool:
+    """Whether a record says what it was written with; earlier ones have no seal."""
+    try:
+        return "sha256" not in record or record == sealed(record)
+    except (ValueError, TypeError, RecursionError):  # numbers and nesting that we never write
+        return False
 
 
 def _complete(files: dict[str, Any]) -> bool:

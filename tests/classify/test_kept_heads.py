@@ -16,7 +16,7 @@ from classify.heads import HEADS
 from classify.heads.network.untouched import UntouchedClassifier
 from classify.measure import results
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, load_results, save_result
+from classify.measure.results import Predictions, Result, load_results, save_result, sealed
 from features.digests import sha256_file
 from features.errors import UserError
 
@@ -129,7 +129,7 @@ def _named_in_the_record(saved, content):
     saved.skops_path.write_bytes(content)
     record = json.loads(saved.path.read_text())
     record["files"]["skops"] = sha256_file(saved.skops_path, fresh=True)
-    saved.path.write_text(json.dumps(record))
+    saved.path.write_text(json.dumps(sealed(record)))
     return load_results(saved.path.parent)[0]
 
 

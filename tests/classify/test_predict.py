@@ -14,7 +14,7 @@ from PIL import Image
 
 from classify import load_model
 from classify.__main__ import main
-from classify.measure.results import load_results
+from classify.measure.results import load_results, sealed
 from classify.use.saved import SavedModel
 from features.commands.options import run_command
 from features.datasets import open_dataset
@@ -273,7 +273,7 @@ def test_a_head_of_other_features_than_the_record_names_is_refused(pictures, cap
         (tmp_path / name).write_bytes((saved.path.parent / name).read_bytes())
     record = json.loads((tmp_path / saved.path.name).read_text())
     record["files"].pop("skops", None)
-    (tmp_path / saved.path.name).write_text(json.dumps(record))
+    (tmp_path / saved.path.name).write_text(json.dumps(sealed(record)))
     other = tmp_path / f"{saved.path.stem}.joblib"
     for head in (DummyClassifier().fit(np.zeros((2, 3)), [0, 1]), {"no": "head"}):
         joblib.dump(head, other)

@@ -8,7 +8,7 @@ import pytest
 
 from classify.__main__ import main
 from classify.experiments.repeating import rebuild
-from classify.measure.results import load_results
+from classify.measure.results import load_results, sealed
 from features.commands.options import run_command
 from features.digests import sha256_json
 
@@ -62,7 +62,7 @@ def _alter(path: str, change) -> None:
     record["digest"] = sha256_json(record["result"]["config"])
     arrays = Path(path).with_suffix(".npz")
     record["files"]["predictions"] = hashlib.sha256(arrays.read_bytes()).hexdigest()
-    Path(path).write_text(json.dumps(record))
+    Path(path).write_text(json.dumps(sealed(record)))
 
 
 def test_other_predictions_and_versions_are_said(capsys):

@@ -14,7 +14,7 @@ import pytest
 
 from classify.__main__ import main
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, load_results, save_result
+from classify.measure.results import Predictions, Result, load_results, save_result, sealed
 from classify.show.report import svg, write_report
 from classify.show.report.charts import Priced, frontier
 from classify.show.report.folder import read_folder
@@ -333,7 +333,7 @@ def test_a_record_whose_figures_are_none_is_named(tmp_path, capsys, extra):
     path = _save(tmp_path).path
     body = json.loads(path.read_text())
     body["result"]["extra"] |= extra
-    path.write_text(json.dumps(body))
+    path.write_text(json.dumps(sealed(body)))
     assert run_command(main, ["report", "--results", str(tmp_path), "--output", str(tmp_path / "page.html")]) == 2
     said = capsys.readouterr().err
     assert f"{path.name}: this record of a result is damaged (its {next(iter(extra))} cannot be" in said

@@ -19,6 +19,7 @@ from classify.measure.results import (
     find_result,
     load_results,
     save_result,
+    sealed,
     this_environment,
 )
 from features.digests import canonical_json
@@ -175,7 +176,7 @@ def test_predictions_are_never_unpickled(tmp_path, digits):
 
     record = json.loads(saved.path.read_text())
     record["files"]["predictions"] = sha256_file(path, fresh=True)
-    saved.path.write_text(json.dumps(record))
+    saved.path.write_text(json.dumps(sealed(record)))
     with pytest.raises(UserError, match="no predictions in it"):
         load_results(tmp_path)[0].predictions()
     assert not mark.exists()
@@ -228,6 +229,34 @@ def test_a_damaged_record_is_named(tmp_path, digits, names, value):
         load_results(tmp_path)
     assert str(saved.path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", range(0, 100, 7))
+def test_any_word_or_number_of_a_record_that_changes_is_noticed(tmp_path, digits, place):
+    result, predictions, _ = digits
+    saved = save_result(tmp_path, result, predictions)
+    whole = saved.path.read_bytes()
+    written = [at for at, byte in enumerate(whole) if chr(byte).isalnum()]
+    at = written[place * len(written) // 100]
+    saved.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    try:
+        (read,) = load_results(tmp_path)
+    except UserError as error:
+        assert saved.path.name in str(error)
+    else:
+        # The word before the seal itself: what it seals is still what was written.
+        assert read.result.to_json() == saved.result.to_json()
+        assert read.files == saved.files
+
+
+def test_a_record_from_before_records_were_sealed_is_read(tmp_path, digits):
+    result, predictions, _ = digits
+    saved = save_result(tmp_path, result, predictions)
+    record = json.loads(saved.path.read_text())
+    assert record == sealed(record)
+    del record["sha256"]
+    saved.path.write_text(json.dumps(record))
+    assert load_results(tmp_path)[0].result.to_json() == saved.result.to_json()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, '{"a": 1e999', "\x00"])

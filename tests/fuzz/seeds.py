@@ -18,6 +18,7 @@ from safetensors.torch import save
 
 from classify.measure.metrics import measure
 from classify.measure.outcome import Result
+from classify.measure.results import sealed
 from features.digests import sha256_json
 from tests.features.store_cases import ABOUT, begin, carry_on, key, numbers
 from tests.fuzz.guard import CANARY
@@ -177,7 +178,7 @@ def result(folder: Path) -> list[bytes]:
     config = {"dataset": "digits", "backbone": "resnet18", "layer": "avgpool", "head": "ridge", "seed": 0}
     made = Result(config=config, metrics=measure(labels, labels, None, ("a", "b")))
     body = {"format": "layerprobe result", "version": 1, "digest": made.digest, "files": {"predictions": "0" * 64}}
-    record = json.dumps({**body, "result": made.to_json()}).encode()
+    record = json.dumps(sealed({**body, "result": made.to_json()})).encode()
     return [record, b"[]", b"{}", b"[" * 100_000, b'{"format":"layerprobe result","version":1}', b"1e999", b"NaN"]
 
 
@@ -193,8 +194,8 @@ def checkpoint(folder: Path) -> list[bytes]:
         "values": {},
         "files": files,
     }
-    sealed = {"content": content, "sha256": sha256_json(content)}
-    return [json.dumps(sealed).encode(), json.dumps(content).encode(), b"[]", b"null"]
+    index = {"content": content, "sha256": sha256_json(content)}
+    return [json.dumps(index).encode(), json.dumps(content).encode(), b"[]", b"null"]
 
 
 def head(folder: Path) -> list[bytes]:

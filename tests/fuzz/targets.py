@@ -15,7 +15,7 @@ import extract.__main__ as extract
 from classify.heads.network.checkpoint import Checkpoint
 from classify.measure.metrics import measure
 from classify.measure.outcome import Result
-from classify.measure.results import SavedResult, load_results
+from classify.measure.results import SavedResult, load_results, sealed
 from features.datasets import open_dataset
 from features.datasets.idx import read_idx
 from features.datasets.images import ImageFiles
@@ -102,11 +102,11 @@ def _result(data: bytes, folder: Path) -> object:
 
 
 def _result_sealed(data: bytes, folder: Path) -> object:
-    """As `_result`, with the digest of the configuration made to fit."""
+    """As `_result`, with the digests of the configuration and of the record made to fit."""
     try:
         record = json.loads(data)
         record["digest"] = sha256_json(record["result"]["config"])
-        data = json.dumps(record).encode()
+        data = json.dumps(sealed(record)).encode()
     except (ValueError, TypeError, LookupError, RecursionError):
         pass
     return _result(data, folder)
