@@ -30,6 +30,7 @@ import numpy as np
 from features.digests import canonical_json
 from features.key import CacheKey
 from features.store.checksums import BLOCK, SUM, read_exactly
+from features.store.disk import reserve
 from features.store.naming import CacheError, names_a_file, shards_path, way_out
 
 DTYPES = ("float32", "float16")
@@ -38,6 +39,7 @@ _MAGIC = _FAMILY + b"1\n"
 _HEAD = struct.Struct("<16s32sQQQ")
 SEAL = slice(16, 48)
 _LARGEST = 10**18
+_SPARE = 64 << 10  # bytes that HDF5 may take for records of its own
 _MAPPING = 1024  # bytes that a shard takes in a virtual data set, at the most
 
 
@@ -240,6 +242,10 @@ def lay_out(
         "labels": np.ascontiguousarray(labels, "<i8"),
         "index": np.ascontiguousarray(index, "<i8"),
     }
+    # HDF5 does not survive a full disk under a file that it closes: it tries again, and crashes (seen with 2.0). So a
+    # full disk is met here, by room for everything but the features.
+    with path.open("wb") as stream:
+        reserve(stream.fileno(), start + expected - (0 if shards else stored) + _SPARE)
     # track_order, locking: their defaults come from the environment. Formats newer than v108 leave a file that a kill
     # has interrupted unreadable; times of creation would make every file different.
     versions = ("v110", "v110") if shards else ("v108", "v108")

@@ -74,6 +74,7 @@ def test_an_image_that_asks_for_too_much_memory_is_named(tmp_path, monkeypatch):
     def greedy(source):
         raise MemoryError
 
+    (tmp_path / "tiny.png").write_bytes(b"any")
     monkeypatch.setattr(Image, "open", greedy)
     with pytest.raises(UserError, match=r"cannot read the image .*tiny.png \(it asks for more memory than there is\)"):
         ImageFiles((tmp_path / "tiny.png",)).read(0)
