@@ -9,12 +9,21 @@ import pytest
 from features.commands.options import run_command
 
 
+@pytest.fixture
+def answered(number):
+    """The signal as a terminal has it, where a shell or nohup has made the tests ignore it."""
+    before = signal.getsignal(number)
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
     ids=lambda each: str(each),
 )
-def test_a_signal_is_answered_with_one_line(capsys, number, status):
+def test_a_signal_is_answered_with_one_line(capsys, number, status, answered):
     put_down = []
 
     def main(arguments):

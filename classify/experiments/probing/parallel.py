@@ -4,10 +4,13 @@ What a task returns has to be small. Features are never sent to a process: it op
 them into memory, where the system keeps one copy for all.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from extract.cluster import cluster_client, spread, threads_each
+from features.home import home
 
 
 def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int | None) -> Iterator[Any]:
@@ -34,4 +37,12 @@ def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int 
 
 
 def _calls(joblib: Any, function: Callable[..., Any], tasks: Sequence[tuple]) -> Iterable:
-    return (joblib.delayed(function)(*task) for task in tasks)
+    here = str(home()), str(Path.cwd())
+    return (joblib.delayed(_called)(here, function, task) for task in tasks)
+
+
+def _called(here: tuple[str, str], function: Callable[..., Any], task: tuple) -> Any:
+    """What a process does. joblib keeps its processes, and one that was started for another home would read there."""
+    os.environ["LAYERPROBE_HOME"], folder = here
+    os.chdir(folder)
+    return function(*task)
