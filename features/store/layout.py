@@ -10,7 +10,7 @@ description and never hands unverified bytes to the HDF5 library. Other tools op
 Where `features` stand in shards, the file has everything else, the list of the shards with the digest of each, and for
 other tools a virtual data set over them. Those have to verify first: HDF5 reads a missing shard as zeros.
 
-Everything is laid out once by h5py; from then on features are written in place. Same inputs, same bytes, for one
+HDF5 lays everything out once; what it leaves room for is written in place. Same inputs, same bytes, for one
 version of h5py and HDF5.
 """
 
@@ -30,7 +30,8 @@ import numpy as np
 from features.digests import canonical_json
 from features.key import CacheKey
 from features.store.checksums import BLOCK, SUM, read_exactly
-from features.store.disk import reserve
+from features.store.disk import write_exactly
+from features.store.draft import draft_of
 from features.store.naming import CacheError, names_a_file, shards_path, way_out
 
 DTYPES = ("float32", "float16")
@@ -242,21 +243,23 @@ def lay_out(
         "labels": np.ascontiguousarray(labels, "<i8"),
         "index": np.ascontiguousarray(index, "<i8"),
     }
-    # HDF5 does not survive a full disk under a file that it closes: it tries again, and crashes (seen with 2.0). So a
-    # full disk is met here, by room for everything but the features.
-    with path.open("wb") as stream:
-        reserve(stream.fileno(), start + expected - (0 if shards else stored) + _SPARE)
     # track_order, locking: their defaults come from the environment. Formats newer than v108 leave a file that a kill
     # has interrupted unreadable; times of creation would make every file different.
     versions = ("v110", "v110") if shards else ("v108", "v108")
-    with h5py.File(path, "w", libver=versions, userblock_size=start, locking=False, track_order=False) as file:
+    options = {"libver": versions, "userblock_size": start, "locking": False, "track_order": False}
+    features = 0 if shards else stored
+    with (
+        draft_of(path, start + expected - features + _SPARE, start + 16 * shape[0] + features) as draft,
+        h5py.File(draft.path, "w", **options) as file,
+    ):
+        draft.opened()
         file.attrs.create("key", np.bytes_(texts["key"]))
         for name, value in arrays.items():
-            _reserve(file, name, value.shape, value.dtype)[...] = value
+            _reserve(file, name, value.shape, value.dtype)
         # Last, so that the features end the file and can be hashed as they are written.
         _reserve(file, "features", shape, np.dtype(dtype).newbyteorder("<"), _virtual(path, shape, shards))
-        at = {name: file[name].id.get_offset() for name in whole["at"]}
-    size = path.stat().st_size
+        offsets = {name: file[name].id.get_offset() for name in file}
+    at, size = {name: offsets[name] for name in whole["at"]}, path.stat().st_size
     if shards:
         at["features"] = size
     elif at["features"] + math.prod(shape) * np.dtype(dtype).itemsize != size:
@@ -264,7 +267,9 @@ def lay_out(
     text = canonical_json({**fields, "at": at, "size": size}).encode()
     head = _HEAD.pack(_MAGIC, bytes(SUM), start, len(text), -(-(size - start) // BLOCK))
     with path.open("r+b") as stream:
-        stream.write(head + text)
+        write_exactly(stream.fileno(), 0, head + text)
+        for name, value in arrays.items():
+            write_exactly(stream.fileno(), offsets[name], value.tobytes())
 
 
 def _reserve(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype, mappings: Sequence[tuple] = ()) -> Any:
