@@ -13,7 +13,9 @@ from torch import fx, nn
 from torch.nn import functional
 
 # oneDNN's names and numbers for what may follow a convolution.
-_ACTIVATIONS: dict[type, tuple[str, tuple[float, ...]]] = {
+Activation = tuple[str, tuple[float, ...]]
+
+_ACTIVATIONS: dict[type, Activation] = {
     nn.ReLU: ("relu", ()),
     nn.ReLU6: ("hardtanh", (0.0, 6.0)),
     nn.SiLU: ("swish", ()),
@@ -28,7 +30,7 @@ def can_fuse(network: nn.Module) -> bool:
     names = ("_convolution_pointwise", "_reorder_convolution_weight")
     there = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
     weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    return there and 2 * sum(map(_fits, weighted)) > len(weighted)
+    return there and 2 * sum(map(is_plain, weighted)) > len(weighted)
 
 
 def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphModule:
@@ -36,20 +38,11 @@ def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphMo
 
     Weights keep their type; the result computes on a processor only, and is for reading features, not for training.
     """
-    given = _note_shapes(network, images)
+    given = note_shapes(network, images)
     order = {node: place for place, node in enumerate(network.graph.nodes)}
     modules = dict(network.named_modules())
-    for node in [node for node in network.graph.nodes if node in given and _fits(modules.get(node.target))]:
-        last, other = node, _added(node, order)
-        if other is not None:
-            last = _only_reader(node)
-        follower = _only_reader(last)
-        activation = _activation(follower, modules)
-        # oneDNN's addition goes with a relu or with nothing.
-        if activation and (other is None or activation[0] == "relu"):
-            last = follower
-        else:
-            activation = ("none", ())
+    for node in [node for node in network.graph.nodes if node in given and is_plain(modules.get(node.target))]:
+        last, other, activation = what_follows(node, order, modules)
         name = f"packed_{order[node]}"
         network.add_module(name, PackedConvolution(modules[node.target], given[node], *activation))
         with network.graph.inserting_after(last):
@@ -85,7 +78,23 @@ class PackedConvolution(nn.Module):
         )
 
 
-def _fits(module: nn.Module | None) -> bool:
+def what_follows(
+    node: fx.Node, order: dict[fx.Node, int], modules: dict[str, nn.Module]
+) -> tuple[fx.Node, fx.Node | None, Activation]:
+    """What a convolution can take along: the last node of it, the map that is added if any, and the activation."""
+    last, other = node, _added(node, order)
+    if other is not None:
+        last = _only_reader(node)
+    follower = _only_reader(last)
+    activation = _activation(follower, modules)
+    # oneDNN's addition goes with a relu or with nothing.
+    if activation and (other is None or activation[0] == "relu"):
+        return follower, other, activation
+    return last, other, ("none", ())
+
+
+def is_plain(module: nn.Module | None) -> bool:
+    """Whether a module is a convolution that oneDNN can do as it stands."""
     return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
@@ -93,7 +102,7 @@ def _only_reader(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _activation(node: fx.Node | None, modules: dict[str, nn.Module]) -> tuple[str, tuple[float, ...]] | None:
+def _activation(node: fx.Node | None, modules: dict[str, nn.Module]) -> Activation | None:
     if node is None:
         return None
     if node.op == "call_module":
@@ -112,7 +121,7 @@ def _added(node: fx.Node, order: dict[fx.Node, int]) -> fx.Node | None:
     return other if other.meta.get("shape") == node.meta["shape"] else None
 
 
-def _note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, torch.Size]:
+def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, torch.Size]:
     """The shape of what each module is given; every node's own is noted with it."""
     given: dict[fx.Node, torch.Size] = {}
 

@@ -79,7 +79,7 @@ def run_pass(
     first = min(file.rows_done for _, file in kept)
     # A batch's images are computed together: a pass carries on at the start of one.
     first -= first % recipe.batch if first < len(rows) else 0
-    ready_made = _prepared(data.images, rows[first:], recipe.batch, preprocessor, trunk.dtype, jobs)
+    ready_made = _prepared(data.images, rows[first:], recipe.batch, preprocessor, trunk, jobs)
     with ThreadPoolExecutor(1, "write") as writer, contextlib.closing(ready_made) as prepared:
         pending: Future | None = None
         committed = time.perf_counter()
@@ -122,7 +122,7 @@ def _prepared(
     rows: np.ndarray,
     size: int,
     preprocessor: Preprocessor,
-    dtype: torch.dtype,
+    trunk: Trunk,
     jobs: int | None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """For each batch the number of its images and the network's input, the last one filled up with zeros.
@@ -144,7 +144,7 @@ def _prepared(
             found = [part.result() for part in parts]
             channels = max(part.shape[1] for part in found)
             resized = torch.cat([part.expand(-1, channels, -1, -1) for part in found])
-            ready = preprocessor.network_input(resized, dtype)
+            ready = preprocessor.network_input(resized, trunk.dtype, trunk.levels)
             missing = size - len(resized)
             return len(resized), pad(ready, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else ready
 

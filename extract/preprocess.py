@@ -11,6 +11,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
+from extract.levels import Levels
 from features.preprocessing import Preprocessing
 
 
@@ -40,8 +41,10 @@ class Preprocessor:
         """uint8 (N, 1 or 3, S, S) from images (N, H, W) or (N, H, W, 3): grey ones stay one channel."""
         return self._resize(self._to_tensor(images))
 
-    def network_input(self, resized: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def network_input(self, resized: torch.Tensor, dtype: torch.dtype, levels: Levels | None = None) -> torch.Tensor:
         """What `__call__` gives, in another type and channels last, from images resized before: the same numbers.
+
+        levels: of the bytes to give instead, as `Levels.to_pixels` has them.
 
         On a processor, where this takes a core's time from the network, a grey image's values are looked up in a table
         of all 256, and a colour image is worked on while it is in the cache.
@@ -50,11 +53,22 @@ class Preprocessor:
             return self._normalise(resized).to(dtype, memory_format=torch.channels_last)
         count, channels, height, width = resized.shape
         if channels == 1:
-            table = self._normalise(torch.arange(256).view(-1, 1, 1, 1)).view(256, -1).to(dtype)
+            table = self._normalise(torch.arange(256).view(-1, 1, 1, 1))
+            if levels:
+                words = levels.to_pixels(table).permute(0, 2, 3, 1).view(torch.int32).flatten()
+                looked_up = words.index_select(0, resized.reshape(-1).to(torch.int32)).view(torch.uint8)
+                return looked_up.view(count, height, width, 4).permute(0, 3, 1, 2)
+            table = table.view(256, -1).to(dtype)
             looked_up = torch.embedding(table, resized.reshape(-1).to(torch.int32))
             return looked_up.view(count, height, width, -1).permute(0, 3, 1, 2)
         rows = resized.permute(0, 2, 3, 1).reshape(count, height, width * channels)
         mean, std = (each.flatten().repeat(width) for each in (self._mean, self._std))
+        if levels:
+            ready = torch.empty((count, height, width, 4), dtype=torch.uint8)
+            for row, target in zip(rows, ready, strict=True):
+                normalised = row.float().div_(255).sub_(mean).div_(std).view(1, height, width, channels)
+                target.copy_(levels.to_pixels(normalised.permute(0, 3, 1, 2))[0].permute(1, 2, 0))
+            return ready.permute(0, 3, 1, 2)
         ready = torch.empty(rows.shape, dtype=dtype)
         for row, target in zip(rows, ready, strict=True):
             target.copy_(row.float().div_(255).sub_(mean).div_(std))

@@ -10,12 +10,14 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from extract.calibration import ranges_on
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import load_backbone
 from features.cut import Cut
 from features.device import resolve_device, resolve_precision
 from features.pooling import canonical_pool, parse_pool, pooled_shape
+from features.ranges import CALIBRATION_ROWS, keep_ranges
 
 
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -24,7 +26,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     Images are uint8 (N, H, W) or (N, H, W, 3), or floats in [0, 1] of the same shapes; features are float32 (N, D),
     or (N, C, H, W) with pool='none'. The parameters are those of the command line.
 
-    Attributes: image_shape_ (without N), weights_sha256_, n_features_out_ (pool 'none': numbers per image).
+    Attributes: image_shape_ (without N), weights_sha256_, n_features_out_ (pool 'none': numbers per image), ranges_
+    (of int8).
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":
-        """Load the network and look at the shape of the images; y is ignored."""
+        """Load the network and look at the shape of the images; for int8, find its ranges on 256 of them, evenly
+        spread. y is ignored."""
         images = _as_images(X)
         self.image_shape_ = images.shape[1:]
-        # What an earlier fit knew of its weights is over; it binds only `transform` after loading from a file.
-        vars(self).pop("weights_sha256_", None)
-        self._load()
+        # What an earlier fit knew is over; it binds only `transform` after loading from a file.
+        for known in ("weights_sha256_", "ranges_"):
+            vars(self).pop(known, None)
+        self._load(images)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -77,7 +82,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             features[start : start + count] = self._trunk(ready)[0][:count].float().cpu().numpy()
         return features
 
-    def _load(self) -> None:
+    def _load(self, images: np.ndarray | None = None) -> None:
+        """images: those of `fit`."""
         backbone = load_backbone(self.backbone, self.weights, self.random_state)
         if getattr(self, "weights_sha256_", backbone.weights_sha256) != backbone.weights_sha256:
             raise ValueError(
@@ -88,6 +94,11 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         precision = resolve_precision(self.precision, device)
         steps = backbone.preprocessing.at(self.image_size)
         cut = Cut(backbone.model, steps.crop, backbone.headless)
+        if precision == "int8":
+            if images is not None:
+                chosen = np.unique(np.linspace(0, len(images) - 1, CALIBRATION_ROWS).astype(int))
+                self.ranges_ = ranges_on(images[chosen], backbone.name, steps, cut)
+            precision = keep_ranges(self.ranges_)
         node = cut.resolve(self.layer)
         pool = canonical_pool(parse_pool(self.pool), cut.shape(node), cut.layout(node))
         output = Output(node, pool)

@@ -16,10 +16,13 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from extract.fusing import can_fuse, fuse_convolutions
+from extract.levels import Levels
 from extract.pooling import pool_output
+from extract.quantising import quantise_convolutions
 from features.cut import Cut
 from features.errors import UserError
 from features.memory import keep_freed_memory
+from features.ranges import is_int8, require_ranges
 
 # Floating-point operations per processor core after which compiling has paid for itself, measured on two Zen 4 cores
 # at 224 px: it takes about a minute there, and wins 15 % in bfloat16 and 20 to 30 % in float32. Where convolutions are
@@ -70,9 +73,11 @@ def choose_recipe(
 ) -> Recipe:
     """The recipe for a pass over so many images. compiled is 'auto', 'on' or 'off'."""
     threads = torch.get_num_threads()
+    if is_int8(precision) and compiled == "on":
+        raise UserError("--compile on: what is computed in int8 is not compiled; leave it out, or take --precision")
     fuses = device.type == "cpu" and precision in ("float32", "bfloat16") and can_fuse(cut.model)
-    engine = "fused" if fuses else "eager"
-    if compiled == "auto" and not fuses and device.type == "cpu" and shutil.which("g++"):
+    engine = "quantised" if is_int8(precision) else "fused" if fuses else "eager"
+    if compiled == "auto" and engine == "eager" and device.type == "cpu" and shutil.which("g++"):
         work = images * cut.flops([output.node for output in outputs])
         compiled = "on" if work > _WORK_THAT_PAYS[precision] * threads else "off"
     engine = "compiled" if compiled == "on" else engine
@@ -90,23 +95,38 @@ def choose_recipe(
 
 
 class Trunk:
-    """A frozen trunk with its poolings: float32 images (N, 3, S, S) in, a tuple of pooled outputs out."""
+    """A frozen trunk with its poolings: float32 images (N, 3, S, S) in, a tuple of pooled outputs out.
+
+    dtype: what it turns images into. levels: where these are bytes, what they stand for, and None otherwise; it takes
+    such bytes (see `Levels.to_pixels`) as well.
+    """
 
     def __init__(self, cut: Cut, outputs: Sequence[Output], recipe: Recipe, device: torch.device) -> None:
         self.device = device
-        self.dtype = getattr(torch, recipe.precision)
+        self.levels: Levels | None = None
         if device.type == "cpu":
             keep_freed_memory()
+        shape = torch.Size((recipe.batch, 3, cut.image_size, cut.image_size))
+        if recipe.engine == "quantised":
+            self.dtype = torch.uint8
+            module = pooled_trunk(cut, outputs).float().to(memory_format=torch.channels_last)
+            self.levels, module.levels = quantise_convolutions(module.network, shape, require_ranges(recipe.precision))
+            self._run = module
+            return
+        self.dtype = getattr(torch, recipe.precision)
         module = pooled_trunk(cut, outputs).to(device, self.dtype).to(memory_format=torch.channels_last)
         # oneDNN's relu makes zero of what is no number, which would hide weights that are none.
         sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
         if sound and recipe.engine == "fused":
-            fuse_convolutions(module.network, torch.Size((recipe.batch, 3, cut.image_size, cut.image_size)))
+            fuse_convolutions(module.network, shape)
         self._run = compile_frozen(module) if sound and recipe.engine == "compiled" else module
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """One batch; always the same number of images, so that every image meets the same arithmetic."""
-        images = images.to(self.device, self.dtype, memory_format=torch.channels_last)
+        if self.levels:
+            images = self.levels.to_pixels(images) if images.is_floating_point() else images
+        else:
+            images = images.to(self.device, self.dtype, memory_format=torch.channels_last)
         # Freezing replaces parameters by constants, which inference mode does not allow. On a GPU torch rounds
         # float32 convolutions to 10 bits (TF32) unless told not to.
         with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
@@ -125,10 +145,19 @@ class _Pooled(nn.Module):
         super().__init__()
         self.network = network
         self.taken = tuple(taken)
+        # Of the outputs that are bytes.
+        self.levels: dict[int, Levels] = {}
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs = self.network(images)
-        return tuple(pool_output(outputs[which], pool, layout) for which, pool, layout in self.taken)
+        return tuple(self._pooled(outputs[which], which, pool, layout) for which, pool, layout in self.taken)
+
+    def _pooled(self, output: torch.Tensor, which: int, pool: str, layout: str) -> torch.Tensor:
+        levels = self.levels.get(which)
+        if levels is None:
+            return pool_output(output, pool, layout)
+        # Pooled as whole numbers, whose sums are exact, so that no batch and no number of threads makes a difference.
+        return pool_output(levels.to_steps(output), pool, layout).mul(levels.scale)
 
 
 def compile_frozen(module: nn.Module) -> nn.Module:
@@ -156,6 +185,7 @@ def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
         if type(convolution) is not nn.Conv2d or shared:
             continue
         network.set_submodule(source.target, fuse_conv_bn_eval(convolution, norm))
+        source.meta["stands for"] = node.name
         node.replace_all_uses_with(source)
         network.graph.erase_node(node)
     network.delete_all_unused_submodules()

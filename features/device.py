@@ -3,8 +3,9 @@
 import torch
 
 from features.errors import UserError
+from features.ranges import is_int8
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -24,7 +25,13 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """The precision of the computation; `auto` is bfloat16 where the processor has it natively, else float32."""
+    """The precision of the computation; `auto` is bfloat16 where the processor has it natively, else float32.
+
+    int8 comes without its ranges or, as a record has it, with their digits; UserError where it cannot be computed in.
+    """
+    if name == "int8" or is_int8(name):
+        _require_byte_products(device)
+        return name
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: give one of {', '.join(PRECISIONS)}")
     if name != "auto":
@@ -39,3 +46,17 @@ def has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         return torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
     return False
+
+
+def _require_byte_products(device: torch.device) -> None:
+    """UserError where oneDNN's convolutions of bytes are not to be had, or would saturate between two products."""
+    names = ("qconv_prepack", "qconv2d_pointwise")
+    if device.type != "cpu":
+        lacking = f"is computed on a processor alone, and this would be on {device}; add --device cpu or take another"
+    elif not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.onednn, name) for name in names)):
+        lacking = "needs a torch with oneDNN's convolutions of bytes, which this one lacks; take another"
+    elif not torch.cpu._is_vnni_supported():
+        lacking = "needs a processor with VNNI (exact products of bytes), which this one lacks; take another"
+    else:
+        return
+    raise UserError(f"--precision int8 {lacking} --precision: float32, or bfloat16 where it is native")

@@ -21,7 +21,8 @@ class CacheKey:
     dataset: SHA-256 of the data set's content. split: 'train' or 'test'. rows: SHA-256 of the row numbers.
     backbone: the architecture's name. weights: SHA-256 of its tensors. layer: the node of the traced graph.
     pool: 'avg', 'max', 'grid:N' or 'none'. preprocessing: canonical JSON of what happens to an image before the
-    network. precision: the resolved one, of the computation. dtype: of the stored numbers.
+    network. precision: the resolved one, of the computation; int8 with the digits of its ranges, `int8:...` (see
+    `features.ranges`). dtype: of the stored numbers.
     """
 
     dataset: str

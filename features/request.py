@@ -21,6 +21,7 @@ from features.first_use import recognise
 from features.home import home, user_path
 from features.key import FORMAT, CacheKey
 from features.pooling import canonical_pool, parse_pool, pooled_shape
+from features.ranges import is_int8, ranges_of, settle_precision
 from features.rows import limit_rows
 from features.store import About
 
@@ -183,7 +184,19 @@ def _work_out(request: Request, dataset: Dataset, fingerprint: str) -> tuple[Pla
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)
     cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
-    precision = resolve_precision(request.precision, resolve_device(request.device))
+    precision = settle_precision(
+        resolve_precision(request.precision, resolve_device(request.device)),
+        {
+            "dataset": fingerprint,
+            "backbone": backbone.name,
+            "weights": backbone.weights_sha256,
+            "preprocessing": preprocessing.describe(),
+        },
+        dataset,
+        backbone,
+        preprocessing,
+        cut,
+    )
     layers = expand_layers(cut, request.layers)
     singles = dict.fromkeys(name for layer in layers for name in split_names(layer))
     wanted = []
@@ -260,6 +273,8 @@ def _recall(memory: Path, request: Request) -> Plan | None:
             )
             for entry in fields["wanted"]
         )
+        if any(is_int8(each.key.precision) and ranges_of(each.key.precision) is None for each in wanted):
+            return None
         return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]))
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         # A memory that cannot be understood is no memory: the plan is worked out again and written over it.

@@ -186,6 +186,7 @@ def _change(config: dict[str, Any]) -> Change | None:
 
 
 def _make(saved: SavedResult, dataset: str | None, weights: str | None, folder: Path) -> SavedResult:
+    saved.bring_ranges()
     row = rebuild(saved.result.config, dataset, weights)
     if isinstance(row, NetworkRow):
         return evaluate_network(row, folder=folder, say=lambda line: None)

@@ -6,6 +6,7 @@ half written is not found, and one whose files were altered later is noticed. Re
 scikit-learn.
 """
 
+import dataclasses
 import hashlib
 import html
 import io
@@ -28,6 +29,7 @@ from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
 from features.digests import sha256_json, write_json
 from features.errors import UserError
+from features.ranges import is_int8, keep_ranges, ranges_of
 
 __all__ = [
     "Predictions",
@@ -119,6 +121,17 @@ class SavedResult:
                     f"saved with {one_line(settings(self.result.environment))}"
                 ) from error
 
+    def bring_ranges(self) -> None:
+        """Have the ranges of int8 at hand that the record holds; UserError where they are not those of its keys."""
+        held = self.result.extra.get("ranges")
+        for precision, ranges in held.items() if isinstance(held, dict) else ():
+            try:
+                sound = keep_ranges(ranges) == precision
+            except (ValueError, TypeError, AttributeError):
+                sound = False
+            if not sound:
+                raise UserError(f"{self.path}: the ranges in it are not those of {precision[:24]}; run it again")
+
     def _opened(self, path: Path, what: str) -> BinaryIO:
         try:
             return path.open("rb")
@@ -132,9 +145,13 @@ class SavedResult:
 def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:
     """Write a result into a folder, in place of an earlier one of the same configuration.
 
-    Predictions and head are complete on disk before the record appears.
+    Predictions and head are complete on disk before the record appears. The ranges of features computed in int8 go
+    into it, so that new images can be computed alike wherever it is taken.
     """
     folder = Path(folder)
+    precisions = {str(key.get("precision")) for key in result.keys.values()}
+    if ranges := {each: ranges_of(each) for each in precisions if is_int8(each)}:
+        result = dataclasses.replace(result, extra={**result.extra, "ranges": ranges})
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

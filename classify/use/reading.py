@@ -20,6 +20,7 @@ from features.errors import UserError
 from features.key import CacheKey
 from features.pooling import parse_pool, pooled_shape
 from features.preprocessing import Preprocessing
+from features.ranges import is_int8
 from features.request import DTYPES
 
 _SMALLEST, _LARGEST = 8, 4096
@@ -74,7 +75,8 @@ class LayerReader:
 def _require_sound(key: CacheKey) -> None:
     """UserError for what no run of ours writes into a key."""
     parse_pool(key.pool)
-    if key.precision not in PRECISIONS or key.precision == "auto" or key.dtype not in DTYPES:
+    precisions = set(PRECISIONS) - {"auto", "int8"}
+    if not (key.precision in precisions or is_int8(key.precision)) or key.dtype not in DTYPES:
         raise UserError(f"the record's features, {key.precision} kept as {key.dtype}, are none; run it again")
 
 

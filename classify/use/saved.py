@@ -79,6 +79,7 @@ class SavedModel:
         are not what they were.
         """
         saved = record if isinstance(record, SavedResult) else open_result(record)
+        saved.bring_ranges()
         config = saved.result.config
         if config.get("head") in TRAINED:
             head = load_network(saved, device=device)

@@ -60,7 +60,13 @@ def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) ->
         pool = add("--pool", nargs="+", default=["avg"], metavar="P", help="avg (default), max, grid:N or none")
         pool.completer = completion.one_of("avg", "max", "grid:2", "grid:4", "none")
     add("--image-size", type=int, metavar="S", help="pixels that the network sees (default: the weights' own, 224)")
-    add("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="of the computation")
+    add(
+        "--precision",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        help="of the computation: auto (default) is bfloat16 where the processor has it, else float32; int8 is fastest "
+        "on a processor and least exact, its ranges fixed on 256 training images",
+    )
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the stored features")
     add("--limit", type=int, metavar="N", help="take N training rows, stratified; smaller limits nest in larger ones")
     add("--limit-test", type=int, metavar="M", help="take M test rows")

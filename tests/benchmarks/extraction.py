@@ -34,7 +34,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--passes", nargs="+", default=["avgpool", "all", "layer1"], help="of ours, each its layers with commas between"
     )
-    add("--precision", nargs="+", default=["bfloat16", "float32"], help="of ours, each with the first of --passes")
+    add(
+        "--precision",
+        nargs="+",
+        default=["bfloat16", "float32", "int8"],
+        help="of ours, each with the first of --passes",
+    )
     add("--compile", default="auto", choices=("auto", "on", "off"))
     add("--clock", default="wall", choices=("wall", "cpu"), help="cpu: seconds of all threads, on a busy machine")
     add("--threads", type=int, default=os.cpu_count())

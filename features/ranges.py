@@ -1,0 +1,111 @@
+"""The ranges that int8 computes in: fixed before the first image, known by their digest, and kept in the home.
+
+A set of ranges says between which values each quantised map of one network lies: {node: (lowest, highest)}. Its
+precision is `int8:` and the first sixteen hex digits of its SHA-256, which is what cache keys hold; so features of
+other ranges are other features, and a set can be looked up, or brought along by a record, without trusting whoever
+wrote it. How ranges are found is not known here: who computes says so, with `found_by`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from features.digests import read_json, remembered_answer, sha256_json, write_note
+from features.errors import UserError
+from features.home import home
+
+Ranges = dict[str, tuple[float, float]]
+
+# So many training images they are found on, whatever limit a run has: what some rows are computed in, all rows are.
+CALIBRATION_ROWS = 256
+_VERSION = 1  # of how they are found
+
+_SPELLED = re.compile(r"int8:[0-9a-f]{16}")
+# What this process has met in a home that nothing can be written into.
+_unwritten: dict[str, Ranges] = {}
+_finders: list[Callable[..., Ranges]] = []
+
+
+def found_by(finder: Callable[..., Ranges]) -> None:
+    """Have ranges found by this function of a data set, a backbone, its preprocessing and its cut."""
+    _finders[:] = [finder]
+
+
+def is_int8(precision: str) -> bool:
+    """Whether a key's precision is that of a set of ranges."""
+    return _SPELLED.fullmatch(precision) is not None
+
+
+def keep_ranges(ranges: Mapping[str, Any]) -> str:
+    """Keep a set of ranges where `ranges_of` finds it; the precision that it gives. ValueError for what is none."""
+    sound = {str(name): _bounds(bounds) for name, bounds in ranges.items()}
+    precision = f"int8:{sha256_json(sound)[:16]}"
+    as_written = {name: list(bounds) for name, bounds in sound.items()}
+    if read_json(_place(precision)) != as_written:
+        write_note(_place(precision), sound)
+        if read_json(_place(precision)) != as_written:
+            _unwritten[precision] = sound
+    return precision
+
+
+def ranges_of(precision: str) -> Ranges | None:
+    """The set of ranges of a precision; None where it is not kept here."""
+    kept = read_json(_place(precision))
+    try:
+        sound = {str(name): _bounds(bounds) for name, bounds in kept.items()}
+        if f"int8:{sha256_json(sound)[:16]}" == precision:
+            return sound
+    except (AttributeError, TypeError, ValueError):
+        pass  # Damaged, or not there.
+    return _unwritten.get(precision)
+
+
+def require_ranges(precision: str) -> Ranges:
+    """The same, or a UserError that says how to have them again."""
+    ranges = ranges_of(precision)
+    if ranges is None:
+        raise UserError(
+            f"the ranges of {precision} are not kept in {home() / 'ranges'}; the same `python -m extract --precision "
+            "int8` on the same training images finds them again"
+        )
+    return ranges
+
+
+def settle_precision(precision: str, question: Mapping[str, Any], *material: Any) -> str:
+    """`int8:...` for what int8 comes to, found the first time and then remembered; other precisions as they are.
+
+    question: all that the ranges depend on. material: what the function that finds them takes. UserError where a
+    precision asked for by its digits is not kept here and other ranges are found.
+    """
+    if precision != "int8" and (not is_int8(precision) or ranges_of(precision)):
+        return precision
+
+    def find() -> str:
+        if not _finders:
+            raise UserError(
+                "--precision int8: its ranges have not been found yet for this network and these data; "
+                "`python -m extract --precision int8` with the same options finds them"
+            )
+        return keep_ranges(_finders[0](*material))
+
+    asked = f"ranges of int8 {sha256_json([_VERSION, CALIBRATION_ROWS, dict(question)])}"
+    settled = remembered_answer(asked, find)
+    if ranges_of(settled) is None:
+        settled = find()
+    if precision not in ("int8", settled):
+        raise UserError(
+            f"the ranges of {precision} are not kept here, and these training images give {settled}; take the home, "
+            "or the record of the result, in which they are kept"
+        )
+    return settled
+
+
+def _place(precision: str) -> Any:
+    return home() / "ranges" / f"{precision.removeprefix('int8:')}.json"
+
+
+def _bounds(bounds: Any) -> tuple[float, float]:
+    low, high = bounds
+    if not (type(low) is type(high) is float and -float("inf") < low <= 0 <= high < float("inf") and low < high):
+        raise ValueError(f"{bounds} is no range around zero")
+    return low, high
