@@ -1,7 +1,9 @@
 """Training a small network on features with minibatches: AdamW, a one-cycle learning rate, best epoch on held-out rows.
 
 Batches are drawn from arrays that are already in memory, on one device, with no worker and no Python work per row; of
-features that stay in the store, from as many rows as a buffer holds, in the same order. The global random state of
+features that stay in the store, from as many rows as a buffer holds, in the same order. Every epoch has an order of its
+own, of single rows; where features are so many that they may have to come from a disk, of stretches of rows, mixed
+within a buffer, as a disk reads a stretch in the time that it takes for two or three rows. The global random state of
 torch is left alone. Nothing here knows what the network looks like.
 """
 
@@ -14,6 +16,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 BUFFER_BYTES = 1 << 26  # of rows that are read at once where they stay in the store
+MIXED_BYTES = 1 << 30  # of features whose rows are put into an order one by one
+STRETCH_BYTES = 1 << 18  # of rows that follow each other in features beyond that
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,15 @@ def train(
     best, best_loss, waited, losses = None, np.inf, 0, []
     for _ in range(schedule.epochs):
         total = 0.0
-        for batch, drawn in _batches(Z, random.permutation(len(Z)), schedule.batch):
+        for batch, drawn in _batches(Z, _order(Z.shape, schedule.batch, random), schedule.batch):
             loss = cross_entropy(forward(drawn, *parameters), codes[batch], weight=weights)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             cycle.step()
             total += loss.item() * len(batch)
+            # It may be a part of a buffer that is not needed any more.
+            del drawn
         losses.append(total / len(Z))
         if held_out is None:
             continue
@@ -100,11 +106,32 @@ def _batches(Z: Any, order: np.ndarray, size: int) -> Iterator[tuple[torch.Tenso
         for batch in torch.from_numpy(order).split(size):
             yield batch, features[batch]
         return
-    held = size * max(1, BUFFER_BYTES // (4 * Z.shape[1] * size))
+    held = _rows_held(Z.shape[1], size)
     for start in range(0, len(order), held):
         rows = torch.from_numpy(order[start : start + held])
         read = torch.from_numpy(Z[rows.numpy()])
-        yield from zip(rows.split(size), read.split(size), strict=True)
+        for batch in rows.split(size):
+            yield batch, read[: len(batch)]
+            read = read[len(batch) :]
+        # Before the next is read: two of them would take twice the memory.
+        del read
+
+
+def _rows_held(width: int, batch: int) -> int:
+    return batch * max(1, BUFFER_BYTES // (4 * width * batch))
+
+
+def _order(shape: tuple[int, int], batch: int, random: np.random.Generator) -> np.ndarray:
+    """The order of the rows in an epoch (N,), wherever the features are."""
+    count, width = shape
+    if 4 * count * width <= MIXED_BYTES:
+        return random.permutation(count)
+    stretch = max(1, STRETCH_BYTES // (4 * width))
+    order = (random.permutation(-(-count // stretch))[:, None] * stretch + np.arange(stretch)).reshape(-1)
+    order = order[order < count]
+    for start in range(0, count, held := _rows_held(width, batch)):
+        random.shuffle(order[start : start + held])
+    return order
 
 
 def _share(done: float) -> float:

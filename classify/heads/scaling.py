@@ -42,9 +42,9 @@ class Standardiser:
 
     def apply(self, X: np.ndarray | Blocks) -> "np.ndarray | StandardisedBlocks":
         """The standardised rows as a new float32 array (N, D); of Blocks something that standardises what is read."""
-        if isinstance(X, Blocks):
-            return StandardisedBlocks(X, self)
-        Z = np.empty(X.shape, dtype=np.float32)
+        return StandardisedBlocks(X, self) if isinstance(X, Blocks) else self._apply(X, np.empty(X.shape, np.float32))
+
+    def _apply(self, X: np.ndarray, Z: np.ndarray) -> np.ndarray:
         mean, factor = self.mean.astype(np.float32), self.factor.astype(np.float32)
         # So few rows at once that the second operation finds them in the cache.
         for rows in row_blocks(len(X), 256):
@@ -74,7 +74,8 @@ class StandardisedBlocks:
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """float32 (n, D), the numbers that `Standardiser.apply` gives for an array."""
-        return self.scale.apply(self.X[rows])
+        read = self.X[rows]
+        return self.scale._apply(read, read)
 
 
 def as_they_are(weights: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from classify.heads import HEADS
+from classify.heads import HEADS, minibatch
 from classify.heads.estimator import FitError
+from classify.heads.scaling import StandardisedBlocks
 from classify.heads.search import search
 from features.blocks import Blocks
 from tests.features.store_cases import key, make
@@ -38,6 +39,35 @@ def test_a_head_learns_the_same_from_blocks(data, name):
     np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-4, atol=1e-5 * np.abs(expected.coef_).max())
     np.testing.assert_allclose(found.decision_function(blocks), scores, atol=1e-4 * np.abs(scores).max())
     assert np.mean(found.predict(blocks) == expected.predict(array)) > 0.9999
+
+
+def test_a_head_that_draws_stretches_of_rows_learns_the_same_from_blocks(data, monkeypatch):
+    blocks, array, labels = data
+    reads = []
+    monkeypatch.setattr(minibatch, "MIXED_BYTES", 0)
+    monkeypatch.setattr(minibatch, "STRETCH_BYTES", 50 * 4 * WIDTH)
+    monkeypatch.setattr(minibatch, "BUFFER_BYTES", 2100 * 4 * WIDTH)
+    expected = HEADS["linear"].build(epochs=2).fit(array, labels)
+    monkeypatch.setattr(StandardisedBlocks, "__getitem__", kept(StandardisedBlocks.__getitem__, reads))
+    found = HEADS["linear"].build(epochs=2).fit(blocks, labels)
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-4, atol=1e-5 * np.abs(expected.coef_).max())
+    assert [len(rows) for rows in reads] == 2 * [2048, 2048, 2048, 2048, 8]
+    for epoch in (reads[:5], reads[5:]):
+        np.testing.assert_array_equal(np.sort(np.concatenate(epoch)), np.arange(8200))
+        # From few places of the disk, and in no order.
+        assert all(np.sum(np.diff(np.sort(rows)) > 1) <= 2048 / 50 + 1 for rows in epoch)
+        assert np.mean(np.diff(epoch[0]) == 1) < 0.01
+    assert not np.array_equal(reads[0], reads[5])
+
+
+def kept(read, reads):
+    """Like `read`, with the rows that are asked for noted in `reads`."""
+
+    def noting(self, rows):
+        reads.append(rows)
+        return read(self, rows)
+
+    return noting
 
 
 @pytest.mark.parametrize("name", ["ridge", "logistic", "linear"])

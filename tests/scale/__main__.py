@@ -13,6 +13,7 @@ def main() -> int:
     memory = verbs.add_parser("memory", help="heads on features larger than the memory they may take")
     memory.add_argument("--gigabytes", type=float, default=3.0)
     memory.add_argument("--limit-gigabytes", type=float, default=1.5)
+    memory.add_argument("--limit-by", choices=["ulimit", "cgroup"], default="ulimit")
     memory.add_argument("--width", type=int, default=1024)
     memory.add_argument("--model", nargs="+", default=["ridge", "linear"])
     cluster = verbs.add_parser("cluster", help="extraction by processes of a Dask cluster, one killed on the way")
