@@ -30,9 +30,12 @@ class Standardiser:
         shift = np.asarray(X[: min(len(X), 4096)], dtype=np.float64).mean(axis=0)
         total, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
         for rows in row_blocks(len(X)):
-            block = np.asarray(X[rows], dtype=np.float64) - shift
+            block = np.array(X[rows], dtype=np.float64)
+            block -= shift
             total += block.sum(axis=0)
             squares += np.einsum("ij,ij->j", block, block)
+            # Before the next is read: two of them would take twice the memory.
+            del block
         offset = total / len(X)
         deviation = np.sqrt(np.maximum(squares / len(X) - offset**2, 0))
         mean = shift + offset

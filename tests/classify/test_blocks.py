@@ -1,6 +1,7 @@
 """Heads on features that stay in the store: what they learn in memory, to rounding; those that cannot say so."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -58,6 +59,20 @@ def test_a_head_that_draws_stretches_of_rows_learns_the_same_from_blocks(data, m
         assert all(np.sum(np.diff(np.sort(rows)) > 1) <= 2048 / 50 + 1 for rows in epoch)
         assert np.mean(np.diff(epoch[0]) == 1) < 0.01
     assert not np.array_equal(reads[0], reads[5])
+
+
+def test_linear_holds_one_buffer_of_rows_and_little_else(home, monkeypatch):
+    features = np.random.default_rng(0).normal(size=(40_000, 128)).astype(np.float32)
+    blocks, labels = Blocks([make(key(), features)], [None]), np.arange(40_000) % 3
+    monkeypatch.setattr(minibatch, "BUFFER_BYTES", 8 << 20)
+    del features
+    tracemalloc.start()
+    try:
+        HEADS["linear"].build(epochs=2).fit(blocks, labels)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1.5 * (8 << 20) < blocks.nbytes
 
 
 def kept(read, reads):
