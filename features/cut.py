@@ -124,6 +124,11 @@ class Cut:
                 chosen[-1] = maps[-1]
         return (*chosen, "avgpool", *last)
 
+    @property
+    def inner_stages(self) -> tuple[str, ...]:
+        """The stages of the body of the network: without the pooled output and the classifier."""
+        return tuple(stage for stage in self.stages if stage not in ("avgpool", "fc"))
+
     @cached_property
     def blocks(self) -> tuple[str, ...]:
         """The ends of the repeated blocks (residual, transformer, dense); the activations where there are none."""

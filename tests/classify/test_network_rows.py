@@ -95,18 +95,19 @@ def test_cached_maps_and_the_frozen_part_in_the_loop_give_the_same_row():
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-def test_maps_kept_in_float16_cost_no_accuracy_on_real_digits(real_mnist, standin, precision):
+def test_several_steps_on_maps_kept_in_float16_cost_no_accuracy_on_real_digits(real_mnist, standin, precision):
     request = Request(
-        dataset="mnist", weights=str(standin), image_size=32, limit=500, limit_test=1000, precision=precision,
+        dataset="mnist", weights=str(standin), image_size=32, limit=1000, limit_test=2000, precision=precision,
         device="cpu",
     )  # fmt: skip
-    settings = dataclasses.replace(SETTINGS, precision=precision)
+    settings = dataclasses.replace(SETTINGS, precision=precision, steps=32)
     rows = [
         NetworkRow(dataclasses.replace(request, dtype=dtype), "finetune", settings, "layer4")
         for dtype in ("float32", "float16")
     ]
     whole, half = (evaluate_network(row, say=quiet) for row in rows)
     assert whole.result.metrics.accuracy > 0.6
+    assert abs(whole.result.metrics.accuracy - half.result.metrics.accuracy) <= 0.001
     if precision == "bfloat16":
         # What was computed in bfloat16 is a float16 number already, so nothing is lost.
         assert np.array_equal(whole.predictions().probabilities, half.predictions().probabilities)

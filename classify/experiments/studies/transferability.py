@@ -97,8 +97,7 @@ def class_halves(dataset: str, seed: int) -> tuple[tuple[str, ...], tuple[str, .
 
 def transferable_stages(asked: Asked) -> tuple[str, ...]:
     """The stages whose output can be taken over, from the bottom; what follows the last one is the classifier."""
-    stages = asked.cut().stages
-    return tuple(stage for stage in stages if stage not in ("avgpool", "fc"))
+    return asked.cut().inner_stages
 
 
 def transferred(

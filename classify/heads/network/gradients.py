@@ -55,10 +55,9 @@ def relative_norms(
 def _by_stage(context: Context) -> dict[str, list[str]]:
     """The names of the parameters between the end of each stage and that of the one before it."""
     network = context.network
-    stages = [stage for stage in network.cut.stages if stage not in ("avgpool", "fc")]
     left = [name for name, value in network.tail.named_parameters() if value.requires_grad]
     groups = {}
-    for stage in stages:
+    for stage in network.cut.inner_stages:
         above = {name for name, _ in network.cut.tail(network.cut.resolve(stage)).named_parameters()}
         groups[stage] = [name for name in left if name not in above]
         left = [name for name in left if name in above]

@@ -21,8 +21,7 @@ NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 def unfreeze_points(cut: Cut) -> tuple[str, ...]:
     """The stages from which a network can be trained, deep to shallow: 'fc', ..., 'all'."""
-    inner = [stage for stage in cut.stages[1:] if stage not in ("avgpool", "fc")]
-    return ("fc", *reversed(inner), "all")
+    return ("fc", *reversed(cut.inner_stages[1:]), "all")
 
 
 def layer_below(cut: Cut, point: str) -> str:
@@ -132,7 +131,7 @@ class Network:
 
     def _hold(self, point: str, until: str) -> None:
         """Freeze what lies above the stage `until`, but for the new classifier."""
-        stages = [stage for stage in self.cut.stages if stage not in ("avgpool", "fc")]
+        stages = self.cut.inner_stages
         first = 0 if point == "all" else stages.index(point) if point in stages else len(stages)
         if until not in stages[first:]:
             told = ", ".join(stages[first:]) or "nothing, since only the new classifier trains"

@@ -83,9 +83,8 @@ class Context:
 
     def stages_above(self, name: str) -> list[str]:
         """The stages whose maps train above the cut, shallow to deep; UserError where there is none."""
-        network = self.network
-        stages = [stage for stage in network.cut.stages if stage not in ("avgpool", "fc")]
-        above = [stage for stage in stages if network.node_names[network.cut.resolve(stage)] in self._inside]
+        network, cut = self.network, self.network.cut
+        above = [stage for stage in cut.inner_stages if network.node_names[cut.resolve(stage)] in self._inside]
         if not above:
             raise UserError(
                 f"--regularizer {name}: no stage's feature maps train above the cut; unfreeze from an earlier stage"

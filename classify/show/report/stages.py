@@ -86,7 +86,7 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     preprocessing = backbone.preprocessing.at(size)
     cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
     layers = {cut.layers[0].split(".")[0] if cut.layers[0].startswith("conv") else cut.layers[0]: cut.layers[0]}
-    layers |= {name: cut.resolve(name) for name in cut.stages if name not in ("avgpool", "fc")}
+    layers |= {name: cut.resolve(name) for name in cut.inner_stages}
     # Where one number is left of a map there is nothing to see.
     layers = {name: node for name, node in layers.items() if cut.layout(node) == "map" and cut.shape(node)[-1] > 1}
     if not layers:
