@@ -16,7 +16,7 @@ from extract.cost import Cost, record_seconds
 from extract.one_pass import Pass, Progress, require_same, run_pass
 from extract.preprocess import Preprocessor
 from extract.sharded import join_complete, pass_in_shards
-from extract.trunk import Output, Recipe, Trunk, choose_recipe
+from extract.trunk import Output, Recipe, Trunk, choose_recipe, torch_threads
 from features import store
 from features.backbones import load_backbone
 from features.cut import Cut
@@ -70,6 +70,7 @@ def _extract_locked(
         jobs = threads_each(client, jobs)
     if jobs:
         torch.set_num_threads(jobs)
+    cores = torch.get_num_threads()
     device = resolve_device(request.device)
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)
@@ -100,15 +101,15 @@ def _extract_locked(
         if same and compiled in ("auto", {"compiled": "on"}.get(begun[0]["engine"], "off")):
             recipe = recipe.following(begun[0])
         if in_shards:
-            passes.append(pass_in_shards(request, split, rows, mine, recipe, progress=progress))
+            passes.append(pass_in_shards(request, split, rows, mine, recipe, cores=cores, progress=progress))
             continue
-        torch.set_num_threads(recipe.threads)
         if built is None or built[0] != recipe:
-            built = recipe, Trunk(cut, outputs, recipe, device)
+            with torch_threads(recipe.threads):
+                built = recipe, Trunk(cut, outputs, recipe, device)
         started = time.perf_counter()
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(contextlib.closing(_open(w, data, rows, recipe.to_json()))) for w in mine]
-            images, computing = run_pass(split, data, rows, files, preprocessor, *built, jobs=jobs, progress=progress)
+            images, computing = run_pass(split, data, rows, files, preprocessor, *built, cores=cores, progress=progress)
         seconds = time.perf_counter() - started
         record_seconds(mine, images, seconds)
         passes.append(Pass(split, tuple(w.layer for w in mine), images, seconds, computing / max(seconds, 1e-9)))

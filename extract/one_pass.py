@@ -1,4 +1,7 @@
-"""One pass of rows through a trunk into files: all layers advance together, a batch at a time, on one machine.
+"""One pass of rows through a trunk into files: all layers advance together, batch after batch, on one machine.
+
+Each core computes batches of its own, so that none waits for the others at the end of every layer; they are written in
+their order.
 
 Which rows and files, and by which recipe, is settled by the caller; the last batch is padded, so that every image is
 computed alike. What a killed pass has recorded is not computed again.
@@ -6,16 +9,18 @@ computed alike. What a killed pass has recorded is not computed again.
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import pad
 
 from extract.preprocess import Preprocessor
-from extract.trunk import Recipe, Trunk
+from extract.trunk import Recipe, Trunk, torch_threads
 from features import store
 from features.backbones import Backbone
 from features.datasets import ImageFiles, Split
@@ -32,7 +37,8 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass over a split did: images newly computed, wall seconds, and the share spent inside the trunk."""
+    """What one pass over a split did: images newly computed, wall seconds, and the share of them that its cores spent
+    inside the trunk."""
 
     split: str
     layers: tuple[str, ...]
@@ -66,31 +72,41 @@ def run_pass(
     recipe: Recipe,
     trunk: Trunk,
     *,
-    jobs: int | None = None,
+    cores: int,
     progress: Progress | None = None,
 ) -> tuple[int, float]:
     """Compute rows of a split into the files, one for each output of the trunk, and publish them.
 
     files: open, for these rows; None for an output that is kept already. name: what progress is told about. Returns
-    the images newly computed and the seconds spent inside the trunk.
+    the images newly computed and the seconds that each of the cores spent inside the trunk, on average.
     """
     computing = 0.0
     kept = [(number, file) for number, file in enumerate(files) if file is not None]
     first = min(file.rows_done for _, file in kept)
     # A batch's images are computed together: a pass carries on at the start of one.
     first -= first % recipe.batch if first < len(rows) else 0
-    ready_made = _prepared(data.images, rows[first:], recipe.batch, preprocessor, trunk, jobs)
-    with ThreadPoolExecutor(1, "write") as writer, contextlib.closing(ready_made) as prepared:
+    streams = max(1, cores // recipe.threads) if trunk.device.type == "cpu" and recipe.engine != "compiled" else 1
+    ready_made = _prepared(data.images, rows[first:], recipe.batch, preprocessor, trunk, cores)
+
+    def compute(count: int, ready: torch.Tensor) -> tuple[list[tuple[store.PartialFile, np.ndarray]], int, float]:
+        before = time.perf_counter()
+        outputs = trunk(ready)
+        blocks = [(file, outputs[number].float()[:count].to("cpu").numpy()) for number, file in kept]
+        return blocks, count, time.perf_counter() - before
+
+    with (
+        torch_threads(recipe.threads),
+        ThreadPoolExecutor(1, "write") as writer,
+        contextlib.closing(ready_made) as prepared,
+        contextlib.closing(_in_streams(compute, prepared, streams, recipe.threads)) as computed,
+    ):
         pending: Future | None = None
-        committed = time.perf_counter()
-        for start, (count, ready) in zip(range(first, len(rows), recipe.batch), prepared, strict=True):
-            before = time.perf_counter()
-            outputs = trunk(ready)
-            blocks = [(file, outputs[number].float()[:count].to("cpu").numpy()) for number, file in kept]
-            computing += time.perf_counter() - before
+        done, committed = first, time.perf_counter()
+        for blocks, count, seconds in computed:
+            computing += seconds / streams
             if pending:
                 pending.result()
-            done = start + count
+            start, done = done, done + count
             due = time.perf_counter() - committed > _SECONDS_BETWEEN_COMMITS or done == len(rows)
             committed = time.perf_counter() if due else committed
             pending = writer.submit(_write, blocks, start, done if due else None)
@@ -102,6 +118,25 @@ def run_pass(
         file.publish()
     give_back_freed_memory()
     return len(rows) - first, computing
+
+
+def _in_streams(compute: Callable[..., Any], batches: Iterator[tuple], streams: int, threads: int) -> Iterator[Any]:
+    """`compute(*batch)` of every batch in their order, by so many streams beside each other of so many threads each."""
+    if streams == 1:
+        yield from (compute(*batch) for batch in batches)
+        return
+    with ThreadPoolExecutor(streams, "compute", torch.set_num_threads, (threads,)) as pool:
+        begun: deque[Future] = deque()
+        try:
+            for batch in batches:
+                begun.append(pool.submit(compute, *batch))
+                # As many again wait, so that a stream that is done early finds its next batch.
+                if len(begun) == 2 * streams:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _write(blocks: list[tuple[store.PartialFile, np.ndarray]], start: int, done: int | None) -> None:
@@ -123,20 +158,19 @@ def _prepared(
     size: int,
     preprocessor: Preprocessor,
     trunk: Trunk,
-    jobs: int | None,
+    cores: int,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """For each batch the number of its images and the network's input, the last one filled up with zeros.
 
-    While the network computes a batch, the next is made ready: read, decoded and resized by `jobs` threads, then
+    While the network computes, the next batch is made ready: read, decoded and resized by a thread for each core, then
     normalised by one. Of what is ahead only small uint8 images and one batch are kept.
     """
-    threads = jobs or torch.get_num_threads()
-    with ThreadPoolExecutor(threads, "resize") as readers, ThreadPoolExecutor(1, "prepare") as preparer:
+    with ThreadPoolExecutor(cores, "resize") as readers, ThreadPoolExecutor(1, "prepare") as preparer:
 
         def begin(start: int) -> list[Future]:
             own = rows[start : start + size]
             if isinstance(images, np.ndarray):
-                parts = np.array_split(own, min(threads, len(own)) or 1)
+                parts = np.array_split(own, min(cores, len(own)) or 1)
                 return [readers.submit(preprocessor.resized, images[part]) for part in parts if len(part)]
             return [readers.submit(lambda row: preprocessor.resized(images.read(row)[None]), int(row)) for row in own]
 

@@ -18,7 +18,7 @@ from extract.cluster import spread
 from extract.cost import record_seconds
 from extract.one_pass import Pass, Progress, require_same, run_pass
 from extract.preprocess import Preprocessor
-from extract.trunk import Output, Recipe, Trunk, choose_recipe
+from extract.trunk import Output, Recipe, Trunk, choose_recipe, torch_threads
 from features import store
 from features.backbones import load_backbone
 from features.cut import Cut
@@ -42,13 +42,14 @@ def rows_per_shard(rows: int, batch: int) -> int:
 class Share:
     """What a worker is told, the same for all shards of a pass; everything else it finds in the home.
 
-    keys: digests of the whole files' keys, in the order of the outputs.
+    keys: digests of the whole files' keys, in the order of the outputs. cores: that a worker computes on.
     """
 
     request: Request
     split: str
     keys: tuple[str, ...]
     recipe: Recipe
+    cores: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def pass_in_shards(
     wanted: Sequence[Wanted],
     recipe: Recipe,
     *,
+    cores: int,
     progress: Progress | None = None,
 ) -> Pass:
     """Make these files of a split in shards, on the cluster if there is one. The caller holds the locks of their keys.
@@ -78,11 +80,11 @@ def pass_in_shards(
     started = time.perf_counter()
     divisions = _divisions(wanted, rows, recipe)
     made = {number: found for number in range(len(divisions[0])) if (found := _complete(divisions, rows, number))}
-    share = Share(request, split, tuple(w.key.digest for w in wanted), recipe)
+    share = Share(request, split, tuple(w.key.digest for w in wanted), recipe, cores)
     todo = [(share, number) for number in range(len(divisions[0])) if number not in made]
     done = sum(_count(divisions[0], number) for number in made)
     computed = []
-    for one in spread(make_shard, todo, threads=recipe.threads, ordered=False):
+    for one in spread(make_shard, todo, threads=cores, ordered=False):
         made[one.number] = one.names
         computed.append(one)
         done += _count(divisions[0], one.number)
@@ -130,9 +132,6 @@ def make_shard(share: Share, number: int) -> Made:
         ]
         images, computing = 0, 0.0
         if any(files):
-            import torch
-
-            torch.set_num_threads(share.recipe.threads)
             images, computing = run_pass(
                 share.split,
                 bench.data,
@@ -141,7 +140,7 @@ def make_shard(share: Share, number: int) -> Made:
                 bench.preprocessor,
                 share.recipe,
                 bench.trunk,
-                jobs=share.recipe.threads,
+                cores=share.cores,
             )
     return Made(
         number, _complete(bench.divisions, bench.rows, number), images, time.perf_counter() - started, computing
@@ -196,9 +195,9 @@ def _bench(share: Share) -> _Bench:
     divisions = tuple(store.begun_division(w.key) for w in wanted)
     if any(division is None or division.recipe != share.recipe.to_json() for division in divisions):
         raise UserError("the shards' folders are not those that the client made; is the home on shared storage?")
-    return _Bench(
-        data, rows, wanted, divisions, Preprocessor(preprocessing, device), Trunk(cut, outputs, share.recipe, device)
-    )
+    with torch_threads(share.recipe.threads):
+        trunk = Trunk(cut, outputs, share.recipe, device)
+    return _Bench(data, rows, wanted, divisions, Preprocessor(preprocessing, device), trunk)
 
 
 def _divisions(wanted: Sequence[Wanted], rows: np.ndarray, recipe: Recipe) -> list[store.Division]:

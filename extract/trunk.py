@@ -3,11 +3,12 @@
 What makes a difference to the last bits is fixed in a `Recipe` before the first image and kept with the files.
 """
 
+import contextlib
 import copy
 import dataclasses
 import importlib.metadata
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,12 @@ class Output:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a pass computes; equal recipes give equal bytes."""
+    """How a pass computes; equal recipes give equal bytes.
+
+    threads: that compute one batch together. On a processor it is one, and each core has batches of its own: none waits
+    for another at the end of every layer, and the bytes do not depend on how many there are. What is compiled takes all
+    of them for each batch.
+    """
 
     engine: str
     precision: str
@@ -72,20 +78,22 @@ def choose_recipe(
     cut: Cut, outputs: Sequence[Output], *, images: int, precision: str, device: torch.device, compiled: str = "auto"
 ) -> Recipe:
     """The recipe for a pass over so many images. compiled is 'auto', 'on' or 'off'."""
-    threads = torch.get_num_threads()
+    cores = torch.get_num_threads()
     if is_int8(precision) and compiled == "on":
         raise UserError("--compile on: what is computed in int8 is not compiled; leave it out, or take --precision")
     fuses = device.type == "cpu" and precision in ("float32", "bfloat16") and can_fuse(cut.model)
     engine = "quantised" if is_int8(precision) else "fused" if fuses else "eager"
     if compiled == "auto" and engine == "eager" and device.type == "cpu" and shutil.which("g++"):
         work = images * cut.flops([output.node for output in outputs])
-        compiled = "on" if work > _WORK_THAT_PAYS[precision] * threads else "off"
+        compiled = "on" if work > _WORK_THAT_PAYS[precision] * cores else "off"
     engine = "compiled" if compiled == "on" else engine
-    # 64 images of 224 px keep every layer's maps near the cache and the matrix products long.
-    batch = int(min(512, max(8, 64 * (224 / cut.image_size) ** 2)))
-    if device.type == "cuda":
-        batch = min(2048, 8 * batch)
-    batch = min(batch, max(8, images))
+    # 32 images of 224 px keep every layer's maps near the cache and the matrix products long; few images make eight
+    # batches all the same, so that as many cores have some.
+    batch = int(min(256, max(8, 32 * (224 / cut.image_size) ** 2)))
+    batch = min(2048, 16 * batch) if device.type == "cuda" else batch
+    each_core = device.type == "cpu" and engine != "compiled"
+    batch = min(batch, max(8, -(-images // 8) if each_core else images))
+    threads = 1 if each_core else cores
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     versions = tuple(
         f"{package} {importlib.metadata.version(package)}" for package in ("torch", "torchvision", "pillow")
@@ -127,10 +135,25 @@ class Trunk:
             images = self.levels.to_pixels(images) if images.is_floating_point() else images
         else:
             images = images.to(self.device, self.dtype, memory_format=torch.channels_last)
-        # Freezing replaces parameters by constants, which inference mode does not allow. On a GPU torch rounds
-        # float32 convolutions to 10 bits (TF32) unless told not to.
-        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+        # Freezing replaces parameters by constants, which inference mode does not allow.
+        with torch.no_grad(), self._exact():
             return self._run(images)
+
+    def _exact(self) -> contextlib.AbstractContextManager:
+        """On a GPU torch rounds float32 convolutions to 10 bits (TF32) unless told not to, for the whole process."""
+        cuda = self.device.type == "cuda"
+        return torch.backends.cudnn.flags(allow_tf32=False) if cuda else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads for each of torch's operations, in this thread and in those that are started meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pooled_trunk(cut: Cut, outputs: Sequence[Output]) -> nn.Module:

@@ -87,7 +87,9 @@ def _serve(options: dict) -> None:
                 )
                 for one in wanted
             ]
-            images, computing = run_pass("train", data, rows, files, preprocessor, recipe, trunk)
+            images, computing = run_pass(
+                "train", data, rows, files, preprocessor, recipe, trunk, cores=options["threads"]
+            )
         found = [store.find(one.key) for one in wanted]
         total = float(found[-1].features().sum())
         for file in found:

@@ -43,11 +43,12 @@ def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_machine(
         # Nothing to do: no shard is made again, and no file touched.
         before = {path: path.stat().st_mtime_ns for path in (home / "features").rglob("*.h5")}
         assert extract(answer, **SETTINGS) == []
-    assert sum(one.images for one in passes) >= 1198 + 10 - 512
+    division = store.begun_division(answer.get("layer1", "train").key)
+    assert sum(one.images for one in passes) >= 1198 + 10 - division.size
     assert all(isinstance(file, store.ShardedFile) for file in store.list_files())
     # A file of the join alone is lost, as by a kill: its shards are joined again, and none is made again.
     joined = store.find(answer.get("layer1", "train").key)
-    assert len(joined.layout.shards) == 3
+    assert len(joined.layout.shards) == len(division) > 2
     joined.path.unlink()
     assert extract(answer, **SETTINGS) == []
     assert {path: path.stat().st_mtime_ns for path in before if path != joined.path} == {
@@ -58,7 +59,7 @@ def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_machine(
     lost.unlink()
     joined.path.unlink()
     again = extract(answer, **SETTINGS)
-    assert [(one.split, one.images) for one in again] == [("train", 512)]
+    assert [(one.split, one.images) for one in again] == [("train", division.size)]
     assert cache(["compact"]) == 0
     assert _cache(home) == _cache(alone)
     assert "Traceback" not in capsys.readouterr().err
