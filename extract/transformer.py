@@ -103,7 +103,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         pool = canonical_pool(parse_pool(self.pool), cut.shape(node), cut.layout(node))
         output = Output(node, pool)
         # Images come in any number from one call to the next: compiling for one of them would not pay.
-        recipe = choose_recipe(cut, [output], images=512, precision=precision, device=device, compiled="off")
+        recipe = choose_recipe(cut, [output], images=4096, precision=precision, device=device, compiled="off")
         self._preprocessor = Preprocessor(steps, device)
         self._trunk = Trunk(cut, [output], recipe, device)
         self._batch = recipe.batch

@@ -48,7 +48,7 @@ class LayerReader:
         self.prepare = Preprocessor(steps, device)
         # Images come in any number: compiling for one of them would not pay.
         recipe = choose_recipe(
-            self.cut, self.outputs, images=512, precision=first.precision, device=device, compiled="off"
+            self.cut, self.outputs, images=4096, precision=first.precision, device=device, compiled="off"
         )
         self.batch = recipe.batch
         self._trunk = Trunk(self.cut, self.outputs, recipe, device)
