@@ -91,7 +91,13 @@ def _extract_locked(
         outputs = [Output(w.key.layer, w.key.pool) for w in mine]
         images = sum(wanted.rows for wanted in {w.split: w for w in todo}.values())
         recipe = choose_recipe(
-            cut, outputs, images=images, precision=mine[0].key.precision, device=device, compiled=compiled
+            cut,
+            outputs,
+            images=images,
+            precision=mine[0].key.precision,
+            device=device,
+            compiled=compiled,
+            grey=data.grey,
         )
         # A kill may have come when only some of the files were laid out: those say how the others are computed too.
         begun = [known for w in mine if (known := _begun_recipe(w, in_shards))]
@@ -105,7 +111,7 @@ def _extract_locked(
             continue
         if built is None or built[0] != recipe:
             with torch_threads(recipe.threads):
-                built = recipe, Trunk(cut, outputs, recipe, device)
+                built = recipe, Trunk(cut, outputs, recipe, device, preprocessing)
         started = time.perf_counter()
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(contextlib.closing(_open(w, data, rows, recipe.to_json()))) for w in mine]

@@ -7,6 +7,7 @@ minute that compiling takes; what else it does is left to it.
 
 import copy
 import operator
+from collections.abc import Sequence
 
 import torch
 from torch import fx, nn
@@ -52,6 +53,34 @@ def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphMo
         network.graph.eliminate_dead_code()
     network.delete_all_unused_submodules()
     network.recompile()
+    return network
+
+
+def grey_suffices(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
+    """Whether `take_grey` works for a network: nothing but one plain convolution of three channels reads the images."""
+    first = _only_reader(next(node for node in graph.nodes if node.op == "placeholder"))
+    convolution = modules.get(first.target) if first is not None and first.op == "call_module" else None
+    return is_plain(convolution) and convolution.in_channels == 3 and convolution.groups == 1
+
+
+def take_grey(network: fx.GraphModule, mean: Sequence[float], std: Sequence[float]) -> fx.GraphModule:
+    """Have a network's first convolution read grey images as two channels: their values from 0 to 255, and ones.
+
+    Three equal channels, normalised, are a linear map of these two, and outside of an image all are zero: so it is the
+    same function, for two thirds of the work. bfloat16 holds whole numbers up to 256 without rounding.
+    """
+    first = _only_reader(next(node for node in network.graph.nodes if node.op == "placeholder"))
+    old = network.get_submodule(first.target)
+    shape = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    new = nn.Conv2d(2, old.out_channels, **shape, bias=old.bias is not None)
+    mean, std = (torch.tensor(each, dtype=torch.float64).view(1, -1, 1, 1) for each in (mean, std))
+    weight = old.weight.detach().double()
+    with torch.no_grad():
+        new.weight[:, :1] = (weight / (255 * std)).sum(dim=1, keepdim=True)
+        new.weight[:, 1:] = (weight * (-mean / std)).sum(dim=1, keepdim=True)
+        if old.bias is not None:
+            new.bias.copy_(old.bias)
+    network.set_submodule(first.target, new.requires_grad_(False))
     return network
 
 

@@ -178,7 +178,7 @@ def _prepared(
             found = [part.result() for part in parts]
             channels = max(part.shape[1] for part in found)
             resized = torch.cat([part.expand(-1, channels, -1, -1) for part in found])
-            ready = preprocessor.network_input(resized, trunk.dtype, trunk.levels)
+            ready = preprocessor.network_input(resized, trunk.dtype, levels=trunk.levels, grey=trunk.grey)
             missing = size - len(resized)
             return len(resized), pad(ready, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else ready
 

@@ -41,10 +41,13 @@ class Preprocessor:
         """uint8 (N, 1 or 3, S, S) from images (N, H, W) or (N, H, W, 3): grey ones stay one channel."""
         return self._resize(self._to_tensor(images))
 
-    def network_input(self, resized: torch.Tensor, dtype: torch.dtype, levels: Levels | None = None) -> torch.Tensor:
+    def network_input(
+        self, resized: torch.Tensor, dtype: torch.dtype, *, levels: Levels | None = None, grey: bool = False
+    ) -> torch.Tensor:
         """What `__call__` gives, in another type and channels last, from images resized before: the same numbers.
 
-        levels: of the bytes to give instead, as `Levels.to_pixels` has them.
+        levels: of the bytes to give instead, as `Levels.to_pixels` has them. grey: what `take_grey` reads instead, in
+        bfloat16, of images of one channel.
 
         On a processor, where this takes a core's time from the network, a grey image's values are looked up in a table
         of all 256, and a colour image is worked on while it is in the cache.
@@ -52,6 +55,11 @@ class Preprocessor:
         if resized.device.type != "cpu":
             return self._normalise(resized).to(dtype, memory_format=torch.channels_last)
         count, channels, height, width = resized.shape
+        if grey:
+            # Two numbers of 16 bits are one word, which a table gives in one look.
+            words = torch.stack([torch.arange(256), torch.ones(256)], 1).to(dtype).view(torch.int32).flatten()
+            looked_up = words.index_select(0, resized.reshape(-1).to(torch.int32)).view(dtype)
+            return looked_up.view(count, height, width, 2).permute(0, 3, 1, 2)
         if channels == 1:
             table = self._normalise(torch.arange(256).view(-1, 1, 1, 1))
             if levels:

@@ -196,7 +196,7 @@ def _bench(share: Share) -> _Bench:
     if any(division is None or division.recipe != share.recipe.to_json() for division in divisions):
         raise UserError("the shards' folders are not those that the client made; is the home on shared storage?")
     with torch_threads(share.recipe.threads):
-        trunk = Trunk(cut, outputs, share.recipe, device)
+        trunk = Trunk(cut, outputs, share.recipe, device, preprocessing)
     return _Bench(data, rows, wanted, divisions, Preprocessor(preprocessing, device), trunk)
 
 

@@ -16,13 +16,14 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from extract.fusing import can_fuse, fuse_convolutions
+from extract.fusing import can_fuse, fuse_convolutions, grey_suffices, take_grey
 from extract.levels import Levels
 from extract.pooling import pool_output
 from extract.quantising import quantise_convolutions
 from features.cut import Cut
 from features.errors import UserError
 from features.memory import keep_freed_memory
+from features.preprocessing import Preprocessing
 from features.ranges import is_int8, require_ranges
 
 # Floating-point operations per processor core after which compiling has paid for itself, measured on two Zen 4 cores
@@ -75,9 +76,16 @@ class Recipe:
 
 
 def choose_recipe(
-    cut: Cut, outputs: Sequence[Output], *, images: int, precision: str, device: torch.device, compiled: str = "auto"
+    cut: Cut,
+    outputs: Sequence[Output],
+    *,
+    images: int,
+    precision: str,
+    device: torch.device,
+    compiled: str = "auto",
+    grey: bool = False,
 ) -> Recipe:
-    """The recipe for a pass over so many images. compiled is 'auto', 'on' or 'off'."""
+    """The recipe for a pass over so many images. compiled is 'auto', 'on' or 'off'. grey: all have one channel."""
     cores = torch.get_num_threads()
     if is_int8(precision) and compiled == "on":
         raise UserError("--compile on: what is computed in int8 is not compiled; leave it out, or take --precision")
@@ -87,6 +95,14 @@ def choose_recipe(
         work = images * cut.flops([output.node for output in outputs])
         compiled = "on" if work > _WORK_THAT_PAYS[precision] * cores else "off"
     engine = "compiled" if compiled == "on" else engine
+    # In float32 the numbers stay those of the plain network.
+    if (
+        engine == "fused"
+        and precision == "bfloat16"
+        and grey
+        and grey_suffices(cut.graph, dict(cut.model.named_modules()))
+    ):
+        engine = "fused grey"
     each_core = device.type == "cpu" and engine != "compiled"
     size = (224 / cut.image_size) ** 2
     if each_core:
@@ -109,15 +125,24 @@ class Trunk:
     """A frozen trunk with its poolings: float32 images (N, 3, S, S) in, a tuple of pooled outputs out.
 
     dtype: what it turns images into. levels: where these are bytes, what they stand for, and None otherwise; it takes
-    such bytes (see `Levels.to_pixels`) as well.
+    such bytes (see `Levels.to_pixels`) as well. grey: whether the recipe has it take grey images as `take_grey` says
+    instead, for which it needs to know their preprocessing.
     """
 
-    def __init__(self, cut: Cut, outputs: Sequence[Output], recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self,
+        cut: Cut,
+        outputs: Sequence[Output],
+        recipe: Recipe,
+        device: torch.device,
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
         self.device = device
         self.levels: Levels | None = None
+        self.grey = recipe.engine == "fused grey"
         if device.type == "cpu":
             keep_freed_memory()
-        shape = torch.Size((recipe.batch, 3, cut.image_size, cut.image_size))
+        shape = torch.Size((recipe.batch, 2 if self.grey else 3, cut.image_size, cut.image_size))
         if recipe.engine == "quantised":
             self.dtype = torch.uint8
             module = pooled_trunk(cut, outputs).float().to(memory_format=torch.channels_last)
@@ -125,10 +150,13 @@ class Trunk:
             self._run = module
             return
         self.dtype = getattr(torch, recipe.precision)
-        module = pooled_trunk(cut, outputs).to(device, self.dtype).to(memory_format=torch.channels_last)
+        module = pooled_trunk(cut, outputs)
+        if self.grey:
+            take_grey(module.network, preprocessing.mean, preprocessing.std)
+        module = module.to(device, self.dtype).to(memory_format=torch.channels_last)
         # oneDNN's relu makes zero of what is no number, which would hide weights that are none.
         sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
-        if sound and recipe.engine == "fused":
+        if sound and recipe.engine in ("fused", "fused grey"):
             fuse_convolutions(module.network, shape)
         self._run = compile_frozen(module) if sound and recipe.engine == "compiled" else module
 

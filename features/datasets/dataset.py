@@ -26,6 +26,11 @@ class Split:
     images: np.ndarray | ImageFiles
     labels: np.ndarray
 
+    @property
+    def grey(self) -> bool:
+        """Whether every image is known to have one channel; files are only known when they are read."""
+        return isinstance(self.images, np.ndarray) and self.images.ndim == 3
+
 
 class Dataset(abc.ABC):
     """A data set of images with one label each.

@@ -57,6 +57,7 @@ def _serve(options: dict) -> None:
     steps = backbone.preprocessing.at(request.image_size)
     cut, device = Cut(backbone.model, steps.crop), torch.device("cpu")
     outputs = [Output(one.key.layer, one.key.pool) for one in wanted]
+    data = open_dataset(request.dataset).load("train")
     recipe = choose_recipe(
         cut,
         outputs,
@@ -64,9 +65,9 @@ def _serve(options: dict) -> None:
         precision=wanted[0].key.precision,
         device=device,
         compiled=options["compile"],
+        grey=data.grey,
     )
-    trunk, preprocessor = Trunk(cut, outputs, recipe, device), Preprocessor(steps, device)
-    data = open_dataset(request.dataset).load("train")
+    trunk, preprocessor = Trunk(cut, outputs, recipe, device, steps), Preprocessor(steps, device)
     rows = selected_rows(data.labels, request, "train")
 
     def turn() -> dict:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import fx, nn
 
-from extract.fusing import PackedConvolution, can_fuse, fuse_convolutions
+from extract.fusing import PackedConvolution, can_fuse, fuse_convolutions, grey_suffices, take_grey
+from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe, pooled_trunk
 from features.backbones import build_model, load_backbone
 from features.cut import Cut
@@ -81,3 +82,57 @@ def test_weights_are_laid_out_once():
     packed = [module for module in fused.modules() if isinstance(module, PackedConvolution)]
     assert [module.activation for module in packed] == ["relu", "none"]
     assert all(module.weight.is_mkldnn for module in packed)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "densenet121"])
+def test_a_first_convolution_of_grey_values_and_ones_is_the_same_function_borders_included(home, backbone):
+    loaded = load_backbone(backbone, "random")
+    cut = Cut(loaded.model, 64)
+    outputs = [Output(cut.resolve(stage), "none") for stage in cut.stages]
+    grey = torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8)
+    steps = loaded.preprocessing.at(64)
+    colour = Preprocessor(steps).network_input(grey, torch.float32)
+    network = pooled_trunk(cut, outputs).double()
+    expected = network(colour.double())
+    take_grey(network.network, steps.mean, steps.std).double()
+    found = network(torch.cat([grey.double(), torch.ones(4, 1, 64, 64)], dim=1))
+    for mine, theirs in zip(found, expected, strict=True):
+        assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 arithmetic"
+)
+def test_grey_images_in_bfloat16_come_out_as_in_float32_about(home):
+    loaded = load_backbone("resnet18", "random")
+    steps, cpu = loaded.preprocessing.at(64), torch.device("cpu")
+    cut = Cut(loaded.model, 64)
+    outputs = [Output(cut.resolve(stage), "avg") for stage in cut.stages]
+    grey = torch.randint(0, 256, (8, 1, 64, 64), dtype=torch.uint8)
+    preprocessor, found = Preprocessor(steps), {}
+    for precision in ("float32", "bfloat16"):
+        recipe = choose_recipe(cut, outputs, images=8, precision=precision, device=cpu, grey=True)
+        assert recipe.engine == {"float32": "fused", "bfloat16": "fused grey"}[precision]
+        trunk = Trunk(cut, outputs, recipe, cpu, steps)
+        found[precision] = trunk(preprocessor.network_input(grey, trunk.dtype, grey=trunk.grey))
+    for half, exact in zip(found["bfloat16"], found["float32"], strict=True):
+        assert (half.float() - exact).abs().max() <= 2e-2 * exact.abs().max()
+
+
+def test_networks_that_read_the_images_otherwise_keep_their_three_channels(home):
+    def grey(network):
+        return grey_suffices(fx.symbolic_trace(network).graph, dict(network.named_modules()))
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.one(x) + self.two(x)
+
+    assert grey(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    assert not grey(Twice())
+    assert not grey(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3)))
+    assert not grey(nn.Sequential(nn.Conv2d(3, 3, 3, groups=3)))
+    assert not grey(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")))
