@@ -67,7 +67,8 @@ def take_grey(network: fx.GraphModule, mean: Sequence[float], std: Sequence[floa
     """Have a network's first convolution read grey images as two channels: their values from 0 to 255, and ones.
 
     Three equal channels, normalised, are a linear map of these two, and outside of an image all are zero: so it is the
-    same function, for two thirds of the work. bfloat16 holds whole numbers up to 256 without rounding.
+    same function, for two thirds of the work. bfloat16 holds these whole numbers without rounding, and of the weights
+    that it rounds the sums are kept: even areas, which most of a grey image is, come out as in float32.
     """
     first = _only_reader(next(node for node in network.graph.nodes if node.op == "placeholder"))
     old = network.get_submodule(first.target)
@@ -76,12 +77,22 @@ def take_grey(network: fx.GraphModule, mean: Sequence[float], std: Sequence[floa
     mean, std = (torch.tensor(each, dtype=torch.float64).view(1, -1, 1, 1) for each in (mean, std))
     weight = old.weight.detach().double()
     with torch.no_grad():
-        new.weight[:, :1] = (weight / (255 * std)).sum(dim=1, keepdim=True)
-        new.weight[:, 1:] = (weight * (-mean / std)).sum(dim=1, keepdim=True)
+        new.weight[:, 0] = _rounded((weight / (255 * std)).sum(dim=1))
+        new.weight[:, 1] = _rounded((weight * (-mean / std)).sum(dim=1))
         if old.bias is not None:
             new.bias.copy_(old.bias)
     network.set_submodule(first.target, new.requires_grad_(False))
     return network
+
+
+def _rounded(kernels: torch.Tensor) -> torch.Tensor:
+    """Numbers of bfloat16 near those of each kernel (K, H, W), what one loses in rounding made up for by the next."""
+    left = torch.zeros(len(kernels), dtype=kernels.dtype)
+    rounded = torch.empty_like(kernels)
+    for wanted, found in zip(kernels.flatten(1).T, rounded.flatten(1).T, strict=True):
+        found.copy_((wanted + left).to(torch.bfloat16))
+        left += wanted - found
+    return rounded
 
 
 class PackedConvolution(nn.Module):

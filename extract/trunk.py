@@ -46,7 +46,7 @@ class Recipe:
 
     threads: that compute one batch together. On a processor it is one, and each core has batches of its own: none waits
     for another at the end of every layer, and the bytes do not depend on how many there are. What is compiled takes all
-    of them for each batch.
+    of them for each batch. grey: whether the network takes images as `take_grey` says.
     """
 
     engine: str
@@ -56,6 +56,7 @@ class Recipe:
     device: str
     outputs: tuple[str, ...]
     versions: tuple[str, ...]
+    grey: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -64,7 +65,7 @@ class Recipe:
     def can_follow(self, begun: dict[str, Any] | None) -> bool:
         """Whether a pass that was begun with another recipe can be carried on here, by taking over its choices.
 
-        Engine, batch and threads can be chosen as they were; another processor, library or set of outputs cannot.
+        What is no part of `fixed` can be chosen as it was; another processor, library or set of outputs cannot.
         """
         mine = self.to_json()
         fixed = ("precision", "device", "outputs", "versions")
@@ -72,7 +73,8 @@ class Recipe:
 
     def following(self, begun: dict[str, Any]) -> "Recipe":
         """This recipe with the choices of the one that was begun."""
-        return dataclasses.replace(self, **{name: begun[name] for name in ("engine", "batch", "threads")})
+        chosen = {name: begun[name] for name in ("engine", "batch", "threads")}
+        return dataclasses.replace(self, **chosen, grey=begun.get("grey", False))
 
 
 def choose_recipe(
@@ -96,13 +98,8 @@ def choose_recipe(
         compiled = "on" if work > _WORK_THAT_PAYS[precision] * cores else "off"
     engine = "compiled" if compiled == "on" else engine
     # In float32 the numbers stay those of the plain network.
-    if (
-        engine == "fused"
-        and precision == "bfloat16"
-        and grey
-        and grey_suffices(cut.graph, dict(cut.model.named_modules()))
-    ):
-        engine = "fused grey"
+    grey = grey and precision == "bfloat16" and device.type == "cpu"
+    grey = grey and grey_suffices(cut.graph, dict(cut.model.named_modules()))
     each_core = device.type == "cpu" and engine != "compiled"
     size = (224 / cut.image_size) ** 2
     if each_core:
@@ -118,7 +115,7 @@ def choose_recipe(
         f"{package} {importlib.metadata.version(package)}" for package in ("torch", "torchvision", "pillow")
     )
     taken = tuple(f"{output.node} {output.pool}" for output in outputs)
-    return Recipe(engine, precision, batch, threads, f"{device.type} {name}", taken, versions)
+    return Recipe(engine, precision, batch, threads, f"{device.type} {name}", taken, versions, grey)
 
 
 class Trunk:
@@ -139,7 +136,7 @@ class Trunk:
     ) -> None:
         self.device = device
         self.levels: Levels | None = None
-        self.grey = recipe.engine == "fused grey"
+        self.grey = recipe.grey
         if device.type == "cpu":
             keep_freed_memory()
         shape = torch.Size((recipe.batch, 2 if self.grey else 3, cut.image_size, cut.image_size))
@@ -156,7 +153,7 @@ class Trunk:
         module = module.to(device, self.dtype).to(memory_format=torch.channels_last)
         # oneDNN's relu makes zero of what is no number, which would hide weights that are none.
         sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
-        if sound and recipe.engine in ("fused", "fused grey"):
+        if sound and recipe.engine == "fused":
             fuse_convolutions(module.network, shape)
         self._run = compile_frozen(module) if sound and recipe.engine == "compiled" else module
 

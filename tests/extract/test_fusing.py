@@ -87,17 +87,19 @@ def test_weights_are_laid_out_once():
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "densenet121"])
 def test_a_first_convolution_of_grey_values_and_ones_is_the_same_function_borders_included(home, backbone):
     loaded = load_backbone(backbone, "random")
-    cut = Cut(loaded.model, 64)
-    outputs = [Output(cut.resolve(stage), "none") for stage in cut.stages]
+    cut, steps = Cut(loaded.model, 64), loaded.preprocessing.at(64)
+    first = next(node for node in cut.graph.nodes if node.op == "call_module")
+    outputs = [Output(cut.resolve(first.target), "none")]
     grey = torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8)
-    steps = loaded.preprocessing.at(64)
-    colour = Preprocessor(steps).network_input(grey, torch.float32)
-    network = pooled_trunk(cut, outputs).double()
-    expected = network(colour.double())
-    take_grey(network.network, steps.mean, steps.std).double()
-    found = network(torch.cat([grey.double(), torch.ones(4, 1, 64, 64)], dim=1))
-    for mine, theirs in zip(found, expected, strict=True):
-        assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    grey[0], grey[1] = 0, 255
+    network = pooled_trunk(cut, outputs)
+    (expected,) = network(Preprocessor(steps).network_input(grey, torch.float32))
+    take_grey(network.network, steps.mean, steps.std)
+    (found,) = network(torch.cat([grey.float(), torch.ones(4, 1, 64, 64)], dim=1))
+    away, largest = (found - expected).abs(), expected.abs().max()
+    # Weights are rounded to bfloat16, 1 in 512 at most; the sum of a kernel's is not.
+    assert away.max() <= 4e-3 * largest
+    assert away[:2, :, 8:-8, 8:-8].max() <= 1.5e-3 * largest
 
 
 @pytest.mark.skipif(
@@ -112,7 +114,7 @@ def test_grey_images_in_bfloat16_come_out_as_in_float32_about(home):
     preprocessor, found = Preprocessor(steps), {}
     for precision in ("float32", "bfloat16"):
         recipe = choose_recipe(cut, outputs, images=8, precision=precision, device=cpu, grey=True)
-        assert recipe.engine == {"float32": "fused", "bfloat16": "fused grey"}[precision]
+        assert recipe.grey == (precision == "bfloat16")
         trunk = Trunk(cut, outputs, recipe, cpu, steps)
         found[precision] = trunk(preprocessor.network_input(grey, trunk.dtype, grey=trunk.grey))
     for half, exact in zip(found["bfloat16"], found["float32"], strict=True):

@@ -158,7 +158,7 @@ def test_pixels_are_looked_up_as_they_would_be_computed(home, colour):
     outputs = [Output(cut.resolve("layer1"), "avg")]
     trunk = Trunk(cut, outputs, choose_recipe(cut, outputs, images=8, precision=precision, device=CPU), CPU)
     levels, prepare = trunk.levels, Preprocessor(steps)
-    pixels = prepare.network_input(prepare.resized(images), torch.uint8, levels)
+    pixels = prepare.network_input(prepare.resized(images), torch.uint8, levels=levels)
     assert torch.equal(pixels, levels.to_pixels(prepare(images)))
     assert torch.equal(trunk(pixels)[0], trunk(prepare(images))[0])
 
