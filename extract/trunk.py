@@ -21,6 +21,7 @@ from extract.levels import Levels
 from extract.pooling import pool_output
 from extract.quantising import quantise_convolutions
 from features.cut import Cut
+from features.device import require_byte_products
 from features.errors import UserError
 from features.memory import keep_freed_memory
 from features.preprocessing import Preprocessing
@@ -89,6 +90,8 @@ def choose_recipe(
 ) -> Recipe:
     """The recipe for a pass over so many images. compiled is 'auto', 'on' or 'off'. grey: all have one channel."""
     cores = torch.get_num_threads()
+    if is_int8(precision):
+        require_byte_products(device)
     if is_int8(precision) and compiled == "on":
         raise UserError("--compile on: what is computed in int8 is not compiled; leave it out, or take --precision")
     fuses = device.type == "cpu" and precision in ("float32", "bfloat16") and can_fuse(cut.model)

@@ -30,7 +30,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
     int8 comes without its ranges or, as a record has it, with their digits; UserError where it cannot be computed in.
     """
     if name == "int8" or is_int8(name):
-        _require_byte_products(device)
+        require_byte_products(device)
         return name
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: give one of {', '.join(PRECISIONS)}")
@@ -48,7 +48,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def _require_byte_products(device: torch.device) -> None:
+def require_byte_products(device: torch.device) -> None:
     """UserError where oneDNN's convolutions of bytes are not to be had, or would saturate between two products."""
     names = ("qconv_prepack", "qconv2d_pointwise")
     if device.type != "cpu":

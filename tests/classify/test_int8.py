@@ -82,6 +82,13 @@ def test_ranges_that_are_not_those_of_the_keys_are_refused(trained, tmp_path):
         SavedModel.open(saved.path, device="cpu")
 
 
+def test_a_processor_that_cannot_is_told_so_when_it_is_to_predict(trained, monkeypatch):
+    monkeypatch.setenv("LAYERPROBE_HOME", str(trained / "home"))
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    with pytest.raises(UserError, match="--precision int8 needs a processor with VNNI"):
+        SavedModel.open(_of_logistic(trained / "results"), device="cpu")
+
+
 def test_a_row_is_made_again_from_its_record_with_the_ranges_in_it(trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
     monkeypatch.setenv("LAYERPROBE_HOME", str(trained / "home"))

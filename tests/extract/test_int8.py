@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import fx, nn
 
 from extract import FeatureExtractor, extraction
 from extract.__main__ import main
-from extract.calibration import observed_ranges, ranges_on
+from extract.calibration import find_ranges, observed_ranges, ranges_on
 from extract.preprocess import Preprocessor
 from extract.quantising import quantise_convolutions
 from extract.trunk import Output, Trunk, choose_recipe, pooled_trunk
@@ -213,7 +214,7 @@ def test_ranges_lost_are_found_again_the_same(home):
 
 
 def test_interrupted_and_carried_on_the_bytes_are_those_of_an_unbroken_run(home, monkeypatch):
-    request = _digits(layers=("layer1", "layer2"), limit_test=20)
+    request = _digits(layers=("layer1", "layer2"), limit=1100, limit_test=20)
 
     def files():
         return {path.name: path.read_bytes() for path in (home / "features").glob("*.h5")}
@@ -233,7 +234,7 @@ def test_interrupted_and_carried_on_the_bytes_are_those_of_an_unbroken_run(home,
         extraction.extract(plan(request), progress=stop, say=lambda line: None)
     assert store.list_partial() and not files()
     (first, _) = extraction.extract(plan(request), say=lambda line: None)
-    assert 0 < first.images < 1437
+    assert 0 < first.images < 1100
     assert files() == expected
 
 
@@ -264,6 +265,8 @@ def test_where_it_cannot_be_computed_the_way_out_is_said(home, tmp_path, monkeyp
         extraction.extract(answer, compiled="on", say=lambda line: None)
     with pytest.raises(UserError, match=r"the ranges of int8:0{16} are not kept here"):
         plan(_digits(precision=f"int8:{'0' * 16}"))
+    with pytest.raises(UserError, match="fixed on training images, and the data set 'mine' has none"):
+        find_ranges(SimpleNamespace(spec="mine", splits=("test",)), None, None, None)
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     with pytest.raises(UserError, match="needs a processor with VNNI .* take another --precision"):
         resolve_precision("int8", CPU)
