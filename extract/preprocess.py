@@ -85,7 +85,10 @@ class Preprocessor:
     def _to_tensor(self, images: np.ndarray) -> torch.Tensor:
         """(N, 1 or 3, H, W) uint8 on the device."""
         contiguous = np.require(images, requirements=("C", "W"))
-        tensor = torch.from_numpy(contiguous).to(self.device, non_blocking=True)
+        tensor = torch.from_numpy(contiguous)
+        # Copies from pinned memory go on while a GPU computes; torch keeps such a block until its copy is done.
+        tensor = tensor.pin_memory() if self.device.type == "cuda" else tensor
+        tensor = tensor.to(self.device, non_blocking=True)
         return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
 
     def _resize(self, images: torch.Tensor) -> torch.Tensor:

@@ -158,7 +158,7 @@ class Trunk:
         sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
         if sound and recipe.engine == "fused":
             fuse_convolutions(module.network, shape)
-        self._run = compile_frozen(module) if sound and recipe.engine == "compiled" else module
+        self._run = compile_frozen(module, device) if sound and recipe.engine == "compiled" else module
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """One batch; always the same number of images, so that every image meets the same arithmetic."""
@@ -214,8 +214,11 @@ class _Pooled(nn.Module):
         return pool_output(levels.to_steps(output), pool, layout).mul(levels.scale)
 
 
-def compile_frozen(module: nn.Module) -> nn.Module:
-    """The module compiled for one shape, its parameters laid out as constants for the processor's matrix products."""
+def compile_frozen(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module compiled for one shape, its parameters laid out as constants for the processor's matrix products.
+
+    On a GPU kernels are chosen by trying, and a batch is one CUDA graph.
+    """
     import torch._inductor.config as inductor
 
     if not shutil.which("g++") and not torch.cuda.is_available():
@@ -223,7 +226,7 @@ def compile_frozen(module: nn.Module) -> nn.Module:
             "--compile on needs a C++ compiler, and there is no g++ here; install one or take --compile off"
         )
     inductor.freezing = True
-    return torch.compile(module, dynamic=False)
+    return torch.compile(module, dynamic=False, mode="max-autotune" if device.type == "cuda" else None)
 
 
 def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
