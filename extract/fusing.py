@@ -58,7 +58,7 @@ def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphMo
 
 def grey_suffices(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
     """Whether `take_grey` works for a network: nothing but one plain convolution of three channels reads the images."""
-    first = _only_reader(next(node for node in graph.nodes if node.op == "placeholder"))
+    first = _reads_images(graph)
     convolution = modules.get(first.target) if first is not None and first.op == "call_module" else None
     return is_plain(convolution) and convolution.in_channels == 3 and convolution.groups == 1
 
@@ -70,7 +70,7 @@ def take_grey(network: fx.GraphModule, mean: Sequence[float], std: Sequence[floa
     same function, for two thirds of the work. bfloat16 holds these whole numbers without rounding, and of the weights
     that it rounds the sums are kept: even areas, which most of a grey image is, come out as in float32.
     """
-    first = _only_reader(next(node for node in network.graph.nodes if node.op == "placeholder"))
+    first = _reads_images(network.graph)
     old = network.get_submodule(first.target)
     shape = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation")}
     new = nn.Conv2d(2, old.out_channels, **shape, bias=old.bias is not None)
@@ -83,6 +83,10 @@ def take_grey(network: fx.GraphModule, mean: Sequence[float], std: Sequence[floa
             new.bias.copy_(old.bias)
     network.set_submodule(first.target, new.requires_grad_(False))
     return network
+
+
+def _reads_images(graph: fx.Graph) -> fx.Node | None:
+    return _only_reader(next(node for node in graph.nodes if node.op == "placeholder"))
 
 
 def _rounded(kernels: torch.Tensor) -> torch.Tensor:

@@ -56,16 +56,11 @@ class Preprocessor:
             return self._normalise(resized).to(dtype, memory_format=torch.channels_last)
         count, channels, height, width = resized.shape
         if grey:
-            # Two numbers of 16 bits are one word, which a table gives in one look.
-            words = torch.stack([torch.arange(256), torch.ones(256)], 1).to(dtype).view(torch.int32).flatten()
-            looked_up = words.index_select(0, resized.reshape(-1).to(torch.int32)).view(dtype)
-            return looked_up.view(count, height, width, 2).permute(0, 3, 1, 2)
+            return _looked_up(torch.stack([torch.arange(256), torch.ones(256)], 1).to(dtype), resized)
         if channels == 1:
             table = self._normalise(torch.arange(256).view(-1, 1, 1, 1))
             if levels:
-                words = levels.to_pixels(table).permute(0, 2, 3, 1).view(torch.int32).flatten()
-                looked_up = words.index_select(0, resized.reshape(-1).to(torch.int32)).view(torch.uint8)
-                return looked_up.view(count, height, width, 4).permute(0, 3, 1, 2)
+                return _looked_up(levels.to_pixels(table).permute(0, 2, 3, 1).reshape(256, 4), resized)
             table = table.view(256, -1).to(dtype)
             looked_up = torch.embedding(table, resized.reshape(-1).to(torch.int32))
             return looked_up.view(count, height, width, -1).permute(0, 3, 1, 2)
@@ -102,3 +97,10 @@ class Preprocessor:
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Grey images become three equal channels here, after the resizing, which so costs a third."""
         return (images.float().div_(255).expand(-1, self._channels, -1, -1) - self._mean).div_(self._std)
+
+
+def _looked_up(pixels: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W), channels last, of grey images: for each value one of the 256 pixels (256, C), a word of 32 bits."""
+    count, _, height, width = grey.shape
+    words = pixels.view(torch.int32).flatten().index_select(0, grey.reshape(-1).to(torch.int32))
+    return words.view(pixels.dtype).view(count, height, width, -1).permute(0, 3, 1, 2)

@@ -92,8 +92,8 @@ def choose_recipe(
     cores = torch.get_num_threads()
     if is_int8(precision):
         require_byte_products(device)
-    if is_int8(precision) and compiled == "on":
-        raise UserError("--compile on: what is computed in int8 is not compiled; leave it out, or take --precision")
+        if compiled == "on":
+            raise UserError("--compile on: what is computed in int8 is not compiled; leave it out, or take --precision")
     fuses = device.type == "cpu" and precision in ("float32", "bfloat16") and can_fuse(cut.model)
     engine = "quantised" if is_int8(precision) else "fused" if fuses else "eager"
     if compiled == "auto" and engine == "eager" and device.type == "cpu" and shutil.which("g++"):
