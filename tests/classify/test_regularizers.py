@@ -262,6 +262,22 @@ def test_stochastic_norm_uses_one_of_two_statistics_in_each_channel(share):
     assert torch.equal(norm.eval()(x), plain.eval()(x))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_gradient_of_stochastic_norm_is_that_of_the_statistics_it_used(share):
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, 2, 2, dtype=torch.float64, requires_grad=True)
+
+    def normalised(inputs):
+        torch.manual_seed(1)
+        plain = nn.BatchNorm2d(6).double()
+        nn.init.normal_(plain.running_mean, std=3)
+        nn.init.uniform_(plain.running_var, 0.2, 9)
+        nn.init.uniform_(plain.weight)
+        return StochasticNorm(plain, share).train()(inputs)
+
+    assert torch.autograd.gradcheck(normalised, x)
+
+
 def test_stochnorm_puts_the_batch_norms_back_even_when_training_fails(backbone):
     network, inputs, regularizer = prepared(backbone, "stochnorm", point="layer4")
     before = dict(network.tail.named_modules())

@@ -69,7 +69,9 @@ class StochasticNorm(nn.BatchNorm2d):
         """(N, C, H, W) normalised."""
         if not self.training:
             return super().forward(inputs)
-        moving = batch_norm(inputs, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        # Copies, since torch's backward pass reads the statistics again, and by then they have moved on with the batch.
+        mean, variance = self.running_mean.clone(), self.running_var.clone()
+        moving = batch_norm(inputs, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
         batch = super().forward(inputs)
         chosen = torch.rand(self.num_features) < self.share
         return torch.where(chosen.to(inputs.device).view(1, -1, 1, 1), moving, batch)
