@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -201,6 +202,56 @@ def test_a_batch_that_does_not_fit_into_memory_says_which_would():
         trainer(TrainingSettings(batch_size=40), Small(limit=12)).run()
     with pytest.raises(UserError, match="not even one image fits"):
         trainer(TrainingSettings(batch_size=40), Small(limit=0)).run()
+
+
+def test_memory_of_the_pass_that_failed_is_free_again_when_smaller_batches_are_tried():
+    class Crowded(Small):
+        earlier = staticmethod(lambda: None)
+
+        def forward(self, rows):
+            if self.earlier() is not None:
+                raise torch.OutOfMemoryError("out of memory")
+            activations = rows.clone()
+            self.earlier = weakref.ref(activations)
+            return super().forward(rows)
+
+    with pytest.raises(UserError, match="--batch-size 10 fits"):
+        trainer(TrainingSettings(batch_size=40), Crowded(limit=12)).run()
+
+
+def test_images_that_do_not_fit_before_the_network_sees_them_are_told_of_too():
+    class Large(Rows):
+        def prepare(self, read, draw=None):
+            if len(read) > 12:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().prepare(read)
+
+    run = trainer(TrainingSettings(batch_size=40))
+    run.data = Labelled(Large(run.data.source.rows), run.data.codes)
+    with pytest.raises(UserError, match="--batch-size 10 fits"):
+        run.run()
+
+
+def test_batches_of_one_are_not_tried_where_batch_norm_trains():
+    class Normalised(Small):
+        def __init__(self, limit):
+            super().__init__(limit)
+            self.norm = nn.BatchNorm1d(4)
+
+        def forward(self, rows):
+            return super().forward(self.norm(rows.float()))
+
+    with pytest.raises(UserError, match="not even two images fit"):
+        trainer(TrainingSettings(batch_size=40), Normalised(limit=1)).run()
+
+
+def test_validation_and_prediction_take_smaller_batches_where_large_ones_do_not_fit():
+    settings = TrainingSettings(epochs=1, batch_size=8)
+    small, large = (trainer(settings, Small(limit), validation=data(20)) for limit in (12, 100))
+    assert small.run().history[0].validation_loss == pytest.approx(large.run().history[0].validation_loss)
+    small.trainee.module.limit = 0
+    with pytest.raises(UserError, match="not even one image fits"):
+        small.predict(small.data.source)
 
 
 def test_a_penalty_is_detached_again_when_training_fails():

@@ -15,8 +15,9 @@ from torch import nn
 from classify.heads.estimator import FitError, softmax
 from classify.heads.network.batches import Ready, Source
 from classify.heads.network.checkpoint import Checkpoint
+from classify.heads.network.logits import logits_of
 from classify.heads.network.settings import TrainingSettings
-from classify.heads.network.training import Epoch, Labelled, Trainee, Trainer, logits_of
+from classify.heads.network.training import Epoch, Labelled, Trainee, Trainer
 from features.datasets import ImageFiles
 from features.device import resolve_device, resolve_precision
 from features.digests import sha256_rows

@@ -20,13 +20,13 @@ from torch.nn.functional import cross_entropy
 from classify.heads.estimator import FitError
 from classify.heads.network.batches import Source, channels_last, even_batches, read_ahead
 from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors
+from classify.heads.network.logits import autocast, logits_of
 from classify.heads.network.optimising import Optimizer, build_optimizer, rate_factor
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers.protocol import Regularizer, Step
 from classify.measure.intervals import macro_f1
 from features.memory import keep_freed_memory
 
-_EVALUATION_BATCH = 256
 _ROUNDS = 10
 
 
@@ -230,7 +230,7 @@ class Trainer:
         # Reading the loss waits for the device, which costs nothing on a CPU.
         patience = 1 if device.type == "cpu" else 50
         inputs = read_ahead(self.data.source, [(rows, draw) for _, rows, draw in plan])
-        for (step, rows, _), batch in zip(plan, inputs, strict=True):
+        for step, rows, _ in plan:
             epoch = step // self.per_epoch
             if step % self.per_epoch == 0:
                 torch.manual_seed(_mixed(settings.seed, epoch))
@@ -238,13 +238,17 @@ class Trainer:
             rate = settings.learning_rate * factor
             codes = torch.from_numpy(self.data.codes[rows]).to(device)
             try:
+                batch = next(inputs)
                 loss, penalty = self._losses(batch, codes)
                 (loss + penalty).backward()
                 optimizer.step(rate)
                 for each in self.trainee.penalties:
                     each.stepped(channels_last(batch), codes)
-            except torch.OutOfMemoryError as error:
-                raise self._out_of_memory(batch, codes, optimizer) from error
+            except torch.OutOfMemoryError:
+                batch = loss = penalty = None
+            if batch is None:
+                # Out here, because the exception's frames hold on to the memory of the pass that failed.
+                raise self._out_of_memory(rows, codes, optimizer)
             total += loss.detach()
             penalties += penalty.detach()
             if (step + 1) % patience == 0 or step + 1 == last:
@@ -284,16 +288,22 @@ class Trainer:
             f"{rate:g}; try {advice}"
         )
 
-    def _out_of_memory(self, batch: torch.Tensor, codes: torch.Tensor, optimizer: Optimizer) -> FitError:
+    def _out_of_memory(self, rows: np.ndarray, codes: torch.Tensor, optimizer: Optimizer) -> FitError:
+        device, source = self.trainee.device, self.data.source
+
         def attempt(size: int) -> None:
             optimizer.forget_gradients()
-            if batch.device.type == "cuda":
+            if device.type == "cuda":
                 torch.cuda.empty_cache()
-            sum(self._losses(batch[:size], codes[:size])).backward()
+            sum(self._losses(source.prepare(source.read(rows[:size])), codes[:size])).backward()
 
-        fits = largest_fitting(attempt, len(codes))
-        way_out = f"--batch-size {fits} fits" if fits else "not even one image fits; take a smaller --image-size"
-        return FitError(f"a batch of {len(codes)} does not fit into the memory of {batch.device}; {way_out}")
+        # Batch norm that trains takes no batch of one image.
+        norms = (part for part in self.trainee.forward.modules() if isinstance(part, nn.modules.batchnorm._NormBase))
+        smallest = 2 if any(part.training for part in norms) else 1
+        fits = largest_fitting(attempt, len(codes), smallest)
+        few = "one image fits" if smallest == 1 else "two images fit"
+        way_out = f"--batch-size {fits} fits" if fits else f"not even {few}; take a smaller --image-size"
+        return FitError(f"a batch of {len(codes)} does not fit into the memory of {device}; {way_out}")
 
     def _validate(self) -> tuple[float, float, float] | tuple[()]:
         """(log loss, accuracy, macro F1) on the validation rows."""
@@ -357,26 +367,10 @@ class Trainer:
         self._write_seconds = self._written - now
 
 
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Mixed precision: products in bfloat16, weights and statistics in float32; nothing where float32 is asked for."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
-
-
-def logits_of(forward: Callable, trainee: Any, source: Source, precision: str) -> np.ndarray:
-    """Logits (N, K), float32, of all rows in eval mode."""
-    trainee.forward.eval()
-    rows = np.array_split(np.arange(len(source)), max(1, math.ceil(len(source) / _EVALUATION_BATCH)))
-    outputs = []
-    with torch.inference_mode():
-        for batch in read_ahead(source, [(part, None) for part in rows]):
-            with autocast(trainee.device, precision):
-                outputs.append(forward(channels_last(batch)).float().cpu())
-    return torch.cat(outputs).numpy()
-
-
-def largest_fitting(attempt: Callable[[int], None], size: int) -> int:
-    """The largest of size/2, size/4, ... for which `attempt` does not run out of memory; 0 where none is."""
-    while size := size // 2:
+def largest_fitting(attempt: Callable[[int], None], size: int, smallest: int = 1) -> int:
+    """The largest of size/2, size/4, ..., `smallest` at least, for which `attempt` does not run out of memory; 0 where
+    none is."""
+    while (size := size // 2) >= smallest:
         with contextlib.suppress(torch.OutOfMemoryError):
             attempt(size)
             return size
