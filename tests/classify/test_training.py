@@ -130,6 +130,17 @@ def test_weights_kept_channels_last_are_optimised_like_any_other(name):
     torch.testing.assert_close(mine.weight, theirs.weight.contiguous(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_restored_optimiser_counts_its_steps_where_it_did_before(fused):
+    parameter = nn.Parameter(torch.zeros(2, 2, device="meta"))
+    optimizer = build_optimizer(TrainingSettings(), [("weight", parameter)], frozenset(), frozenset())
+    optimizer.inner.defaults["fused"] = fused
+    optimizer.restore({"0.step": torch.tensor(3.0), "0.exp_avg": torch.zeros(2, 2)})
+    state = optimizer.inner.state[parameter]
+    assert state["exp_avg"].device.type == "meta"
+    assert state["step"].device.type == ("meta" if fused else "cpu")
+
+
 def test_one_step_of_sgd_is_the_gradient_worked_out_by_hand():
     settings = TrainingSettings(
         optimizer="sgd",

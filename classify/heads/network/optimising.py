@@ -90,7 +90,9 @@ class Optimizer:
         for key, value in tensors.items():
             position, name = key.split(".")
             parameter = parameters[int(position)]
-            self.inner.state[parameter][name] = value.to(parameter.device) if value.ndim else value
+            # Fused optimisers count their steps on the parameter's device, others on the host.
+            fused = self.inner.defaults["fused"]
+            self.inner.state[parameter][name] = value.to(parameter.device) if value.ndim or fused else value
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.inner.param_groups for parameter in group["params"]]
