@@ -199,7 +199,9 @@ def test_labels_of_any_kind_and_two_classes(backbone, digits):
     images, labels = digits
     names = np.where(labels < 5, "low", "high")
     settings = dataclasses.replace(SETTINGS, init_head="probe", epochs=1)
-    fitted = classifier(backbone, unfreeze="fc", settings=settings).fit(images[:64], names[:64])
+    held = images[64:128], names[64:128]
+    fitted = classifier(backbone, unfreeze="fc", settings=settings).fit(images[:64], names[:64], held)
+    assert fitted.history_[0].validation_accuracy == (fitted.predict(held[0]) == held[1]).mean()
     assert list(fitted.classes_) == ["high", "low"]
     np.testing.assert_allclose(fitted.predict_proba(images[:8]).sum(1), 1)
     assert set(fitted.predict(images[:8])) <= {"high", "low"}

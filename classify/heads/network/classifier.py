@@ -101,7 +101,7 @@ class NetworkClassifier(TrainedNetwork):
         identity = self._identity(
             X,
             codes,
-            validation,
+            held,
             backbone=network.backbone.name,
             weights=network.backbone.weights_sha256,
             unfreeze=self.unfreeze,

@@ -91,7 +91,7 @@ class ConvNetClassifier(TrainedNetwork):
             Labelled(ImageSource(X, self.prepare, None, self._settings.augment), codes),
             held,
             checkpoint=checkpoint,
-            identity=self._identity(X, codes, validation, network="convnet"),
+            identity=self._identity(X, codes, held, network="convnet"),
             on_epoch=on_epoch,
         )
         self.network_ = network.eval().requires_grad_(False)

@@ -119,9 +119,9 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
             setattr(self, f"{name}_", fields[name])
         self.history_ = tuple(Epoch(**epoch) for epoch in fields["history"])
 
-    def _identity(self, X: Any, codes: np.ndarray, validation: tuple | None, **more: Any) -> dict[str, Any]:
+    def _identity(self, X: Any, codes: np.ndarray, validation: Labelled | None, **more: Any) -> dict[str, Any]:
         """What tells this run from others that might have left a checkpoint in the same folder."""
-        held = None if validation is None else sha256_rows(np.asarray(validation[1]).astype(np.int64, copy=False))
+        held = None if validation is None else sha256_rows(validation.codes)
         return {
             **more,
             **self._settings.to_json(),
