@@ -1,6 +1,7 @@
 """Regularisers against float64 values worked out by hand, gradients by differences, and how they are asked for."""
 
 import contextlib
+import math
 
 import numpy as np
 import pytest
@@ -100,6 +101,11 @@ def test_l2_is_half_the_strength_times_all_squares_without_normalisation(backbon
     assert sorted(network.normalisation) == sorted(norms)
     expected = 0.15 * sum((value**2).sum() for name, value in state.items() if name not in norms)
     assert penalty_of(network, inputs, regularizer).item() == pytest.approx(expected, rel=1e-12)
+    held = Network(backbone, 3, point="layer3", until="layer3", image_size=32)
+    (spec,) = parse_regularizers(["l2"])
+    trained = {id(weight) for weight in spec.prepare(Context(held, CODES, None, None)).weights}
+    names = {name.split(".")[0] for name, weight in held.tail.named_parameters() if id(weight) in trained}
+    assert names == {"layer3", "fc"}
 
 
 def test_l2_sp_measures_from_the_start_and_draws_the_new_layer_to_zero(backbone):
@@ -207,6 +213,8 @@ def test_bss_takes_the_smallest_of_all_singular_values_there_are(shape):
     assert smallest_squares(features, 1).item() == pytest.approx(values[-1] ** 2)
     assert smallest_squares(features, 2).item() == pytest.approx((values[-2:] ** 2).sum())
     assert torch.autograd.gradcheck(lambda features: smallest_squares(features, 2), features)
+    # A run that diverged is stopped by the training loop, which looks for a penalty that is no number.
+    assert math.isnan(smallest_squares(features * math.nan, 1).item())
 
 
 def test_the_category_relation_finds_which_source_classes_a_label_is_made_of():

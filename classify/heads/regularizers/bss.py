@@ -1,5 +1,7 @@
 """BSS: the smallest singular values of a batch's features are suppressed (Chen et al. 2019)."""
 
+import math
+
 import torch
 
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
@@ -30,4 +32,8 @@ def smallest_squares(features: torch.Tensor, smallest: int) -> torch.Tensor:
     features = features.float() if features.dtype in (torch.bfloat16, torch.float16) else features
     matrix = features.mean((2, 3)) if features.ndim == 4 else features
     # In descending order; the eigenvalues of F F^T would square the condition number.
-    return torch.linalg.svdvals(matrix)[-smallest:].square().sum()
+    try:
+        return torch.linalg.svdvals(matrix)[-smallest:].square().sum()
+    except torch.linalg.LinAlgError:
+        # Training has diverged, and the training loop tells of that once it sees it.
+        return matrix.sum() * math.nan

@@ -15,7 +15,8 @@ class L2(Regularizer):
         super().__init__()
         spared = context.network.normalisation
         # A tuple hides them from nn.Module: they are the network's parameters, not this one's.
-        self.weights = tuple(p for name, p in context.network.tail.named_parameters() if name not in spared)
+        named = context.network.tail.named_parameters()
+        self.weights = tuple(p for name, p in named if name not in spared and p.requires_grad)
         self.strength = strength
 
     def forward(self, step: Step) -> torch.Tensor:
