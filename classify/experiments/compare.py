@@ -148,10 +148,14 @@ def _models(
         models = tuple(model if isinstance(model, Model) else parse_model(model) for model in asked)
         if not models:
             raise UserError("no model was given; leave out --models for the default set, or name some")
-    models = tuple(dict.fromkeys(with_regularizers(model, regularizers) for model in models))
+    regular = {model: with_regularizers(model, regularizers) for model in models}
     if regularizers and not any(model.name == "finetune" for model in models):
         raise UserError("--regularizer is about fine-tuned networks, and none is compared; leave it out")
-    return models, notes
+    for model, made in regular.items():
+        missing = [str(spec) for spec in regularizers if spec not in made.regularizers]
+        if missing and model.name == "finetune" and not model.regularizers:
+            notes.append(f"{model.label} goes without {' and '.join(missing)}: no pre-trained weight of it trains")
+    return tuple(dict.fromkeys(regular.values())), notes
 
 
 def _network_rows(

@@ -190,6 +190,16 @@ def test_regularisers_are_models_of_their_own():
     assert not list(Path("results").glob("*/network.safetensors"))
 
 
+def test_a_regulariser_for_all_leaves_out_the_network_that_it_cannot_act_on():
+    models = ["finetune:fc", "finetune:layer4"]
+    result = compare("digits", models=models, regularizers=["l2-sp=0.1", "l2"], keep_networks=False, **OPTIONS)
+    assert [row.model for row in result.rows] == [
+        "finetune fc, l2=0.0001",
+        "finetune layer4, l2-sp=0.1,0.01, l2=0.0001",
+    ]
+    assert "finetune fc goes without l2-sp=0.1,0.01: no pre-trained weight of it trains" in result.notes
+
+
 def test_models_as_they_are_typed():
     assert parse_model("svm").layers == ("avgpool", "best")
     assert parse_model("svm@layer3").layers == ("layer3",)
@@ -223,6 +233,8 @@ def test_models_as_they_are_typed():
         (["--models", "svm", "--regularizer", "l2"], "--regularizer is about networks"),
         (["--models", "svm@layer9"], "layer9"),
         (["--models", "finetune:layer9"], "choose from"),
+        (["--models", "convnet", "finetune:fc+l2-sp"], "acts on pre-trained weights"),
+        (["--models", "untouched", "scratch", "--batch-size", "1"], "batches of one image"),
         (["--csv", "nowhere/a.csv"], "there is no folder nowhere"),
         (["--seeds", "-1"], "--seed -1"),
         (["--dataset", "nothing"], "nothing"),
@@ -235,6 +247,7 @@ def test_mistakes_are_one_line(capsys, arguments, words):
     assert told.startswith("error: ")
     assert "\n" not in told
     assert words in told
+    assert not list(Path().glob("results/*"))
 
 
 def test_quick_says_what_it_leaves_out(capsys):

@@ -204,6 +204,11 @@ def test_top_1_and_top_5_of_a_folder_of_imagenet_that_has_a_test_split_only(real
         (["--model", "scratch", "--class-weight", "balanced"], "--class-weight is about heads"),
         (["--model", "scratch", "--batch-norm", "freeze"], "starts from drawn weights"),
         (["--model", "convnet", "--regularizer", "l2"], "acts on a backbone"),
+        (["--model", "finetune", "--unfreeze", "layer4", "fc", "--regularizer", "ewc"], "acts on pre-trained weights"),
+        (
+            ["--model", "convnet", "finetune", "--unfreeze", "layer4", "--regularizer", "delta@layer2"],
+            "not above the cut",
+        ),
         (["--model", "convnet", "--optimizer", "rms"], "adamw"),
         (["--model", "convnet", "--batch-size", "1"], "batches of one image"),
         (["--model", "convnet", "--lr", "1e30", "--optimizer", "sgd", "--epochs", "1"], "try --lr 1e+29"),
@@ -216,4 +221,5 @@ def test_mistakes_are_one_line(capsys, arguments, words):
     assert told.startswith("error: ")
     assert "\n" not in told
     assert words in told
+    assert not list(Path().glob("results/*"))
     assert not list(Path().glob("results/.running-*"))

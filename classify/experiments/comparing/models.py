@@ -77,10 +77,12 @@ def parse_model(text: str) -> Model:
 
 
 def with_regularizers(model: Model, regularizers: tuple[RegularizerSpec, ...]) -> Model:
-    """The model with regularisers that hold for all fine-tuned ones; its own stay."""
+    """The model with regularisers that hold for all fine-tuned ones; its own stay. Where the new layer alone trains
+    there is nothing that most of them act on, and it goes without."""
     if model.name != "finetune" or model.regularizers:
         return model
-    return dataclasses.replace(model, regularizers=regularizers)
+    fitting = tuple(spec for spec in regularizers if model.unfreeze != "fc" or REGULARIZERS[spec.name].alone)
+    return dataclasses.replace(model, regularizers=fitting)
 
 
 def _regularizers(text: str) -> list[str]:

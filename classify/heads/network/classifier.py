@@ -123,6 +123,18 @@ class NetworkClassifier(TrainedNetwork):
         self.learned_ = self._learned(data, penalties)
         return self
 
+    def check(self) -> None:
+        """Raise UserError for what cannot be trained as asked, as `fit` would, without any image."""
+        self._resolve()
+        network = self._network(self._backbone(), self.classes or 2)
+        self._check_batches(network.tail, self._settings.batch_size)
+        self._check_fresh(network)
+        if self._settings.init_head == "probe":
+            _require_linear(network)
+        context = Context.without_images(network)
+        for spec in parse_regularizers(self.regularizers):
+            spec.check(context)
+
     def starting(self, X: Any, y: Any) -> tuple[Labelled, Context]:
         """What `fit` starts from, before the first step: the training rows, and the network among them in its starting
         state, the new layer fitted already where the settings ask for a probe."""
@@ -168,8 +180,8 @@ class NetworkClassifier(TrainedNetwork):
             return self.backbone
         return load_backbone(self.backbone, self.weights, self.weights_seed)
 
-    def _build(self, backbone: Backbone, classes: int) -> Network:
-        network = Network(
+    def _network(self, backbone: Backbone, classes: int) -> Network:
+        return Network(
             backbone,
             classes,
             point=self.unfreeze,
@@ -178,6 +190,9 @@ class NetworkClassifier(TrainedNetwork):
             image_size=self.image_size,
             seed=self._settings.seed,
         )
+
+    def _build(self, backbone: Backbone, classes: int) -> Network:
+        network = self._network(backbone, classes)
         for part in (network.model, network.tail, network.source_head):
             if part is not None:
                 part.to(self._device).to(memory_format=torch.channels_last)
@@ -317,18 +332,22 @@ class FrozenTrunk:
         return maps.permute(0, 2, 3, 1) if self._last else maps
 
 
-def _fit_probe(network: Network, context: Context, batch_statistics: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (K, D) and intercepts (K,) of a logistic regression on what the classifier reads, float32.
-
-    batch_statistics: batch norms use those of shuffled batches, as they will in training. On images unlike the source's
-    the moving ones give other features, and a probe on these is worse than none once training begins.
-    """
+def _require_linear(network: Network) -> None:
     layer = network.model.get_submodule(network.classifier)
     if not isinstance(layer, nn.Linear):
         raise UserError(
             f"a probe stands in for a linear layer, and {network.backbone.name} ends in {type(layer).__name__}; take "
             "another backbone, or --init-head random"
         )
+
+
+def _fit_probe(network: Network, context: Context, batch_statistics: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K, D) and intercepts (K,) of a logistic regression on what the classifier reads, float32.
+
+    batch_statistics: batch norms use those of shuffled batches, as they will in training. On images unlike the source's
+    the moving ones give other features, and a probe on these is worse than none once training begins.
+    """
+    _require_linear(network)
     look = observed(copy.deepcopy(network.tail), [context.classifier_input]).eval()
     for path, part in look.named_modules():
         if isinstance(part, nn.modules.batchnorm._NormBase):

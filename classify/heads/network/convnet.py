@@ -61,6 +61,11 @@ class ConvNetClassifier(TrainedNetwork):
         self.settings = settings
         self.device = device
 
+    def check(self) -> None:
+        """Raise UserError for what cannot be trained as asked, as `fit` would, without any image."""
+        self._resolve()
+        self._check_batches(ConvNet(1, 8, 8, 2), self._settings.batch_size)
+
     def fit(
         self,
         X: Any,

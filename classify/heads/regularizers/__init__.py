@@ -17,7 +17,8 @@ from features.errors import UserError, unknown
 class Kind:
     """A regulariser by name: one line for `--help`, where it lives, its strengths in order, and what is fixed.
 
-    strengths: the defaults; as many numbers may be given. layers: whether `@LAYER+LAYER` may follow.
+    strengths: the defaults; as many numbers may be given. layers: whether `@LAYER+LAYER` may follow. alone: whether it
+    acts where nothing trains but the new layer.
     """
 
     name: str
@@ -26,12 +27,13 @@ class Kind:
     strengths: tuple[float, ...]
     layers: bool = False
     fixed: dict[str, Any] = field(default_factory=dict)
+    alone: bool = False
 
 
 REGULARIZERS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("l2", "weights towards zero", "l2:L2", (1e-4,)),
+        Kind("l2", "weights towards zero", "l2:L2", (1e-4,), alone=True),
         Kind("l2-sp", "weights towards their start, the new layer towards zero", "l2_sp:L2SP", (0.01, 0.01)),
         Kind("ewc", "weights towards their start, by the source network's Fisher information", "ewc:EWC", (1.0,)),
         Kind("delta", "feature maps towards the source network's", "delta:Delta", (1e-4,), True),
@@ -69,14 +71,22 @@ class RegularizerSpec:
         numbers = ",".join(f"{strength:g}" for strength in self.strengths)
         return f"{self.name}={numbers}" + (f"@{'+'.join(self.layers)}" if self.layers else "")
 
+    def check(self, context: Any) -> None:
+        """Raise UserError where it cannot act on a network; the context needs no images."""
+        builder, options = self._builder()
+        builder.check(context, *self.strengths, **options)
+
     def prepare(self, context: Any) -> Any:
         """The `classify.heads.regularizers.protocol.Regularizer` for a network in its starting state."""
+        self.check(context)
+        builder, options = self._builder()
+        return builder(context, *self.strengths, **options)
+
+    def _builder(self) -> tuple[Any, dict[str, Any]]:
         kind = REGULARIZERS[self.name]
         module, builder = kind.builder.split(":")
-        options = dict(kind.fixed)
-        if kind.layers:
-            options["layers"] = self.layers
-        return getattr(importlib.import_module(f"{__name__}.{module}"), builder)(context, *self.strengths, **options)
+        options = {**kind.fixed, **({"layers": self.layers} if kind.layers else {})}
+        return getattr(importlib.import_module(f"{__name__}.{module}"), builder), options
 
 
 def parse_regularizers(texts: Iterable[str | RegularizerSpec]) -> tuple[RegularizerSpec, ...]:

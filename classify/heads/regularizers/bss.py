@@ -1,6 +1,7 @@
 """BSS: the smallest singular values of a batch's features are suppressed (Chen et al. 2019)."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -16,9 +17,13 @@ class BSS(Regularizer):
     learning', NeurIPS 2019, equation 6. There are min(B, D) singular values; features with places are averaged.
     """
 
+    @classmethod
+    def check(cls, context: Context, *strengths: float, **options: Any) -> None:
+        """Raise UserError where there is nothing that it acts on."""
+        context.require_transferred("bss")
+
     def __init__(self, context: Context, strength: float, smallest: int = SMALLEST) -> None:
         super().__init__()
-        context.require_transferred("bss")
         self.observes = (context.classifier_input,)
         self.strength, self.smallest = strength, smallest
 

@@ -1,6 +1,7 @@
 """Co-tuning: the source network's own classifier trains on, towards the source classes that each label is made of."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,16 +22,21 @@ class CoTuning(Regularizer):
     in the paper. The relation comes from the source network's predictions on at most 5,000 training images.
     """
 
-    def __init__(self, context: Context, strength: float) -> None:
-        super().__init__()
+    @classmethod
+    def check(cls, context: Context, *strengths: float, **options: Any) -> None:
+        """Raise UserError where there is nothing that it acts on."""
         context.require_transferred("co-tuning")
-        source = context.source_tail("co-tuning")
+        context.require_source_head("co-tuning")
         head = context.network.source_head
         if not isinstance(head, nn.Linear):
             raise UserError(
                 f"--regularizer co-tuning needs a linear classifier, and {context.network.backbone.name} ends in "
                 f"{type(head).__name__}; take another backbone or regulariser"
             )
+
+    def __init__(self, context: Context, strength: float) -> None:
+        super().__init__()
+        source, head = context.source_tail("co-tuning"), context.network.source_head
         rows = context.some_rows(RELATION_IMAGES)
         logits, codes = [], []
         with torch.no_grad():

@@ -22,12 +22,19 @@ class Delta(Regularizer):
     under a fitted logistic regression, on 32 training images.
     """
 
+    @classmethod
+    def check(cls, context: Context, *strengths: float, layers: tuple[str, ...] = (), attention: bool = False) -> None:
+        """Raise UserError where there is nothing that it acts on."""
+        name = _name(attention)
+        context.require_transferred(name)
+        for layer in layers or context.stages_above(name):
+            context.node_above(layer, name)
+
     def __init__(
         self, context: Context, strength: float, layers: tuple[str, ...] = (), attention: bool = False
     ) -> None:
         super().__init__()
-        name = "delta-attention" if attention else "delta"
-        context.require_transferred(name)
+        name = _name(attention)
         chosen = {layer: context.node_above(layer, name) for layer in layers or context.stages_above(name)}
         self.observes = tuple(chosen.values())
         network = context.network
@@ -55,6 +62,10 @@ class Delta(Regularizer):
             for weight, now, original, layout in zip(self.weights, step.seen, originals, self.layouts, strict=True)
         ]
         return self.strength * torch.stack(terms).sum()
+
+
+def _name(attention: bool) -> str:
+    return "delta-attention" if attention else "delta"
 
 
 def squared_distances(now: torch.Tensor, original: torch.Tensor, layout: str) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """EWC, also L2-SP-Fisher: each weight is drawn towards its start by what the source network's predictions lose."""
 
+from typing import Any
+
 import torch
 from torch import fx, nn
 
@@ -16,9 +18,15 @@ class EWC(Regularizer):
     it would be the empirical gradient, another matrix. It is estimated on at most 256 of the training images.
     """
 
+    @classmethod
+    def check(cls, context: Context, *strengths: float, **options: Any) -> None:
+        """Raise UserError where there is nothing that it acts on."""
+        context.require_transferred("ewc")
+        context.require_source_head("ewc")
+
     def __init__(self, context: Context, strength: float) -> None:
         super().__init__()
-        transferred = context.require_transferred("ewc") - context.network.normalisation
+        transferred = context.network.transferred - context.network.normalisation
         source = context.source_tail("ewc")
         rows = context.some_rows(FISHER_IMAGES)
         fisher = diagonal_fisher(source, transferred, (inputs for inputs, _ in context.batches(rows)), context.seed)

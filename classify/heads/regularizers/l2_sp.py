@@ -1,5 +1,7 @@
 """L2-SP: weights are drawn towards where they started, the new layer towards zero (Li et al. 2018)."""
 
+from typing import Any
+
 import torch
 
 from classify.heads.regularizers.l2 import squared_sum
@@ -13,9 +15,14 @@ class L2SP(Regularizer):
     2018, equation 3. Parameters of normalisation are left out of both sums.
     """
 
+    @classmethod
+    def check(cls, context: Context, *strengths: float, **options: Any) -> None:
+        """Raise UserError where there is nothing that it acts on."""
+        context.require_transferred("l2-sp")
+
     def __init__(self, context: Context, strength: float, new_strength: float) -> None:
         super().__init__()
-        transferred = context.require_transferred("l2-sp") - context.network.normalisation
+        transferred = context.network.transferred - context.network.normalisation
         new = context.network.new | (context.network.fresh - context.network.normalisation)
         named = dict(context.network.tail.named_parameters())
         # Tuples hide them from nn.Module: they are the network's parameters, not this one's.

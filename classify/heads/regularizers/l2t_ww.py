@@ -45,6 +45,12 @@ class L2TWW(Regularizer):
     brought to the target's by bilinear interpolation, as in the authors' programme.
     """
 
+    @classmethod
+    def check(cls, context: Context, *strengths: float, layers: tuple[str, ...] = ()) -> None:
+        """Raise UserError where there is nothing that it acts on."""
+        for layer in layers or context.stages_above("l2t-ww"):
+            context.node_above(layer, "l2t-ww")
+
     def __init__(
         self,
         context: Context,

@@ -50,6 +50,11 @@ class Context:
     autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     seed: int = 0
 
+    @classmethod
+    def without_images(cls, network: "Network") -> "Context":
+        """What there is to check a regulariser against before any image has been read."""
+        return cls(network, np.zeros(0, np.int64), lambda rows: iter(()), lambda: (np.zeros((0, 0)), np.zeros(0)))
+
     @property
     def classifier_input(self) -> str:
         """The node whose output the new classifier reads."""
@@ -105,14 +110,13 @@ class Context:
     def _inside(self) -> set[str]:
         return {node.name for node in self.network.tail.graph.nodes if node.op not in ("placeholder", "output")}
 
-    def require_transferred(self, name: str) -> frozenset[str]:
-        """Names of the transferred parameters that train; UserError where there is none."""
+    def require_transferred(self, name: str) -> None:
+        """Raise UserError where no transferred parameter trains."""
         if not self.network.transferred:
             raise UserError(
                 f"--regularizer {name} acts on pre-trained weights that train, and here there are none; unfreeze more "
                 "than 'fc' of a pre-trained network, or take l2"
             )
-        return self.network.transferred
 
 
 class Regularizer(nn.Module):
@@ -124,6 +128,11 @@ class Regularizer(nn.Module):
 
     observes: tuple[str, ...] = ()
     described: str = ""
+
+    @classmethod
+    def check(cls, context: Context, *strengths: float, **options: Any) -> None:
+        """Raise UserError where it cannot act on the context's network: called before the constructor, and, without
+        images, before anything is extracted or trained."""
 
     def attached(self) -> contextlib.AbstractContextManager:
         """Entered before training, left after it in any case."""

@@ -18,17 +18,21 @@ class StochNorm(Regularizer):
     channel uses its moving statistics, 0.5 in the paper; 0 is plain batch norm.
     """
 
-    def __init__(self, context: Context, share: float) -> None:
-        super().__init__()
-        self.tail = (context.network.tail,)
-        self.share = share
+    @classmethod
+    def check(cls, context: Context, share: float) -> None:
+        """Raise UserError where there is nothing that it acts on."""
         if not share <= 1:
             raise UserError(f"--regularizer stochnorm={share:g} is a probability; give a number from 0 to 1")
-        if not self._norms():
+        if not any(isinstance(part, nn.BatchNorm2d) for part in context.network.tail.modules()):
             raise UserError(
                 f"--regularizer stochnorm replaces batch norms, and what trains of {context.network.backbone.name} has "
                 "none; unfreeze more, or take another regulariser"
             )
+
+    def __init__(self, context: Context, share: float) -> None:
+        super().__init__()
+        self.tail = (context.network.tail,)
+        self.share = share
 
     def _norms(self) -> list[str]:
         return [name for name, module in self.tail[0].named_modules() if isinstance(module, nn.BatchNorm2d)]
