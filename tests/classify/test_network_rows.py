@@ -206,7 +206,7 @@ def test_top_1_and_top_5_of_a_folder_of_imagenet_that_has_a_test_split_only(real
         (["--model", "convnet", "--regularizer", "l2"], "acts on a backbone"),
         (["--model", "finetune", "--unfreeze", "layer4", "fc", "--regularizer", "ewc"], "acts on pre-trained weights"),
         (
-            ["--model", "convnet", "finetune", "--unfreeze", "layer4", "--regularizer", "delta@layer2"],
+            ["--model", "untouched", "finetune", "--unfreeze", "layer4", "--regularizer", "delta@layer2"],
             "not above the cut",
         ),
         (["--model", "convnet", "--optimizer", "rms"], "adamw"),
