@@ -8,6 +8,7 @@ from classify.show.table import Column, Table
 def comparison_table(result: ComparisonResult) -> Table:
     """One line for each model: what it reaches, what it costs, and whether it differs from the best on validation."""
     several = len(result.seeds) > 1
+    on_gpu = any(row.extra("peak_device_bytes") is not None for row in result.rows)
     columns = [
         Column("model", align="left"),
         Column("layer", "cut", align="left"),
@@ -23,6 +24,7 @@ def comparison_table(result: ComparisonResult) -> Table:
         Column("train_seconds", "train", format=duration),
         Column("one_seconds", "one image", format=duration),
         Column("peak_memory", "memory", format=_gigabytes),
+        *([Column("peak_gpu_memory", "GPU memory", format=_gigabytes)] if on_gpu else []),
         Column("p_value", "p", format=_p_value),
     ]
     rows = []
@@ -44,6 +46,7 @@ def comparison_table(result: ComparisonResult) -> Table:
                 row.seconds("search", "fit"),
                 row.one_seconds,
                 row.extra("peak_host_bytes"),
+                *([row.extra("peak_device_bytes")] if on_gpu else []),
                 p_value,
             )
         )

@@ -1,6 +1,7 @@
 """`python -m classify compare`: one table on one split, its tests by hand, nothing made twice, test data last."""
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -75,6 +76,18 @@ def test_every_row_has_the_same_rows_and_the_table_has_what_the_issue_names(smal
     assert twins[True].rows == twins[False].rows
     assert twins[True].validation_accuracy == twins[False].validation_accuracy
     assert twins[True].chosen == twins[False].chosen
+
+
+def test_memory_of_a_gpu_has_a_column_where_one_was_used(small):
+    assert "GPU memory" not in str(small.table)
+    row = small.rows[0]
+    extra = {**row.first.extra, "peak_device_bytes": 2_500_000_000}
+    saved = dataclasses.replace(row.saved[0], result=dataclasses.replace(row.first, extra=extra))
+    rows = (dataclasses.replace(row, saved=(saved,)), *small.rows[1:])
+    table = dataclasses.replace(small, rows=rows).table
+    assert "GPU memory" in str(table)
+    assert "2.50 GB" in str(table)
+    assert [record["peak_gpu_memory"] for record in table.records()[:2]] == [2_500_000_000, None]
 
 
 def test_mcnemar_and_holm_from_the_stored_predictions_by_hand(small):
