@@ -5,6 +5,7 @@ A network that trains from above its input reads the cached maps below the cut; 
 killed carries on from its last epoch, and one that only lacks its test is not trained again.
 """
 
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -28,6 +29,7 @@ from extract.commands.ensure import ensure_features
 from features.digests import read_json, sha256_file, sha256_json, write_json
 from features.errors import UserError
 from features.rows import train_and_validation
+from features.store.locks import lock_digest
 
 Say = Callable[[str], None]
 # What is told of every epoch of a row: the row and an `Epoch`.
@@ -62,8 +64,17 @@ def evaluate_network(
     if not again and (known := find_result(folder, row.config)) is not None:
         return known
     how = {"again": again, "compiled": compiled, "jobs": jobs, "say": say, "on_epoch": on_epoch}
-    fitted = fit_network(row, folder=folder, **how)
-    return test_network(fitted, folder=folder, command=command)
+    with alone(row, folder, say):
+        if not again and (known := find_result(folder, row.config)) is not None:
+            return known
+        fitted = fit_network(row, folder=folder, **how)
+        return test_network(fitted, folder=folder, command=command)
+
+
+def alone(row: NetworkRow, folder: Path | str, say: Say = print) -> contextlib.AbstractContextManager:
+    """The right to train a row in `folder`: a second process waits, and then finds what the first one made."""
+    _make(Path(folder), folder)
+    return lock_digest(row.digest[:16], wait=True, say=say, folder=Path(folder), doing="training the same network")
 
 
 def fit_network(
@@ -90,10 +101,7 @@ def fit_network(
     _limit_threads(jobs)
     if row.reads_maps:
         ensure_features(row.answer.request, compiled=compiled, jobs=jobs, quiet=True)
-    try:
-        running.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+    _make(running, folder)
     inputs, labels, index = row.read("train")
     if row.change:
         kept, labels = row.change.apply(labels, row.settings.seed)
@@ -226,6 +234,13 @@ def _digests(folder: Path) -> dict[str, str]:
     """What a record says of the network's two files."""
     names = {"network_sha256": "network.safetensors", "network_json_sha256": "network.json"}
     return {key: sha256_file(folder / name, fresh=True) for key, name in names.items()}
+
+
+def _make(path: Path, folder: Path | str) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
 
 
 def _noted(path: Path) -> dict[str, Any] | None:

@@ -34,13 +34,19 @@ def lock(key: CacheKey, say: Callable[[str], None] | None = None, folder: Path |
 
 @contextlib.contextmanager
 def lock_digest(
-    digits: str, *, wait: bool, say: Callable[[str], None] | None = None, folder: Path | None = None
+    digits: str,
+    *,
+    wait: bool,
+    say: Callable[[str], None] | None = None,
+    folder: Path | None = None,
+    doing: str = "extracting the same features",
 ) -> Iterator[bool]:
-    """The same by the digits in the file's name; yields whether the lock was had, False only without `wait`."""
+    """The same by the digits in the file's name; yields whether the lock was had, False only without `wait`. doing:
+    what the holder is said to do."""
     path = (folder or features_folder()) / f".{digits}.lock"
     with refusals_told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(path, wait, say or (lambda message: None))
+        descriptor = _acquire(path, wait, say or (lambda message: None), doing)
     try:
         yield descriptor is not None
     finally:
@@ -50,7 +56,7 @@ def lock_digest(
             os.close(descriptor)
 
 
-def _acquire(path: Path, wait: bool, say: Callable[[str], None]) -> int | None:
+def _acquire(path: Path, wait: bool, say: Callable[[str], None], doing: str) -> int | None:
     said = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -61,7 +67,7 @@ def _acquire(path: Path, wait: bool, say: Callable[[str], None]) -> int | None:
                 if error.errno in _NO_LOCKS:
                     say(
                         f"the file system of {path.parent} knows no locks ({os.strerror(error.errno).lower()}): see to "
-                        "it that only one process extracts the same features at a time"
+                        f"it that only one process is {doing} at a time"
                     )
                     return descriptor
                 if error.errno not in _HELD:
@@ -70,7 +76,7 @@ def _acquire(path: Path, wait: bool, say: Callable[[str], None]) -> int | None:
                     os.close(descriptor)
                     return None
                 if not said:
-                    say("another process is extracting the same features; waiting to use its result")
+                    say(f"another process is {doing}; waiting to use its result")
                     said = True
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _still_named(descriptor, path):

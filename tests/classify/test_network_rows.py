@@ -1,6 +1,8 @@
 """Networks on the command line: the same rows as heads, test data last, cache against loop, resume, and mistakes."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from classify.__main__ import main
 from classify.experiments import network_row
 from classify.experiments.network_row import NetworkRow
-from classify.experiments.networks import evaluate_network, fit_network, load_network
+from classify.experiments.networks import alone, evaluate_network, fit_network, load_network, test_network
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import load_results
 from features.commands.options import run_command
@@ -155,6 +157,25 @@ def test_a_killed_run_carries_on_and_one_that_lacks_its_test_is_not_trained_agai
     assert "trained in an earlier run" in said[-1]
     assert np.array_equal(saved.predictions().probabilities, whole.predictions().probabilities)
     assert saved.result.seconds["fit"] >= sum(epoch["seconds"] for epoch in saved.result.extra["history"])
+
+
+def test_a_second_process_waits_for_the_first_and_takes_its_result():
+    row = NetworkRow(REQUEST, "convnet", SETTINGS)
+    told, waiting = [], threading.Event()
+
+    def say(line):
+        told.append(line)
+        waiting.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with alone(row, "results"):
+            second = pool.submit(evaluate_network, row, say=say)
+            assert waiting.wait(60)
+            first = test_network(fit_network(row, say=quiet))
+            assert not second.done()
+        assert second.result(60).path == first.path
+    assert told == ["another process is training the same network; waiting to use its result"]
+    assert not list(Path("results").glob(".*"))
 
 
 def test_a_batch_of_rows_is_read_from_the_maps_and_nothing_is_copied(monkeypatch):

@@ -12,7 +12,7 @@ from typing import Any
 
 from classify.experiments.evaluate import Row, Settings, fit_row
 from classify.experiments.network_row import NetworkRow
-from classify.experiments.networks import FittedNetwork, OnEpoch, fit_network, test_network
+from classify.experiments.networks import FittedNetwork, OnEpoch, alone, fit_network, test_network
 from classify.experiments.probing.running import digest_of, fit_aside, read_fitted, test_aside
 from classify.experiments.sources import CachedLayer
 from classify.experiments.untouched import FittedReading, UntouchedRow, fit_reading, test_reading
@@ -61,7 +61,9 @@ class Pending:
             self.networks[name] = fit_reading(row, **shared)
         else:
             kept = {"folder": making.folder, "again": making.again, "say": making.say, "on_epoch": making.on_epoch}
-            self.networks[name] = fit_network(row, **kept, **shared)
+            with alone(row, making.folder, making.say):
+                if not self._is_known(name, row.config):
+                    self.networks[name] = fit_network(row, **kept, **shared)
         return name
 
     def fit_head(self, source: CachedLayer, head: str, settings: Settings) -> tuple[str, str]:
@@ -104,6 +106,10 @@ class Pending:
             for saved in test_aside(source, paths, making.folder, making.command):
                 results[saved.result.digest] = saved
         for name, fitted in self.networks.items():
+            # Another process that waited for the same network may have tested it in the meantime.
+            if self._is_known(name, fitted.row.config):
+                results[name] = self.known[name]
+                continue
             test = test_reading if isinstance(fitted, FittedReading) else test_network
             results[name] = test(fitted, folder=making.folder, command=making.command)
         for _, path in self.heads.values():
