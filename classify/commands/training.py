@@ -21,7 +21,7 @@ _TRAINING = (
     ("--head-multiple", "head_multiple", float, "X", "learning rate of the new layer, in units of the others' (10)"),
     ("--schedule", "schedule", str, "S", "cosine (default), one-cycle, book or constant"),
     ("--weight-decay", "weight_decay", float, "W", "weight decay (0.01)"),
-    ("--patience", "patience", int, "N", "stop after N epochs without a better validation accuracy"),
+    ("--patience", "patience", int, "N", "stop after N epochs without a better one on validation (never)"),
     ("--batch-norm", "batch_norm", str, "B", "train (default) or freeze"),
     ("--train-precision", "precision", str, "P", "of training: auto (default), float32 or bfloat16"),
     ("--label-smoothing", "label_smoothing", float, "E", "share of the label given to all classes (0)"),

@@ -1,6 +1,7 @@
 """The ConvNet at the image's own size, and the readings of a network that nobody trained."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy.special import softmax
 from sklearn.datasets import load_digits
 
-from classify.heads.network.convnet import ConvNet, ConvNetClassifier
+from classify.heads.network.convnet import ConvNet, ConvNetClassifier, pixel_moments
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.untouched import (
     UntouchedClassifier,
@@ -35,6 +36,17 @@ def test_the_convnet_has_two_blocks_and_two_linear_layers():
     kinds = [type(module).__name__ for module in ConvNet(1, 28, 28, 10).modules()]
     assert (kinds.count("Conv2d"), kinds.count("Linear")) == (2, 2)
     assert ConvNet(3, 224, 200, 5)(torch.zeros(2, 3, 224, 200)).shape == (2, 5)
+
+
+def test_mean_and_deviation_of_pixels_take_little_memory():
+    images = np.random.default_rng(0).integers(0, 200, (1000, 32, 32, 3), dtype=np.uint8)
+    assert pixel_moments(images) == pytest.approx((images.mean(), images.std()), rel=1e-12)
+    tracemalloc.start()
+    pixel_moments(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # One float64 for each pixel would be 25 MB.
+    assert peak < images.nbytes
 
 
 def test_the_convnet_learns_digits_at_their_own_size_and_is_saved(digits, tmp_path):

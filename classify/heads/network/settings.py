@@ -40,11 +40,11 @@ class TrainingSettings:
     others' (ten times in chapter 8 of the book); networks without any pre-trained weight use one rate for all.
     schedule: 'cosine' to zero, 'one-cycle' (a rise over the first 30 % of the steps, then cosine), 'book'
     (lr / (1 + 10 e/n)^0.75 in epoch e of n) or 'constant'. weight_decay: decoupled in adamw, added to the gradient in
-    adam and sgd (momentum 0.9); biases and normalisation are left out. patience: stop after so many epochs without a
-    better validation accuracy (None: never). batch_norm: 'freeze' keeps the pre-trained statistics and scales.
-    precision: 'auto' is bfloat16 mixed precision where the processor has it. augment: any of 'shift', 'rotate',
-    'scale' and 'flip', drawn anew for each image and epoch. init_head: 'probe' starts the new layer from a fitted
-    logistic regression (LP-FT, Kumar et al. 2022).
+    adam and sgd (momentum 0.9); biases and normalisation are left out. patience: stop after so many epochs none of
+    which was better on validation, by accuracy and of equals by loss (None: never). batch_norm: 'freeze' keeps the
+    pre-trained statistics and scales. precision: 'auto' is bfloat16 mixed precision where the processor has it.
+    augment: any of 'shift', 'rotate', 'scale' and 'flip', drawn anew for each image and epoch. init_head: 'probe'
+    starts the new layer from a fitted logistic regression (LP-FT, Kumar et al. 2022).
     """
 
     epochs: int = 10
