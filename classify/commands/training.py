@@ -97,6 +97,15 @@ def refuse_unread(options: argparse.Namespace, heads: tuple[str, ...], networks:
         raise UserError("--unfreeze is about --model finetune, which was not asked for; leave it out or add that model")
     if "finetune" not in trained and (options.map_dtype or options.frozen):
         raise UserError("--map-dtype and --frozen are about --model finetune, which was not asked for; leave them out")
+    if options.training_augment and (options.map_dtype or options.frozen == "cached"):
+        raise UserError(
+            "--augment draws every image anew, so the frozen part runs on it each time and no maps are cached; leave "
+            "out --map-dtype and --frozen cached, or --augment"
+        )
+    if options.training_head_multiple is not None and not {"finetune", "spottune"} & set(trained):
+        raise UserError(
+            f"--head-multiple is about a new layer on pre-trained ones, and {', '.join(trained)} has none; leave it out"
+        )
     if options.regularizer and not {"finetune", "scratch"} & set(trained):
         raise UserError("--regularizer acts on a backbone that trains; take --model finetune, or leave it out")
     for option, value in (

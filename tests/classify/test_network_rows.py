@@ -231,6 +231,8 @@ def test_top_1_and_top_5_of_a_folder_of_imagenet_that_has_a_test_split_only(real
             "not above the cut",
         ),
         (["--model", "convnet", "--optimizer", "rms"], "adamw"),
+        (["--model", "convnet", "scratch", "--head-multiple", "5"], "convnet, scratch has none"),
+        (["--model", "finetune", "--augment", "shift", "--map-dtype", "float16"], "no maps are cached"),
         (["--model", "convnet", "--batch-size", "1"], "batches of one image"),
         (["--model", "convnet", "--lr", "1e30", "--optimizer", "sgd", "--epochs", "1"], "try --lr 1e+29"),
         (["--model", "convnet", "--steps", "5", "--patience", "2"], "never stopped early"),
