@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, write_outputs
 from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
-from classify.commands.training import add_training_options, given, row_options
+from classify.commands.training import add_training_options, given, regularizers_explained, row_options
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from features.commands.completion import one_of
@@ -71,7 +71,8 @@ def _parser() -> Parser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         f"models:\n{models}\n\na head may name its layer (svm@layer3), a fine-tuned network the first stage that "
-        "trains and\nregularisers (finetune:layer4, finetune:all+l2-sp=0.01)"
+        "trains and\nregularisers (finetune:layer4, finetune:all+l2-sp=0.01)\n\n"
+        f"{regularizers_explained()}"
     )
     group = parser.add_argument_group("what is compared")
     add = group.add_argument

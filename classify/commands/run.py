@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
-from classify.commands.training import add_training_options, find_models, refuse_unread, row_options
+from classify.commands.training import (
+    add_training_options,
+    find_models,
+    refuse_unread,
+    regularizers_explained,
+    row_options,
+)
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from features.commands.completion import one_of
@@ -165,7 +171,7 @@ def _parser() -> Parser:
     parser = Parser(prog="python -m classify", description=__doc__)
     models = "\n".join(f"  {head.name:<12} {head.summary}" for head in (*HEADS.values(), *NETWORKS.values()))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"models:\n{models}"
+    parser.epilog = f"models:\n{models}\n\n{regularizers_explained()}"
     group = parser.add_argument_group("which heads")
     group.add_argument(
         "--model", nargs="+", default=["svm"], metavar="M", help="heads and networks (below); default svm"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
-from classify.heads.regularizers import REGULARIZERS, parse_regularizers
+from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
 from features.errors import UserError, unknown
 
 # Option, field of TrainingSettings, type, metavar or choices, help. `settings` holds defaults and what is legal.
@@ -40,9 +40,18 @@ def add_training_options(parser: argparse.ArgumentParser, cuts: bool = True) -> 
     if not cuts:
         return
     names = ", ".join(REGULARIZERS)
-    add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001; {names}")
+    add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001 (below); {names}")
     add("--map-dtype", choices=("float32", "float16"), help="of cached maps below the cut; default float32")
     add("--frozen", choices=("cached", "loop"), help="read the frozen part's output from the cache (default) or run it")
+
+
+def regularizers_explained() -> str:
+    """What `--help` says below the options: each regulariser with the strengths that it takes by itself."""
+    lines = []
+    for kind in REGULARIZERS.values():
+        where = " [@LAYER+LAYER]" if kind.layers else ""
+        lines.append(f"  {RegularizerSpec(kind.name, kind.strengths)!s:<23} {kind.summary}{where}")
+    return "\n".join(["regularisers, with their default strengths:", *lines])
 
 
 def given(options: argparse.Namespace) -> tuple[str, ...]:

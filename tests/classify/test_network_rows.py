@@ -13,6 +13,7 @@ from classify.experiments import network_row
 from classify.experiments.network_row import NetworkRow
 from classify.experiments.networks import alone, evaluate_network, fit_network, load_network, test_network
 from classify.heads.network.settings import TrainingSettings
+from classify.heads.regularizers import REGULARIZERS, parse_regularizers
 from classify.measure.results import load_results
 from features.commands.options import run_command
 from features.datasets import open_dataset
@@ -201,6 +202,18 @@ def test_settings_and_regularisers_are_part_of_what_a_row_is():
     assert regular.config["regularizers"] == ["bss=0.001"]
     assert row.config["seed"] == 0
     assert "weights" not in NetworkRow(REQUEST, "scratch", SETTINGS).config
+
+
+@pytest.mark.parametrize("verb", [[], ["compare"]])
+def test_help_explains_every_regulariser_with_its_default_strengths(capsys, verb):
+    with pytest.raises(SystemExit):
+        main([*verb, "--help"])
+    told = capsys.readouterr().out
+    for kind in REGULARIZERS.values():
+        (line,) = (line for line in told.splitlines() if line.startswith(f"  {kind.name}="))
+        assert kind.summary in line
+        assert parse_regularizers([kind.name]) == parse_regularizers([line.split()[0]])
+        assert ("@LAYER" in line) == kind.layers
 
 
 def test_top_1_and_top_5_of_a_folder_of_imagenet_that_has_a_test_split_only(real_imagenet, standin, capsys):
