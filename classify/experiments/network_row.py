@@ -26,6 +26,7 @@ from features.datasets import ImageFiles, Split, open_dataset
 from features.device import resolve_device, resolve_precision
 from features.digests import sha256_json
 from features.errors import UserError
+from features.ranges import is_int8
 from features.request import Plan, Request, plan, selected_rows
 from features.rows import VALIDATION_SHARE
 
@@ -99,6 +100,10 @@ class NetworkRow:
         del training["seed"]
         config = {**source, "layer": self.layer, "head": self.network, "seed": self.request.seed, "refit": False}
         unused = ["pool"] if self.reads_maps else ["pool", "precision", "dtype"]
+        apart = self.trunk_precision is not None and source["precision"] != self.precision
+        if apart and self.layer != "input" and not self.reads_maps:
+            # The frozen part runs for each batch, in a precision of its own.
+            unused.remove("precision")
         if self.network == "scratch":
             unused += ["weights", "weights_sha256"]
         elif self.network == "convnet":
@@ -125,6 +130,13 @@ class NetworkRow:
     def precision(self) -> str:
         """The precision of training, `auto` resolved."""
         return resolve_precision(self.settings.precision, resolve_device(self.request.device))
+
+    @property
+    def trunk_precision(self) -> str | None:
+        """The precision of the frozen part where it runs: that of the maps. None is that of training, which stands in
+        for int8: its ranges belong to extraction."""
+        asked = self.request.precision
+        return None if asked == "int8" or is_int8(asked) else asked
 
     @property
     def digest(self) -> str:
@@ -164,6 +176,7 @@ class NetworkRow:
         if self.network == "convnet":
             return head.build(**shared)
         start = {"unfreeze": self.unfreeze, "fresh_above": self.fresh_above, "until": self.until}
+        start["trunk_precision"] = self.trunk_precision
         start = start if self.network == "finetune" else {}
         return head.build(
             backbone=request.backbone,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from classify.__main__ import main
 from classify.experiments import network_row
@@ -202,6 +203,19 @@ def test_settings_and_regularisers_are_part_of_what_a_row_is():
     assert regular.config["regularizers"] == ["bss=0.001"]
     assert row.config["seed"] == 0
     assert "weights" not in NetworkRow(REQUEST, "scratch", SETTINGS).config
+
+
+def test_the_frozen_part_in_the_loop_and_in_prediction_computes_as_the_maps_were_extracted():
+    halves = dataclasses.replace(REQUEST, precision="bfloat16")
+    rows = [NetworkRow(halves, "finetune", SETTINGS, unfreeze="layer4", in_loop=in_loop) for in_loop in (False, True)]
+    cached, looped = (evaluate_network(row, say=quiet) for row in rows)
+    images = open_dataset("digits").load("test").images[:8]
+    for saved in (cached, looped):
+        network = load_network(saved)
+        maps = network._frozen()(network.prepare(images))
+        assert torch.equal(maps, maps.bfloat16().float())
+    assert looped.result.config["precision"] == "bfloat16"
+    assert "precision" not in NetworkRow(REQUEST, "finetune", SETTINGS, unfreeze="layer4", in_loop=True).config
 
 
 @pytest.mark.parametrize("verb", [[], ["compare"]])

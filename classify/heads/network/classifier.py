@@ -30,6 +30,7 @@ from classify.heads.regularizers.protocol import Context, Regularizer
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import Backbone, load_backbone
+from features.device import resolve_precision
 from features.errors import UserError
 from features.preprocessing import Preprocessing
 from features.weights import state_sha256
@@ -43,7 +44,9 @@ class NetworkClassifier(TrainedNetwork):
     backbone: a name, read with `weights` (and `weights_seed` for 'random'), or a loaded `Backbone`. unfreeze: the
     first stage that trains ('fc', 'layer4', ..., 'all'). until: the last one, beside the new classifier (None: all that
     follow). fresh_above: draw the weights above this layer anew, with the settings' seed; 'input' is training from
-    scratch. classes: how many outputs, for labels 0 .. classes-1 (None: the labels that occur). regularizers: as
+    scratch. trunk_precision: of the frozen part where it runs, in training or in prediction, which is the one that maps
+    were extracted with (None: that of training). classes: how many outputs, for labels 0 .. classes-1 (None: the labels
+    that occur). regularizers: as
     `parse_regularizers` reads them.
     """
 
@@ -60,6 +63,7 @@ class NetworkClassifier(TrainedNetwork):
         classes: int | None = None,
         settings: TrainingSettings | None = None,
         regularizers: Sequence[str | RegularizerSpec] = (),
+        trunk_precision: str | None = None,
         device: str = "auto",
     ) -> None:
         self.backbone = backbone
@@ -72,6 +76,7 @@ class NetworkClassifier(TrainedNetwork):
         self.classes = classes
         self.settings = settings
         self.regularizers = regularizers
+        self.trunk_precision = trunk_precision
         self.device = device
 
     def fit(
@@ -109,6 +114,7 @@ class NetworkClassifier(TrainedNetwork):
             image_size=network.image_size,
             regularizers=[str(spec) for spec in specs],
             **({} if self.until is None else {"until": self.until}),
+            **({} if self._trunk_precision() == self._precision else {"trunk_precision": self._trunk_precision()}),
         )
         module = self._module(network)
         with contextlib.ExitStack() as stack:
@@ -197,8 +203,13 @@ class NetworkClassifier(TrainedNetwork):
             if part is not None:
                 part.to(self._device).to(memory_format=torch.channels_last)
         self._preprocessor = Preprocessor(backbone.preprocessing.at(self.image_size), self._device)
-        self._trunk = FrozenTrunk(network, self._precision, self._device) if network.trunk is not None else None
+        precision = self._trunk_precision()
+        self._trunk = FrozenTrunk(network, precision, self._device) if network.trunk is not None else None
         return network
+
+    def _trunk_precision(self) -> str:
+        asked = self.trunk_precision
+        return self._precision if asked is None else resolve_precision(asked, self._device)
 
     def _check_fresh(self, network: Network) -> None:
         frozen = self._settings.batch_norm == "freeze"
@@ -281,6 +292,7 @@ class NetworkClassifier(TrainedNetwork):
                 "unfreeze": self.unfreeze,
                 "fresh_above": self.fresh_above,
                 "until": self.until,
+                "trunk_precision": self.trunk_precision,
                 "image_size": self.network_.image_size,
                 "classes": labels_to_json(self.classes_),
                 "settings": self._settings.to_json(),
@@ -301,8 +313,9 @@ class NetworkClassifier(TrainedNetwork):
             weights=fields["weights"],
             unfreeze=fields["unfreeze"],
             fresh_above=fields["fresh_above"],
-            # Networks saved before there was such a thing train to the end.
+            # Networks saved before there were such things train to the end, and have one precision.
             until=fields.get("until"),
+            trunk_precision=fields.get("trunk_precision"),
             image_size=fields["image_size"],
             settings=TrainingSettings.from_json(fields["settings"]),
             regularizers=tuple(fields["regularizers"]),
