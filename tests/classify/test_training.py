@@ -286,6 +286,15 @@ def test_a_penalty_is_detached_again_when_training_fails():
     assert Failing.entered == 0
 
 
+@pytest.mark.parametrize("validation", [None, data(20)])
+def test_weights_that_the_last_step_breaks_are_found(validation):
+    settings = TrainingSettings(epochs=1, batch_size=40, optimizer="sgd", learning_rate=1e38, head_multiple=1)
+    run = trainer(settings, validation=validation)
+    run.data = Labelled(Rows(1e4 * run.data.source.rows), run.data.codes)
+    with pytest.raises(UserError, match=r"in epoch 1 \(step 1\)"):
+        run.run()
+
+
 def test_validation_figures_are_those_of_scikit_learn():
     from sklearn.metrics import accuracy_score, f1_score, log_loss
 

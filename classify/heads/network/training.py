@@ -207,9 +207,9 @@ class Trainer:
         scores = self._validate()
         self.progress.step = last
         number = math.ceil(last / self.per_epoch)
-        if scores:
-            # The last step may have broken the weights after its own loss was still finite.
-            self._stop_unless_finite(scores[0], number - 1, last - 1, rate)
+        # The last step may have broken the weights after its own loss was still finite.
+        sound = scores[0] if scores else sum(each.detach().double().sum() for each in self.trainee.module.parameters())
+        self._stop_unless_finite(sound, number - 1, last - 1, rate)
         count = last - first
         seconds = time.perf_counter() - started
         record = Epoch(number, last, loss / count, penalty / count, rate, seconds, *scores)
