@@ -85,7 +85,7 @@ def run_pass(
     first = min(file.rows_done for _, file in kept)
     # A batch's images are computed together: a pass carries on at the start of one.
     first -= first % recipe.batch if first < len(rows) else 0
-    streams = max(1, cores // recipe.threads) if trunk.device.type == "cpu" and recipe.engine != "compiled" else 1
+    streams = recipe.streams(cores)
     ready_made = _prepared(data.images, rows[first:], recipe.batch, preprocessor, trunk, cores)
 
     def compute(count: int, ready: torch.Tensor) -> tuple[list[tuple[store.PartialFile, np.ndarray]], int, float]:

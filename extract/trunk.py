@@ -72,10 +72,19 @@ class Recipe:
         fixed = ("precision", "device", "outputs", "versions")
         return begun is not None and all(begun.get(name) == mine[name] for name in fixed)
 
+    def streams(self, cores: int) -> int:
+        """How many batches so many cores compute beside each other."""
+        return max(1, cores // self.threads) if _batches_apart(self.device, self.engine) else 1
+
     def following(self, begun: dict[str, Any]) -> "Recipe":
         """This recipe with the choices of the one that was begun."""
         chosen = {name: begun[name] for name in ("engine", "batch", "threads")}
         return dataclasses.replace(self, **chosen, grey=begun.get("grey", False))
+
+
+def _batches_apart(device: str, engine: str) -> bool:
+    """Whether cores have batches of their own: not what is compiled, nor what a GPU computes."""
+    return device.startswith("cpu") and engine != "compiled"
 
 
 def choose_recipe(
@@ -103,7 +112,7 @@ def choose_recipe(
     # In float32 the numbers stay those of the plain network.
     grey = grey and precision == "bfloat16" and device.type == "cpu"
     grey = grey and grey_suffices(cut.graph, dict(cut.model.named_modules()))
-    each_core = device.type == "cpu" and engine != "compiled"
+    each_core = _batches_apart(device.type, engine)
     size = (224 / cut.image_size) ** 2
     if each_core:
         # 8 images of 224 px: their maps stay near the cache, where 64 wait for memory and take a tenth longer on two
