@@ -76,6 +76,9 @@ def _notes(result: ComparisonResult, several: bool) -> tuple[str, ...]:
         "extract: of the training images, all layers of the pass; train: search and last fit; one image: from its "
         "pixels to its class; memory: of the whole process at its most"
     )
+    silent = dict.fromkeys(row.model for row in result.rows if row.first.metrics.log_loss is None)
+    if silent:
+        notes.append(f"log loss, ECE: of probabilities, which there are none of for {', '.join(silent)}")
     which = f" with seed {result.seeds[0]}" if several else ""
     notes.append(
         f"p: McNemar's mid-p test against the row best on validation{which}, Holm's correction over all rows; below "
