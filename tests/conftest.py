@@ -6,6 +6,12 @@ from pathlib import Path
 import pytest
 
 
+def pytest_configure() -> None:
+    """Beside other processes of tests each takes its share of the cores, and so does every command that it starts."""
+    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
+
+
 def _real_home() -> Path | None:
     chosen = os.environ.get("LAYERPROBE_HOME")
     return Path(chosen).absolute() if chosen else None

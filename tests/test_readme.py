@@ -29,8 +29,8 @@ def test_every_option_in_the_readme_is_one(capsys):
     helps += [_help("classify", capsys, verb) for verb in VERBS]
     helps += [_help("classify", capsys, "study", study) for study in STUDIES]
     helps += [_help("features", capsys, verb) for verb in ("verify", "remove")]
-    # pip's, argcomplete's, that of `python -m tests.fuzz`, and those of `python -m tests.benchmarks` and `tests.scale`.
-    others = {"--quiet", "--user", "--seconds", "--whole", "--clock"}
+    # pip's, pytest's, argcomplete's, that of `tests.fuzz`, and those of `tests.benchmarks` and `tests.scale`.
+    others = {"--quiet", "--dist", "--user", "--seconds", "--whole", "--clock"}
     others |= {"--gigabytes", "--limit-gigabytes", "--limit-by"}
     known = set(re.findall(r"--[a-z0-9-]+", "".join(helps))) | others
     for path in READMES:

@@ -34,7 +34,7 @@ def test_an_unknown_head_gets_the_nearest_names():
         find_head("logistics")
 
 
-@pytest.mark.parametrize("head", HEADS.values(), ids=str)
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 def test_a_heads_grid_fits_its_class(head):
     assert head.summary and "\n" not in head.summary
     assert head.build().get_params().items() >= head.grid[0].items()
