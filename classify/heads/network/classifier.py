@@ -44,10 +44,9 @@ class NetworkClassifier(TrainedNetwork):
     backbone: a name, read with `weights` (and `weights_seed` for 'random'), or a loaded `Backbone`. unfreeze: the
     first stage that trains ('fc', 'layer4', ..., 'all'). until: the last one, beside the new classifier (None: all that
     follow). fresh_above: draw the weights above this layer anew, with the settings' seed; 'input' is training from
-    scratch. trunk_precision: of the frozen part where it runs, in training or in prediction, which is the one that maps
-    were extracted with (None: that of training). classes: how many outputs, for labels 0 .. classes-1 (None: the labels
-    that occur). regularizers: as
-    `parse_regularizers` reads them.
+    scratch. classes: how many outputs, for labels 0 .. classes-1 (None: the labels that occur). regularizers: as
+    `parse_regularizers` reads them. trunk_precision: of the frozen part where it runs, in training or in prediction,
+    which is the one that maps were extracted with (None: that of training).
     """
 
     def __init__(

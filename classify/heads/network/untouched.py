@@ -24,7 +24,8 @@ class UntouchedClassifier(ClassifierMixin, BaseEstimator):
 
     reading: 'own' takes the source class's number for the label, which is what happens if one just runs the network
     (`classes_` are then 0 .. Z-1); 'first' looks at as many source classes as the data set has; 'matched' looks at one
-    source class for each label, the one-to-one map under which most training images are right (`source_classes_`).
+    source class for each label (`source_classes_`): of all one-to-one maps the one under which the likeliest of all
+    source classes is right on most training images. Both say a label for every image, since others are not looked at.
     """
 
     def __init__(self, reading: str = "matched") -> None:
