@@ -24,6 +24,7 @@ from classify.experiments.networks import OnEpoch
 from classify.experiments.sources import CachedLayer
 from classify.experiments.timing import pass_for_one
 from classify.experiments.untouched import UntouchedRow, untouched_rows
+from classify.heads.network import DRAWN
 from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
@@ -82,10 +83,10 @@ def compare(
     models: as `parse_model` reads them; by default the untouched network, a ConvNet and the backbone from scratch,
     fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`, which is
     chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
-    serve the paired tests. settings, regularizers, map_dtype and in_loop are about networks that train. quick: few
-    rows, small images and three epochs where nothing else is asked for. on_epoch: called with a row and an `Epoch`
-    after each. options are the other fields of `features.request.Request`: weights, image_size, limit, limit_test,
-    precision, dtype, device.
+    serve the paired tests. settings, regularizers, map_dtype and in_loop are about networks that train; beside one that
+    is fine-tuned those from drawn weights go without what they have no use for. quick: few rows, small images and three
+    epochs where nothing else is asked for. on_epoch: called with a row and an `Epoch` after each. options are the other
+    fields of `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
 
     Raises UserError for what cannot be compared, before anything is extracted or trained.
     """
@@ -107,7 +108,8 @@ def compare(
     chosen, more = _models(requests[0], models, parse_regularizers(regularizers))
     notes += more
     network = {"settings": settings, "in_loop": in_loop, "keep": keep_networks}
-    rows = _network_rows(chosen, requests, map_dtype, network)
+    rows, more = _network_rows(chosen, requests, map_dtype, network)
+    notes += more
     head_layers = [layer for model in chosen for layer in model.layers]
     plans = _plans(requests, head_layers, layers)
 
@@ -160,19 +162,25 @@ def _models(
 
 def _network_rows(
     models: Sequence[Model], requests: Sequence[Request], map_dtype: str, options: dict[str, Any]
-) -> dict[Model, list[tuple[NetworkRow | UntouchedRow, ...]]]:
-    """For each model that is a network its rows, checked: lists of one row a seed (the untouched one has three)."""
+) -> tuple[dict[Model, list[tuple[NetworkRow | UntouchedRow, ...]]], list[str]]:
+    """For each model that is a network its rows, checked: lists of one row a seed (the untouched one has three). And
+    notes about those that train otherwise than was asked for all."""
     rows: dict[Model, list[tuple[NetworkRow | UntouchedRow, ...]]] = {}
+    asked, notes = options["settings"], []
+    drawn = asked.from_drawn_weights() if any(model.name == "finetune" for model in models) else asked
     for model in models:
         if model.name == "untouched":
             rows[model] = list(zip(*(untouched_rows(request) for request in requests), strict=True))
         elif not model.is_head:
             settings = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
+            if model.name in DRAWN and drawn != asked:
+                settings["settings"] = drawn
+                notes.append(f"{model.label} starts from drawn weights: no head from a probe, no batch norm frozen")
             maps = [dataclasses.replace(request, dtype=map_dtype) for request in requests]
             rows[model] = [tuple(NetworkRow(request, model.name, **settings) for request in maps)]
             for row in rows[model][0]:
                 check_row(row)
-    return rows
+    return rows, notes
 
 
 def _plans(requests: Sequence[Request], wanted: Sequence[str], candidates: Sequence[str]) -> list[Plan]:

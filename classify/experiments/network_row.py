@@ -12,7 +12,7 @@ import numpy as np
 
 from classify.experiments.sources import CachedLayer
 from classify.experiments.training_sets import Change
-from classify.heads.network import NETWORKS
+from classify.heads.network import DRAWN, NETWORKS
 from classify.heads.network.batches import Part
 from classify.heads.network.network import layer_below
 from classify.heads.network.settings import TrainingSettings
@@ -197,10 +197,7 @@ def check_row(row: NetworkRow) -> None:
         reading.require_splits(row.request, "train", "test")
     if row.regularizers and row.network == "convnet":
         raise UserError("--regularizer acts on a backbone, and the convnet has none; leave it out, or take finetune")
-    if row.network in ("scratch", "convnet") and (row.settings.batch_norm, row.settings.init_head) != (
-        "train",
-        "random",
-    ):
+    if row.network in DRAWN and row.settings != row.settings.from_drawn_weights():
         raise UserError(
             f"{row.network} starts from drawn weights: there are neither statistics to freeze nor features to probe; "
             "leave out --batch-norm freeze and --init-head probe"

@@ -214,6 +214,14 @@ def test_a_regulariser_for_all_leaves_out_the_network_that_it_cannot_act_on():
     assert "finetune fc goes without l2-sp=0.1,0.01: no pre-trained weight of it trains" in result.notes
 
 
+def test_networks_from_drawn_weights_go_without_a_probe_and_frozen_statistics():
+    settings = TrainingSettings(epochs=1, batch_size=32, precision="float32", init_head="probe", batch_norm="freeze")
+    result = compare("digits", models=["convnet", "finetune:fc"], **{**OPTIONS, "settings": settings})
+    starts = [row.first.config["training"] for row in result.rows]
+    assert [(each["init_head"], each["batch_norm"]) for each in starts] == [("random", "train"), ("probe", "freeze")]
+    assert "convnet starts from drawn weights: no head from a probe, no batch norm frozen" in result.notes
+
+
 def test_models_as_they_are_typed():
     assert parse_model("svm").layers == ("avgpool", "best")
     assert parse_model("svm@layer3").layers == ("layer3",)
@@ -245,6 +253,7 @@ def test_models_as_they_are_typed():
         (["--models", "svn"], "did you mean svm"),
         (["--models", "svm", "--epochs", "2"], "--epochs is about networks"),
         (["--models", "svm", "--regularizer", "l2"], "--regularizer is about networks"),
+        (["--models", "svm", "convnet", "--init-head", "probe"], "starts from drawn weights"),
         (["--models", "svm@layer9"], "layer9"),
         (["--models", "finetune:layer9"], "choose from"),
         (["--models", "convnet", "finetune:fc+l2-sp"], "acts on pre-trained weights"),

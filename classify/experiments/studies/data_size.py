@@ -14,6 +14,7 @@ from classify.experiments.comparing.models import Model
 from classify.experiments.evaluate import Settings
 from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.outcome import StudyResult
+from classify.heads.network import DRAWN
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.intervals import mean_interval
 from classify.measure.results import SavedResult
@@ -132,7 +133,7 @@ def _panel(accuracies: dict, models: Sequence[Model], sizes: Sequence[int], name
     for model in models:
         means, lows, highs = zip(*(mean_interval(accuracies[model, size]) for size in sizes), strict=True)
         ends = [tuple(min(100.0, max(0.0, 100 * end)) for end in each) for each in (lows, highs)]
-        scratch = model.name in ("scratch", "convnet")
+        scratch = model.name in DRAWN
         lines.append(Line(names[model], tuple(map(float, sizes)), tuple(100 * m for m in means), *ends, dashed=scratch))
     ticks = tuple((float(size), f"{size:,}") for size in sizes)
     return Panel("", "training images per class", "accuracy on the test set, %", tuple(lines), log=True, ticks=ticks)

@@ -15,6 +15,7 @@ from classify.experiments.comparing.models import Model
 from classify.experiments.evaluate import Settings
 from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.outcome import StudyResult
+from classify.heads.network import DRAWN
 from classify.measure.results import SavedResult
 from classify.measure.wording import count, percent
 from classify.show.panels import Line, Panel
@@ -153,7 +154,7 @@ def _panel(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> Panel:
     for model, saved in made.items():
         found = _accuracies(saved)
         heights = (*(100 * found[pair] for pair in TRANSFERS), 100 * average(found))
-        lines.append(Line(model.label, places, heights, dashed=model.name in ("scratch", "convnet")))
+        lines.append(Line(model.label, places, heights, dashed=model.name in DRAWN))
     names = (*(_called(pair) for pair in TRANSFERS), "average")
     return Panel(
         "", "transfer", "accuracy on the target, %", tuple(lines), ticks=tuple(zip(places, names, strict=True))

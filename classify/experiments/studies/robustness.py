@@ -15,6 +15,7 @@ from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from classify.experiments.studies.outcome import StudyResult
 from classify.experiments.training_sets import Change, Imbalance, LabelNoise
+from classify.heads.network import DRAWN
 from classify.measure.results import SavedResult
 from classify.measure.wording import MISSING, percent
 from classify.show.panels import Line, Panel
@@ -156,7 +157,7 @@ def _corruption_panels(
                     model.label,
                     places,
                     tuple(100 * value for value in (saved.result.metrics.accuracy, *accuracies[model][kind])),
-                    dashed=model.name in ("scratch", "convnet"),
+                    dashed=model.name in DRAWN,
                 )
                 for model, saved in clean.items()
             ),
@@ -179,7 +180,7 @@ def _training_panels(
             results = [saved, *(worse[change][model] for change in changes)]
             heights = tuple(100 * each.result.metrics.accuracy for each in results)
             places = (start, *(float(value(change)) for change in changes))
-            lines.append(Line(names[model], places, heights, dashed=model.name in ("scratch", "convnet")))
+            lines.append(Line(names[model], places, heights, dashed=model.name in DRAWN))
         ticks = tuple((place, f"{place:g}") for place in (start, *(float(value(change)) for change in changes)))
         panels.append(Panel(title, x, "accuracy, %", tuple(lines), log=kind is Imbalance, ticks=ticks))
     return tuple(panels)

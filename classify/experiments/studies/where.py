@@ -10,7 +10,6 @@ classes being new, the new classifier trains everywhere, from a fitted probe (no
 Lee et al. the network knows its classes before it is adapted.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,8 +81,7 @@ def choice(norms: dict[str, float], stages: Sequence[str]) -> str:
 
 def _rows(asked: Asked, stages: Sequence[str], settings: TrainingSettings) -> dict[str, NetworkRow]:
     points = asked.points()
-    # What starts from drawn weights has neither features to probe nor statistics to freeze.
-    drawn = dataclasses.replace(settings, init_head="random", batch_norm="train")
+    drawn = settings.from_drawn_weights()
 
     def tuned(point: str, **more: Any) -> NetworkRow:
         return asked.network_row(Model("finetune", unfreeze=point), asked.request, settings, **more)

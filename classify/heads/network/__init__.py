@@ -55,6 +55,9 @@ NETWORKS: dict[str, NetworkHead] = {
     )
 }
 
+# Those that start from drawn weights.
+DRAWN = ("scratch", "convnet")
+
 
 def find_network(name: str) -> NetworkHead:
     """The network of that name; UserError with the nearest names if there is none."""

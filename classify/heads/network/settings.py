@@ -74,6 +74,11 @@ class TrainingSettings:
             raise FitError("a fixed number of steps is never stopped early; leave out patience, or give epochs instead")
         object.__setattr__(self, "augment", tuple(self.augment))
 
+    def from_drawn_weights(self) -> "TrainingSettings":
+        """The same for a network that starts from drawn weights: with neither features to probe nor statistics to
+        freeze."""
+        return dataclasses.replace(self, init_head="random", batch_norm="train")
+
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return {**dataclasses.asdict(self), "augment": list(self.augment)}
