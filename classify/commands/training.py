@@ -63,10 +63,13 @@ def given(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def training_fields(options: argparse.Namespace) -> dict:
-    """The fields of `TrainingSettings` that were given."""
+    """The fields of `TrainingSettings` that were given. Raises UserError for two that contradict each other."""
     prefix = "training_"
     fields = {name.removeprefix(prefix): value for name, value in vars(options).items() if name.startswith(prefix)}
-    return {name: value for name, value in fields.items() if value is not None}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if {"epochs", "steps"} <= set(fields):
+        raise UserError("--epochs and --steps both say how long to train; give one of them")
+    return fields
 
 
 def settings_from(options: argparse.Namespace):
@@ -106,6 +109,11 @@ def refuse_unread(options: argparse.Namespace, heads: tuple[str, ...], networks:
         raise UserError("--unfreeze is about --model finetune, which was not asked for; leave it out or add that model")
     if "finetune" not in trained and (options.map_dtype or options.frozen):
         raise UserError("--map-dtype and --frozen are about --model finetune, which was not asked for; leave them out")
+    if (options.map_dtype or options.frozen) and set(options.unfreeze or ["all"]) == {"all"}:
+        raise UserError(
+            "--map-dtype and --frozen are about the part below the cut, and with --unfreeze all there is none; leave "
+            "them out, or unfreeze less"
+        )
     if options.training_augment and (options.map_dtype or options.frozen == "cached"):
         raise UserError(
             "--augment draws every image anew, so the frozen part runs on it each time and no maps are cached; leave "

@@ -259,7 +259,12 @@ def test_top_1_and_top_5_of_a_folder_of_imagenet_that_has_a_test_split_only(real
         ),
         (["--model", "convnet", "--optimizer", "rms"], "adamw"),
         (["--model", "convnet", "scratch", "--head-multiple", "5"], "convnet, scratch has none"),
-        (["--model", "finetune", "--augment", "shift", "--map-dtype", "float16"], "no maps are cached"),
+        (
+            ["--model", "finetune", "--unfreeze", "layer4", "--augment", "shift", "--map-dtype", "float16"],
+            "no maps are cached",
+        ),
+        (["--model", "finetune", "--frozen", "loop"], "with --unfreeze all there is none"),
+        (["--model", "scratch", "--epochs", "2", "--steps", "5"], "both say how long"),
         (["--model", "convnet", "--batch-size", "1"], "batches of one image"),
         (["--model", "convnet", "--lr", "1e30", "--optimizer", "sgd", "--epochs", "1"], "try --lr 1e+29"),
         (["--model", "convnet", "--steps", "5", "--patience", "2"], "never stopped early"),
