@@ -3,7 +3,7 @@
 import torch
 
 from features.errors import UserError
-from features.ranges import is_int8
+from features.ranges import asks_int8
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
@@ -29,7 +29,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
     int8 comes without its ranges or, as a record has it, with their digits; UserError where it cannot be computed in.
     """
-    if name == "int8" or is_int8(name):
+    if asks_int8(name):
         require_byte_products(device)
         return name
     if name not in PRECISIONS:

@@ -36,6 +36,11 @@ def is_int8(precision: str) -> bool:
     return _SPELLED.fullmatch(precision) is not None
 
 
+def asks_int8(precision: str) -> bool:
+    """Whether it is int8 as it is asked for, before its ranges are known, or that of a set of ranges."""
+    return precision == "int8" or is_int8(precision)
+
+
 def keep_ranges(ranges: Mapping[str, Any]) -> str:
     """Keep a set of ranges where `ranges_of` finds it; the precision that it gives. ValueError for what is none."""
     sound = {str(name): _bounds(bounds) for name, bounds in ranges.items()}

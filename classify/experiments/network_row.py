@@ -26,7 +26,7 @@ from features.datasets import ImageFiles, Split, open_dataset
 from features.device import resolve_device, resolve_precision
 from features.digests import sha256_json
 from features.errors import UserError
-from features.ranges import is_int8
+from features.ranges import asks_int8
 from features.request import Plan, Request, plan, selected_rows
 from features.rows import VALIDATION_SHARE
 
@@ -136,7 +136,7 @@ class NetworkRow:
         """The precision of the frozen part where it runs: that of the maps. None is that of training, which stands in
         for int8: its ranges belong to extraction."""
         asked = self.request.precision
-        return None if asked == "int8" or is_int8(asked) else asked
+        return None if asks_int8(asked) else asked
 
     @property
     def digest(self) -> str:

@@ -24,7 +24,7 @@ from classify.heads.network.trained import TrainedNetwork
 from classify.measure.memory import peak_memory
 from classify.measure.metrics import measure
 from classify.measure.outcome import Predictions, Result, plain_json
-from classify.measure.results import SavedResult, find_result, save_result
+from classify.measure.results import SavedResult, find_result, make_place, save_result
 from extract.commands.ensure import ensure_features
 from features.digests import read_json, sha256_file, sha256_json, write_json
 from features.errors import UserError
@@ -73,7 +73,7 @@ def evaluate_network(
 
 def alone(row: NetworkRow, folder: Path | str, say: Say = print) -> contextlib.AbstractContextManager:
     """The right to train a row in `folder`: a second process waits, and then finds what the first one made."""
-    _make(Path(folder), folder)
+    make_place(Path(folder), folder)
     return lock_digest(row.digest[:16], wait=True, say=say, folder=Path(folder), doing="training the same network")
 
 
@@ -101,7 +101,7 @@ def fit_network(
     _limit_threads(jobs)
     if row.reads_maps:
         ensure_features(row.answer.request, compiled=compiled, jobs=jobs, quiet=True)
-    _make(running, folder)
+    make_place(running, folder)
     inputs, labels, index = row.read("train")
     if row.change:
         kept, labels = row.change.apply(labels, row.settings.seed)
@@ -234,13 +234,6 @@ def _digests(folder: Path) -> dict[str, str]:
     """What a record says of the network's two files."""
     names = {"network_sha256": "network.safetensors", "network_json_sha256": "network.json"}
     return {key: sha256_file(folder / name, fresh=True) for key, name in names.items()}
-
-
-def _make(path: Path, folder: Path | str) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
 
 
 def _noted(path: Path) -> dict[str, Any] | None:

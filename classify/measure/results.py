@@ -142,6 +142,14 @@ class SavedResult:
             ) from error
 
 
+def make_place(path: Path, folder: Path | str) -> None:
+    """Make a folder for what is kept in the results' folder, or for that itself; UserError where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+
+
 def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:
     """Write a result into a folder, in place of an earlier one of the same configuration.
 
@@ -152,10 +160,7 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
     precisions = {str(key.get("precision")) for key in result.keys.values()}
     if ranges := {each: ranges_of(each) for each in precisions if is_int8(each)}:
         result = dataclasses.replace(result, extra={**result.extra, "ranges": ranges})
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+    make_place(folder, folder)
     record = folder / f"{result.stem}.json"
     arrays = {name: value for name, value in vars(predictions).items() if value is not None}
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
