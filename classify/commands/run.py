@@ -55,7 +55,7 @@ def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> l
     """The results of the heads, each on each layer; on a cluster, if there is one, side by side."""
     from classify.experiments.evaluate import Row, Settings, evaluate_row
     from classify.experiments.sources import CachedLayer
-    from classify.experiments.width_matching import Reduction
+    from classify.heads.on_axes import Reduction
     from classify.measure.wording import settings as settings_text
     from extract.cluster import cluster_client, spread, threads_each
     from extract.commands.ensure import ensure_features

@@ -17,9 +17,9 @@ import numpy as np
 from classify.experiments.sources import CachedLayer, Rows, Source
 from classify.experiments.timing import seconds_for_one
 from classify.experiments.training_sets import Change
-from classify.experiments.width_matching import Axes, OnAxes, Reduction
 from classify.heads import HEADS, Head
 from classify.heads.estimator import trained_parameters
+from classify.heads.on_axes import Axes, OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, search
 from classify.measure.memory import peak_memory

@@ -22,10 +22,10 @@ from classify.experiments.probing.entries import head2toe
 from classify.experiments.sources import CachedLayer, Pixels
 from classify.experiments.training_sets import Change, change_called
 from classify.experiments.untouched import UntouchedRow, evaluate_untouched
-from classify.experiments.width_matching import Reduction
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from classify.heads.network.settings import TrainingSettings
+from classify.heads.on_axes import Reduction
 from classify.heads.regularizers import parse_regularizers
 from classify.measure.environment import this_environment
 from classify.measure.outcome import Predictions, plain_json

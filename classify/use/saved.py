@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from classify.experiments.networks import load_network
-from classify.experiments.width_matching import OnAxes
 from classify.heads.estimator import softmax
 from classify.heads.network.trained import TrainedNetwork
+from classify.heads.on_axes import OnAxes
 from classify.measure.results import SavedResult, open_result
 from classify.use.choosing import choose_result
 from classify.use.reading import LayerReader

@@ -8,8 +8,8 @@ from typing import Literal
 from classify.experiments.evaluate import Row
 from classify.experiments.probing.question import Question
 from classify.experiments.sources import CachedLayer, Pixels
-from classify.experiments.width_matching import Reduction
 from classify.heads import HEADS, Head
+from classify.heads.on_axes import Reduction
 from features.request import Plan, Request, split_names
 
 Kind = Literal["layer", "selection", "head2toe", "random", "pixels", "shuffled", "pca", "projection"]
