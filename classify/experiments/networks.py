@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from classify.experiments.network_row import NetworkRow, check_row, take, training_image
 from classify.experiments.timing import seconds_for_one
-from classify.heads.estimator import FitError, softmax
+from classify.heads.estimator import FitError
 from classify.heads.network import NETWORKS
 from classify.heads.network.trained import TrainedNetwork
 from classify.measure.memory import peak_memory
@@ -186,7 +187,7 @@ def test_network(fitted: FittedNetwork, *, folder: Path | str = "results", comma
         rows=index,
         labels=labels,
         predicted=network.classes_[logits.argmax(axis=1)],
-        probabilities=softmax(logits.astype(np.float64)),
+        probabilities=softmax(logits.astype(np.float64), axis=1),
         validation_rows=fitted.validation_rows,
         validation_predicted=fitted.validation_predicted,
     )

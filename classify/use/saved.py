@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from classify.experiments.networks import load_network
-from classify.heads.estimator import softmax
 from classify.heads.network.trained import TrainedNetwork
 from classify.heads.on_axes import OnAxes
 from classify.measure.results import SavedResult, open_result
@@ -123,7 +123,7 @@ class SavedModel:
                 if self.reader is None
                 else self.head.decision_function(self.reader.maps(ready))
             )
-            return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))
+            return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))
         return head_answers(self.head, self.reader.features(ready))
 
     def predict(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
