@@ -340,7 +340,7 @@ def test_listing_results_imports_neither_torch_nor_scikit_learn(tmp_path, digits
         "print(summary_table([saved.result for saved in load_results(sys.argv[1])]));"
         "print(sorted({'torch', 'sklearn', 'joblib', 'scipy', 'rich'} & set(sys.modules)))"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, cwd=root, check=True
     )

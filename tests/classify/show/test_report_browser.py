@@ -12,7 +12,7 @@ from classify.measure.metrics import measure
 from classify.measure.results import Predictions, Result, load_results, save_result
 from classify.show.report import write_report
 from features.datasets import open_dataset
-from tests.classify.test_report import HOSTILE
+from tests.classify.show.test_report import HOSTILE
 
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
