@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser(arguments).parse_args(arguments)
     check_outputs(options)
 
-    from classify.experiments.comparing.models import parse_model
+    from classify.experiments.models import parse_model
     from classify.experiments.studies.asking import Asked
 
     study = find_study(options.study)

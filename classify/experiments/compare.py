@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from classify.experiments.comparing.models import (
+from classify.experiments.compared import ComparedRow, ComparisonResult, against, best_on_validation
+from classify.experiments.evaluate import Settings
+from classify.experiments.models import (
     BEST,
     Model,
     default_models,
     parse_model,
     with_regularizers,
 )
-from classify.experiments.comparing.result import ComparedRow, ComparisonResult, against, best_on_validation
-from classify.experiments.comparing.rows import SCOUT, Making, Pending
-from classify.experiments.evaluate import Settings
 from classify.experiments.network_row import NetworkRow, check_row, training_image
 from classify.experiments.networks import OnEpoch
+from classify.experiments.pending import SCOUT, Making, Pending
 from classify.experiments.sources import CachedLayer
 from classify.experiments.timing import pass_for_one
 from classify.experiments.untouched import UntouchedRow, untouched_rows

@@ -18,7 +18,7 @@ import numpy as np
 from classify.experiments.evaluate import Row, Settings, fit_row, test_rows
 from classify.experiments.network_row import NetworkRow
 from classify.experiments.networks import evaluate_network
-from classify.experiments.probing.entries import head2toe
+from classify.experiments.probe.entries import head2toe
 from classify.experiments.sources import CachedLayer, Pixels
 from classify.experiments.training_sets import Change, change_called
 from classify.experiments.untouched import UntouchedRow, evaluate_untouched

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from classify.experiments.comparing.models import Model
 from classify.experiments.evaluate import Row, Settings, evaluate_row
+from classify.experiments.models import Model
 from classify.experiments.network_row import NetworkRow, check_row
 from classify.experiments.networks import evaluate_network
 from classify.experiments.sources import CachedLayer

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
-from classify.experiments.comparing.models import Model
+from classify.experiments.models import Model
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
 from classify.measure.results import SavedResult

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from classify.experiments.comparing.models import Model
 from classify.experiments.evaluate import Settings
+from classify.experiments.models import Model
 from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network import DRAWN

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.experiments.comparing.models import Model
 from classify.experiments.evaluate import Settings
+from classify.experiments.models import Model
 from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network import DRAWN

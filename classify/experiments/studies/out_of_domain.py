@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from classify.experiments.comparing.models import Model
 from classify.experiments.evaluate import Settings
+from classify.experiments.models import Model
 from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.outcome import StudyResult
 from classify.measure.calibration import (

@@ -13,7 +13,7 @@ Lee et al. the network knows its classes before it is adapted.
 from collections.abc import Sequence
 from typing import Any
 
-from classify.experiments.comparing.models import Model
+from classify.experiments.models import Model
 from classify.experiments.network_row import NetworkRow, check_row, take
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult

@@ -11,8 +11,8 @@ import pytest
 
 from classify.__main__ import main
 from classify.experiments.compare import compare
-from classify.experiments.comparing.models import default_models, parse_model
-from classify.experiments.comparing.result import frontier
+from classify.experiments.compared import frontier
+from classify.experiments.models import default_models, parse_model
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import load_results
 from features.commands.options import run_command
@@ -149,7 +149,7 @@ def test_the_default_set_in_four_forms_and_a_second_run_that_makes_nothing(capsy
     assert Path("a.md").read_text().count("| finetune ") == 3
     assert not list(Path("results").glob(".running-*"))
     stamps = {path: path.stat().st_mtime_ns for path in Path("results").rglob("*") if "compare-" not in path.name}
-    for module, name in (("comparing.rows", "fit_network"), ("comparing.rows", "fit_aside"), ("evaluate", "fit_row")):
+    for module, name in (("pending", "fit_network"), ("pending", "fit_aside"), ("evaluate", "fit_row")):
         monkeypatch.setattr(f"classify.experiments.{module}.{name}", lambda *a, **k: pytest.fail("made again"))
     assert run_command(main, arguments) == 0
     assert capsys.readouterr().out == told.out.replace(told.out[: told.out.index("digits: ")], "")
@@ -157,7 +157,7 @@ def test_the_default_set_in_four_forms_and_a_second_run_that_makes_nothing(capsy
 
 
 def test_the_test_split_is_opened_after_everything_is_fitted(monkeypatch):
-    from classify.experiments.comparing import rows
+    from classify.experiments import pending as rows
     from features.store import FeatureFile
 
     models = ["convnet", "finetune:fc", "ridge"]

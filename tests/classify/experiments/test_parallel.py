@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from classify.experiments.probing.parallel import in_parallel
+from classify.experiments.parallel import in_parallel
 from features.home import home as home_folder
 
 

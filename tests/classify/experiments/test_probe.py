@@ -11,7 +11,7 @@ import pytest
 from classify import probe
 from classify.commands.probe import main
 from classify.experiments import evaluate as evaluating
-from classify.experiments.probing import running
+from classify.experiments import making as running
 from classify.measure.paired import holm, mcnemar
 from features import reading
 from features.datasets import digits
@@ -338,7 +338,7 @@ def test_the_command_answers_help_and_mistakes_without_torch():
 
 
 def test_blocks_are_named_by_the_shortest_name_that_means_them(home):
-    from classify.experiments.probing.entries import probe_layers
+    from classify.experiments.probe.entries import probe_layers
     from features.request import Request
 
     request = dataclasses.replace(Request(**DIGITS), layers=("all",))

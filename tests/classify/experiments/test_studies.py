@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from classify.__main__ import main
-from classify.experiments.comparing.models import parse_model
+from classify.experiments.models import parse_model
 from classify.experiments.networks import evaluate_network
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.convergence import convergence, reached

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from classify.experiments.probing.entries import head2toe
+from classify.experiments.probe.entries import head2toe
 from classify.experiments.width_matching import OnAxes, Reduction
 from classify.heads import HEADS
 from classify.heads.network.untouched import UntouchedClassifier

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from classify.experiments.probing.result import ProbeResult
-from classify.experiments.probing.standing import ProbeRow, Standing
+from classify.experiments.probe.answer import ProbeResult
+from classify.experiments.standing import ProbeRow, Standing
 from classify.measure.metrics import measure
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult

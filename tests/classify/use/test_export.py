@@ -14,7 +14,7 @@ from torchvision import models
 from torchvision.transforms.functional import normalize, resize
 
 from classify.__main__ import main
-from classify.experiments.probing.entries import head2toe
+from classify.experiments.probe.entries import head2toe
 from classify.experiments.width_matching import OnAxes, Reduction
 from classify.heads import HEADS
 from classify.heads.network.untouched import UntouchedClassifier

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from classify.experiments.evaluate import Row
-from classify.experiments.probing.question import Question
+from classify.experiments.probe.question import Question
 from classify.experiments.sources import CachedLayer, Pixels
 from classify.experiments.width_matching import Reduction
 from classify.heads import HEADS, Head

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from classify.experiments.evaluate import Row, Settings, fit_row
+from classify.experiments.making import digest_of, fit_aside, read_fitted, test_aside
 from classify.experiments.network_row import NetworkRow
 from classify.experiments.networks import FittedNetwork, OnEpoch, alone, fit_network, test_network
-from classify.experiments.probing.running import digest_of, fit_aside, read_fitted, test_aside
 from classify.experiments.sources import CachedLayer
 from classify.experiments.untouched import FittedReading, UntouchedRow, fit_reading, test_reading
 from classify.heads import HEADS

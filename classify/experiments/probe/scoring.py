@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from classify.experiments.probing.parallel import in_parallel
-from classify.experiments.probing.question import WIDE, Question
+from classify.experiments.parallel import in_parallel
+from classify.experiments.probe.question import WIDE, Question
 from classify.experiments.sources import CachedLayer
 from classify.measure.transferability import SCORES, linear_cka, source_probabilities, weighted_tau
 from features.request import Plan

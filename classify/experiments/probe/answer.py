@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from classify.experiments.probing.scoring import Scores
-from classify.experiments.probing.standing import ProbeRow, Standing
-from classify.experiments.selection import Selection
+from classify.experiments.probe.scoring import Scores
+from classify.experiments.probe.selection import Selection
+from classify.experiments.standing import ProbeRow, Standing
 from classify.measure.outcome import plain_json
 from classify.measure.wording import count, duration, percent
 from features.digests import sha256_json

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from classify.experiments.probing.entries import (
+from classify.experiments.making import digest_of, fit_entries, test_entries
+from classify.experiments.probe.answer import ProbeResult
+from classify.experiments.probe.entries import (
     control_entries,
     joinable,
     joined_entries,
@@ -20,13 +22,11 @@ from classify.experiments.probing.entries import (
     single_sources,
     sources_of,
 )
-from classify.experiments.probing.question import Question, ask
-from classify.experiments.probing.result import ProbeResult
-from classify.experiments.probing.running import digest_of, fit_entries, test_entries
-from classify.experiments.probing.scoring import Scores, ranked, score_layers
-from classify.experiments.probing.selecting import select as select_greedily
-from classify.experiments.probing.standing import best_on_validation, probe_row, standings
+from classify.experiments.probe.question import Question, ask
+from classify.experiments.probe.scoring import Scores, ranked, score_layers
+from classify.experiments.probe.selecting import select as select_greedily
 from classify.experiments.sources import Pixels
+from classify.experiments.standing import best_on_validation, probe_row, standings
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from classify.experiments.probing.question import SCORE_ROWS, Question
-from classify.experiments.selection import Selection, select_layers
+from classify.experiments.probe.question import SCORE_ROWS, Question
+from classify.experiments.probe.selection import Selection, select_layers
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from features.rows import limit_rows, validation_split

@@ -11,10 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from classify.experiments.evaluate import Row, fit_row, test_rows
-from classify.experiments.probing.entries import Entry
-from classify.experiments.probing.parallel import in_parallel
+from classify.experiments.parallel import in_parallel
 from classify.experiments.sources import Source
 from classify.measure.outcome import plain_json
 from classify.measure.results import SavedResult, find_result
@@ -23,6 +23,9 @@ from extract.cluster import cluster_client, threads_each
 from features.digests import sha256_json
 from features.errors import UserError
 from features.home import home
+
+if TYPE_CHECKING:
+    from classify.experiments.probe.entries import Entry
 
 Say = Callable[[str], None]
 
@@ -47,7 +50,12 @@ def digest_of(row: Row) -> str:
 
 
 def fit_entries(
-    entries: Sequence[Entry], *, folder: Path | str, jobs: int | None, again: bool = False, say: Say = lambda line: None
+    entries: Sequence["Entry"],
+    *,
+    folder: Path | str,
+    jobs: int | None,
+    again: bool = False,
+    say: Say = lambda line: None,
 ) -> Fitted:
     """Fit every row that has no result yet, the widest first."""
     rows = {digest_of(entry.row): entry.row for entry in entries}
@@ -92,7 +100,7 @@ def fit_aside(row: Row, path: Path, again: bool) -> str:
 
 
 def test_entries(
-    entries: Sequence[Entry], fitted: Fitted, *, folder: Path | str, command: str, jobs: int | None
+    entries: Sequence["Entry"], fitted: Fitted, *, folder: Path | str, command: str, jobs: int | None
 ) -> dict[str, SavedResult]:
     """The result of every row by its digest; the test split of each source is opened here, once, by one task."""
     groups: dict[str, tuple[Source, list[Path]]] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classify.experiments.probing.entries import CANDIDATES, Entry
+from classify.experiments.probe.entries import CANDIDATES, Entry
 from classify.experiments.sources import CachedLayer
 from classify.measure.paired import holm, mcnemar
 from classify.measure.results import SavedResult
