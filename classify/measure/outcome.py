@@ -26,8 +26,9 @@ class Result:
     """One row: what was run (`config`, all that determines the numbers) and what came out.
 
     Dictionaries hold plain JSON values: numpy scalars and arrays, paths and tuples are turned into them here, and a
-    number that is not finite is refused (ValueError), as is a value of another type than its field's. keys: name of what
-    was read -> JSON of its cache key. converged: None where the head has no iterations. validation_accuracy: before any refit.
+    number that is not finite is refused (ValueError), as is a value of another type than its field's. keys: name of
+    what was read -> JSON of its cache key. converged: None where the head has no iterations. validation_accuracy:
+    before any refit.
     """
 
     config: RowConfig
