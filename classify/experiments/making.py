@@ -1,164 +1,202 @@
-"""From entries to results: those that stand in the folder are taken, all others fitted, and at the very end tested.
+"""From rows to results: what stands in the folder is taken, all else is fitted, and at the very end tested.
 
-A fitted head waits for its test in `home()/fitted`: a probe that is stopped carries on with the rows that it lacks.
-Nothing in `fit_entries` opens the test split, and nothing after `test_entries` chooses anything.
+A fitted row waits for its test where its head puts it aside: what is stopped carries on with the rows that it lacks.
+Nothing in `Making.fit` opens the test split, and whoever has several rows chooses before `Making.test`.
 """
 
-import dataclasses
-import hashlib
-import os
-import tempfile
+import contextlib
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from classify.experiments.evaluate import Row, fit_row, test_rows
+from classify.experiments.fitting import Fitted, fit, test
 from classify.experiments.parallel import in_parallel
-from classify.experiments.sources import Source
-from classify.measure.outcome import plain_json
-from classify.measure.results import SavedResult, find_result
+from classify.experiments.row import Row
+from classify.experiments.settings import PLAINLY, How
+from classify.measure.results import SavedResult, find_result, make_place
 from classify.measure.wording import duration, percent
-from extract.cluster import cluster_client, threads_each
-from features.digests import sha256_json
+from classify.use.choosing import is_kept
+from extract.cluster import cluster_client, spread, threads_each
+from features.digests import remembered_answer
 from features.errors import UserError
-from features.home import home
-
-if TYPE_CHECKING:
-    from classify.experiments.probe.entries import Entry
-
-Say = Callable[[str], None]
-
-# Bytes of the SHA-256 before a fitted head: a pickle is not read unless it is the one that was written.
-_SUM = hashlib.sha256().digest_size
+from features.request import Request
+from features.store.locks import lock_digest
 
 
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """Entries with a known result or a fitted head each, by the digest of their configuration.
+def make(row: Row, how: How = PLAINLY) -> SavedResult:
+    """The result of one row: the one that stands in the folder, or else fitted and tested now."""
+    making = Making(how)
+    if not making.knows(row):
+        making.ensure(row)
+        with making.alone(row):
+            if not making.knows(row):
+                fitted, _ = _fitted(row, how, aside=row.head.one_at_a_time)
+                making.known[row.digest] = test(fitted, row.source.read("test", row.settings.blocks), how)
+                row.head.forget(row.place(how.folder))
+    return making.known[row.digest]
 
-    known: results that stood in the folder. waiting: digest -> file of the fitted head, still to be tested.
+
+def make_all(rows: Sequence[Row], how: How = PLAINLY) -> Iterator[SavedResult]:
+    """The results of rows that have nothing to do with each other, in their order: one after the other with all cores,
+    or on the cluster where there is one."""
+    client = cluster_client()
+    if client is None:
+        yield from (make(row, how) for row in rows)
+        return
+    making = Making(how)
+    for row in rows:
+        if not making.knows(row):
+            making.ensure(row)
+    threads = threads_each(client, how.jobs)
+    # Workers start in folders of their own.
+    there = replace(_quiet(how), folder=Path(how.folder).absolute())
+    tasks = [(replace(row, settings=replace(row.settings, jobs=threads)), there) for row in rows]
+    yield from spread(make, tasks, threads=threads)
+
+
+class Making:
+    """Rows on their way to results, by the digests of their configurations.
+
+    known: results that stood in the folder. waiting: rows that are fitted and lack their test.
     """
 
-    known: dict[str, SavedResult]
-    waiting: dict[str, Path]
+    def __init__(self, how: How = PLAINLY) -> None:
+        self.how = how
+        self.known: dict[str, SavedResult] = {}
+        self.waiting: dict[str, Row] = {}
+        self._ensured: set[Request] = set()
+
+    def fit(self, row: Row, remark: str = "") -> dict[str, Any]:
+        """Fit a row, unless its result is known or it waits already, and put it aside; the fields of its `Result`.
+
+        The machine is this row's alone meanwhile, since its seconds are a part of the answer.
+        """
+        if not self.knows(row):
+            self.ensure(row)
+            with self.alone(row):
+                if not self.knows(row):
+                    fitted, line = _fitted(row, self.how, aside=True)
+                    if row.digest not in self.waiting and row.head.announced:
+                        self.how.say(f"{line}{remark}")
+                    self.waiting[row.digest] = row
+                    return fitted.fields
+        return self.known[row.digest].result.to_json()
+
+    def fit_side_by_side(self, rows: Sequence[Row]) -> None:
+        """Fit many rows on all cores, or on the cluster, those that take longest first."""
+        unique = {row.digest: row for row in rows}
+        todo = [row for row in unique.values() if not self.knows(row)]
+        if len(todo) < len(unique):
+            self.how.say(f"{len(unique) - len(todo)} of {len(unique)} rows stand in {self.how.folder} already")
+        for row in todo:
+            self.ensure(row)
+        threads = _threads_each(self.how.jobs, len(todo))
+        todo = [replace(row, settings=row.head.on_threads(row.settings, threads)) for row in todo]
+        todo.sort(key=lambda row: -row.head.cost(row.source))
+        tasks = [(row, _quiet(self.how)) for row in todo]
+        for number, line in enumerate(in_parallel(_fit_aside, tasks, self.how.jobs), start=1):
+            self.how.say(f"{number}/{len(tasks)} {line}")
+        self.waiting |= {row.digest: row for row in todo}
+
+    def test(self, *, side_by_side: bool = False) -> dict[str, SavedResult]:
+        """Test all rows that wait; every result by its row's digest. The test splits are opened here, each once."""
+        groups: dict[Any, list[Row]] = {}
+        for row in self.waiting.values():
+            groups.setdefault((row.source, row.settings.blocks), []).append(row)
+        tasks = [(rows, _quiet(self.how)) for rows in groups.values()]
+        tested = (
+            in_parallel(_test_aside, tasks, self.how.jobs) if side_by_side else itertools.starmap(_test_aside, tasks)
+        )
+        for saved in itertools.chain.from_iterable(tested):
+            self.known[saved.result.digest] = saved
+        for row in self.waiting.values():
+            row.head.forget(row.place(self.how.folder))
+        self.waiting.clear()
+        return dict(self.known)
+
+    def scout(self, row: Row) -> float:
+        """The validation accuracy of a row, which is remembered and not put aside."""
+        if self.knows(row):
+            accuracy = self.known[row.digest].result.validation_accuracy
+        else:
+            self.ensure(row)
+            question = f"validation accuracy, {row.digest}"
+            accuracy = float(remembered_answer(question, lambda: repr(fit(row).fields["validation_accuracy"])))
+        return 0.0 if accuracy is None else accuracy
+
+    def knows(self, row: Row) -> bool:
+        """Whether a row's result stands in the folder, and is not to be made again."""
+        if row.digest not in self.known and not self.how.again:
+            found = find_result(self.how.folder, row.config)
+            if found is not None and (not self.how.with_models or not row.keep or is_kept(found)):
+                self.known[row.digest] = found
+        return row.digest in self.known
+
+    def ensure(self, row: Row) -> None:
+        """Extract what a row reads, with all that its plan holds besides."""
+        if row.source.request not in self._ensured:
+            row.source.ensure(compiled=self.how.compiled, jobs=self.how.jobs)
+            self._ensured.add(row.source.request)
+
+    def alone(self, row: Row) -> contextlib.AbstractContextManager:
+        """The right to fit a row: where that takes long, a second process waits and then finds what the first made."""
+        if not row.head.one_at_a_time:
+            return contextlib.nullcontext()
+        folder = Path(self.how.folder)
+        make_place(folder, self.how.folder)
+        doing = "training the same network"
+        return lock_digest(row.digest[:16], wait=True, say=self.how.say, folder=folder, doing=doing)
 
 
-def digest_of(row: Row) -> str:
-    """What names a row: the digest of its configuration, as in its result."""
-    return sha256_json(plain_json(row.config))
-
-
-def fit_entries(
-    entries: Sequence["Entry"],
-    *,
-    folder: Path | str,
-    jobs: int | None,
-    again: bool = False,
-    say: Say = lambda line: None,
-) -> Fitted:
-    """Fit every row that has no result yet, the widest first."""
-    rows = {digest_of(entry.row): entry.row for entry in entries}
-    known = {} if again else {name: find_result(folder, row.config) for name, row in rows.items()}
-    known = {name: saved for name, saved in known.items() if saved is not None}
-    todo = sorted((name for name in rows if name not in known), key=lambda name: -_cost(rows[name]))
-    if known:
-        say(f"{len(known)} of {len(rows)} rows stand in {folder} already")
-    waiting = {name: home() / "fitted" / f"{name}.joblib" for name in todo}
-    cores = _threads_each(jobs, len(todo))
-    tasks = [(_alone(rows[name], cores), waiting[name], again) for name in todo]
-    for number, line in enumerate(in_parallel(fit_aside, tasks, jobs), start=1):
-        say(f"{number}/{len(tasks)} {line}")
-    return Fitted(known, waiting)
-
-
-def fit_aside(row: Row, path: Path, again: bool) -> str:
-    """Fit a row into a file, unless it waits there from an earlier run; a line that says what came out."""
-    import joblib
-
-    name = _label(row)
-    if path.exists() and not again:
-        return f"{name}: fitted in an earlier run"
+def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str]:
+    """A row fitted now, or in an earlier run that was stopped before its test, and a line that says what came out."""
+    place, head = row.place(how.folder), row.head
+    if how.again:
+        head.forget(place)
+    elif (content := head.take_up(place)) is not None:
+        line = f"{row.label}: {head.verb} in an earlier run"
+        if not head.announced:
+            how.say(line)
+        return Fitted(row, **content), line
     started = time.perf_counter()
-    fitted = fit_row(row)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w+b") as stream:
-            stream.write(bytes(_SUM))
-            joblib.dump(fitted, stream)
-            stream.seek(_SUM)
-            digest = hashlib.file_digest(stream, "sha256").digest()
-            stream.seek(0)
-            stream.write(digest)
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    if head.one_at_a_time:
+        make_place(place, how.folder)
+    fitted = fit(row, how)
+    if aside:
+        head.put_aside({name: value for name, value in vars(fitted).items() if name != "row"}, place)
     seconds = duration(time.perf_counter() - started)
-    return f"{name}: {percent(fitted.fields['validation_accuracy'])} % on validation, {seconds}"
+    return fitted, f"{row.label}: {percent(fitted.fields['validation_accuracy'])} % on validation, {seconds}"
 
 
-def test_entries(
-    entries: Sequence["Entry"], fitted: Fitted, *, folder: Path | str, command: str, jobs: int | None
-) -> dict[str, SavedResult]:
-    """The result of every row by its digest; the test split of each source is opened here, once, by one task."""
-    groups: dict[str, tuple[Source, list[Path]]] = {}
-    for entry in entries:
-        name = digest_of(entry.row)
-        if name in fitted.waiting:
-            source = entry.row.source
-            paths = groups.setdefault(sha256_json(plain_json(source.config)), (source, []))[1]
-            if fitted.waiting[name] not in paths:
-                paths.append(fitted.waiting[name])
-    results = dict(fitted.known)
-    tasks = [(source, paths, folder, command) for source, paths in groups.values()]
-    for saved in in_parallel(test_aside, tasks, jobs):
-        results |= {each.result.digest: each for each in saved}
-    for path in fitted.waiting.values():
-        path.unlink(missing_ok=True)
-    return results
+def _fit_aside(row: Row, how: How) -> str:
+    """Fit a row and put it aside, in a process of its own; what it has to say."""
+    return _fitted(row, how, aside=True)[1]
 
 
-def test_aside(source: Source, paths: list[Path], folder: Path | str, command: str) -> list[SavedResult]:
-    """Test the heads that wait in these files on their source."""
-    return test_rows(source, map(read_fitted, paths), folder=folder, command=command)
+def _test_aside(rows: Sequence[Row], how: How) -> list[SavedResult]:
+    """Test rows of one source that wait for it."""
+    saved, inputs = [], None
+    for row in rows:
+        # Another process that waited for the same network may have tested it in the meantime.
+        if row.head.one_at_a_time and not how.again and (known := find_result(how.folder, row.config)) is not None:
+            saved.append(known)
+            continue
+        place = row.place(how.folder)
+        content = row.head.take_up(place)
+        if content is None:
+            raise UserError(f"{place} was removed while it was waiting for its test; run the same command again")
+        if inputs is None:
+            inputs = row.source.read("test", row.settings.blocks)
+        saved.append(test(Fitted(row, **content), inputs, how))
+    return saved
 
 
-# pytest would take the names for those of tests.
-test_entries.__test__ = test_aside.__test__ = False
-
-
-def read_fitted(path: Path):
-    """The row that `fit_aside` left in a file; UserError where the file is gone or is not what was written."""
-    import joblib
-
-    try:
-        with path.open("rb") as stream:
-            digest = stream.read(_SUM)
-            if hashlib.file_digest(stream, "sha256").digest() != digest:
-                raise UserError(f"{path}, a head that waits for its test, is damaged; remove it and run the same again")
-            stream.seek(_SUM)
-            return joblib.load(stream)
-    except FileNotFoundError:
-        raise UserError(f"{path} was removed while it was waiting for its test; run the same command again") from None
-
-
-def _label(row: Row) -> str:
-    parts = [row.source.layer, row.source.config.get("pool"), row.head.name]
-    weights = str(row.source.config.get("weights"))
-    parts.append("random weights" if weights.startswith("random (") else None)
-    parts.append("shuffled labels" if row.shuffled else None)
-    parts.append(f"{row.reduction.kind} to {row.reduction.width}" if row.reduction else None)
-    return " ".join(part for part in parts if part)
-
-
-def _cost(row: Row) -> float:
-    """What orders tasks from the longest to the shortest, so that no long one is left alone at the end."""
-    widths = getattr(row.source, "widths", (1000,))
-    width = min(sum(widths), row.reduction.width) if row.reduction else sum(widths)
-    # Iterative solvers take longer the more candidates they try; closed forms try them all at once.
-    return width * (10 if row.head.search_rows else 1)
+def _quiet(how: How) -> How:
+    """The same for another process, which has nobody to talk to."""
+    return replace(how, say=PLAINLY.say, on_epoch=None)
 
 
 def _threads_each(jobs: int | None, tasks: int) -> int:
@@ -168,15 +206,3 @@ def _threads_each(jobs: int | None, tasks: int) -> int:
         return threads_each(client, jobs)
     cores = jobs or joblib.cpu_count()
     return max(1, cores // max(1, min(cores, tasks)))
-
-
-def _alone(row: Row, threads: int) -> Row:
-    """The row as one process fits it, on its share of the cores.
-
-    The processes' threads are limited already, by `in_parallel`. A head that limits them again looks for the libraries
-    each time, which for closed forms takes a hundred times as long as a candidate; so only heads that fit every
-    candidate on its own, some of them in libraries that take a number of jobs, are told.
-    """
-    kind = row.head.estimator_class()
-    shares_work = hasattr(kind, "fit_path") or hasattr(kind, "predict_path")
-    return dataclasses.replace(row, settings=dataclasses.replace(row.settings, jobs=None if shares_work else threads))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from classify.experiments.making import digest_of, fit_entries, test_entries
+from classify.experiments.making import Making
 from classify.experiments.probe.answer import ProbeResult
 from classify.experiments.probe.entries import (
     control_entries,
@@ -25,6 +25,7 @@ from classify.experiments.probe.entries import (
 from classify.experiments.probe.question import Question, ask
 from classify.experiments.probe.scoring import Scores, ranked, score_layers
 from classify.experiments.probe.selecting import select as select_greedily
+from classify.experiments.settings import PLAINLY, How
 from classify.experiments.sources import Pixels
 from classify.experiments.standing import best_on_validation, probe_row, standings
 from classify.measure.wording import duration
@@ -73,7 +74,6 @@ def probe(
 
     Raises UserError for what cannot be answered, before anything is extracted.
     """
-    say = say or (lambda line: None)
     request = Request(dataset=dataset, backbone=backbone, layers=tuple(layers), pools=tuple(pools), **options)
     question = ask(
         request,
@@ -92,23 +92,22 @@ def probe(
     )
     request = dataclasses.replace(question.request, layers=probe_layers(question.request, depth))
     # A mistake in the controls' request would be found after the first pass; planning costs nothing.
-    answer = plan(request)
-    random = plan(random_request(answer.request, answer.layers)) if question.random else None
-    ensure_features(answer.request, compiled=compiled, jobs=jobs, quiet=True)
-    if random is not None:
-        ensure_features(random.request, compiled=compiled, jobs=jobs, quiet=True)
+    asked = plan(request)
+    random = plan(random_request(asked.request, asked.layers)) if question.random else None
+    for planned in filter(None, (asked, random)):
+        ensure_features(planned.request, compiled=compiled, jobs=jobs, quiet=True)
     # Absolute, since workers of a cluster start in folders of their own.
-    results = Path(results) if cluster_client() is None else Path(results).absolute()
-    return _run(question, answer, random, results=results, again=again, command=command, say=say)
+    folder = Path(results) if cluster_client() is None else Path(results).absolute()
+    how = How(folder=folder, command=command, again=again, compiled=compiled, jobs=jobs, say=say or PLAINLY.say)
+    return _run(question, asked, random, how)
 
 
-def _run(
-    question: Question, answer: Plan, random: Plan | None, *, results: Path, again: bool, command: str, say: Say
-) -> ProbeResult:
-    sources = sources_of(answer)
+def _run(question: Question, asked: Plan, random: Plan | None, how: How) -> ProbeResult:
+    say, making = how.say, Making(how)
+    sources = sources_of(asked)
     singles = single_sources(sources)
     notes = list(question.notes)
-    pixels = Pixels.of(answer.request) if question.controls else None
+    pixels = Pixels.of(asked.request) if question.controls else None
     if isinstance(pixels, str):
         notes.append(f"no raw-pixels control: {pixels}")
         pixels = None
@@ -119,20 +118,20 @@ def _run(
     elif question.select:
         notes.append("no selection of layers, since there is one layer to select from")
     entries = plain_entries(question, sources)
-    entries += joined_entries(question, answer, sources, selection.order if selection else ())
+    entries += joined_entries(question, asked, sources, selection.order if selection else ())
     entries += control_entries(question, sources, random, pixels)
 
-    fitted = fit_entries(entries, folder=results, jobs=question.jobs, again=again, say=say)
+    making.fit_side_by_side([entry.row for entry in entries])
     scores: Scores | None = None
     if question.scores:
         started = time.perf_counter()
-        scores = score_layers(question, answer, sources, singles)
+        scores = score_layers(question, asked, sources, singles)
         notes += scores.notes
         say(f"scores of {len(sources)} layers: {duration(time.perf_counter() - started)}")
 
     # From here on nothing is chosen but what validation has already decided.
-    saved = test_entries(entries, fitted, folder=results, command=command, jobs=question.jobs)
-    rows = tuple(probe_row(entry, saved[digest_of(entry.row)]) for entry in entries)
+    saved = making.test(side_by_side=True)
+    rows = tuple(probe_row(entry, saved[entry.row.digest]) for entry in entries)
     best = best_on_validation(rows)
     if scores:
         accuracies: dict[tuple[str, str], dict[str, float]] = {}
@@ -140,17 +139,17 @@ def _run(
             if row.kind == "layer":
                 accuracies.setdefault((row.layer, row.pool), {})[row.head] = row.validation
         scores = ranked(scores, accuracies)
-    measured = [source.extract_seconds() for source in sources]
+    measured = [seconds for source in sources if (seconds := source.extract_seconds()) is not None]
     result = ProbeResult(
         question=question.to_json(),
         rows=rows,
         best=best,
-        standings=standings(rows, best, answer),
+        standings=standings(rows, best, asked),
         scores=scores,
         selection=selection,
         notes=tuple(notes),
-        pass_seconds=None if None in measured else max(measured),
-        folder=results,
+        pass_seconds=max(measured) if len(measured) == len(sources) else None,
+        folder=how.folder,
     )
-    write_json(results / f"{result.stem}.json", result.to_json())
+    write_json(how.folder / f"{result.stem}.json", result.to_json())
     return result

@@ -3,16 +3,15 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from classify.experiments.evaluate import Row
+from classify.experiments.kinds.classical import HEAD2TOE, Classical, head2toe
 from classify.experiments.probe.question import Question
-from classify.experiments.sources import CachedLayer, Pixels
+from classify.experiments.row import Row
+from classify.experiments.sources import CachedLayer, Pixels, Source
 from classify.experiments.width_matching import Reduction
 from classify.heads import HEADS, Head
+from features.cut import Cut
 from features.request import Plan, Request, split_names
-
-Kind = Literal["layer", "selection", "head2toe", "random", "pixels", "shuffled", "pca", "projection"]
 
 # The kinds that the best is chosen from; the others are there to be compared with.
 CANDIDATES = ("layer", "selection", "head2toe")
@@ -20,9 +19,10 @@ CANDIDATES = ("layer", "selection", "head2toe")
 
 @dataclass(frozen=True)
 class Entry:
-    """One row, and the part that it plays."""
+    """One row, and the part that it plays: 'layer', 'selection', 'head2toe', 'random', 'pixels', 'shuffled', 'pca' or
+    'projection'."""
 
-    kind: Kind
+    kind: str
     row: Row
 
 
@@ -34,10 +34,8 @@ def probe_layers(request: Request, depth: str) -> tuple[str, ...]:
     if depth == "stage" or "all" not in request.layers:
         return request.layers
     from features.backbones import load_backbone
-    from features.cut import Cut
 
-    backbone = load_backbone(request.backbone, request.weights, request.seed)
-    cut = Cut(backbone.model, backbone.preprocessing.at(request.image_size).crop, backbone.headless)
+    cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
     order = {name: place for place, name in enumerate(cut.layers)}
     found = {cut.resolve(stage): stage for stage in reversed(cut.stages)}
     for block in cut.blocks:
@@ -50,17 +48,17 @@ def probe_layers(request: Request, depth: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for layer in request.layers for name in (blocks if layer == "all" else (layer,))))
 
 
-def _means(cut, name: str, node: str) -> bool:
+def _means(cut: Cut, name: str, node: str) -> bool:
     """Whether a name is that of a module (or node) whose last node is this one."""
-    return any(each == name or each.startswith(f"{name}.") for each in cut.layers) and cut.resolve(name) == node
+    return any(layer == name or layer.startswith(f"{name}.") for layer in cut.layers) and cut.resolve(name) == node
 
 
-def sources_of(answer: Plan) -> tuple[CachedLayer, ...]:
+def sources_of(plan: Plan) -> tuple[CachedLayer, ...]:
     """Each (layer, pooling) of a plan once: those that read the same files are one, called by its best known name."""
     same: dict[tuple[str, ...], list[CachedLayer]] = {}
-    for layer in answer.layers:
-        for pool in answer.request.pools:
-            source = CachedLayer(answer, layer, pool)
+    for layer in plan.layers:
+        for pool in plan.request.pools:
+            source = CachedLayer(plan, layer, pool)
             same.setdefault(_files(source), []).append(source)
     # `avgpool` is layer4 averaged, and a pooling of a flat output is none; the file says what it is.
     return tuple(min(twins, key=_unlike_its_file) for twins in same.values())
@@ -75,17 +73,17 @@ def _unlike_its_file(source: CachedLayer) -> tuple[bool, bool]:
     return source.layer != first.about.layer_name, source.pool != first.key.pool
 
 
-def joined(answer: Plan, sources: Sequence[CachedLayer], layers: Sequence[str]) -> CachedLayer:
+def joined(plan: Plan, sources: Sequence[CachedLayer], layers: Sequence[str]) -> CachedLayer:
     """Layers side by side, in the order of the plan, under its first pooling."""
     wanted = [source.layer for source in sources if source.layer in layers]
-    return CachedLayer(answer, "+".join(dict.fromkeys(wanted)), answer.request.pools[0])
+    return CachedLayer(plan, "+".join(dict.fromkeys(wanted)), plan.request.pools[0])
 
 
 def single_sources(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
     """The single layers under the first pooling, which are what is joined and compared with each other."""
-    answer = sources[0].answer
-    first = {_files(CachedLayer(answer, layer, answer.request.pools[0])) for layer in answer.layers}
-    return tuple(each for each in sources if len(split_names(each.layer)) == 1 and _files(each) in first)
+    plan = sources[0].plan
+    first = {_files(CachedLayer(plan, layer, plan.request.pools[0])) for layer in plan.layers}
+    return tuple(source for source in sources if len(split_names(source.layer)) == 1 and _files(source) in first)
 
 
 def joinable(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
@@ -97,32 +95,22 @@ def joinable(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
 
 def plain_entries(question: Question, sources: Sequence[CachedLayer]) -> list[Entry]:
     """Every layer under every head."""
-    heads = [HEADS[name] for name in question.heads]
-    return [Entry("layer", Row(source, head, question.settings)) for source in sources for head in heads]
+    return [_entry("layer", question, source, HEADS[name]) for source in sources for name in question.heads]
 
 
-def joined_entries(question: Question, answer: Plan, sources: Sequence[CachedLayer], selected: Sequence[str]) -> list:
+def joined_entries(
+    question: Question, plan: Plan, sources: Sequence[CachedLayer], selected: Sequence[str]
+) -> list[Entry]:
     """Rows of several layers together: those selected greedily under every head, and Head2Toe over all."""
     entries = []
     if len(selected) > 1:
-        source = joined(answer, sources, selected)
+        source = joined(plan, sources, selected)
         if all(source != known for known in sources):
-            heads = [HEADS[name] for name in question.heads]
-            entries += [Entry("selection", Row(source, head, question.settings)) for head in heads]
+            entries += [_entry("selection", question, source, HEADS[name]) for name in question.heads]
     if question.head2toe:
-        source = joined(answer, sources, [each.layer for each in joinable(sources)])
-        entries.append(Entry("head2toe", Row(source, head2toe(source.widths), question.settings)))
+        source = joined(plan, sources, [single.layer for single in joinable(sources)])
+        entries.append(_entry(HEAD2TOE, question, source, head2toe(source.widths)))
     return entries
-
-
-def head2toe(widths: Sequence[int]) -> Head:
-    """Head2Toe over layers of these widths, as a head like any other."""
-    return Head(
-        "head2toe",
-        "the features of all layers that matter, selected by a group lasso, under a linear head",
-        "classify.heads.head2toe:Head2Toe",
-        ({"widths": tuple(widths)},),
-    )
 
 
 def control_entries(
@@ -133,28 +121,34 @@ def control_entries(
     few = [HEADS[name] for name in question.control_heads]
     entries = []
     if random is not None:
-        for source in sources:
-            drawn = CachedLayer(random, source.layer, source.pool)
-            entries += [Entry("random", Row(drawn, head, question.settings, keep_head=False)) for head in heads]
+        drawn = [CachedLayer(random, source.layer, source.pool) for source in sources]
+        entries += [_entry("random", question, source, head) for source in drawn for head in heads]
     if pixels is not None:
-        entries += [Entry("pixels", Row(pixels, head, question.settings, keep_head=False)) for head in heads]
+        entries += [_entry("pixels", question, pixels, head) for head in heads]
     if question.controls:
-        entries += [
-            Entry("shuffled", Row(source, head, question.settings, shuffled=True, keep_head=False))
-            for source in sources
-            for head in few
-        ]
+        entries += [_entry("shuffled", question, source, head) for source in sources for head in few]
     if question.widths and len(sources) > 1:
         width = common_width(sources)
-        for kind in ("pca", "projection"):
-            # Principal axes draw nothing: their rows are the same for every seed of the projection.
-            reduction = Reduction(kind, width, question.settings.seed if kind == "projection" else 0)
+        # Principal axes draw nothing: their rows are the same for every seed of the projection.
+        for reduction in (Reduction("pca", width), Reduction("projection", width, question.settings.seed)):
             entries += [
-                Entry(kind, Row(source, head, question.settings, reduction=reduction, keep_head=False))
+                _entry(reduction.kind, question, source, head, reduction=reduction)
                 for source in sources
                 for head in few
             ]
     return entries
+
+
+def _entry(kind: str, question: Question, source: Source, head: Head, reduction: Reduction | None = None) -> Entry:
+    """A control's head is not kept: nobody predicts with it."""
+    row = Row(
+        source=source,
+        head=Classical(head=head, reduction=reduction),
+        settings=question.settings,
+        shuffled=kind == "shuffled",
+        keep=kind in CANDIDATES,
+    )
+    return Entry(kind, row)
 
 
 def common_width(sources: Sequence[CachedLayer]) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from classify.experiments.evaluate import Settings
+from classify.experiments.settings import Settings
 from classify.heads import find_head
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -113,7 +113,14 @@ def ask(
     question = Question(
         request=request.normalised(),
         heads=heads,
-        settings=Settings(request.seed, class_weight, search, refit, jobs, SEARCH_ROWS),
+        settings=Settings(
+            seed=request.seed,
+            class_weight=class_weight,
+            search=search,
+            refit=refit,
+            jobs=jobs,
+            search_rows=SEARCH_ROWS,
+        ),
         depth=depth,
         controls=controls,
         random=random,

@@ -59,7 +59,7 @@ def convergence(asked: Asked) -> StudyResult:
         panels=(_panel(first, seconds=False), _panel(first, seconds=True)),
         notes=tuple(notes),
         results=tuple(itertools.chain.from_iterable(made.values())),
-        folder=asked.folder,
+        folder=asked.how.folder,
     )
 
 

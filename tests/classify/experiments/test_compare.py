@@ -149,7 +149,7 @@ def test_the_default_set_in_four_forms_and_a_second_run_that_makes_nothing(capsy
     assert Path("a.md").read_text().count("| finetune ") == 3
     assert not list(Path("results").glob(".running-*"))
     stamps = {path: path.stat().st_mtime_ns for path in Path("results").rglob("*") if "compare-" not in path.name}
-    for module, name in (("pending", "fit_network"), ("pending", "fit_aside"), ("evaluate", "fit_row")):
+    for module, name in (("making", "fit"), ("making", "test")):
         monkeypatch.setattr(f"classify.experiments.{module}.{name}", lambda *a, **k: pytest.fail("made again"))
     assert run_command(main, arguments) == 0
     assert capsys.readouterr().out == told.out.replace(told.out[: told.out.index("digits: ")], "")
@@ -157,7 +157,7 @@ def test_the_default_set_in_four_forms_and_a_second_run_that_makes_nothing(capsy
 
 
 def test_the_test_split_is_opened_after_everything_is_fitted(monkeypatch):
-    from classify.experiments import pending as rows
+    from classify.experiments.making import Making
     from features.store import FeatureFile
 
     models = ["convnet", "finetune:fc", "ridge"]
@@ -171,8 +171,8 @@ def test_the_test_split_is_opened_after_everything_is_fitted(monkeypatch):
             return _plain(file, *arguments, **options)
 
         monkeypatch.setattr(FeatureFile, name, spy)
-    plain_test = rows.Pending.test
-    monkeypatch.setattr(rows.Pending, "test", lambda self: (events.append("testing"), plain_test(self))[1])
+    plain_test = Making.test
+    monkeypatch.setattr(Making, "test", lambda self: (events.append("testing"), plain_test(self))[1])
     compare("digits", models=models, layers=["layer2"], search=False, again=True, **OPTIONS)
     place = events.index("testing")
     assert set(events[:place]) == {"train"}

@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from classify.__main__ import main
-from classify.experiments import network_row
-from classify.experiments.network_row import NetworkRow
-from classify.experiments.networks import alone, evaluate_network, fit_network, load_network, test_network
+from classify.experiments.fitting import fit, test
+from classify.experiments.making import Making, make
+from classify.experiments.row import network_row
+from classify.experiments.settings import How
+from classify.heads.network import batches
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import REGULARIZERS, parse_regularizers
 from classify.measure.results import load_results
+from classify.use.saved import load_network
 from features.commands.options import run_command
 from features.datasets import open_dataset
 from features.request import Request
@@ -26,10 +29,14 @@ REQUEST = Request(
     dataset="digits", weights="random", image_size=32, limit=100, limit_test=60, precision="float32", device="cpu"
 )
 SETTINGS = TrainingSettings(epochs=2, batch_size=32, precision="float32")
+LAYER4 = {"training": SETTINGS, "unfreeze": "layer4"}
 
 
-def quiet(line):
-    pass
+def fit_only(row, say):
+    """Train a network and leave it without its test."""
+    making = Making(How(say=say))
+    making.fit(row)
+    return making
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +81,7 @@ def test_networks_and_heads_share_validation_and_test_rows_and_the_form_of_a_row
 
 
 def test_the_network_lies_beside_its_record_and_predicts_the_same():
-    saved = evaluate_network(NetworkRow(REQUEST, "finetune", SETTINGS, "layer4"), say=quiet)
+    saved = make(network_row(REQUEST, "finetune", **LAYER4))
     assert not list(Path("results").glob(".running-*"))
     network = load_network(saved, device="cpu")
     data, predictions = open_dataset("digits").load("test"), saved.predictions()
@@ -90,8 +97,8 @@ def test_the_network_lies_beside_its_record_and_predicts_the_same():
 
 
 def test_cached_maps_and_the_frozen_part_in_the_loop_give_the_same_row():
-    cached = evaluate_network(NetworkRow(REQUEST, "finetune", SETTINGS, "layer4"), say=quiet)
-    looped = evaluate_network(NetworkRow(REQUEST, "finetune", SETTINGS, "layer4", in_loop=True), say=quiet)
+    cached = make(network_row(REQUEST, "finetune", **LAYER4))
+    looped = make(network_row(REQUEST, "finetune", **LAYER4, in_loop=True))
     assert cached.result.digest != looped.result.digest
     assert looped.result.config["maps"] == "in the loop"
     np.testing.assert_allclose(cached.predictions().probabilities, looped.predictions().probabilities, atol=1e-4)
@@ -106,16 +113,17 @@ def test_several_steps_on_maps_kept_in_float16_cost_no_accuracy_on_real_digits(r
     )  # fmt: skip
     settings = dataclasses.replace(SETTINGS, precision=precision, steps=32)
     rows = [
-        NetworkRow(dataclasses.replace(request, dtype=dtype), "finetune", settings, "layer4")
+        network_row(dataclasses.replace(request, dtype=dtype), "finetune", training=settings, unfreeze="layer4")
         for dtype in ("float32", "float16")
     ]
-    whole, half = (evaluate_network(row, say=quiet) for row in rows)
+    whole, half = (make(row) for row in rows)
     assert whole.result.metrics.accuracy > 0.6
     assert abs(whole.result.metrics.accuracy - half.result.metrics.accuracy) <= 0.001
     if precision == "bfloat16":
         # What was computed in bfloat16 is a float16 number already, so nothing is lost.
         assert np.array_equal(whole.predictions().probabilities, half.predictions().probabilities)
-    maps, labels, _ = rows[0].read("test")
+    test_rows = rows[0].source.read("test")
+    maps, labels = test_rows.features, test_rows.labels
     rounded = np.asarray(maps, np.float32).astype(np.float16)
     network = load_network(whole, device="cpu")
     accuracies = [float(np.mean(network.predict(inputs) == labels)) for inputs in (np.asarray(maps), rounded)]
@@ -124,45 +132,45 @@ def test_several_steps_on_maps_kept_in_float16_cost_no_accuracy_on_real_digits(r
 
 
 def test_what_stands_in_results_is_not_trained_again_and_test_data_is_read_last(monkeypatch):
-    row = NetworkRow(REQUEST, "convnet", SETTINGS)
+    row = network_row(REQUEST, "convnet", training=SETTINGS)
     events, plain = [], type(open_dataset("digits")).load
 
     def spy(dataset, split):
         events.append(split)
         return plain(dataset, split)
 
-    first = evaluate_network(row, say=quiet)
+    first = make(row)
     before = first.path.read_bytes()
-    assert evaluate_network(row, say=lambda line: pytest.fail("trained again")).path == first.path
+    assert make(row, How(say=lambda line: pytest.fail("trained again"))).path == first.path
     assert first.path.read_bytes() == before
     monkeypatch.setattr(type(open_dataset("digits")), "load", spy)
-    evaluate_network(row, again=True, say=lambda line: events.append("epoch"))
+    make(row, How(again=True, say=lambda line: events.append("epoch")))
     assert events[:3] == ["train", "epoch", "epoch"]
     assert events.count("test") == 1
     assert events[-1] == "test"
 
 
 def test_a_killed_run_carries_on_and_one_that_lacks_its_test_is_not_trained_again():
-    row = NetworkRow(REQUEST, "scratch", SETTINGS)
-    whole = evaluate_network(row, folder="whole", say=quiet)
+    row = network_row(REQUEST, "scratch", training=SETTINGS)
+    whole = make(row, How(folder=Path("whole")))
 
     def kill(line):
         if "epoch 1" in line:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit_network(row, say=kill)
+        fit_only(row, say=kill)
     said = []
-    fit_network(row, say=said.append)
+    fit_only(row, say=said.append)
     assert [line.split(":")[1] for line in said] in ([" epoch 2"], [" epoch 1", " epoch 2"])
-    saved = evaluate_network(row, say=said.append)
+    saved = make(row, How(say=said.append))
     assert "trained in an earlier run" in said[-1]
     assert np.array_equal(saved.predictions().probabilities, whole.predictions().probabilities)
     assert saved.result.seconds["fit"] >= sum(epoch["seconds"] for epoch in saved.result.extra["history"])
 
 
 def test_a_second_process_waits_for_the_first_and_takes_its_result():
-    row = NetworkRow(REQUEST, "convnet", SETTINGS)
+    row = network_row(REQUEST, "convnet", training=SETTINGS)
     told, waiting = [], threading.Event()
 
     def say(line):
@@ -170,10 +178,11 @@ def test_a_second_process_waits_for_the_first_and_takes_its_result():
         waiting.set()
 
     with ThreadPoolExecutor(1) as pool:
-        with alone(row, "results"):
-            second = pool.submit(evaluate_network, row, say=say)
+        with Making().alone(row):
+            second = pool.submit(make, row, How(say=say))
             assert waiting.wait(60)
-            first = test_network(fit_network(row, say=quiet))
+            first = test(fit(row), row.source.read("test"))
+            row.head.forget(row.place("results"))
             assert not second.done()
         assert second.result(60).path == first.path
     assert told == ["another process is training the same network; waiting to use its result"]
@@ -182,40 +191,42 @@ def test_a_second_process_waits_for_the_first_and_takes_its_result():
 
 def test_a_batch_of_rows_is_read_from_the_maps_and_nothing_is_copied(monkeypatch):
     parts = []
-    plain = network_row.Part
 
-    def spy(whole, rows):
-        parts.append(plain(whole, rows))
-        return parts[-1]
+    class Watched(batches.Part):
+        def __init__(self, whole, rows):
+            super().__init__(whole, rows)
+            parts.append(self)
 
-    monkeypatch.setattr(network_row, "Part", spy)
-    evaluate_network(NetworkRow(REQUEST, "finetune", SETTINGS, "layer4"), say=quiet)
+    monkeypatch.setattr(batches, "Part", Watched)
+    make(network_row(REQUEST, "finetune", **LAYER4))
     assert {isinstance(part.whole, np.memmap) for part in parts} == {True}
 
 
 def test_settings_and_regularisers_are_part_of_what_a_row_is():
     from classify.heads.regularizers import parse_regularizers
 
-    row = NetworkRow(REQUEST, "finetune", SETTINGS, "layer4")
-    regular = NetworkRow(REQUEST, "finetune", SETTINGS, "layer4", parse_regularizers("bss=0.001"))
-    slower = NetworkRow(REQUEST, "finetune", TrainingSettings(epochs=2, learning_rate=1e-5), "layer4")
+    row = network_row(REQUEST, "finetune", **LAYER4)
+    regular = network_row(REQUEST, "finetune", **LAYER4, regularizers=parse_regularizers("bss=0.001"))
+    slower = network_row(
+        REQUEST, "finetune", training=TrainingSettings(epochs=2, learning_rate=1e-5), unfreeze="layer4"
+    )
     assert len({row.digest, regular.digest, slower.digest}) == 3
     assert regular.config["regularizers"] == ["bss=0.001"]
     assert row.config["seed"] == 0
-    assert "weights" not in NetworkRow(REQUEST, "scratch", SETTINGS).config
+    assert "weights" not in network_row(REQUEST, "scratch", training=SETTINGS).config
 
 
 def test_the_frozen_part_in_the_loop_and_in_prediction_computes_as_the_maps_were_extracted():
     halves = dataclasses.replace(REQUEST, precision="bfloat16")
-    rows = [NetworkRow(halves, "finetune", SETTINGS, unfreeze="layer4", in_loop=in_loop) for in_loop in (False, True)]
-    cached, looped = (evaluate_network(row, say=quiet) for row in rows)
+    rows = [network_row(halves, "finetune", **LAYER4, in_loop=in_loop) for in_loop in (False, True)]
+    cached, looped = (make(row) for row in rows)
     images = open_dataset("digits").load("test").images[:8]
     for saved in (cached, looped):
         network = load_network(saved)
         maps = network._frozen()(network.prepare(images))
         assert torch.equal(maps, maps.bfloat16().float())
     assert looped.result.config["precision"] == "bfloat16"
-    assert "precision" not in NetworkRow(REQUEST, "finetune", SETTINGS, unfreeze="layer4", in_loop=True).config
+    assert "precision" not in network_row(REQUEST, "finetune", **LAYER4, in_loop=True).config
 
 
 @pytest.mark.parametrize("verb", [[], ["compare"]])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from classify.__main__ import main
-from classify.experiments.repeating import rebuild
+from classify.experiments.row import Row
 from classify.experiments.studies.office31 import DOMAINS, TRANSFERS, average
 from classify.measure.results import load_results
 from features.commands.options import run_command
@@ -93,7 +93,7 @@ def test_the_study_keeps_the_books_protocol(domains, capsys):
     assert row["average"] == pytest.approx(np.mean([row[f"{a}_{b}"] for a, b in TRANSFERS]))
     assert len(Path("table.csv").read_text().splitlines()) == 2
     spec = f"transfer:{domains}/amazon/images->{domains}/webcam"
-    assert rebuild(record.config, spec, None).config == record.config
+    assert Row.from_config(record.config, dataset=spec).config == record.config
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 
 from classify import probe
 from classify.commands.probe import main
-from classify.experiments import evaluate as evaluating
-from classify.experiments import making as running
+from classify.experiments import making
+from classify.experiments.making import Making
+from classify.experiments.sources import CachedLayer
 from classify.measure.paired import holm, mcnemar
 from features import reading
 from features.datasets import digits
@@ -61,8 +62,8 @@ class Watch:
         self.final, self.opened = False, []
         for name in ("features", "whole"):
             monkeypatch.setattr(FeatureFile, name, self._watched(getattr(FeatureFile, name)))
-        read_layer, pixels = reading.read_layer, evaluating.CachedLayer.read
-        test_rows = running.test_rows
+        read_layer, pixels = reading.read_layer, CachedLayer.read
+        test_all = Making.test
 
         def layer(answer, layer, split, pool=None):
             self._note(split, f"{layer} {pool}", again=False)
@@ -74,11 +75,11 @@ class Watch:
 
         def final(*arguments, **options):
             self.final = True
-            return test_rows(*arguments, **options)
+            return test_all(*arguments, **options)
 
         monkeypatch.setattr(reading, "read_layer", layer)
-        monkeypatch.setattr(evaluating.CachedLayer, "read", source)
-        monkeypatch.setattr(running, "test_rows", final)
+        monkeypatch.setattr(CachedLayer, "read", source)
+        monkeypatch.setattr(Making, "test", final)
 
     def _watched(self, original):
         def watched(file, *arguments, **options):
@@ -259,19 +260,19 @@ def test_processes_side_by_side_give_the_same_rows(home, tmp_path):
 
 
 def test_a_stopped_probe_carries_on_with_the_rows_it_lacks(home, tmp_path, monkeypatch):
-    fit_row, fits = running.fit_row, []
+    fit, fits = making.fit, []
 
-    def stopping(row):
+    def stopping(row, how):
         if len(fits) == 3:
             raise KeyboardInterrupt
         fits.append(row.config)
-        return fit_row(row)
+        return fit(row, how)
 
-    monkeypatch.setattr(running, "fit_row", stopping)
+    monkeypatch.setattr(making, "fit", stopping)
     with pytest.raises(KeyboardInterrupt):
         _probe(tmp_path)
     assert not list(tmp_path.glob("*.json"))
-    monkeypatch.setattr(running, "fit_row", lambda row: fits.append(row.config) or fit_row(row))
+    monkeypatch.setattr(making, "fit", lambda row, how: fits.append(row.config) or fit(row, how))
     result = _probe(tmp_path)
     assert len(fits) == len(result.rows) == 4
     assert not list((home / "fitted").glob("*"))

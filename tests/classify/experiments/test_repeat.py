@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from classify.__main__ import main
-from classify.experiments.repeating import rebuild
+from classify.experiments.row import Row
 from classify.measure.results import load_results, sealed
 from features.commands.options import run_command
 from features.digests import sha256_json
@@ -51,7 +51,7 @@ def test_every_row_of_a_probe_can_be_built_from_its_record(capsys):
     assert {"pixels", "layer1", "layer1+avgpool"} <= {config["layer"] for config in configs}
     assert any("reduction" in config for config in configs) and any("labels" in config for config in configs)
     for config in configs:
-        rebuild(config, None, None)
+        Row.from_config(config)
 
 
 def _alter(path: str, change) -> None:

@@ -10,8 +10,9 @@ import pytest
 from safetensors.torch import load_file
 
 from classify.__main__ import main
+from classify.experiments.making import make
 from classify.experiments.models import parse_model
-from classify.experiments.networks import evaluate_network
+from classify.experiments.settings import How
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.convergence import convergence, reached
 from classify.experiments.studies.data_size import crossings, data_size
@@ -77,7 +78,9 @@ def test_smaller_training_sets_nest_in_larger_ones_of_the_same_seed():
 def test_data_size_needs_one_image_a_class_and_every_row_trains():
     models = tuple(map(parse_model, ("centroid@avgpool", "finetune:fc")))
     told: list[str] = []
-    asked = Asked(REQUEST, seeds=(0, 1), models=models, training={"steps": 2}, say=told.append)
+    asked = Asked(
+        REQUEST, seeds=(0, 1), models=models, training={"steps": 2}, how=How(say=told.append, with_models=True)
+    )
     result = data_size(asked, per_class=(1, 3))
     saved = load_results("results")
     assert len(saved) == 2 * 2 * 2 == len(result.results)
@@ -96,7 +99,7 @@ def test_data_size_needs_one_image_a_class_and_every_row_trains():
     assert "With 1 image per class" in result.answer[0]
     assert json.loads(json.dumps(result.to_json()))["results"] == [each.path.name for each in result.results]
     # A second study finds every row where the first left it.
-    again = data_size(dataclasses.replace(asked, say=told.append), per_class=(1, 3))
+    again = data_size(asked, per_class=(1, 3))
     assert again.stem == result.stem
     assert sum(line.endswith("known") for line in told) == 8
 
@@ -172,7 +175,7 @@ def test_stages_taken_over_do_not_move_unless_they_train_on():
     for frozen in (True, False):
         on_half = dataclasses.replace(request, dataset=half)
         row = transferred(on_half, str(source), "layer3", stages, frozen, asked.settings())
-        saved = evaluate_network(dataclasses.replace(row, keep=True), say=lambda line: None)
+        saved = make(dataclasses.replace(row, keep=True))
         after = load_file(saved.path.with_suffix("") / "network.safetensors")
         taken = [name for name in before if not name.startswith(("layer4.", "fc."))]
         same = [bool((before[name] == after[name]).all()) for name in taken]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from classify.experiments.network_row import NetworkRow
+from classify.experiments.row import Row, network_row
 from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.gradients import relative_gradient_norms, relative_norms
 from classify.heads.network.network import Network
@@ -322,15 +322,14 @@ def test_training_with_l2t_ww_moves_projections_and_meta_networks(backbone, imag
 
 
 def test_rows_say_where_training_ends(home):
-    from classify.experiments.repeating import rebuild
     from features.request import Request
 
     request = Request(dataset="digits", weights="random", image_size=32, limit=30, device="cpu").normalised()
-    plain = NetworkRow(request, "finetune", SETTINGS, unfreeze="layer3")
-    row = NetworkRow(request, "finetune", SETTINGS, unfreeze="layer3", until="layer3")
+    plain = network_row(request, "finetune", training=SETTINGS, unfreeze="layer3")
+    row = network_row(request, "finetune", training=SETTINGS, unfreeze="layer3", until="layer3")
     assert row.digest != plain.digest
     assert "until" not in plain.config
     assert row.label == "finetune layer3 until layer3"
-    assert rebuild(row.config, None, None).config == row.config
-    routed_row = NetworkRow(request, "spottune", SETTINGS)
-    assert rebuild(routed_row.config, None, None).config == routed_row.config
+    assert Row.from_config(row.config).config == row.config
+    routed_row = network_row(request, "spottune", training=SETTINGS)
+    assert Row.from_config(routed_row.config).config == routed_row.config
