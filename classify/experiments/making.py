@@ -67,7 +67,7 @@ class Making:
         self.how = how
         self.known: dict[str, SavedResult] = {}
         self.waiting: dict[str, Row] = {}
-        self._ensured: set[Request] = set()
+        self._ensured: set[tuple[type, Request]] = set()
 
     def fit(self, row: Row, remark: str = "") -> dict[str, Any]:
         """Fit a row, unless its result is known or it waits already, and put it aside; the fields of its `Result`.
@@ -137,9 +137,10 @@ class Making:
 
     def ensure(self, row: Row) -> None:
         """Extract what a row reads, with all that its plan holds besides."""
-        if row.source.request not in self._ensured:
+        planned = type(row.source), row.source.request
+        if planned not in self._ensured:
             row.source.ensure(compiled=self.how.compiled, jobs=self.how.jobs)
-            self._ensured.add(row.source.request)
+            self._ensured.add(planned)
 
     def alone(self, row: Row) -> contextlib.AbstractContextManager:
         """The right to fit a row: where that takes long, a second process waits and then finds what the first made."""

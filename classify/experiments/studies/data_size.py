@@ -57,7 +57,7 @@ def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResu
             if model.is_head:
                 saved = heads[model]
             else:
-                row = asked.network_row(model, request, _training(asked, request.limit), validation=False)
+                row = asked.network_row(model, request, _training(asked, request.limit), settings=settings)
                 saved = asked.make_network(row)
             made.setdefault((model, size), []).append(saved)
 

@@ -110,7 +110,7 @@ def _transfer(asked: Asked, spec: str, models: tuple[Model, ...]) -> dict[Model,
     training = asked.settings(**{**PROTOCOL, **({"epochs": QUICK_EPOCHS} if asked.quick else {})})
     for model in models:
         if not model.is_head:
-            made[model] = asked.make_network(asked.network_row(model, request, training, validation_share=HELD_OUT))
+            made[model] = asked.make_network(asked.network_row(model, request, training, settings=settings))
     return {model: made[model] for model in models}
 
 
