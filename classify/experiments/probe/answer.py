@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.experiments.probe.scoring import Scores
-from classify.experiments.probe.selection import Selection
+from classify.experiments.probe.selecting import Selection
 from classify.experiments.standing import ProbeRow, Standing
 from classify.measure.outcome import plain_json
 from classify.measure.wording import count, duration, percent

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Question:
     request: Request
     heads: tuple[str, ...]
     settings: Settings
-    depth: Literal["stage", "block"] = "stage"
+    depth: str = "stage"
     controls: bool = True
     random: bool = True
     widths: bool = True

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeClassifier
 
-from classify.experiments.probe.selection import select_layers
+from classify.experiments.probe.selecting import select_layers
 from features.errors import UserError
 from features.rows import validation_split
 
