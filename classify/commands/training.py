@@ -80,7 +80,7 @@ def settings_from(options: argparse.Namespace):
 
 
 def row_options(options: argparse.Namespace) -> dict:
-    """What `NetworkRow` takes besides request, network and cut: settings, regularizers and in_loop."""
+    """What `compare` takes about networks: settings, regularizers and in_loop."""
     return {
         "settings": settings_from(options),
         "regularizers": parse_regularizers(options.regularizer or ()),

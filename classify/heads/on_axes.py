@@ -4,7 +4,7 @@ A reduction is worked out on training rows alone and applied to all others as it
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
@@ -16,10 +16,11 @@ BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
 class Reduction:
     """How to bring (N, D) features to (N, width): by the training rows' principal axes, or by a random projection.
 
-    seed: of the projection; principal axes draw nothing. Features that are narrower already keep their width.
+    kind: 'pca' or 'projection'. seed: of the projection; principal axes draw nothing. Features that are narrower
+    already keep their width.
     """
 
-    kind: Literal["pca", "projection"]
+    kind: str
     width: int
     seed: int = 0
 
