@@ -19,11 +19,10 @@ from features.digests import read_json, sha256_json, sha256_rows, witness, write
 from features.errors import UserError
 from features.first_use import recognise
 from features.home import home, user_path
-from features.key import FORMAT, CacheKey
+from features.key import FORMAT, About, CacheKey
 from features.pooling import canonical_pool, parse_pool, pooled_shape
 from features.ranges import is_int8, ranges_of, settle_precision
 from features.rows import limit_rows
-from features.store import About
 
 DTYPES = ("float32", "float16")
 
@@ -267,7 +266,7 @@ def _recall(memory: Path, request: Request) -> Plan | None:
                     **entry,
                     "key": CacheKey.from_json(entry["key"]),
                     "whole": CacheKey.from_json(entry["whole"]),
-                    "about": About(**{**entry["about"], "classes": tuple(entry["about"]["classes"])}),
+                    "about": About.from_json(entry["about"]),
                     "shape": tuple(entry["shape"]),
                 }
             )
