@@ -17,6 +17,7 @@ import numpy as np
 from extract.cluster import spread
 from extract.cost import record_seconds
 from extract.one_pass import Pass, Progress, require_same, run_pass
+from extract.planning import plan
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Recipe, Trunk, choose_recipe, torch_threads
 from features import store
@@ -25,7 +26,7 @@ from features.cut import Cut
 from features.datasets import Split, open_dataset
 from features.device import resolve_device
 from features.errors import UserError
-from features.request import Request, Wanted, plan, selected_rows
+from features.request import Request, Wanted, selected_rows
 
 # Few enough that the list of them stays small and a virtual data set opens fast, small enough that a lost one hardly
 # counts: a small data set is cut into 64, and a shard holds more than 4096 rows only where there would be more shards.

@@ -5,12 +5,14 @@ is remembered together with all that it depended on, so that asking again needs 
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,8 +23,15 @@ from features.first_use import recognise
 from features.home import home, user_path
 from features.key import FORMAT, About, CacheKey
 from features.pooling import canonical_pool, parse_pool, pooled_shape
-from features.ranges import is_int8, ranges_of, settle_precision
+from features.preprocessing import Preprocessing
+from features.ranges import Ranges, is_int8, ranges_of, settle_precision
 from features.rows import limit_rows
+
+if TYPE_CHECKING:
+    from features.backbones import Backbone
+    from features.cut import Cut
+
+    RangeFinder = Callable[[Dataset, Backbone, Preprocessing, Cut], Ranges]
 
 DTYPES = ("float32", "float16")
 
@@ -117,8 +126,12 @@ class Plan:
         return tuple(kept.values())
 
 
-def plan(request: Request) -> Plan:
-    """The files that answer a request, whether they exist or not; downloads data and weights that are missing."""
+def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
+    """The files that answer a request, whether they exist or not; downloads data and weights that are missing.
+
+    find_ranges: finds the ranges of int8 of a network on a data set. UserError where they are not known and nothing
+    finds them: `extract.planning.plan` does.
+    """
     request = request.normalised()
     dataset = open_dataset(request.dataset)
     fingerprint = dataset.fingerprint()
@@ -126,7 +139,7 @@ def plan(request: Request) -> Plan:
     memory = home() / "remembered" / f"{sha256_json([_identity(request), fingerprint])}.json"
     remembered = _recall(memory, request)
     if remembered is None:
-        remembered, witnesses = _work_out(request, dataset, fingerprint)
+        remembered, witnesses = _work_out(request, dataset, fingerprint, find_ranges)
         noted = {"witnesses": witnesses, "plan": _to_json(remembered)}
         write_note(memory, {**noted, "digest": sha256_json(noted)})
     return remembered
@@ -175,7 +188,9 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _work_out(request: Request, dataset: Dataset, fingerprint: str) -> tuple[Plan, dict[str, list[int]]]:
+def _work_out(
+    request: Request, dataset: Dataset, fingerprint: str, find_ranges: "RangeFinder | None"
+) -> tuple[Plan, dict[str, list[int]]]:
     from features.backbones import load_backbone
     from features.cut import Cut
     from features.device import resolve_device, resolve_precision
@@ -191,10 +206,7 @@ def _work_out(request: Request, dataset: Dataset, fingerprint: str) -> tuple[Pla
             "weights": backbone.weights_sha256,
             "preprocessing": preprocessing.describe(),
         },
-        dataset,
-        backbone,
-        preprocessing,
-        cut,
+        functools.partial(find_ranges, dataset, backbone, preprocessing, cut) if find_ranges else None,
     )
     layers = expand_layers(cut, request.layers)
     singles = dict.fromkeys(name for layer in layers for name in split_names(layer))

@@ -31,12 +31,13 @@ from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.results import SavedResult
 from classify.show.network_tables import network_label
 from extract.commands.ensure import ensure_features
+from extract.planning import plan
 from features.backbones import load_backbone
 from features.cut import Cut
 from features.digests import write_json
 from features.errors import UserError
 from features.reading import require_training_rows
-from features.request import Plan, Request, plan, split_names
+from features.request import Plan, Request, split_names
 
 Say = Callable[[str], None]
 

@@ -19,6 +19,7 @@ from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.trained import TrainedNetwork
 from classify.heads.regularizers import RegularizerSpec
 from classify.measure.outcome import plain_json
+from extract.planning import plan
 from features import reading
 from features.backbones import load_backbone
 from features.cut import Cut
@@ -27,7 +28,7 @@ from features.device import resolve_device, resolve_precision
 from features.digests import sha256_json
 from features.errors import UserError
 from features.ranges import asks_int8
-from features.request import Plan, Request, plan, selected_rows
+from features.request import Plan, Request, selected_rows
 from features.rows import VALIDATION_SHARE
 
 

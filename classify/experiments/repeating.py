@@ -32,9 +32,10 @@ from classify.measure.outcome import Predictions, plain_json
 from classify.measure.results import SavedResult
 from classify.measure.wording import count, percent
 from extract.commands.ensure import ensure_features
+from extract.planning import plan
 from features.errors import UserError
 from features.home import home
-from features.request import Request, plan
+from features.request import Request
 from features.rows import VALIDATION_SHARE
 
 

@@ -26,10 +26,11 @@ from classify.measure.metrics import measure
 from classify.measure.outcome import Predictions, Result
 from classify.measure.results import SavedResult, find_result, save_result
 from extract.commands.ensure import ensure_features
+from extract.planning import plan
 from features.backbones import load_backbone
 from features.datasets import open_dataset
 from features.reading import read_layer
-from features.request import Plan, Request, plan
+from features.request import Plan, Request
 from features.rows import validation_split
 
 

@@ -20,10 +20,11 @@ from classify.measure.results import SavedResult, find_result
 from classify.measure.wording import percent
 from classify.use.choosing import is_kept
 from extract.commands.ensure import ensure_features
+from extract.planning import plan
 from features.backbones import load_backbone
 from features.cut import Cut
 from features.errors import UserError
-from features.request import Request, plan
+from features.request import Request
 
 Say = Callable[[str], None]
 
