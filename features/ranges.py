@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from features.digests import read_json, remembered_answer, sha256_json, write_note
+from features.digests import sha256_json
 from features.errors import UserError
 from features.home import home
+from features.notes import if_there_is_place, read_json, remembered_answer, write_json
 
 Ranges = dict[str, tuple[float, float]]
 
@@ -41,7 +42,8 @@ def keep_ranges(ranges: Mapping[str, Any]) -> str:
     precision = f"int8:{sha256_json(sound)[:16]}"
     as_written = {name: list(bounds) for name, bounds in sound.items()}
     if read_json(_place(precision)) != as_written:
-        write_note(_place(precision), sound)
+        with if_there_is_place():
+            write_json(_place(precision), sound)
         if read_json(_place(precision)) != as_written:
             _unwritten[precision] = sound
     return precision

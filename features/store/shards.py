@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from features.digests import read_json, sha256_json, sha256_rows, write_json
+from features.digests import sha256_json, sha256_rows
 from features.errors import UserError
 from features.home import features_folder
 from features.key import About, CacheKey, short_digest
+from features.notes import read_json, write_json
 from features.store.checksums import BLOCK, RunningSums, read_exactly
 from features.store.disk import check_disk, refusals_told, sync_folder
 from features.store.layout import Shard, lay_out, read_layout
