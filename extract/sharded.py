@@ -22,7 +22,6 @@ from extract.preprocess import Preprocessor
 from extract.trunk import Output, Recipe, Trunk, choose_recipe, torch_threads
 from features import store
 from features.backbones import load_backbone
-from features.cut import Cut
 from features.datasets import Split, open_dataset
 from features.device import resolve_device
 from features.errors import UserError
@@ -177,7 +176,7 @@ def _bench(share: Share) -> _Bench:
     device = resolve_device(request.device)
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)
-    cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
+    cut = backbone.cut(request.image_size)
     outputs = [Output(w.key.layer, w.key.pool) for w in wanted]
     own = choose_recipe(cut, outputs, images=1, precision=wanted[0].key.precision, device=device, compiled="off")
     if not own.can_follow(share.recipe.to_json()):

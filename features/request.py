@@ -197,12 +197,11 @@ def _work_out(
 ) -> tuple[Plan, list[str]]:
     """The plan, and the files that its weights were read from."""
     from features.backbones import load_backbone
-    from features.cut import Cut
     from features.device import resolve_device, resolve_precision
 
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)
-    cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
+    cut = backbone.cut(request.image_size)
     precision = settle_precision(
         resolve_precision(request.precision, resolve_device(request.device)),
         {
@@ -213,7 +212,7 @@ def _work_out(
         },
         functools.partial(find_ranges, dataset, backbone, preprocessing, cut) if find_ranges else None,
     )
-    layers = expand_layers(cut, request.layers)
+    layers = _expanded(cut, request.layers)
     singles = dict.fromkeys(name for layer in layers for name in split_names(layer))
     wanted = []
     for split in dataset.splits:
@@ -250,7 +249,7 @@ def _work_out(
     return Plan(request, layers, tuple(wanted), tuple(dataset.splits)), weights
 
 
-def expand_layers(cut: Any, layers: tuple[str, ...]) -> tuple[str, ...]:
+def _expanded(cut: "Cut", layers: tuple[str, ...]) -> tuple[str, ...]:
     """The layers asked for, with `all` replaced by the stages and every name checked."""
     names = [name for layer in layers for name in (cut.stages if layer == "all" else (layer,))]
     for name in names:
