@@ -13,7 +13,6 @@ from torch.nn.functional import cross_entropy, interpolate, relu6
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
-from features.cut import Cut
 from features.errors import UserError
 
 Maps = tuple[torch.Tensor, ...]
@@ -72,7 +71,7 @@ class L2TWW(Regularizer):
 
         backbone = network.backbone
         self.backbone = backbone.name
-        source = Cut(backbone.model, network.image_size, backbone.headless).tail(network.layer)
+        source = backbone.cut(network.image_size).tail(network.layer)
         device = next(network.model.parameters()).device
         source = copy.deepcopy(source).to(device).eval().requires_grad_(False)
         # Lists hide them from nn.Module: the source neither trains nor is saved, the target is the network itself.
