@@ -19,7 +19,6 @@ from extract.sharded import join_complete, pass_in_shards
 from extract.trunk import Output, Recipe, Trunk, choose_recipe, torch_threads
 from features import store
 from features.backbones import load_backbone
-from features.cut import Cut
 from features.datasets import Split, open_dataset
 from features.device import resolve_device
 from features.reading import find_cached
@@ -74,7 +73,7 @@ def _extract_locked(
     device = resolve_device(request.device)
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)
-    cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
+    cut = backbone.cut(request.image_size)
     dataset = open_dataset(request.dataset)
     preprocessor = Preprocessor(preprocessing, device)
     built: tuple[Recipe, Trunk] | None = None

@@ -26,9 +26,8 @@ from features.backbones import Backbone
 from features.datasets import ImageFiles, Split
 from features.digests import sha256_rows
 from features.errors import UserError
-from features.home import home
 from features.memory import give_back_freed_memory
-from features.request import Wanted
+from features.request import PLANS, Wanted
 
 _SECONDS_BETWEEN_COMMITS = 1.0
 
@@ -59,7 +58,7 @@ def require_same(wanted: Sequence[Wanted], backbone: Backbone, fingerprint: str,
         if planned != found:
             raise UserError(
                 f"{name} changed since this was planned (SHA-256 {planned[:8]} then, {found[:8]} now), and nothing was "
-                f"written under the old name; run it again, after removing {home() / 'remembered'} if it says the same"
+                f"written under the old name; run it again, after removing {PLANS.folder} if it says the same"
             )
 
 

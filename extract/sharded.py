@@ -17,15 +17,15 @@ import numpy as np
 from extract.cluster import spread
 from extract.cost import record_seconds
 from extract.one_pass import Pass, Progress, require_same, run_pass
+from extract.planning import plan
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Recipe, Trunk, choose_recipe, torch_threads
 from features import store
 from features.backbones import load_backbone
-from features.cut import Cut
 from features.datasets import Split, open_dataset
 from features.device import resolve_device
 from features.errors import UserError
-from features.request import Request, Wanted, plan, selected_rows
+from features.request import Request, Wanted, selected_rows
 
 # Few enough that the list of them stays small and a virtual data set opens fast, small enough that a lost one hardly
 # counts: a small data set is cut into 64, and a shard holds more than 4096 rows only where there would be more shards.
@@ -176,7 +176,7 @@ def _bench(share: Share) -> _Bench:
     device = resolve_device(request.device)
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)
-    cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
+    cut = backbone.cut(request.image_size)
     outputs = [Output(w.key.layer, w.key.pool) for w in wanted]
     own = choose_recipe(cut, outputs, images=1, precision=wanted[0].key.precision, device=device, compiled="off")
     if not own.can_follow(share.recipe.to_json()):

@@ -43,8 +43,8 @@ class Backbone:
     headless: bool = False
     weights_path: Path | None = None
 
-    def cut(self, image_size: int | None = None) -> Cut:
-        """Its cut for images of so many pixels; None: of as many as the weights were trained with."""
+    def cut(self, image_size: int | None) -> Cut:
+        """The network to cut, for images prepared at this size; None: the one that the weights were trained with."""
         return Cut(self.model, self.preprocessing.at(image_size).crop, self.headless)
 
 

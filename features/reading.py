@@ -8,8 +8,8 @@ import numpy as np
 from features import store
 from features.blocks import Blocks
 from features.datasets import open_dataset
-from features.digests import remembered_answer
 from features.errors import UserError
+from features.notes import remembered_answer
 from features.request import Plan, Request, Wanted, plan, selected_rows, split_names
 from features.rows import validation_split
 

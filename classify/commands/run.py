@@ -76,8 +76,8 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     from classify.experiments.settings import Settings
     from classify.experiments.sources import CachedLayer
     from classify.heads.on_axes import Reduction
+    from extract.planning import plan
     from features.reading import require_training_rows
-    from features.request import plan
 
     # A head that cannot do what is asked says so before hours of extraction.
     for name in names:

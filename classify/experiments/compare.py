@@ -30,11 +30,12 @@ from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.results import SavedResult
 from extract.commands.ensure import ensure_features
+from extract.planning import plan
 from features.backbones import load_backbone
 from features.digests import write_json
 from features.errors import UserError
 from features.reading import require_training_rows
-from features.request import Plan, Request, plan
+from features.request import Plan, Request
 
 SCOUT = "ridge"
 QUICK = {"limit": 2000, "limit_test": 2000, "image_size": 64}

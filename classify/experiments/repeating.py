@@ -106,8 +106,8 @@ def _own_home(aside: Path, afresh: bool) -> Iterator[None]:
         yield
         return
     before, real = os.environ.get("LAYERPROBE_HOME"), home()
-    (aside / "home").mkdir()
-    for name in ("datasets", "weights", "known.json"):
+    (aside / "home" / "notes").mkdir(parents=True)
+    for name in ("datasets", "weights", "known.json", "notes/known"):
         if (real / name).exists():
             (aside / "home" / name).symlink_to(real / name)
     os.environ["LAYERPROBE_HOME"] = str(aside / "home")

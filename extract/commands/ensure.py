@@ -1,6 +1,7 @@
 """Make what a request needs, with its cost said first, a progress bar, and a line on what was done."""
 
-from features.request import Plan, Request, plan
+from extract.planning import plan
+from features.request import Plan, Request
 
 
 def ensure_features(

@@ -8,7 +8,7 @@ features are, and how they come about, is left to others.
 
 from features.store.catalogue import list_files, list_partial, nearest
 from features.store.disk import check_disk
-from features.store.layout import DTYPES, About
+from features.store.layout import DTYPES
 from features.store.locks import lock
 from features.store.naming import CacheError, feature_path
 from features.store.reader import FeatureFile, ShardedFile, find
@@ -17,7 +17,6 @@ from features.store.writer import PartialFile, PartialRecord, existing_partial, 
 
 __all__ = [
     "DTYPES",
-    "About",
     "CacheError",
     "Division",
     "FeatureFile",

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import UserError
-from features.key import CacheKey
+from features.key import About, CacheKey
 from features.store.disk import refusals_told
-from features.store.layout import About
 from features.store.locks import lock_digest
 from features.store.naming import CacheError, own_files, partial_path
 from features.store.reader import FeatureFile, ShardedFile

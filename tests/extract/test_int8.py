@@ -14,6 +14,7 @@ from torch import fx, nn
 from extract import FeatureExtractor, extraction
 from extract.__main__ import main
 from extract.calibration import find_ranges, observed_ranges, ranges_on
+from extract.planning import plan
 from extract.preprocess import Preprocessor
 from extract.quantising import quantise_convolutions
 from extract.trunk import Output, Trunk, choose_recipe, pooled_trunk
@@ -26,7 +27,8 @@ from features.device import resolve_precision
 from features.errors import UserError
 from features.preprocessing import Preprocessing
 from features.ranges import keep_ranges, ranges_of
-from features.request import Request, plan
+from features.reading import load_features
+from features.request import Request
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this processor has no VNNI")
@@ -197,6 +199,11 @@ def test_a_limited_run_a_layer_and_the_test_split_share_the_ranges(home, monkeyp
     monkeypatch.setattr("extract.calibration.find_ranges", lambda *material: pytest.fail("found again"))
     assert _key(_digits(limit=20, limit_test=5)).precision == whole.precision
     assert _key(_digits(layers=("layer3",)), "test").precision == whole.precision
+
+
+def test_who_computes_nothing_finds_no_ranges(home):
+    with pytest.raises(UserError, match="ranges have not been found yet .* `python -m extract --precision int8`"):
+        load_features("digits", "layer1", weights="random", image_size=32, precision="int8", device="cpu")
 
 
 def test_ranges_lost_are_found_again_the_same(home):

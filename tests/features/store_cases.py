@@ -3,11 +3,11 @@
 import numpy as np
 
 from features import store
-from features.key import CacheKey
+from features.key import About, CacheKey
 
 ROWS, WIDTH, STEP = 1500, 701, 128
 RECIPE = {"batch": STEP, "torch": "2.0"}
-ABOUT = store.About("mnist", "avgpool", tuple("0123456789"), "a stand-in")
+ABOUT = About("mnist", "avgpool", tuple("0123456789"), "a stand-in")
 
 
 def key(**changes) -> CacheKey:

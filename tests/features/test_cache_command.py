@@ -9,6 +9,7 @@ import pytest
 from features import store
 from features.commands.cache import main
 from features.errors import UserError
+from features.key import About
 from tests.features.store_cases import ABOUT, begin, carry_on, key, make, numbers
 
 
@@ -16,8 +17,8 @@ from tests.features.store_cases import ABOUT, begin, carry_on, key, make, number
 def folder(home):
     """A cache of two complete files and one of which a third is done."""
     make(key(), numbers((90, 4)))
-    make(key(layer="layer3"), numbers((90, 4)), about=store.About("usps", "layer3", (), "random"))
-    file = begin(key(layer="layer2"), (90, 4), about=store.About("mnist", "layer2", (), "a stand-in"))
+    make(key(layer="layer3"), numbers((90, 4)), about=About("usps", "layer3", (), "random"))
+    file = begin(key(layer="layer2"), (90, 4), about=About("mnist", "layer2", (), "a stand-in"))
     carry_on(file, numbers((90, 4)), until=30)
     file.close()
     return home / "features"

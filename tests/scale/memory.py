@@ -49,11 +49,11 @@ def make_store(gigabytes: float, width: int) -> None:
 
 
 def _plan(rows: int, width: int):
-    from features import store
+    from features.key import About
     from features.request import Plan, Request, Wanted
     from tests.features.store_cases import key
 
-    about = store.About("synthetic", "layer4", tuple(map(str, range(CLASSES))), "none")
+    about = About("synthetic", "layer4", tuple(map(str, range(CLASSES))), "none")
     wanted = []
     for split, count in (("train", rows), ("test", TEST_ROWS)):
         of = key(split=split, rows=f"{count:064d}")

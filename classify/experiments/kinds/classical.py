@@ -18,10 +18,11 @@ from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
 from classify.measure.record import RowConfig
+from extract.planning import plan
 from features.blocks import Blocks
 from features.errors import UserError
 from features.reading import require_training_rows
-from features.request import Request, plan
+from features.request import Request
 
 
 @dataclass(frozen=True, kw_only=True)

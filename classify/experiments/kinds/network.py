@@ -24,12 +24,13 @@ from classify.heads.network import DRAWN, NETWORKS
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.record import RowConfig
+from extract.planning import plan
 from features.datasets import ImageFiles
 from features.digests import read_json, sha256_file, sha256_json, write_json
 from features.errors import UserError
 from features.ranges import asks_int8
 from features.reading import require_splits, require_training_rows
-from features.request import Request, plan
+from features.request import Request
 
 # The two files of a trained network, by what a record calls the SHA-256 of each.
 FILES = {"network_sha256": "network.safetensors", "network_json_sha256": "network.json"}

@@ -16,8 +16,9 @@ from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Rows, Source, training_image
 from classify.experiments.timing import pass_for_one, seconds_for_one
 from classify.measure.record import RowConfig
+from extract.planning import plan
 from features.datasets import open_dataset
-from features.request import Request, plan
+from features.request import Request
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,9 @@ from classify.experiments.standing import best_on_validation, probe_row, standin
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
+from extract.planning import plan
 from features.digests import write_json
-from features.request import Plan, Request, plan
+from features.request import Plan, Request
 
 Say = Callable[[str], None]
 

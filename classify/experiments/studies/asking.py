@@ -19,10 +19,11 @@ from classify.heads.network.network import layer_below, unfreeze_points
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import SavedResult
 from classify.measure.wording import percent
+from extract.planning import plan
 from features.backbones import load_backbone
 from features.cut import Cut
 from features.errors import UserError
-from features.request import Request, plan
+from features.request import Request
 
 QUICK_TEST_ROWS = 2_000
 QUICK_IMAGE_SIZE = 32

@@ -14,7 +14,6 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from classify.heads.network.graph import observed
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
-from features.cut import Cut
 from features.errors import UserError
 
 Maps = tuple[torch.Tensor, ...]
@@ -71,7 +70,7 @@ class L2TWW(Regularizer):
         self.described = f"l2t-ww: all pairs of {', '.join(self.names)}, from {network.backbone.weights_name}"
         backbone = network.backbone
         self.backbone = backbone.name
-        source = Cut(backbone.model, network.image_size, backbone.headless).tail(network.layer)
+        source = backbone.cut(network.image_size).tail(network.layer)
         device = next(network.model.parameters()).device
         source = copy.deepcopy(source).to(device).eval().requires_grad_(False)
         # Lists hide them from nn.Module: the source neither trains nor is saved, the target is the network itself.

@@ -15,8 +15,9 @@ from classify.heads import HEADS
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.on_axes import Reduction
 from classify.heads.regularizers import parse_regularizers
+from extract.planning import plan
 from features.errors import UserError
-from features.request import Request, plan
+from features.request import Request
 
 REQUEST = Request(
     dataset="digits", weights="random", image_size=32, limit=60, limit_test=30, precision="float32", device="cpu",
