@@ -1,7 +1,8 @@
 """Whether probabilities mean what they say: reliability bins, expected calibration error, temperature scaling.
 
 All after Guo et al. 2017, 'On calibration of modern neural networks'. Confidence is the largest probability of a row,
-and a row counts as right if that class is the label.
+and a row counts as right if that class is the label. scipy is imported where it is used: reading a record
+does without.
 """
 
 from dataclasses import dataclass
@@ -66,7 +67,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     sought from 0.001 to 1000, and one of these comes back where the optimum is at 0 or infinity. Scaling leaves every
     prediction as it is.
     """
-    # Not at the top: scipy takes a quarter of a second, and every command that reads a record reads this module.
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 

@@ -2,7 +2,8 @@
 
 A joblib file is a pickle, and runs whatever its author put into it as soon as it is read. A skops file holds arrays and
 the names of types; one with any other type than those named here is refused before anything of it is built. What the
-file's SHA-256 should be is left to `results`.
+file's SHA-256 should be is left to `results`. joblib and skops are imported where they are used: reading a record does
+without, and skops may be absent.
 """
 
 import importlib
