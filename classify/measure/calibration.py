@@ -31,11 +31,6 @@ class Reliability:
         """Expected calibration error (equation 3): the gap |accuracy - confidence|, averaged over all rows."""
         return float(np.sum(self.counts * np.abs(self.accuracy - self.confidence)) / self.counts.sum())
 
-    @property
-    def largest_error(self) -> float:
-        """Maximum calibration error (equation 5): the largest gap of any bin that holds rows."""
-        return float(np.max(np.abs(self.accuracy - self.confidence)))
-
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> Reliability:
     """Sort rows into `bins` equal steps of confidence; labels (N,) whole numbers, probabilities (N, C)."""
