@@ -75,7 +75,7 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     from classify.experiments.row import Row
     from classify.experiments.settings import Settings
     from classify.experiments.sources import CachedLayer
-    from classify.experiments.width_matching import Reduction
+    from classify.heads.on_axes import Reduction
     from extract.planning import plan
     from features.reading import require_training_rows
 

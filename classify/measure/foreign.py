@@ -6,6 +6,7 @@ Every score is higher for what is more foreign. Each comes from a paper; none lo
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
 
 
 def softmax_score(probabilities: np.ndarray) -> np.ndarray:
@@ -15,8 +16,7 @@ def softmax_score(probabilities: np.ndarray) -> np.ndarray:
 
 def energy_score(scores: np.ndarray) -> np.ndarray:
     """-log sum exp of the scores (N, K), at temperature 1 (Liu et al. 2020, equation 4)."""
-    largest = scores.max(axis=1)
-    return -(largest + np.log(np.exp(scores - largest[:, None]).sum(axis=1)))
+    return -logsumexp(scores, axis=1)
 
 
 @dataclass(frozen=True, eq=False)

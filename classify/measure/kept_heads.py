@@ -5,6 +5,7 @@ the names of types; one with any other type than those named here is refused bef
 file's SHA-256 should be is left to `results`.
 """
 
+import importlib
 import importlib.util
 import sys
 import zipfile
@@ -13,27 +14,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from classify.heads import HEADS
 from classify.measure.wording import one_line
 from features.bombs import refuse_zip_bomb
 from features.errors import UserError
 
 # Our own types that a head is made of. skops itself knows numpy's and scikit-learn's.
 TRUSTED = (
-    "classify.experiments.width_matching.Axes",
-    "classify.experiments.width_matching.OnAxes",
-    "classify.heads.centroid.Centroid",
+    *(head.estimator.replace(":", ".") for head in HEADS.values()),
     "classify.heads.head2toe.Head2Toe",
-    "classify.heads.knn.KNN",
-    "classify.heads.lda.LDA",
-    "classify.heads.linear.SoftmaxLayer",
-    "classify.heads.linear_svm.LinearSVM",
-    "classify.heads.logistic.Logistic",
-    "classify.heads.mlp.MLP",
     "classify.heads.network.untouched.UntouchedClassifier",
-    "classify.heads.ridge.Ridge",
+    "classify.heads.on_axes.Axes",
+    "classify.heads.on_axes.OnAxes",
     "classify.heads.scaling.Standardiser",
-    "classify.heads.svm.RBFSVM",
 )
+# Types that files of earlier versions know by another name.
+MOVED = {f"classify.experiments.width_matching.{name}": f"classify.heads.on_axes.{name}" for name in ("Axes", "OnAxes")}
 # skops looks through every package of scikit-learn when it is imported. These hold no estimator, and bring torch and
 # dask, which a head like ridge does without: two seconds of the three that its whole run takes.
 _HEAVY = ("sklearn.externals.array_api_compat.torch", "sklearn.externals.array_api_compat.dask")
@@ -82,6 +78,7 @@ def read_joblib(stream: BinaryIO) -> Any:
     """The head in a joblib file, whose code runs now. Raises whatever the pickle inspires."""
     import joblib
 
+    _know_old_names()
     return joblib.load(stream)
 
 
@@ -95,10 +92,17 @@ def read_skops(stream: BinaryIO, name: str) -> Any:
     with zipfile.ZipFile(stream) as archive:
         refuse_zip_bomb(Path(name), archive)
     stream.seek(0)
+    _know_old_names()
     try:
-        return skops.io.load(stream, trusted=list(TRUSTED))
+        return skops.io.load(stream, trusted=[*TRUSTED, *MOVED])
     except UntrustedTypesFoundException as error:
         raise UserError(
             f"{name} holds types that no head of ours is made of, and nothing of it was loaded ({one_line(error)}); "
             "run its result again"
         ) from error
+
+
+def _know_old_names() -> None:
+    """Have moved types by their old names as well: joblib and skops both import what a file names."""
+    for old, new in MOVED.items():
+        sys.modules.setdefault(old.rpartition(".")[0], importlib.import_module(new.rpartition(".")[0]))

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
-from classify.heads.estimator import softmax
 from classify.heads.network.trained import TrainedNetwork
 from classify.use.images import given_images
 from classify.use.saved import Answers, SavedModel
@@ -66,7 +66,7 @@ def reference(model: SavedModel, images: list[np.ndarray]) -> Answers:
         return model.answers(ready)
     with torch.no_grad():
         logits = model.head.whole().float()(ready).cpu().numpy()
-    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))
+    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))
 
 
 def agree(model: SavedModel, checked: CheckImages, expected: Answers, found: Answers) -> Agreement:
@@ -126,4 +126,4 @@ def answers_of(outputs: Sequence[Any]) -> Answers:
 
 def answers_of_logits(logits: np.ndarray) -> Answers:
     """The logits (N, K) of a plain network as answers."""
-    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))
+    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
-from classify.experiments.width_matching import OnAxes
-from classify.heads.estimator import softmax
 from classify.heads.network import NETWORKS
 from classify.heads.network.trained import TrainedNetwork
+from classify.heads.on_axes import OnAxes
 from classify.measure.results import SavedResult, open_result
 from classify.use.choosing import choose_result
 from classify.use.reading import LayerReader
@@ -124,7 +124,7 @@ class SavedModel:
                 if self.reader is None
                 else self.head.decision_function(self.reader.maps(ready))
             )
-            return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))
+            return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))
         return head_answers(self.head, self.reader.features(ready))
 
     def predict(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:

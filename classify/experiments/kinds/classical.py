@@ -12,9 +12,9 @@ from classify.experiments.kinds.kind import Answers, Kind, Learned, Training
 from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Pixels, Rows, Source
 from classify.experiments.timing import seconds_for_one
-from classify.experiments.width_matching import OnAxes, Reduction
 from classify.heads import HEADS, Head
 from classify.heads.estimator import trained_parameters
+from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
 from classify.measure.record import RowConfig

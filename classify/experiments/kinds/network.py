@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.special import softmax
 
 from classify.experiments.kinds.kind import Answers, Kind, Learned, Training
 from classify.experiments.settings import Settings
 from classify.experiments.sources import Images, Maps, Rows, Source, take_images, training_image
 from classify.experiments.timing import seconds_for_one
-from classify.heads.estimator import FitError, softmax
+from classify.heads.estimator import FitError
 from classify.heads.network import DRAWN, NETWORKS
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
@@ -233,7 +234,7 @@ class Network(Kind):
         started = time.perf_counter()
         logits = network.decision_function(rows.features)
         seconds = time.perf_counter() - started
-        return Answers(network.classes_[logits.argmax(axis=1)], softmax(logits.astype(np.float64)), seconds)
+        return Answers(network.classes_[logits.argmax(axis=1)], softmax(logits.astype(np.float64), axis=1), seconds)
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
         return {key: sha256_file(classifier / name, fresh=True) for key, name in FILES.items()} if keep else {}

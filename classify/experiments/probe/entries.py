@@ -8,8 +8,8 @@ from classify.experiments.kinds.classical import HEAD2TOE, Classical, head2toe
 from classify.experiments.probe.question import Question
 from classify.experiments.row import Row
 from classify.experiments.sources import CachedLayer, Pixels, Source
-from classify.experiments.width_matching import Reduction
 from classify.heads import HEADS, Head
+from classify.heads.on_axes import Reduction
 from features.cut import Cut
 from features.request import Plan, Request, split_names
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from classify.heads.estimator import FitError, softmax
+from classify.heads.estimator import FitError
 from features.backbones import Backbone
 from features.errors import UserError
 
@@ -60,7 +61,7 @@ class UntouchedClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (N, K) among the source classes that stand for the labels."""
-        return softmax(self.decision_function(X).astype(np.float64))
+        return softmax(self.decision_function(X).astype(np.float64), axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
         """The label that the likeliest of them stands for."""

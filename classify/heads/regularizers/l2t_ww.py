@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, interpolate, relu6
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from classify.heads.network.graph import observed
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
 from features.errors import UserError
 
@@ -67,8 +68,6 @@ class L2TWW(Regularizer):
         self.strength, self.inner_rate, self.meta_rate = strength, inner_rate, meta_rate
         self.autocast = context.autocast
         self.described = f"l2t-ww: all pairs of {', '.join(self.names)}, from {network.backbone.weights_name}"
-        from classify.heads.network.network import observed
-
         backbone = network.backbone
         self.backbone = backbone.name
         source = backbone.cut(network.image_size).tail(network.layer)

@@ -26,7 +26,7 @@ def test_features_are_reduced_on_training_rows_and_the_kept_head_takes_them_whol
 
 
 def test_the_axes_span_what_scikit_learns_do():
-    from classify.experiments.width_matching import Reduction
+    from classify.heads.on_axes import Reduction
 
     random = np.random.default_rng(0)
     features = (random.normal(size=(200, 5)) @ random.normal(size=(5, 30))).astype(np.float32) + 3

@@ -11,9 +11,9 @@ from classify.experiments.row import Row, network_row, untouched_row
 from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Pixels
 from classify.experiments.training_sets import Imbalance, LabelNoise
-from classify.experiments.width_matching import Reduction
 from classify.heads import HEADS
 from classify.heads.network.settings import TrainingSettings
+from classify.heads.on_axes import Reduction
 from classify.heads.regularizers import parse_regularizers
 from extract.planning import plan
 from features.errors import UserError

@@ -146,7 +146,7 @@ def test_svm_predicts_as_scikit_learns_svc(digits, classes, solver, monkeypatch)
         pytest.importorskip("sklearnex", reason="needs the extra 'fast'")
     if solver != "own":
         monkeypatch.setattr("classify.heads.svm.solver_name", lambda: solver)
-        monkeypatch.setattr("classify.heads.dual.KERNEL_NUMBERS", 10)
+        monkeypatch.setattr("classify.heads.solvers.dual.KERNEL_NUMBERS", 10)
     X, y, X_test, y_test = digits
     X, y, X_test = X[y < classes], y[y < classes], X_test[y_test < classes]
     for params in ({"C": 1.0}, {"C": 100.0, "class_weight": "balanced"}):

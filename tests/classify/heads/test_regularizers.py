@@ -9,7 +9,8 @@ import torch
 from scipy.special import log_softmax, softmax
 from torch import nn
 
-from classify.heads.network.network import Network, observed
+from classify.heads.network.graph import observed
+from classify.heads.network.network import Network
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
 from classify.heads.regularizers.bss import smallest_squares
 from classify.heads.regularizers.co_tuning import category_relation, soft_cross_entropy

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from classify.experiments.width_matching import Reduction
+from classify.heads.on_axes import Reduction
 
 
 @pytest.fixture(scope="module")

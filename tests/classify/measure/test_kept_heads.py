@@ -1,8 +1,11 @@
 """Fitted heads as files: every head comes back from skops' format, and nothing foreign is loaded or run from either."""
 
+import io
 import json
 import os
+import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import joblib
@@ -11,10 +14,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from classify.experiments.probe.entries import head2toe
-from classify.experiments.width_matching import OnAxes, Reduction
-from classify.heads import HEADS
+from classify.heads import HEADS, on_axes
 from classify.heads.network.untouched import UntouchedClassifier
-from classify.measure import results
+from classify.heads.on_axes import Axes, OnAxes, Reduction
+from classify.measure import kept_heads, results
 from classify.measure.metrics import measure
 from classify.measure.results import Predictions, Result, load_results, save_result, sealed
 from features.digests import sha256_file
@@ -65,6 +68,27 @@ def test_every_head_comes_back_from_the_skops_file_as_it_was(tmp_path, digits, n
         if hasattr(head, method):
             ours, theirs = getattr(head, method)(digits[0]), getattr(again, method)(digits[0])
             assert np.array_equal(ours, theirs), method
+
+
+@pytest.mark.parametrize("kind", ["skops", "joblib"])
+def test_a_file_that_holds_the_names_of_an_earlier_version_opens(tmp_path, digits, monkeypatch, kind):
+    head = _fitted("axes", digits)
+    module = "classify.experiments.width_matching"
+    with monkeypatch.context() as earlier:
+        for part in (OnAxes, Axes):
+            earlier.setattr(part, "__module__", module)
+        earlier.setitem(sys.modules, module, on_axes)
+        earlier.setattr(kept_heads, "TRUSTED", (*kept_heads.TRUSTED, *kept_heads.MOVED))
+        saved = _save(tmp_path, head, digits)
+    monkeypatch.setattr(results, "has_skops", lambda: kind == "skops")
+    content = zlib.decompress(saved.head_path.read_bytes())
+    if kind == "skops":
+        content = zipfile.ZipFile(saved.skops_path).read("schema.json")
+    assert module.encode() in content and b"classify.heads.on_axes" not in content
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    again = load_results(tmp_path)[0].load_head()
+    assert type(again) is OnAxes and type(again.axes) is Axes
+    assert np.array_equal(again.predict(digits[0]), head.predict(digits[0]))
 
 
 def test_without_skops_the_joblib_file_is_kept_and_read(tmp_path, digits, monkeypatch):
@@ -135,8 +159,6 @@ def _named_in_the_record(saved, content):
 
 def _other_type(content, module, name):
     """A skops file whose outermost type is another one."""
-    import io
-
     altered = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(altered, "w") as new:
         for entry in old.namelist():

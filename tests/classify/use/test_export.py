@@ -15,9 +15,9 @@ from torchvision.transforms.functional import normalize, resize
 
 from classify.__main__ import main
 from classify.experiments.probe.entries import head2toe
-from classify.experiments.width_matching import OnAxes, Reduction
 from classify.heads import HEADS
 from classify.heads.network.untouched import UntouchedClassifier
+from classify.heads.on_axes import OnAxes, Reduction
 from classify.measure.results import load_results
 from classify.use import exporting
 from classify.use.exporting import export_model

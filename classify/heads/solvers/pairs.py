@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classify.heads.dual import Dual, WorkingSet, solve_dual
+from classify.heads.solvers.dual import Dual, WorkingSet, solve_dual
 
 FINE = 3e-4  # a tolerance below which the kernel is computed in float64
 KEPT_NUMBERS = 50_000_000  # of the distances of a pair that are kept for the next width

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classify.heads.curvature import Curvature
 from classify.heads.estimator import in_threads, row_blocks
-from classify.heads.losses import Loss
 from classify.heads.on_device import DeviceRows
 from classify.heads.scaling import StandardisedBlocks
+from classify.heads.solvers.curvature import Curvature
+from classify.heads.solvers.losses import Loss
 
 MEMORY = 20  # pairs of steps that L-BFGS keeps
 FEW_ROWS = 64  # that are multiplied at once
