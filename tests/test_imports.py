@@ -11,7 +11,7 @@ PACKAGES = ("features", "extract", "classify")  # each may import those before i
 NEVER = {
     "measure": ("heads", "use", "show", "experiments", "commands"),
     "heads": ("use", "show", "experiments", "commands"),
-    "use": ("show", "experiments", "commands"),
+    "use": ("experiments", "commands"),
     "show": ("experiments", "commands"),
     "experiments": ("commands",),
 }

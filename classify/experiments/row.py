@@ -186,12 +186,15 @@ def _request(config: RowConfig, dataset: str | None, weights: str | None) -> Req
     name = str(config.weights)
     # What was drawn is drawn again, whatever weights the rest of the table had.
     random = name.startswith("random (seed ") or config.weights is None
-    fields = ("backbone", "image_size", "precision", "dtype")
+    fields = {field: config[field] for field in ("backbone", "image_size", "precision", "dtype") if field in config}
+    if config.maps == "in the loop" and config.training:
+        # Where the frozen part has no precision of its own, it is computed in that of training.
+        fields.setdefault("precision", config.training["precision"])
     return Request(
         dataset=dataset or config.dataset,
         weights="random" if random else weights or name,
         limit=config.limit,
         limit_test=config.limit_test,
         seed=config.seed if config.row_seed is None else config.row_seed,
-        **{field: config[field] for field in fields if field in config},
+        **fields,
     ).normalised()

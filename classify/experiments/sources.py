@@ -4,9 +4,10 @@ A source says what it is (`config`, part of a row's identity) and gives the rows
 split's files and no other's.
 """
 
+import abc
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -34,28 +35,25 @@ class Rows:
     index: np.ndarray
 
 
-class Source(Protocol):
-    """Anything that has the inputs of a head for the training and the test split."""
+class Source(abc.ABC):
+    """Anything that has the inputs of a head for the training and the test split; subclasses are frozen dataclasses.
+
+    layer: the layer's name, 'input' for images, or 'pixels'.
+    """
+
+    layer: str
 
     @property
-    def layer(self) -> str:
-        """The layer's name, 'input' for images, or 'pixels'."""
-
-    @property
+    @abc.abstractmethod
     def request(self) -> Request:
         """What was asked for: data, backbone, weights, limits and the device."""
 
     @property
+    @abc.abstractmethod
     def config(self) -> dict[str, Any]:
         """What determines the inputs, as plain values; `dataset`, `backbone` and `layer` name the result's files."""
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the labels 0, 1, ..."""
-
-    def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:
-        """Extract what is missing in the cache, with all other layers of the same plan."""
-
+    @abc.abstractmethod
     def read(self, split: str, blocks: str = "off") -> Rows:
         """The rows of a split.
 
@@ -63,17 +61,28 @@ class Source(Protocol):
         be; 'off' gives an array.
         """
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels 0, 1, ..."""
+        return tuple(open_dataset(self.request.dataset).classes)
+
+    def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:  # noqa: B027 - most extract nothing
+        """Extract what is missing in the cache, with all other layers of the same plan."""
+
     def keys(self) -> dict[str, dict[str, Any]]:
         """The cache keys of what is read, by 'split layer'."""
+        return {}
 
     def extract_seconds(self) -> float | None:
         """Seconds that the pass over the training images took; None where there was none or it was not measured."""
+        return None
 
     def places(self) -> dict[str, str]:
         """Where data and weights were found, by their options' names: no part of a row's identity."""
+        return {"dataset": open_dataset(self.request.dataset).spec}
 
 
-class _Planned:
+class _Planned(Source):
     """What the sources that a plan describes have in common."""
 
     plan: Plan
@@ -88,13 +97,7 @@ class _Planned:
         return self.plan.wanted[0]
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        return self.first.about.classes
-
-    def places(self) -> dict[str, str]:
-        return {"dataset": open_dataset(self.request.dataset).spec, "weights": self.request.weights}
-
-    def _described(self, layer: str) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
         key, about = self.first.key, self.first.about
         return {
             "dataset": about.dataset_name,
@@ -102,11 +105,14 @@ class _Planned:
             "backbone": key.backbone,
             "weights": about.weights_name,
             "weights_sha256": key.weights,
-            "layer": layer,
+            "layer": self.layer,
             "image_size": key.image_size,
             "limit": self.request.limit,
             "limit_test": self.request.limit_test,
         }
+
+    def places(self) -> dict[str, str]:
+        return {**super().places(), "weights": self.request.weights}
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ class CachedLayer(_Planned):
     @property
     def config(self) -> dict[str, Any]:
         key = self.wanted[0].key
-        return {**self._described(self.layer), "pool": self.pool, "precision": key.precision, "dtype": key.dtype}
+        return {**super().config, "pool": self.pool, "precision": key.precision, "dtype": key.dtype}
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -182,36 +188,27 @@ class Images(_Planned):
     plan: Plan
     layer: str = "input"
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._described(self.layer)
-
-    def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:
-        """Nothing is extracted."""
-
     def read(self, split: str, blocks: str = "off") -> Rows:
         data = open_dataset(self.request.dataset).load(split)
         rows = selected_rows(data.labels, self.request, split)
         return Rows(take_images(data.images, rows), data.labels[rows], rows)
 
-    def keys(self) -> dict[str, dict[str, Any]]:
-        return {}
-
-    def extract_seconds(self) -> float | None:
-        return None
-
 
 @dataclass(frozen=True)
-class Pixels:
+class Pixels(Source):
     """The images themselves, 0 to 1, flattened: no network at all.
 
     side None takes them as they are, a number resizes each to side x side; colour keeps three channels.
     """
 
-    request: Request
+    asked: Request
     side: int | None
     colour: bool
     layer: str = "pixels"
+
+    @property
+    def request(self) -> Request:
+        return self.asked
 
     @classmethod
     def of(cls, request: Request) -> "Pixels | str":
@@ -246,24 +243,8 @@ class Pixels:
             "row_seed": self.request.seed,
         }
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(open_dataset(self.request.dataset).classes)
-
     def read(self, split: str, blocks: str = "off") -> Rows:
         return _pixels(self, split)
-
-    def keys(self) -> dict[str, dict[str, Any]]:
-        return {}
-
-    def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:
-        """Nothing is extracted."""
-
-    def extract_seconds(self) -> float | None:
-        return None
-
-    def places(self) -> dict[str, str]:
-        return {"dataset": open_dataset(self.request.dataset).spec}
 
 
 def take_images(images: Any, rows: np.ndarray) -> Any:

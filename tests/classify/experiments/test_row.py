@@ -32,7 +32,7 @@ NO_IDENTITY = {
     (Network, "trunk_precision"): "follows from the request",
     (Pixels, "layer"): "always 'pixels'",
     (CachedLayer, "plan"): "the request's fields are looked at instead",
-    (Pixels, "request"): "the request's fields are looked at instead",
+    (Pixels, "asked"): "the request's fields are looked at instead",
 }
 PLAIN = TrainingSettings(precision="float32")
 TRAINING = {
