@@ -59,16 +59,18 @@ class Head:
         weights where the head has none and for a parameter that it does not know.
         """
         kind = self.estimator_class()
-        known = set(inspect.signature(kind).parameters)
-        if strange := sorted(set(params) - known):
-            raise UserError(f"the head {self.name} has no parameter {strange[0]!r}; it has {', '.join(sorted(known))}")
-        if class_weight is not None and "class_weight" not in known:
+        accepted = set(inspect.signature(kind).parameters)
+        if strange := sorted(set(params) - accepted):
+            raise UserError(
+                f"the head {self.name} has no parameter {strange[0]!r}; it has {', '.join(sorted(accepted))}"
+            )
+        if class_weight is not None and "class_weight" not in accepted:
             raise UserError(
                 f"the head {self.name} cannot weight classes (class weight {class_weight!r} was asked for); "
                 "leave the weights out or choose another head"
             )
         shared = {"random_state": seed, "seed": seed, "class_weight": class_weight, "jobs": jobs, "device": device}
-        return kind(**{name: value for name, value in shared.items() if name in known} | self.grid[0] | params)
+        return kind(**{name: value for name, value in shared.items() if name in accepted} | self.grid[0] | params)
 
 
 _STEPS_OF_THREE = (0.01, 0.0003, 0.001, 0.003, 0.03, 0.1, 0.3, 1.0)

@@ -123,7 +123,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         try:
             return validate_data(self, X, *y, dtype=(np.float32, np.float64), **options)
         except ValueError as error:
-            # scikit-learn's reasons (numbers that are none, too few columns) go over several lines.
+            # scikit-learn's reasons (NaN, too few columns) go over several lines.
             raise FitError(f"{type(self).__name__}: {' '.join(str(error).split())}") from error
 
     def _validated_blocks(self, X: Blocks, *y: Any, reset: bool = True, ensure_min_samples: int = 1) -> Any:

@@ -71,15 +71,15 @@ def train(
     best, best_loss, waited, losses = None, np.inf, 0, []
     for _ in range(schedule.epochs):
         total = 0.0
-        for batch, drawn in _batches(Z, _order(Z.shape, schedule.batch, random), schedule.batch):
-            loss = cross_entropy(forward(drawn, *parameters), codes[batch], weight=weights)
+        for batch, inputs in _batches(Z, _order(Z.shape, schedule.batch, random), schedule.batch):
+            loss = cross_entropy(forward(inputs, *parameters), codes[batch], weight=weights)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             cycle.step()
             total += loss.item() * len(batch)
             # It may be a part of a buffer that is not needed any more.
-            del drawn
+            del inputs
         losses.append(total / len(Z))
         if held_out is None:
             continue

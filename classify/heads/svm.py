@@ -1,7 +1,7 @@
 """Support vector machine with an RBF kernel: scikit-learn's problem, solved and predicted faster.
 
-Training is our own (`dual.py`) as long as few enough rows of each pair of classes enter its solution. Else it is done
-by scikit-learn-intelex where it is installed (extra `fast`), or by scikit-learn's SVC; neither is patched into
+Training is our own (`solvers.dual`) as long as few enough rows of each pair of classes enter its solution. Else it is
+done by scikit-learn-intelex where it is installed (extra `fast`), or by scikit-learn's SVC; neither is patched into
 scikit-learn. Prediction is our own: the kernel between a block of rows and all support vectors is one matrix product,
 shared by all pairs of classes.
 """

@@ -74,8 +74,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         return float(np.mean(logsumexp(gaps * np.exp(-log_temperature), axis=1)))
 
-    found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-9})
-    return float(np.exp(found.x))
+    best = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-9})
+    return float(np.exp(best.x))
 
 
 def probabilities_at(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

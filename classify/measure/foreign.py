@@ -66,8 +66,8 @@ class NearestNeighbours:
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """(N,), from 0 to 2."""
-        found = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(self.rows)
-        return found.kneighbors(_scaled(features))[0][:, -1].astype(np.float64)
+        neighbours = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(self.rows)
+        return neighbours.kneighbors(_scaled(features))[0][:, -1].astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The weights that a result was made with, found again: by name, by the place they stood in, or by their content.
 
 What counts is the SHA-256 over the tensors that stands in the result: a file under the right name with other weights is
-passed over.
+skipped.
 """
 
 import re
@@ -43,10 +43,10 @@ def backbone_of(saved: SavedResult, key: CacheKey, given: str | None = None) -> 
 
     UserError where none of the places that the record leads to has them.
     """
-    known = str(saved.result.config.get("weights"))
-    made_with = f"{saved.path.name} was made with {known} (SHA-256 of its tensors {key.weights[:16]})"
+    recorded_name = str(saved.result.config.get("weights"))
+    made_with = f"{saved.path.name} was made with {recorded_name} (SHA-256 of its tensors {key.weights[:16]})"
     tried = []
-    for weights, seed in [(given, 0)] if given is not None else _candidates(saved, known):
+    for weights, seed in [(given, 0)] if given is not None else _candidates(saved, recorded_name):
         try:
             backbone = load_backbone(key.backbone, weights, seed, sha256=key.weights)
             if backbone.weights_sha256 == key.weights:
@@ -62,22 +62,22 @@ def backbone_of(saved: SavedResult, key: CacheKey, given: str | None = None) -> 
     )
 
 
-def _candidates(saved: SavedResult, known: str) -> Iterator[tuple[str, int]]:
+def _candidates(saved: SavedResult, recorded_name: str) -> Iterator[tuple[str, int]]:
     """What to hand to `load_backbone`, the likeliest first, each once."""
-    if drawn := re.fullmatch(r"random \(seed (\d{1,10})\)", known):
-        yield "random", int(drawn[1])
+    if initialised := re.fullmatch(r"random \(seed (\d{1,10})\)", recorded_name):
+        yield "random", int(initialised[1])
         return
-    if re.fullmatch(r"[A-Z0-9_]+", known):
+    if re.fullmatch(r"[A-Z0-9_]+", recorded_name):
         # The name of one of torchvision's: downloaded if need be, as it was then.
-        yield known, 0
+        yield recorded_name, 0
         return
     seen = set()
     recorded = recorded_option(saved, "weights")
     folder = weights_folder()
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     # A file may have been renamed; one with the name that it had is read first.
-    files.sort(key=lambda path: path.name != known)
-    for text in (recorded, str(Path(known)), *(str(path) for path in files if path.suffix in _SUFFIXES)):
+    files.sort(key=lambda path: path.name != recorded_name)
+    for text in (recorded, str(Path(recorded_name)), *(str(path) for path in files if path.suffix in _SUFFIXES)):
         if text and text not in seen and (text == "default" or Path(text).is_file()):
             seen.add(text)
             yield text, 0

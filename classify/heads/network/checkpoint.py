@@ -146,7 +146,7 @@ def _save(tensors: Tensors, name: str) -> None:
         save_file(tensors, name)
     except SafetensorError as error:
         # The library tells of the system's refusals (a full disk) in words alone.
-        found = re.search(r"os error (\d+)", str(error))
-        if found is None:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
             raise
-        raise OSError(int(found[1]), os.strerror(int(found[1])), name) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1])), name) from error

@@ -43,10 +43,10 @@ class NetworkClassifier(TrainedNetwork):
 
     backbone: a name, read with `weights` (and `weights_seed` for 'random'), or a loaded `Backbone`. unfreeze: the
     first stage that trains ('fc', 'layer4', ..., 'all'). until: the last one, beside the new classifier (None: all that
-    follow). fresh_above: draw the weights above this layer anew, with the settings' seed; 'input' is training from
-    scratch. classes: how many outputs, for labels 0 .. classes-1 (None: the labels that occur). regularizers: as
-    `parse_regularizers` reads them. trunk_precision: of the frozen part where it runs, in training or in prediction,
-    which is the one that maps were extracted with (None: that of training).
+    follow). fresh_above: initialise the weights above this layer at random, with the settings' seed; 'input' is
+    training from scratch. classes: how many outputs, for labels 0 .. classes-1 (None: the labels that occur).
+    regularizers: as `parse_regularizers` reads them. trunk_precision: of the frozen part where it runs, in training or
+    in prediction, which is the one that maps were extracted with (None: that of training).
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class NetworkClassifier(TrainedNetwork):
         )
 
     def _context(self, network: Network, data: Labelled) -> Context:
-        found: list[tuple[np.ndarray, np.ndarray]] = []
+        probes: list[tuple[np.ndarray, np.ndarray]] = []
 
         def batches(rows: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             for part in even_batches(rows, _LOOK_BATCH):
@@ -243,9 +243,9 @@ class NetworkClassifier(TrainedNetwork):
             return autocast(self._device, self._precision)
 
         def probe() -> tuple[np.ndarray, np.ndarray]:
-            if not found:
-                found.append(_fit_probe(network, context))
-            return found[0]
+            if not probes:
+                probes.append(_fit_probe(network, context))
+            return probes[0]
 
         context = Context(network, data.codes, batches, probe, cast, self._settings.seed)
         return context

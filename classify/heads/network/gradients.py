@@ -26,8 +26,8 @@ def relative_gradient_norms(context: Context, rows: int = ROWS) -> dict[str, flo
     chosen, seen = np.sort(context.shuffled_rows()[:rows]), 0
     for inputs, codes in context.batches(chosen):
         loss = cross_entropy(tail(inputs), codes, reduction="sum")
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        for name, gradient in zip(parameters, found, strict=True):
+        batch_gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        for name, gradient in zip(parameters, batch_gradients, strict=True):
             if gradient is not None:
                 sums[name] += gradient
         seen += len(codes)
@@ -41,15 +41,15 @@ def relative_norms(
     gradients: Mapping[str, torch.Tensor],
 ) -> dict[str, float]:
     """|g| / |theta| of each group of names; without those that hold no parameter, or only zeros."""
-    found = {}
+    norms = {}
     for group, names in groups.items():
         lengths = [
             float(sum(tensors[name].detach().double().square().sum() for name in names)) ** 0.5
             for tensors in (gradients, parameters)
         ]
         if lengths[1]:
-            found[group] = lengths[0] / lengths[1]
-    return found
+            norms[group] = lengths[0] / lengths[1]
+    return norms
 
 
 def _by_stage(context: Context) -> dict[str, list[str]]:

@@ -36,10 +36,10 @@ def layer_below(cut: Cut, point: str) -> str:
 class Network:
     """A copy of a backbone with a new classifier for `classes` classes, and its two halves at a cut.
 
-    point: the first stage that trains (`unfreeze_points`). fresh_above: weights above this layer are drawn anew with
-    `seed` ('input': all of them, training from scratch; None: only the new classifier). What lies below the cut is
-    frozen and in eval mode for good. until: the last stage that trains, beside the new classifier; what lies between
-    them is frozen as well (`held`: its parameters; `still`: its modules, which stay in eval mode).
+    point: the first stage that trains (`unfreeze_points`). fresh_above: weights above this layer are initialised at
+    random with `seed` ('input': all of them, training from scratch; None: only the new classifier). What lies below the
+    cut is frozen and in eval mode for good. until: the last stage that trains, beside the new classifier; what lies
+    between them is frozen as well (`held`: its parameters; `still`: its modules, which stay in eval mode).
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Network:
         self.cut = Cut(self.model, size)
         self.layer = self.cut.resolve(layer_below(self.cut, point))
         self.scratch = fresh_above == "input"
-        self.fresh = frozenset() if fresh_above is None else self._draw(self.cut.resolve(fresh_above), seed)
+        self.fresh = frozenset() if fresh_above is None else self._initialise(self.cut.resolve(fresh_above), seed)
         self.model.eval().requires_grad_(False)
         self.tail = self.cut.tail(self.layer).requires_grad_(True)
         self.held: frozenset[str] = frozenset()
@@ -111,7 +111,7 @@ class Network:
         return {name: node.name for node, name in tracer.node_to_qualname.items()}
 
     def _replace_classifier(self, seed: int) -> str:
-        """Put a new classifier into the model, drawn with `seed`; its name."""
+        """Put a new classifier into the model, randomly initialised with `seed`; its name."""
         name = classifier_name(self.model)
         old: nn.Module = self.model.get_submodule(name)
         if self.backbone.headless:
@@ -137,8 +137,8 @@ class Network:
         stages = self.cut.inner_stages
         first = 0 if point == "all" else stages.index(point) if point in stages else len(stages)
         if until not in stages[first:]:
-            told = ", ".join(stages[first:]) or "nothing, since only the new classifier trains"
-            raise UserError(f"training from {point!r} on cannot end with {until!r}; give the last stage: {told}")
+            choice = ", ".join(stages[first:]) or "nothing, since only the new classifier trains"
+            raise UserError(f"training from {point!r} on cannot end with {until!r}; give the last stage: {choice}")
         above = self.cut.tail(self.cut.resolve(until))
         names = {name for name, _ in above.named_parameters()}
         self.held = frozenset(name for name in names if not name.startswith(f"{self.classifier}."))
@@ -151,14 +151,14 @@ class Network:
             if path not in ("", self.classifier) and not list(part.children())
         )
 
-    def _draw(self, layer: str, seed: int) -> frozenset[str]:
-        """Draw all weights above `layer` anew, batch-norm statistics too; the names of the parameters drawn."""
+    def _initialise(self, layer: str, seed: int) -> frozenset[str]:
+        """Initialise all weights above `layer` at random, batch-norm statistics too; the names of the parameters."""
         above = self.cut.tail(layer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            drawn = build_model(self.backbone.name, classes=self.classes).state_dict()
+            initial = build_model(self.backbone.name, classes=self.classes).state_dict()
         state = above.state_dict()
         with torch.no_grad():
             for name, tensor in state.items():
-                tensor.copy_(drawn[name])
+                tensor.copy_(initial[name])
         return frozenset(name for name, _ in above.named_parameters())

@@ -75,8 +75,8 @@ class TrainingSettings:
         object.__setattr__(self, "augment", tuple(self.augment))
 
     def from_drawn_weights(self) -> "TrainingSettings":
-        """The same for a network that starts from drawn weights: with neither features to probe nor statistics to
-        freeze."""
+        """The same for a network that starts from a random initialisation: with neither features to probe nor
+        statistics to freeze."""
         return dataclasses.replace(self, init_head="random", batch_norm="train")
 
     def to_json(self) -> dict[str, Any]:

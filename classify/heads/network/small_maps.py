@@ -47,11 +47,11 @@ def weight_gradient(
     outputs, channels, rows, columns = shape
     padded = nn.functional.pad(inputs.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
     padded = padded.contiguous()
-    image, line, place, one = padded.stride()
+    image, line, place, channel = padded.stride()
     height, width = gradient.shape[2:]
     windows = padded.as_strided(
         (len(inputs), height, width, rows, columns, channels),
-        (image, line * stride[0], place * stride[1], line, place, one),
+        (image, line * stride[0], place * stride[1], line, place, channel),
     )
     windows = windows.reshape(-1, rows * columns * channels)
     flat = gradient.permute(0, 2, 3, 1).reshape(-1, outputs)

@@ -115,7 +115,7 @@ class Routed(nn.Module):
         images, start = cut.resolve("input"), cut.below_blocks
         self.first = nn.Identity() if start == images else cut.between(images, start).requires_grad_(True)
         lower = (start, *ends[:-1])
-        pieces = [cut.between(*each).requires_grad_(True) for each in zip(lower, ends, strict=True)]
+        pieces = [cut.between(low, high).requires_grad_(True) for low, high in zip(lower, ends, strict=True)]
         self.tuned = nn.ModuleList(pieces)
         self.frozen = nn.ModuleList(deepcopy(piece).eval().requires_grad_(False) for piece in pieces)
         self.last = cut.tail(ends[-1]).requires_grad_(True)
@@ -150,7 +150,7 @@ class Policy(nn.Module):
         self.blocks = blocks
         self.stem = _convolution(3, _WIDTHS[0], stride=2)
         widths = zip((_WIDTHS[0], *_WIDTHS[:-1]), _WIDTHS, strict=True)
-        self.body = nn.Sequential(*(_Residual(*each) for each in widths))
+        self.body = nn.Sequential(*(_Residual(taken, given) for taken, given in widths))
         self.scores = nn.Linear(_WIDTHS[-1], 2 * blocks)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

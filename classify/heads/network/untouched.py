@@ -114,9 +114,9 @@ def seen_as(
     predicted, labels = _logits(logits).argmax(axis=1), np.asarray(labels)
     seen = {}
     for label in np.unique(labels):
-        found, counts = np.unique(predicted[labels == label], return_counts=True)
+        classes, counts = np.unique(predicted[labels == label], return_counts=True)
         order = np.argsort(-counts, kind="stable")[:top]
-        names = [categories[found[place]] if len(categories) else f"class {found[place]}" for place in order]
+        names = [categories[code] if len(categories) else f"class {code}" for code in classes[order]]
         shares = counts[order] / counts.sum()
         seen[label.item()] = tuple(zip(names, shares.tolist(), strict=True))
     return seen

@@ -1,4 +1,4 @@
-"""DELTA: feature maps are drawn towards the source network's, channel by channel (Li et al. 2019)."""
+"""DELTA: feature maps are pulled towards the source network's, channel by channel (Li et al. 2019)."""
 
 import copy
 
@@ -88,7 +88,7 @@ def _rises(context: Context, layers: dict[str, str], rows: np.ndarray) -> list[t
     eye = copy.deepcopy(network.tail).eval().requires_grad_(False)
     see = observed(eye, layers.values()).eval()
     weight, bias = context.probe()
-    found = []
+    risen = []
     batches = list(context.batches(rows))
     for position, layer in enumerate(layers):
         node = network.cut.resolve(layer)
@@ -102,8 +102,8 @@ def _rises(context: Context, layers: dict[str, str], rows: np.ndarray) -> list[t
             for number in range(maps[0][0].shape[channel]):
                 zeroed = [(_without(output, channel, number), codes) for output, codes in maps]
                 rises.append(_loss(rest, zeroed) - base)
-        found.append(torch.tensor(rises, device=maps[0][0].device))
-    return found
+        risen.append(torch.tensor(rises, device=maps[0][0].device))
+    return risen
 
 
 def _without(output: torch.Tensor, channel: int, number: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""EWC, also L2-SP-Fisher: each weight is drawn towards its start by what the source network's predictions lose."""
+"""EWC, also L2-SP-Fisher: each weight is pulled towards its start by what the source network's predictions lose."""
 
 from collections.abc import Container, Iterable
 from typing import Any
@@ -50,7 +50,7 @@ class EWC(Regularizer):
 def diagonal_fisher(
     source: nn.Module, names: Container[str], batches: Iterable[torch.Tensor], seed: int
 ) -> dict[str, torch.Tensor]:
-    """The mean over the images of the squared gradient of log p(label | image), the label drawn from p itself.
+    """The mean over the images of the squared gradient of log p(label | image), the label sampled from p itself.
 
     source: gives logits, in eval mode. names: of its parameters. batches: of its inputs. Each image's gradient is
     squared by itself: the square of a batch's mean gradient is something else.

@@ -1,4 +1,4 @@
-"""L2: every weight that trains is drawn towards zero."""
+"""L2: every weight that trains is pulled towards zero."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""L2-SP: weights are drawn towards where they started, the new layer towards zero (Li et al. 2018)."""
+"""L2-SP: weights are pulled towards where they started, the new layer towards zero (Li et al. 2018)."""
 
 from typing import Any
 

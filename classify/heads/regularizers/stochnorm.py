@@ -1,4 +1,4 @@
-"""StochNorm: each batch norm uses batch or moving statistics, drawn per channel and batch (Kou et al. 2020)."""
+"""StochNorm: each batch norm uses batch or moving statistics, at random per channel and batch (Kou et al. 2020)."""
 
 import contextlib
 from collections.abc import Iterator

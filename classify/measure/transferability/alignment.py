@@ -12,22 +12,22 @@ def linear_cka(first: np.ndarray, second: np.ndarray) -> float:
     section 3, equations 1, 3 and 4 with linear kernels: |Y'X|^2 / (|X'X| |Y'Y|), Frobenius norms of centred features
     (the biased HSIC). Unchanged by rotation, shift and uniform scale of either side. 0 where either side is constant.
     """
-    one, other = Blocks(first, centre=True), Blocks(second, centre=True)
-    if one.rows != other.rows:
-        raise ValueError(f"CKA compares features of the same images, got {one.rows} and {other.rows} rows")
-    if one.columns == 0 or other.columns == 0:
+    X, Y = Blocks(first, centre=True), Blocks(second, centre=True)
+    if X.rows != Y.rows:
+        raise ValueError(f"CKA compares features of the same images, got {X.rows} and {Y.rows} rows")
+    if X.columns == 0 or Y.columns == 0:
         return 0.0
-    if one.rows < max(one.columns, other.columns):
-        kernels = [_kernel(side) for side in (one, other)]
+    if X.rows < max(X.columns, Y.columns):
+        kernels = [_kernel(side) for side in (X, Y)]
         cross = float(np.vdot(*kernels))
         lengths = [float(np.linalg.norm(kernel)) for kernel in kernels]
     else:
-        wide, narrow = (one, other) if one.columns >= other.columns else (other, one)
+        wide, narrow = (X, Y) if X.columns >= Y.columns else (Y, X)
         product = np.zeros((narrow.columns, wide.columns))
         for rows, block in wide:
             product += narrow.take(rows).T @ block
         cross = float(np.sum(product**2))
-        lengths = [float(np.linalg.norm(side.gram())) for side in (one, other)]
+        lengths = [float(np.linalg.norm(side.gram())) for side in (X, Y)]
     return min(cross / lengths[0] / lengths[1], 1.0)
 
 

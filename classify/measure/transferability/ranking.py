@@ -13,9 +13,11 @@ def weighted_tau(scores: Sequence[float], accuracies: Sequence[float]) -> float:
     among the best weighs most), the mean of ranking by either side, as You et al. 2021 report it. NaN, since there is
     no ranking, for fewer than two layers or where either side is the same for all.
     """
-    ours, theirs = (np.asarray(side, dtype=np.float64) for side in (scores, accuracies))
-    if ours.shape != theirs.shape or ours.ndim != 1:
-        raise ValueError(f"expected one score and one accuracy a layer, got {ours.shape} and {theirs.shape}")
-    if len(ours) < 2 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
+    score_values, accuracy_values = (np.asarray(side, dtype=np.float64) for side in (scores, accuracies))
+    if score_values.shape != accuracy_values.shape or score_values.ndim != 1:
+        raise ValueError(
+            f"expected one score and one accuracy a layer, got {score_values.shape} and {accuracy_values.shape}"
+        )
+    if len(score_values) < 2 or np.ptp(score_values) == 0 or np.ptp(accuracy_values) == 0:
         return float("nan")
-    return float(weightedtau(ours, theirs).statistic)
+    return float(weightedtau(score_values, accuracy_values).statistic)
