@@ -126,7 +126,7 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
     softmax = "their softmax gives the probabilities" if probable else "scores of a head that has no probabilities"
     return {
         "format": f"layerprobe {form}",
-        "made_from": {"record": saved.path.name, "digest": saved.result.digest, "config": saved.result.config},
+        "made_from": {"record": saved.path.name, "digest": saved.result.digest, "config": dict(saved.result.config)},
         **({} if whole else {"architecture": architecture(model)}),
         "classes": list(model.classes),
         "labels": model.labels.tolist(),
