@@ -219,8 +219,9 @@ def _protect_what_is_read_later(network: fx.GraphModule) -> None:
     modules = dict(network.named_modules())
     for node in order:
         module = module_of(node, modules)
-        if isinstance(module, ByteConvolution) and module.added:
-            added = node.all_input_nodes[-1]
+        # A map that is both read and added is one input, not two; it is kept.
+        if isinstance(module, ByteConvolution) and len(node.all_input_nodes) == 2:
+            added = node.all_input_nodes[1]
             module.keeps_added = max(order[reader] for reader in added.users) > order[node]
 
 

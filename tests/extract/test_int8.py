@@ -60,6 +60,7 @@ JOINS = {
     "apart": lambda m, x, a, b: (m.relu(a), m.relu6(b), b),
     "added": lambda m, x, a, b: (m.relu(a + b),),
     "what both read added, and read again": lambda m, x, a, b: (torch.relu(x + a), m.two(x), x),
+    "what is read added, and nobody else": lambda m, x, a, b: (torch.relu(x + a),),
     "added without an activation": lambda m, x, a, b: (a + b,),
     "added, then another activation": lambda m, x, a, b: (m.relu6(a + b),),
     "added to itself": lambda m, x, a, b: (m.relu(a + a), b),
