@@ -43,6 +43,12 @@ def find_cached(wanted: Wanted, request: Request) -> Cached | None:
     return None
 
 
+def missing(answer: Plan) -> list[Wanted]:
+    """The files of a plan that neither stand in the cache nor are part of one that does, each once."""
+    files = {wanted.key.digest: wanted for wanted in answer.wanted}
+    return [wanted for wanted in files.values() if find_cached(wanted, answer.request) is None]
+
+
 def read_layer(answer: Plan, layer: str, split: str, pool: str | None = None) -> tuple[np.ndarray, Cached]:
     """The features of a layer, or of layers joined by `+` side by side, and the file (the first of several).
 

@@ -126,11 +126,6 @@ def list_files() -> list[FeatureFile]:
     return [entry.record for entry in entries() if isinstance(entry.record, FeatureFile)]
 
 
-def list_partial() -> list[PartialRecord]:
-    """The partial files that a pass can carry on."""
-    return [entry.record for entry in entries() if isinstance(entry.record, PartialRecord)]
-
-
 def nearest(key: CacheKey) -> tuple[FeatureFile, dict[str, tuple[Any, Any]]] | None:
     """The complete file whose key differs from this one in the fewest fields, and those; None in an empty cache."""
     compared = [(file, key.differences(file.key)) for file in list_files()]

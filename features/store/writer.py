@@ -67,12 +67,6 @@ class PartialRecord(LaidOut):
         return {name: value for name, value in self.layout.recipe.items() if name != "store"}
 
 
-def existing_recipe(key: CacheKey) -> dict[str, Any] | None:
-    """The recipe of the partial file for a key, for the pass that wants to carry it on; None where there is none."""
-    record = existing_partial(key)
-    return record.recipe if record else None
-
-
 def existing_partial(key: CacheKey, folder: Path | None = None) -> PartialRecord | None:
     """The partial file for a key that can be carried on; None where there is none."""
     for path in sorted((folder or features_folder()).glob(f"*-{short_digest(key)}.h5.partial")):
