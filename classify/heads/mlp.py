@@ -57,6 +57,7 @@ class MLP(HeadClassifier):
 
     def fit(self, X: Any, y: Any) -> "MLP":
         """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        # Not at the top: a head that is fitted predicts without torch.
         from torch.nn.functional import linear, relu
 
         from classify.heads.minibatch import Schedule, train

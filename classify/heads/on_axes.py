@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import eigh
 from sklearn.utils.metaestimators import available_if
 
 BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
@@ -91,8 +92,6 @@ def _principal_axes(features: np.ndarray, mean: np.ndarray, width: int) -> np.nd
 
     An axis along which the rows do not vary is zero: heads standardise what they get, and would blow up its rounding.
     """
-    from scipy.linalg import eigh
-
     columns = features.shape[1]
     covariance = np.zeros((columns, columns), np.float32)
     for rows in _blocks(features):

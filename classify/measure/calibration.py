@@ -1,7 +1,8 @@
 """Whether probabilities mean what they say: reliability bins, expected calibration error, temperature scaling.
 
 All after Guo et al. 2017, 'On calibration of modern neural networks'. Confidence is the largest probability of a row,
-and a row counts as right if that class is the label.
+and a row counts as right if that class is the label. scipy is imported where it is used: reading a record
+does without.
 """
 
 from dataclasses import dataclass
@@ -29,11 +30,6 @@ class Reliability:
     def error(self) -> float:
         """Expected calibration error (equation 3): the gap |accuracy - confidence|, averaged over all rows."""
         return float(np.sum(self.counts * np.abs(self.accuracy - self.confidence)) / self.counts.sum())
-
-    @property
-    def largest_error(self) -> float:
-        """Maximum calibration error (equation 5): the largest gap of any bin that holds rows."""
-        return float(np.max(np.abs(self.accuracy - self.confidence)))
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> Reliability:
@@ -66,7 +62,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     sought from 0.001 to 1000, and one of these comes back where the optimum is at 0 or infinity. Scaling leaves every
     prediction as it is.
     """
-    # Not at the top: scipy takes a quarter of a second, and every command that reads a record reads this module.
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 

@@ -7,8 +7,6 @@ import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from features.errors import unknown
-
 
 @dataclass(frozen=True)
 class NetworkHead:
@@ -55,12 +53,5 @@ NETWORKS: dict[str, NetworkHead] = {
     )
 }
 
-# Those that start from drawn weights.
+# Those that start from a random initialisation.
 DRAWN = ("scratch", "convnet")
-
-
-def find_network(name: str) -> NetworkHead:
-    """The network of that name; UserError with the nearest names if there is none."""
-    if name in NETWORKS:
-        return NETWORKS[name]
-    raise unknown(f"there is no network called {name!r}", name, NETWORKS)

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
+from torchvision import models
 
 from classify.heads.estimator import FitError
 from features.backbones import Backbone
@@ -91,8 +92,6 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 def published_accuracy(backbone: Backbone, images: int) -> tuple[float, float] | None:
     """torchvision's published (top-1, top-5), as fractions; None for other weights or another set of images."""
-    from torchvision import models
-
     if images != _IMAGENET_VALIDATION_IMAGES or backbone.weights_path is None:
         return None
     if backbone.name not in models.list_models(module=models):

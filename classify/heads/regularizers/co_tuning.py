@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit
 from torch import nn
 
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
@@ -88,9 +90,6 @@ def category_relation(logits: np.ndarray, codes: np.ndarray, classes: int) -> np
 
 def _calibrated_regression(probabilities: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, float]:
     """Weights (Z, labels present) and the temperature under which held-out labels are likeliest."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedShuffleSplit
-
     labels = len(np.unique(codes))
     held = max(labels, len(codes) // 4)
     fit, check = next(StratifiedShuffleSplit(1, test_size=held, random_state=0).split(probabilities, codes))

@@ -8,7 +8,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
-from classify.heads.network import NETWORKS, find_network
+from classify.heads.network import NETWORKS
 from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.network import Network, layer_below, unfreeze_points
 from classify.heads.network.settings import TrainingSettings
@@ -246,12 +246,6 @@ def test_unfreeze_points_name_the_layer_below(backbone):
         layer_below(cut, "layer5")
     with pytest.raises(UserError, match="choose from fc, layer4"):
         layer_below(cut, "avgpool")
-
-
-def test_networks_are_found_by_name():
-    assert find_network("finetune").reads == "cut"
-    with pytest.raises(UserError, match="did you mean finetune"):
-        find_network("finetunes")
 
 
 @pytest.mark.parametrize(

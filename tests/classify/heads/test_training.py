@@ -325,8 +325,6 @@ def test_a_checkpoint_of_another_run_and_a_damaged_one_are_refused(tmp_path):
     (tmp_path / "run" / "state-00002.safetensors").write_bytes(b"cut short")
     with pytest.raises(UserError, match="damaged"):
         checkpoint.load()
-    checkpoint.remove()
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_never_goes_on_from_numbers_that_changed_on_the_disk(tmp_path):

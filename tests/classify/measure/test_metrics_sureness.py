@@ -77,7 +77,6 @@ def test_bootstrap_counts_a_prediction_that_is_no_class_as_wrong_only():
 @settings(deadline=None)
 def test_mcnemar_equals_the_binomial_test(b, c):
     exact = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
-    assert mcnemar_p_value(b, c, "exact") == pytest.approx(exact, rel=1e-9)
     point = stats.binom.pmf(b, b + c, 0.5) if b != c else 0.0
     assert mcnemar_p_value(b, c) == pytest.approx(min(1.0, exact - point), rel=1e-7, abs=1e-300)
     assert mcnemar_p_value(b, c) == mcnemar_p_value(c, b)
@@ -88,7 +87,6 @@ def test_mcnemar_by_hand():
     first = np.array([0] * 9 + [1])
     second = np.array([0] * 4 + [1] * 5 + [0])
     # Five rows for the first, one for the second: P(X <= 1) = 7/64, P(X = 1) = 6/64.
-    assert mcnemar(labels, first, second, "exact").p_value == pytest.approx(14 / 64)
     found = mcnemar(labels, first, second)
     assert (found.first_only, found.second_only) == (5, 1)
     assert found.p_value == pytest.approx(8 / 64)
@@ -115,7 +113,6 @@ def test_reliability_by_hand():
     np.testing.assert_allclose(found.confidence, [0, 0, 0.6, 0.725, 0.95])
     np.testing.assert_allclose(found.accuracy, [0, 0, 1, 0.5, 1])
     assert found.error == pytest.approx((0.4 + 2 * 0.225 + 2 * 0.05) / 5)
-    assert found.largest_error == pytest.approx(0.4)
     assert expected_calibration_error(labels, probabilities, bins=5) == found.error
 
 
