@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from features.commands.options import Add
 from features.commands.speaking import say
 from features.errors import UserError
 
 
-def add_output_options(add: Any) -> None:
-    """The three options; `add` is a parser's or a group's `add_argument`."""
+def add_output_options(add: Add) -> None:
+    """The three options; `add` is a section's."""
     add("--json", metavar="PATH", help="write everything as JSON")
     add("--csv", metavar="PATH", help="write all rows as CSV")
     add("--markdown", metavar="PATH", help="write the answer and the tables as Markdown")

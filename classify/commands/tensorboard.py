@@ -5,15 +5,16 @@ import contextlib
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from features.commands.options import Add
 from features.errors import UserError
 
 FOLDER = "tensorboard"
 
 
-def add_tensorboard_option(add: Any) -> None:
-    """The option; `add` is a parser's or a group's `add_argument`."""
-    told = f"write the networks' training curves for TensorBoard (default {FOLDER}/)"
-    add("--tensorboard", nargs="?", const=FOLDER, metavar="FOLDER", help=told)
+def add_tensorboard_option(add: Add) -> None:
+    """The option; `add` is a section's."""
+    curves = f"write the networks' training curves for TensorBoard (default {FOLDER}/)"
+    add("--tensorboard", nargs="?", const=FOLDER, metavar="FOLDER", help=curves)
 
 
 @contextlib.contextmanager

@@ -4,11 +4,12 @@ An option that nothing would read is refused: whoever gives `--epochs` with an S
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from classify.heads import HEADS
-from classify.heads.network import NETWORKS
+from classify.heads import HEADS, Head
+from classify.heads.network import NETWORKS, NetworkHead
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
+from features.commands.options import Parser
 from features.errors import UserError, unknown
 
 # Option, field of TrainingSettings, type, metavar or choices, help. `settings` holds defaults and what is legal.
@@ -29,11 +30,10 @@ _TRAINING = (
 )
 
 
-def add_training_options(parser: argparse.ArgumentParser, cuts: bool = True) -> None:
+def add_training_options(parser: Parser, cuts: bool = True) -> None:
     """The options about networks; without any of them `TrainingSettings` as it is. cuts: with those about regularisers
     and about what lies below the cut."""
-    group = parser.add_argument_group("how networks are trained")
-    add = group.add_argument
+    add = parser.section("how networks are trained")
     for option, field, kind, metavar, text in _TRAINING:
         add(option, dest=f"training_{field}", type=kind, metavar=metavar, help=text)
     add("--augment", dest="training_augment", nargs="+", metavar="A", help="any of shift, rotate, scale and flip")
@@ -43,6 +43,12 @@ def add_training_options(parser: argparse.ArgumentParser, cuts: bool = True) -> 
     add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001 (below); {names}")
     add("--map-dtype", choices=("float32", "float16"), help="of cached maps below the cut; default float32")
     add("--frozen", choices=("cached", "loop"), help="read the frozen part's output from the cache (default) or run it")
+
+
+def models_explained(*registries: Mapping[str, Head] | Mapping[str, NetworkHead]) -> str:
+    """What `--help` says below the options: each head and network by name."""
+    models = (model for registry in registries for model in registry.values())
+    return "\n".join(["models:", *(f"  {model.name:<12} {model.summary}" for model in models)])
 
 
 def regularizers_explained() -> str:
