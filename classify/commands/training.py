@@ -7,26 +7,28 @@ import argparse
 from collections.abc import Iterable, Mapping
 
 from classify.heads import HEADS, Head
+from classify.heads.legal import OneOf
 from classify.heads.network import NETWORKS, NetworkHead
+from classify.heads.network.settings import AUGMENTATIONS, LEGAL, TrainingSettings
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
-from features.commands.options import Parser
+from features.commands.options import Parser, offered
 from features.errors import UserError, unknown
 
-# Option, field of TrainingSettings, type, metavar or choices, help. `settings` holds defaults and what is legal.
+# A field of TrainingSettings, its option, a metavar and what `--help` says; the settings know what is legal and usual.
 _TRAINING = (
-    ("--epochs", "epochs", int, "N", "passes over the training images (10)"),
-    ("--steps", "steps", int, "N", "a fixed number of batches instead; the last weights are the result"),
-    ("--batch-size", "batch_size", int, "N", "images in a batch (128)"),
-    ("--optimizer", "optimizer", str, "O", "adamw (default), adam or sgd"),
-    ("--lr", "learning_rate", float, "R", "learning rate (2e-4)"),
-    ("--head-multiple", "head_multiple", float, "X", "learning rate of the new layer, in units of the others' (10)"),
-    ("--schedule", "schedule", str, "S", "cosine (default), one-cycle, book or constant"),
-    ("--weight-decay", "weight_decay", float, "W", "weight decay (0.01)"),
-    ("--patience", "patience", int, "N", "stop after N epochs without a better one on validation (never)"),
-    ("--batch-norm", "batch_norm", str, "B", "train (default) or freeze"),
-    ("--train-precision", "precision", str, "P", "of training: auto (default), float32 or bfloat16"),
-    ("--label-smoothing", "label_smoothing", float, "E", "share of the label given to all classes (0)"),
-    ("--init-head", "init_head", str, "I", "random (default), or probe: start from a fitted linear probe (LP-FT)"),
+    ("epochs", "--epochs", "N", "passes over the training images ({default:g})"),
+    ("steps", "--steps", "N", "a fixed number of batches instead; the last weights are the result"),
+    ("batch_size", "--batch-size", "N", "images in a batch ({default:g})"),
+    ("optimizer", "--optimizer", "O", "{values}"),
+    ("learning_rate", "--lr", "R", "learning rate ({default:g})"),
+    ("head_multiple", "--head-multiple", "X", "learning rate of the new layer, in units of the others' ({default:g})"),
+    ("schedule", "--schedule", "S", "{values}"),
+    ("weight_decay", "--weight-decay", "W", "weight decay ({default:g})"),
+    ("patience", "--patience", "N", "stop after N epochs without a better one on validation (never)"),
+    ("batch_norm", "--batch-norm", "B", "{values}"),
+    ("precision", "--train-precision", "P", "of training: {values}"),
+    ("label_smoothing", "--label-smoothing", "E", "share of the label given to all classes ({default:g})"),
+    ("init_head", "--init-head", "I", "{values}: start from a fitted linear probe (LP-FT)"),
 )
 
 
@@ -34,9 +36,15 @@ def add_training_options(parser: Parser, cuts: bool = True) -> None:
     """The options about networks; without any of them `TrainingSettings` as it is. cuts: with those about regularisers
     and about what lies below the cut."""
     add = parser.section("how networks are trained")
-    for option, field, kind, metavar, text in _TRAINING:
+    for field, option, metavar, text in _TRAINING:
+        rule, default = LEGAL[field][-1], getattr(TrainingSettings, field)
+        values = offered(rule.values, default) if isinstance(rule, OneOf) else ""
+        kind = str if values else int if rule.integer else float
+        text = text.format(default=default, values=values)
         add(option, dest=f"training_{field}", type=kind, metavar=metavar, help=text)
-    add("--augment", dest="training_augment", nargs="+", metavar="A", help="any of shift, rotate, scale and flip")
+    *others, last = AUGMENTATIONS
+    augment = f"any of {', '.join(others)} and {last}"
+    add("--augment", dest="training_augment", nargs="+", metavar="A", help=augment)
     if not cuts:
         return
     names = ", ".join(REGULARIZERS)
@@ -62,7 +70,7 @@ def regularizers_explained() -> str:
 
 def given(options: argparse.Namespace) -> tuple[str, ...]:
     """The options about networks that were given, as they are typed."""
-    names = {option: f"training_{field}" for option, field, *_ in _TRAINING}
+    names = {option: f"training_{field}" for field, option, *_ in _TRAINING}
     names |= {"--augment": "training_augment", "--regularizer": "regularizer", "--map-dtype": "map_dtype"}
     names |= {"--frozen": "frozen"}
     return tuple(option for option, name in names.items() if getattr(options, name) is not None)
@@ -78,17 +86,10 @@ def training_fields(options: argparse.Namespace) -> dict:
     return fields
 
 
-def settings_from(options: argparse.Namespace):
-    """The `TrainingSettings` that the options spell. Raises UserError for what is not legal."""
-    from classify.heads.network.settings import TrainingSettings
-
-    return TrainingSettings(**training_fields(options))
-
-
 def row_options(options: argparse.Namespace) -> dict:
     """What `NetworkRow` takes besides request, network and cut: settings, regularizers and in_loop."""
     return {
-        "settings": settings_from(options),
+        "settings": TrainingSettings(**training_fields(options)),
         "regularizers": parse_regularizers(options.regularizer or ()),
         "in_loop": options.frozen == "loop",
     }
