@@ -1,13 +1,15 @@
 """`python -m classify compare`: heads on cached features against networks from scratch and fine-tuned, in one table."""
 
+import re
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, write_outputs
 from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
 from classify.commands.training import (
+    RULES_OF_COMPARE,
     add_training_options,
-    given,
     models_explained,
+    refuse_unread,
     regularizers_explained,
     row_options,
 )
@@ -16,17 +18,13 @@ from classify.heads.network import NETWORKS
 from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, add_shared, request_from
 from features.commands.speaking import say, tell
-from features.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line, compare, and print and write what was asked for."""
     options = _parser().parse_args(arguments)
     check_outputs(options)
-    names = {text.split(":")[0].split("@")[0].split("+")[0] for text in options.models or NETWORKS}
-    trainable = set(NETWORKS) - {"untouched"}
-    if (told := given(options)) and not names & trainable:
-        raise UserError(f"{told[0]} is about networks that are trained, and none is compared; leave it out")
+    refuse_unread(options, [re.split("[:@+]", text)[0] for text in options.models or NETWORKS], RULES_OF_COMPARE)
 
     from classify.experiments.compare import QUICK_EPOCHS, compare
     from classify.show.table import show
@@ -36,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     request = vars(request_from(options)).copy()
     for name in ("layers", "pools", "seed"):
         del request[name]
-    with tensorboard_log(options, names & trainable) as log:
+    with tensorboard_log(options.tensorboard) as log:
         result = compare(
             models=options.models,
             layers=options.layer,

@@ -11,9 +11,11 @@ from typing import Any
 
 from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
 from classify.commands.training import (
+    RULES,
     add_training_options,
     find_models,
     models_explained,
+    refuse_contradictions,
     refuse_unread,
     regularizers_explained,
     row_options,
@@ -29,14 +31,14 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, make every (layer, head) row and print what came out."""
     options = _parser().parse_args(arguments)
     names, networks = find_models(options.model)
-    refuse_unread(options, names, networks)
+    refuse_unread(options, (*names, *networks), RULES)
+    refuse_contradictions(options)
     command = options.command_line
     rows = _network_rows(options, networks) if networks else []
     started = datetime.now(UTC).isoformat(timespec="seconds")
     from extract.cluster import on_cluster
 
-    log_of_training = tensorboard_log(options, [name for name in networks if name != "untouched"])
-    with on_cluster(options.cluster), log_of_training as log:
+    with on_cluster(options.cluster), tensorboard_log(options.tensorboard) as log:
         results = _heads(options, names, command) if names else []
         trained = _networks(options, rows, command, log)
     if networks:

@@ -5,6 +5,7 @@ An option that nothing would read is refused: whoever gives `--epochs` with an S
 
 import argparse
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from classify.heads import HEADS, Head
 from classify.heads.legal import OneOf
@@ -29,6 +30,67 @@ _TRAINING = (
     ("precision", "--train-precision", "P", "of training: {values}"),
     ("label_smoothing", "--label-smoothing", "E", "share of the label given to all classes ({default:g})"),
     ("init_head", "--init-head", "I", "{values}: start from a fitted linear probe (LP-FT)"),
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Options that some models read, and the complaint where none of these is asked for.
+
+    options: as they are typed. readers: names of heads and networks. complaint: what is said of the first of the
+    options that was given; {models} stands for all that was asked for.
+    """
+
+    options: tuple[str, ...]
+    readers: tuple[str, ...]
+    complaint: str
+
+
+_HEADS = tuple(HEADS)
+_TRAINED = tuple(name for name, network in NETWORKS.items() if network.trains)
+_PRETRAINED = tuple(name for name in _TRAINED if not NETWORKS[name].drawn)
+_UNFROZEN = tuple(name for name, network in NETWORKS.items() if network.unfreezes)
+_REGULARISED = tuple(name for name, network in NETWORKS.items() if network.regularised)
+_ABOUT_TRAINING = (
+    *(option for _, option, *_ in _TRAINING),
+    *("--augment", "--regularizer", "--map-dtype", "--frozen", "--tensorboard"),
+)
+
+# Which option goes with which model: first come, first said.
+RULES = (
+    Rule(
+        _ABOUT_TRAINING,
+        _TRAINED,
+        "is about networks that are trained, and {models} is none; leave it out, or add --model finetune",
+    ),
+    Rule(
+        ("--unfreeze", "--map-dtype", "--frozen"),
+        _UNFROZEN,
+        "is about --model finetune, which was not asked for; leave it out or add that model",
+    ),
+    Rule(
+        ("--head-multiple",),
+        _PRETRAINED,
+        "is about a new layer on pre-trained ones, and {models} has none; leave it out",
+    ),
+    Rule(
+        ("--regularizer",),
+        _REGULARISED,
+        "acts on a backbone that trains; take --model finetune, or leave it out",
+    ),
+    Rule(
+        ("--class-weight", "--no-search", "--no-refit", "--in-blocks"),
+        _HEADS,
+        "is about heads on cached features, and none was asked for; leave it out",
+    ),
+    Rule(
+        ("--layer", "--pool"),
+        _HEADS,
+        "is about heads on cached features; --unfreeze says where a network is cut",
+    ),
+)
+RULES_OF_COMPARE = (
+    Rule(_ABOUT_TRAINING, _TRAINED, "is about networks that are trained, and none is compared; leave it out"),
 )
 
 
@@ -68,14 +130,6 @@ def regularizers_explained() -> str:
     return "\n".join(["regularisers, with their default strengths:", *lines])
 
 
-def given(options: argparse.Namespace) -> tuple[str, ...]:
-    """The options about networks that were given, as they are typed."""
-    names = {option: f"training_{field}" for field, option, *_ in _TRAINING}
-    names |= {"--augment": "training_augment", "--regularizer": "regularizer", "--map-dtype": "map_dtype"}
-    names |= {"--frozen": "frozen"}
-    return tuple(option for option, name in names.items() if getattr(options, name) is not None)
-
-
 def training_fields(options: argparse.Namespace) -> dict:
     """The fields of `TrainingSettings` that were given. Raises UserError for two that contradict each other."""
     prefix = "training_"
@@ -104,18 +158,17 @@ def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     return tuple(name for name in names if name in HEADS), tuple(name for name in names if name in NETWORKS)
 
 
-def refuse_unread(options: argparse.Namespace, heads: tuple[str, ...], networks: tuple[str, ...]) -> None:
-    """Raise UserError for an option that none of the models would read."""
-    trained = [name for name in networks if name != "untouched"]
-    if not trained and (told := given(options)):
-        raise UserError(
-            f"{told[0]} is about networks that are trained, and {', '.join((*heads, *networks))} is none; leave it "
-            "out, or add --model finetune"
-        )
-    if "finetune" not in trained and options.unfreeze is not None:
-        raise UserError("--unfreeze is about --model finetune, which was not asked for; leave it out or add that model")
-    if "finetune" not in trained and (options.map_dtype or options.frozen):
-        raise UserError("--map-dtype and --frozen are about --model finetune, which was not asked for; leave them out")
+def refuse_unread(options: argparse.Namespace, models: Iterable[str], rules: Iterable[Rule]) -> None:
+    """Raise UserError for an option that none of the models would read. models: names of heads and networks."""
+    asked = tuple(models)
+    for rule in rules:
+        unread = [option for option in rule.options if option in options.given]
+        if unread and not set(rule.readers) & set(asked):
+            raise UserError(f"{unread[0]} {rule.complaint.format(models=', '.join(asked))}")
+
+
+def refuse_contradictions(options: argparse.Namespace) -> None:
+    """Raise UserError for options about what lies below the cut where nothing does, or where it is not cached."""
     if (options.map_dtype or options.frozen) and set(options.unfreeze or ["all"]) == {"all"}:
         raise UserError(
             "--map-dtype and --frozen are about the part below the cut, and with --unfreeze all there is none; leave "
@@ -126,19 +179,3 @@ def refuse_unread(options: argparse.Namespace, heads: tuple[str, ...], networks:
             "--augment draws every image anew, so the frozen part runs on it each time and no maps are cached; leave "
             "out --map-dtype and --frozen cached, or --augment"
         )
-    if options.training_head_multiple is not None and not {"finetune", "spottune"} & set(trained):
-        raise UserError(
-            f"--head-multiple is about a new layer on pre-trained ones, and {', '.join(trained)} has none; leave it out"
-        )
-    if options.regularizer and not {"finetune", "scratch"} & set(trained):
-        raise UserError("--regularizer acts on a backbone that trains; take --model finetune, or leave it out")
-    for option, value in (
-        ("--class-weight", options.class_weight),
-        ("--no-search", options.no_search),
-        ("--no-refit", options.no_refit),
-        ("--in-blocks", options.in_blocks != "auto"),
-    ):
-        if not heads and value:
-            raise UserError(f"{option} is about heads on cached features, and none was asked for; leave it out")
-    if not heads and (options.layer, options.pool) != (["avgpool"], ["avg"]):
-        raise UserError("--layer and --pool are about heads on cached features; --unfreeze says where a network is cut")

@@ -15,7 +15,7 @@ class NetworkHead:
     """A network by name: one line for `--help`, where its class is, what is fixed, and what it reads.
 
     reads: 'images' (uint8), 'cut' (images, or the cached maps of the layer below `unfreeze`) or 'logits' (the cached
-    output of `fc`).
+    output of `fc`). drawn: it starts from drawn weights. regularised: it is a backbone that takes regularisers.
     """
 
     name: str
@@ -23,6 +23,18 @@ class NetworkHead:
     estimator: str
     reads: str
     fixed: dict[str, Any] = field(default_factory=dict)
+    drawn: bool = False
+    regularised: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is trained, rather than taken as it is."""
+        return self.reads != "logits"
+
+    @property
+    def unfreezes(self) -> bool:
+        """Whether it trains from a stage on, above a frozen part."""
+        return self.reads == "cut"
 
     def estimator_class(self) -> Any:
         """The class of the classifier, imported now."""
@@ -38,7 +50,11 @@ NETWORKS: dict[str, NetworkHead] = {
     head.name: head
     for head in (
         NetworkHead(
-            "finetune", "the pre-trained network, trained from a stage on", "classifier:NetworkClassifier", "cut"
+            "finetune",
+            "the pre-trained network, trained from a stage on",
+            "classifier:NetworkClassifier",
+            "cut",
+            regularised=True,
         ),
         NetworkHead(
             "scratch",
@@ -46,17 +62,25 @@ NETWORKS: dict[str, NetworkHead] = {
             "classifier:NetworkClassifier",
             "images",
             {"unfreeze": "all", "fresh_above": "input"},
+            drawn=True,
+            regularised=True,
         ),
         NetworkHead(
             "spottune", "each image through each block's frozen or tuned copy", "spottune:SpotTuneClassifier", "images"
         ),
-        NetworkHead("convnet", "two convolution blocks and two linear layers", "convnet:ConvNetClassifier", "images"),
+        NetworkHead(
+            "convnet",
+            "two convolution blocks and two linear layers",
+            "convnet:ConvNetClassifier",
+            "images",
+            drawn=True,
+        ),
         NetworkHead("untouched", "the ImageNet network as it is", "untouched:UntouchedClassifier", "logits"),
     )
 }
 
 # Those that start from drawn weights.
-DRAWN = ("scratch", "convnet")
+DRAWN = tuple(name for name, network in NETWORKS.items() if network.drawn)
 
 
 def find_network(name: str) -> NetworkHead:
