@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from classify.commands.outputs import add_output_options, check_outputs, write_outputs
+from classify.commands.outputs import add_output_options, check_outputs, deliver
 from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
 from classify.commands.training import (
     RULES_OF_COMPARE,
@@ -17,7 +17,7 @@ from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, add_shared, request_from
-from features.commands.speaking import say, tell
+from features.commands.speaking import tell
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,7 +27,6 @@ def main(arguments: Sequence[str]) -> int:
     refuse_unread(options, [re.split("[:@+]", text)[0] for text in options.models or NETWORKS], RULES_OF_COMPARE)
 
     from classify.experiments.compare import QUICK_EPOCHS, compare
-    from classify.show.table import show
 
     if options.quick and options.training_epochs is None and options.training_steps is None:
         options.training_epochs = QUICK_EPOCHS
@@ -57,14 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         if log is not None:
             for saved in (each for row in result.rows for each in row.saved if each.result.extra.get("history")):
                 log.finish(saved.result)
-    show(result.table)
-    for note in result.notes:
-        show(f"note: {note}")
-    say()
-    write_outputs(options, result)
-    say(f"kept in {result.folder}: {result.stem}.json and a record of every row")
-    for line in result.answer():
-        show(line)
+    deliver(options, result, result.answer(), table_first=True, figure=False)
     return 0
 
 

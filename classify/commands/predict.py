@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from classify.commands.outputs import require_folders
 from features.commands.options import Add, Parser, add_shared, positive
 from features.commands.stopping import status_of
 from features.errors import UserError
@@ -137,9 +138,7 @@ def _opened(path: str) -> Iterator[TextIO]:
 def _check_outputs(options: argparse.Namespace) -> None:
     if options.json == options.csv == "-":
         raise UserError("--json - and --csv - would both write to the standard output; name a file for one of them")
-    for path in (options.json, options.csv):
-        if path not in (None, "-") and not Path(path).absolute().parent.is_dir():
-            raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+    require_folders(*(path for path in (options.json, options.csv) if path != "-"))
 
 
 def add_model_options(add: Add) -> None:

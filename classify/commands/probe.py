@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from classify.commands.outputs import add_output_options, check_outputs, show_outcome, write_figure, write_outputs
+from classify.commands.outputs import add_output_options, check_outputs, deliver
 from classify.commands.training import models_explained
 from classify.heads import HEADS, find_head
 from features.commands.completion import one_of
@@ -43,9 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             say=tell,
             **request,
         )
-    show_outcome(result.answer(), result)
-    write_outputs(options, result)
-    write_figure(result)
+    deliver(options, result, result.answer())
     return 0
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classify.commands.outputs import add_output_options, check_outputs, show_outcome, write_figure, write_outputs
+from classify.commands.outputs import add_output_options, check_outputs, deliver
 from classify.commands.training import add_training_options, training_fields
 from classify.experiments.studies import STUDIES, find_study
 from features.commands.completion import one_of
@@ -56,9 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     own = {name: getattr(options, name) for name in study.options if name not in ("models", "seeds")}
     result = study.load()(asked, **own)
     result.save()
-    show_outcome(result.answer, result)
-    write_outputs(options, result)
-    write_figure(result)
+    deliver(options, result, result.answer)
     return 0
 
 
