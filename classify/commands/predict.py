@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from features.commands.options import Parser, positive
+from classify.commands.outputs import require_folders
+from features.commands.options import Add, Parser, add_shared, positive
 from features.commands.stopping import status_of
 from features.errors import UserError
 
@@ -137,13 +138,11 @@ def _opened(path: str) -> Iterator[TextIO]:
 def _check_outputs(options: argparse.Namespace) -> None:
     if options.json == options.csv == "-":
         raise UserError("--json - and --csv - would both write to the standard output; name a file for one of them")
-    for path in (options.json, options.csv):
-        if path not in (None, "-") and not Path(path).absolute().parent.is_dir():
-            raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+    require_folders(*(path for path in (options.json, options.csv) if path != "-"))
 
 
-def add_model_options(add: Callable[..., Any]) -> None:
-    """The options that say which saved model, as `predict` and `export` have them; `add` is a group's."""
+def add_model_options(add: Add) -> None:
+    """The options that say which saved model, as `predict` and `export` have them; `add` is a section's."""
     add(
         "--from",
         dest="source",
@@ -158,14 +157,11 @@ def add_model_options(add: Callable[..., Any]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m classify predict", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image, a folder of images, or -")
-    add_model_options(parser.add_argument_group("which model").add_argument)
-    group = parser.add_argument_group("what to say")
-    group.add_argument("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (1)")
-    group.add_argument("--json", metavar="PATH", help="write everything as JSON; - to the standard output, alone")
-    group.add_argument("--csv", metavar="PATH", help="write a line for each guess; - to the standard output, alone")
-    group = parser.add_argument_group("how")
-    group.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
-    group.add_argument("--jobs", type=positive, metavar="J", help="processor cores to use (default: all)")
+    add_model_options(parser.section("which model"))
+    add = parser.section("what to say")
+    add("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (1)")
+    add("--json", metavar="PATH", help="write everything as JSON; - to the standard output, alone")
+    add("--csv", metavar="PATH", help="write a line for each guess; - to the standard output, alone")
+    add_shared(parser.section("how"), "--device", "--jobs")
     return parser

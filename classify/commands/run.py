@@ -9,8 +9,11 @@ from pathlib import Path
 
 from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
 from classify.commands.training import (
+    RULES,
     add_training_options,
     find_models,
+    models_explained,
+    refuse_contradictions,
     refuse_unread,
     regularizers_explained,
     row_options,
@@ -19,7 +22,7 @@ from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from classify.measure.wording import settings as settings_text
 from features.commands.completion import one_of
-from features.commands.options import Parser, add_cluster_option, add_request_options, positive, request_from
+from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
 from features.commands.speaking import detail, say
 
 
@@ -27,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, make every (layer, head) row and print what came out."""
     options = _parser().parse_args(arguments)
     names, networks = find_models(options.model)
-    refuse_unread(options, names, networks)
+    refuse_unread(options, (*names, *networks), RULES)
+    refuse_contradictions(options)
     from classify.experiments.making import make, make_all
     from classify.experiments.settings import How
     from extract.cluster import on_cluster
@@ -43,8 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         jobs=options.jobs,
         say=say,
     )
-    log_of_training = tensorboard_log(options, [name for name in networks if name != "untouched"])
-    with on_cluster(options.cluster), log_of_training as log:
+    with on_cluster(options.cluster), tensorboard_log(options.tensorboard) as log:
         for saved in make_all(of_features, how):
             of_heads.append(saved.result)
             for trial in saved.result.extra.trials or ():
@@ -156,26 +159,24 @@ def _show(results: list) -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m classify", description=__doc__)
-    models = "\n".join(f"  {head.name:<12} {head.summary}" for head in (*HEADS.values(), *NETWORKS.values()))
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"models:\n{models}\n\n{regularizers_explained()}"
-    group = parser.add_argument_group("which heads")
-    group.add_argument(
-        "--model", nargs="+", default=["svm"], metavar="M", help="heads and networks (below); default svm"
-    ).completer = one_of(*HEADS, *NETWORKS)
-    group.add_argument("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
-    group.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
-    group.add_argument("--no-search", action="store_true", help="take each head's untuned default")
-    group.add_argument("--pca", type=positive, metavar="N", help="bring features to N principal axes first")
-    group.add_argument("--no-refit", action="store_true", help="do not fit again on training + validation rows")
+    parser.epilog = f"{models_explained(HEADS, NETWORKS)}\n\n{regularizers_explained()}"
+    add = parser.section("which heads")
+    add(
+        "--model",
+        nargs="+",
+        default=["svm"],
+        metavar="M",
+        help="heads and networks (below); default svm",
+        completer=one_of(*HEADS, *NETWORKS),
+    )
+    add("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
+    add_shared(add, "--class-weight", "--no-search", "--no-refit")
+    add("--pca", type=positive, metavar="N", help="bring features to N principal axes first")
     add_request_options(parser)
     add_training_options(parser)
-    group = parser.add_argument_group("how")
-    add_cluster_option(group)
-    told = "leave features on the disk and read them in blocks (default: when they would not fit into memory)"
-    group.add_argument("--in-blocks", default="auto", choices=("auto", "on", "off"), help=told)
-    group.add_argument("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
-    group.add_argument("--results", default="results", metavar="FOLDER", help="where results are kept (results/)")
-    group.add_argument("--again", action="store_true", help="make rows again that stand in the results folder")
-    add_tensorboard_option(group.add_argument)
+    add = parser.section("how")
+    add_shared(add, "--cluster", "--compile", "--results", "--again")
+    in_blocks = "leave features on the disk and read them in blocks (default: when they would not fit into memory)"
+    add("--in-blocks", default="auto", choices=("auto", "on", "off"), help=in_blocks)
+    add_tensorboard_option(add)
     return parser

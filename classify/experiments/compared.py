@@ -113,6 +113,11 @@ class ComparisonResult:
         return comparison_table(self)
 
     @property
+    def tables(self) -> tuple:
+        """What is shown: the one table."""
+        return (self.table,)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of all rows."""
         return tuple(self.question["seeds"])
