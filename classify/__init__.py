@@ -2,7 +2,7 @@
 
 _HOMES = {
     "probe": "classify.experiments.probe",
-    "ProbeResult": "classify.experiments.probing.result",
+    "ProbeResult": "classify.experiments.probe.answer",
     "load_model": "classify.use.saved",
     "SavedModel": "classify.use.saved",
 }

@@ -35,11 +35,9 @@ def _parser() -> Parser:
 
 def _list_layers(options: argparse.Namespace) -> int:
     from features.backbones import load_backbone
-    from features.cut import Cut
 
     request = request_from(options).normalised()
-    backbone = load_backbone(request.backbone, request.weights, request.seed)
-    cut = Cut(backbone.model, backbone.preprocessing.at(request.image_size).crop, backbone.headless)
+    cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
     stages = {cut.resolve(stage): stage for stage in cut.stages}
     print("layer, its output for one image, whether the network can be cut there; stages are marked with their name")
     for layer in cut.layers:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from features.digests import read_record
 from features.errors import UserError
 from features.home import home, user_path
+from features.notes import read_json
 
 _MISSING = "--cluster needs Dask, and {name} is not installed; install it with `pip install 'layerprobe[cluster]'`"
 _SECONDS_TO_CONNECT = 30
@@ -120,10 +120,11 @@ def _opening(address: str) -> Callable[[], contextlib.AbstractContextManager]:
         return lambda: _remote(address, address)
     path = user_path(address)
     if path.is_file():
-        found = read_record(path).get("address")
-        if not isinstance(found, str):
+        fields = read_json(path)
+        scheduler = fields.get("address") if isinstance(fields, dict) else None
+        if not isinstance(scheduler, str):
             raise UserError(f"--cluster {address}: that is no file that `dask scheduler --scheduler-file` wrote")
-        return lambda: _remote(address, found)
+        return lambda: _remote(address, scheduler)
     raise UserError(
         f"--cluster {address}: there is no such scheduler file; give tcp://HOST:PORT, the path of the file that "
         "`dask scheduler --scheduler-file` wrote, or local:N for N processes here"

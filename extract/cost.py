@@ -4,14 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from features.digests import read_record, write_note
-from features.home import features_folder
 from features.key import CacheKey
+from features.notes import Notes
 from features.request import Wanted
 
 _ITEM = {"float32": 4, "float16": 2}
 # The libraries, a network and one batch of its maps; what comes on top does not grow with the number of images.
 _RESIDENT = 1_200_000_000
+# Beside the files, not in them: a file's bytes depend on its key and recipe alone.
+_SECONDS = Notes("seconds", old="features/seconds.json")
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,15 @@ class Cost:
 
 
 def record_seconds(wanted: Sequence[Wanted], images: int, seconds: float) -> None:
-    """Remember how long a pass took, for the tables that set accuracy against cost.
-
-    This stands beside the files, not in them: a file's bytes depend on its key and recipe alone.
-    """
-    path = features_folder() / "seconds.json"
+    """Note how long a pass took, for the tables that set accuracy against cost."""
     entry = {"seconds": round(seconds, 3), "images": images, "layers": len(wanted)}
-    write_note(path, {**read_record(path), **{one.key.digest: entry for one in wanted}})
+    for file in wanted:
+        _SECONDS.put(file.key.digest, entry)
 
 
 def seconds_to_extract(key: CacheKey, rows: int) -> float | None:
     """Seconds that the pass that made a file would take for so many rows; None where it was not measured."""
-    entry = read_record(features_folder() / "seconds.json").get(key.digest)
+    entry = _SECONDS.get(key.digest)
     try:
         return float(entry["seconds"]) * rows / entry["images"]
     except (TypeError, KeyError, ValueError, ZeroDivisionError):

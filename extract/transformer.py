@@ -14,7 +14,6 @@ from extract.calibration import ranges_on
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import load_backbone
-from features.cut import Cut
 from features.device import resolve_device, resolve_precision
 from features.pooling import canonical_pool, parse_pool, pooled_shape
 from features.ranges import CALIBRATION_ROWS, keep_ranges
@@ -93,7 +92,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         device = resolve_device(self.device)
         precision = resolve_precision(self.precision, device)
         steps = backbone.preprocessing.at(self.image_size)
-        cut = Cut(backbone.model, steps.crop, backbone.headless)
+        cut = backbone.cut(self.image_size)
         if precision == "int8":
             if images is not None:
                 chosen = np.unique(np.linspace(0, len(images) - 1, CALIBRATION_ROWS).astype(int))

@@ -147,6 +147,7 @@ class Trunk:
         preprocessing: Preprocessing | None = None,
     ) -> None:
         self.device = device
+        self.recipe = recipe
         self.levels: Levels | None = None
         self.grey = recipe.grey
         if device.type == "cpu":

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torchvision import models
 
+from features.cut import Cut
 from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
@@ -41,6 +42,10 @@ class Backbone:
     categories: tuple[str, ...] = ()
     headless: bool = False
     weights_path: Path | None = None
+
+    def cut(self, image_size: int | None) -> Cut:
+        """The network to cut, for images prepared at this size; None: the one that the weights were trained with."""
+        return Cut(self.model, self.preprocessing.at(image_size).crop, self.headless)
 
 
 def backbone_names() -> tuple[str, ...]:

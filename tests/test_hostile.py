@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from extract import FeatureExtractor, extraction
 from features.commands import cache
 from features.commands.options import run_command
 from features.errors import UserError
+from features.notes import Notes
 from features.request import Request, plan
 
 SMALL = ["--weights", "random", "--image-size", "32"]
@@ -76,11 +78,12 @@ def test_a_head_that_cannot_weight_classes_says_so_before_anything_is_extracted(
 @pytest.mark.parametrize("text", ["[]", "null", '"x"', "[1", '{"a": 1}', "[" * 100_000], ids=lambda text: text[:3])
 def test_garbled_notes_are_as_good_as_none(home, text):
     assert run_command(extract.main, DIGITS) == 0
-    (home / "digests.json").write_text(text)
-    (home / "answers.json").write_text(text)
-    (home / "features" / "seconds.json").write_text(text)
-    for memory in (home / "remembered").glob("*.json"):
-        memory.write_text(text)
+    for name in ("digests.json", "answers.json", "features/seconds.json"):
+        (home / name).write_text(text)
+    notes = [path for path in (home / "notes").rglob("*.json") if path.parent.name != "known"]
+    assert {path.parent.name for path in notes} == {"answers", "plans", "seconds"}
+    for note in notes:
+        note.write_text(text)
     for file in (home / "features").glob("*-train-*.h5"):
         file.unlink()
     assert run_command(extract.main, DIGITS) == 0
@@ -93,14 +96,20 @@ def test_a_note_of_seconds_that_is_no_note_is_none(home):
     key = plan(REQUEST).wanted[0].key
     assert seconds_to_extract(key, 10) > 0
     for entry in (5, [], {"seconds": "x", "images": 1}, {"seconds": 1, "images": 0}):
+        Notes("seconds").put(key.digest, entry)
+        assert seconds_to_extract(key, 10) is None
+    shutil.rmtree(home / "notes" / "seconds")
+    for entry in ("x", {"seconds": 1, "images": "x"}):
         (home / "features" / "seconds.json").write_text(json.dumps({key.digest: entry}))
         assert seconds_to_extract(key, 10) is None
 
 
 def test_a_remembered_plan_that_was_altered_is_worked_out_again(home):
     wanted = plan(REQUEST)
-    (memory,) = (home / "remembered").glob("*.json")
-    memory.write_text(memory.read_text().replace('"rows": 20', '"rows": 21'))
+    (note,) = (home / "notes" / "plans").glob("*.json")
+    text = note.read_text()
+    note.write_text(text.replace('"rows":20', '"rows":21'))
+    assert note.read_text() != text
     assert plan(REQUEST) == wanted
 
 

@@ -3,11 +3,9 @@ networks (`--model finetune --unfreeze layer4`) on the cached output of their fr
 
 import argparse
 import dataclasses
-import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
 from classify.commands.training import (
@@ -22,6 +20,7 @@ from classify.commands.training import (
 )
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
+from classify.measure.wording import settings as settings_text
 from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
 from features.commands.speaking import detail, say
@@ -33,109 +32,97 @@ def main(arguments: Sequence[str]) -> int:
     names, networks = find_models(options.model)
     refuse_unread(options, (*names, *networks), RULES)
     refuse_contradictions(options)
-    command = options.command_line
-    rows = _network_rows(options, networks) if networks else []
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    from classify.experiments.making import make, make_all
+    from classify.experiments.settings import How
     from extract.cluster import on_cluster
 
+    rows, of_heads, of_networks = _network_rows(options, networks), [], []
+    of_features = _head_rows(options, names)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    how = How(
+        folder=Path(options.results),
+        command=options.command_line,
+        again=options.again,
+        compiled=options.compile,
+        jobs=options.jobs,
+        say=say,
+    )
     with on_cluster(options.cluster), tensorboard_log(options.tensorboard) as log:
-        results = _heads(options, names, command) if names else []
-        trained = _networks(options, rows, command, log)
-    if networks:
-        # Networks are configured by other things than heads are: each kind has its own table.
-        if results:
-            _show(results)
+        for saved in make_all(of_features, how):
+            of_heads.append(saved.result)
+            for trial in saved.result.extra.trials or ():
+                detail(f"  tried {settings_text(trial)}")
+            if len(of_features) > 1:
+                say(_line(saved.result))
+        for row in rows:
+            of_networks.append(make(row, dataclasses.replace(how, on_epoch=log and log.epoch)).result)
+            if log is not None and of_networks[-1].config.is_network:
+                log.finish(of_networks[-1])
+    # Networks are configured by other things than heads are: each kind has its own table.
+    for number, results in enumerate(filter(None, (of_heads, of_networks))):
+        if number:
             print()
-        results = trained
-    _show(results)
+        _show(results)
+    results = [*of_heads, *of_networks]
     if older := sum(result.created < started for result in results):
         say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
     say(f"kept in {options.results}")
     return 0
 
 
-def _heads(options: argparse.Namespace, names: Sequence[str], command: str) -> list:
-    """The results of the heads, each on each layer; on a cluster, if there is one, side by side."""
-    from classify.experiments.evaluate import Row, Settings, evaluate_row
+def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
+    """The rows of the heads, each on each layer; nothing is extracted yet."""
+    if not names:
+        return []
+    from classify.experiments.kinds.classical import Classical
+    from classify.experiments.row import Row
+    from classify.experiments.settings import Settings
     from classify.experiments.sources import CachedLayer
-    from classify.experiments.width_matching import Reduction
-    from classify.measure.wording import settings as settings_text
-    from extract.cluster import cluster_client, spread, threads_each
-    from extract.commands.ensure import ensure_features
+    from classify.heads.on_axes import Reduction
+    from extract.planning import plan
     from features.reading import require_training_rows
 
     # A head that cannot do what is asked says so before hours of extraction.
-    heads = [HEADS[name] for name in names]
-    for head in heads:
-        head.build(class_weight=options.class_weight)
+    for name in names:
+        HEADS[name].build(class_weight=options.class_weight)
     request = request_from(options)
     require_training_rows(request)
-    answer = ensure_features(request, compiled=options.compile, jobs=options.jobs, quiet=True)
-    client = cluster_client()
-    threads = threads_each(client, options.jobs) if client is not None else options.jobs
     settings = Settings(
-        options.seed,
-        options.class_weight,
-        not options.no_search,
-        not options.no_refit,
-        jobs=threads,
+        seed=options.seed,
+        class_weight=options.class_weight,
+        search=not options.no_search,
+        refit=not options.no_refit,
+        jobs=options.jobs,
         blocks=options.in_blocks,
     )
     reduction = Reduction("pca", options.pca) if options.pca else None
-    sources = [CachedLayer(answer, layer, pool) for layer, pool in answer.distinct()]
-    rows = [(Row(source, head, settings, reduction=reduction),) for source in sources for head in heads]
-    # Workers start in folders of their own.
-    folder = options.results if client is None else Path(options.results).absolute()
-    make = functools.partial(evaluate_row, folder=folder, command=command, again=options.again)
-    results = []
-    for row in spread(make, rows, threads=threads or 1):
-        results.append(row.result)
-        for trial in row.result.extra["trials"]:
-            detail(f"  tried {settings_text(trial)}")
-        if len(rows) > 1:
-            say(_line(row.result))
-    return results
+    planned = plan(request)
+    sources = [CachedLayer(planned, layer, pool) for layer, pool in planned.distinct()]
+    heads = [Classical(head=HEADS[name], reduction=reduction) for name in names]
+    return [Row(source=source, head=head, settings=settings) for source in sources for head in heads]
 
 
 def _network_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
-    """What the networks' rows are, in the order asked; nothing is extracted or trained yet."""
-    from classify.experiments.network_row import NetworkRow, check_row
-    from classify.experiments.untouched import untouched_rows
+    """The rows of the networks, in the order asked; nothing is extracted or trained yet."""
+    if not names:
+        return []
+    from classify.experiments.row import network_row, untouched_rows
 
     request = request_from(options)
     maps = dataclasses.replace(request, dtype=options.map_dtype or "float32")
-    rows = []
+    described = row_options(options)
+    described["training"] = described.pop("settings")
+    rows: list = []
     for name in names:
         if name == "untouched":
             rows += untouched_rows(request)
             continue
         unfreeze = (options.unfreeze or ["all"]) if name == "finetune" else ["all"]
-        made = [NetworkRow(maps, name, unfreeze=point, **row_options(options)) for point in dict.fromkeys(unfreeze)]
+        made = [network_row(maps, name, unfreeze=point, **described) for point in dict.fromkeys(unfreeze)]
         for row in made:
-            check_row(row)
+            row.check()
         rows += made
     return rows
-
-
-def _networks(options: argparse.Namespace, rows: list, command: str, log: Any) -> list:
-    """The results of the networks; log: a `TensorBoardLog`, or None."""
-    if not rows:
-        return []
-    from classify.experiments.network_row import NetworkRow
-    from classify.experiments.networks import evaluate_network
-    from classify.experiments.untouched import evaluate_untouched
-
-    shared = {"folder": options.results, "command": command, "again": options.again}
-    shared |= {"compiled": options.compile, "jobs": options.jobs}
-    results = []
-    for row in rows:
-        if not isinstance(row, NetworkRow):
-            results.append(evaluate_untouched(row, **shared).result)
-            continue
-        results.append(evaluate_network(row, **shared, say=say, on_epoch=log and log.epoch).result)
-        if log is not None:
-            log.finish(results[-1])
-    return results
 
 
 def _line(result) -> str:

@@ -30,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser(arguments).parse_args(arguments)
     check_outputs(options)
 
-    from classify.experiments.comparing.models import parse_model
+    from classify.experiments.models import parse_model
+    from classify.experiments.settings import How
     from classify.experiments.studies.asking import Asked
 
     study = find_study(options.study)
@@ -45,13 +46,16 @@ def main(arguments: Sequence[str]) -> int:
         models=tuple(dict.fromkeys(map(parse_model, models))) if models else None,
         training=training_fields(options),
         quick=options.quick,
-        folder=Path(options.results),
-        command=options.command_line,
-        again=options.again,
-        compiled=options.compile,
-        jobs=options.jobs,
-        # The answer is what the standard output is for; how it is going belongs elsewhere.
-        say=tell,
+        how=How(
+            folder=Path(options.results),
+            command=options.command_line,
+            again=options.again,
+            compiled=options.compile,
+            jobs=options.jobs,
+            with_models=True,
+            # The answer is what the standard output is for; how it is going belongs elsewhere.
+            say=tell,
+        ),
     )
     own = {name: getattr(options, name) for name in study.options if name not in ("models", "seeds")}
     result = study.load()(asked, **own)

@@ -141,7 +141,7 @@ def training_fields(options: argparse.Namespace) -> dict:
 
 
 def row_options(options: argparse.Namespace) -> dict:
-    """What `NetworkRow` takes besides request, network and cut: settings, regularizers and in_loop."""
+    """What `compare` takes about networks: settings, regularizers and in_loop."""
     return {
         "settings": TrainingSettings(**training_fields(options)),
         "regularizers": parse_regularizers(options.regularizer or ()),

@@ -5,41 +5,39 @@ test split is opened once, after that.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classify.experiments.comparing.models import (
+from classify.experiments.compared import ComparedRow, ComparisonResult, against, best_on_validation
+from classify.experiments.kinds.classical import Classical, search_of
+from classify.experiments.making import Making
+from classify.experiments.models import (
     BEST,
     Model,
     default_models,
     parse_model,
     with_regularizers,
 )
-from classify.experiments.comparing.result import ComparedRow, ComparisonResult, against, best_on_validation
-from classify.experiments.comparing.rows import SCOUT, Making, Pending
-from classify.experiments.evaluate import Settings
-from classify.experiments.network_row import NetworkRow, check_row, training_image
-from classify.experiments.networks import OnEpoch
-from classify.experiments.sources import CachedLayer
+from classify.experiments.row import Row, network_row, untouched_rows
+from classify.experiments.settings import How, OnEpoch, Say, Settings
+from classify.experiments.sources import CachedLayer, training_image
 from classify.experiments.timing import pass_for_one
-from classify.experiments.untouched import UntouchedRow, untouched_rows
+from classify.heads import HEADS
 from classify.heads.network import DRAWN
 from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.results import SavedResult
-from classify.show.network_tables import network_label
 from extract.commands.ensure import ensure_features
+from extract.planning import plan
 from features.backbones import load_backbone
-from features.cut import Cut
 from features.digests import write_json
 from features.errors import UserError
 from features.reading import require_training_rows
-from features.request import Plan, Request, plan, split_names
+from features.request import Plan, Request
 
-Say = Callable[[str], None]
-
+SCOUT = "ridge"
 QUICK = {"limit": 2000, "limit_test": 2000, "image_size": 64}
 QUICK_EPOCHS = 3
 
@@ -90,9 +88,8 @@ def compare(
 
     Raises UserError for what cannot be compared, before anything is extracted or trained.
     """
-    say = say or (lambda line: None)
     notes: list[str] = []
-    settings = settings or TrainingSettings(**({"epochs": QUICK_EPOCHS} if quick else {}))
+    training = settings or (TrainingSettings(epochs=QUICK_EPOCHS) if quick else TrainingSettings())
     if quick:
         options = {**options, **{name: value for name, value in QUICK.items() if options.get(name) is None}}
         notes.append(
@@ -107,16 +104,16 @@ def compare(
         require_training_rows(request)
     chosen, more = _models(requests[0], models, parse_regularizers(regularizers))
     notes += more
-    network = {"settings": settings, "in_loop": in_loop, "keep": keep_networks}
+    network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
     rows, more = _network_rows(chosen, requests, map_dtype, network)
     notes += more
     head_layers = [layer for model in chosen for layer in model.layers]
     plans = _plans(requests, head_layers, layers)
 
-    making = Making(Path(results), command, again, compiled, jobs, say, on_epoch)
-    pending = Pending(making)
-    entries = _fit(chosen, rows, plans, pending, search, notes)
-    saved = pending.test()
+    how = How(folder=Path(results), command=command, again=again, compiled=compiled, jobs=jobs, on_epoch=on_epoch)
+    making = Making(dataclasses.replace(how, say=say) if say else how)
+    entries = _fit(chosen, rows, plans, making, search, notes)
+    saved = making.test()
     compared = tuple(_row(entry, saved) for entry in entries)
     best = best_on_validation(compared)
     question = {
@@ -125,7 +122,7 @@ def compare(
         "models": [str(model) for model in chosen],
         "layers": list(layers),
         "seeds": seeds,
-        "training": settings.to_json(),
+        "training": training.to_json(),
         "options": {name: value for name, value in options.items() if value is not None},
         "quick": quick,
     }
@@ -141,8 +138,7 @@ def _models(
     notes = []
     if asked is None:
         backbone = load_backbone(request.backbone, request.weights, request.seed)
-        size = backbone.preprocessing.at(request.image_size).crop
-        models = default_models(unfreeze_points(Cut(backbone.model, size, backbone.headless)))
+        models = default_models(unfreeze_points(backbone.cut(request.image_size)))
         if backbone.headless:
             models = tuple(model for model in models if model.name != "untouched")
             notes.append(f"no untouched network: {backbone.weights_name} came without a classifier")
@@ -162,24 +158,24 @@ def _models(
 
 def _network_rows(
     models: Sequence[Model], requests: Sequence[Request], map_dtype: str, options: dict[str, Any]
-) -> tuple[dict[Model, list[tuple[NetworkRow | UntouchedRow, ...]]], list[str]]:
+) -> tuple[dict[Model, list[tuple[Row, ...]]], list[str]]:
     """For each model that is a network its rows, checked: lists of one row a seed (the untouched one has three). And
     notes about those that train otherwise than was asked for all."""
-    rows: dict[Model, list[tuple[NetworkRow | UntouchedRow, ...]]] = {}
-    asked, notes = options["settings"], []
+    rows: dict[Model, list[tuple[Row, ...]]] = {}
+    asked, notes = options["training"], []
     drawn = asked.from_drawn_weights() if any(model.name == "finetune" for model in models) else asked
     for model in models:
         if model.name == "untouched":
             rows[model] = list(zip(*(untouched_rows(request) for request in requests), strict=True))
         elif not model.is_head:
-            settings = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
+            described = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
             if model.name in DRAWN and drawn != asked:
-                settings["settings"] = drawn
+                described["training"] = drawn
                 notes.append(f"{model.label} starts from drawn weights: no head from a probe, no batch norm frozen")
             maps = [dataclasses.replace(request, dtype=map_dtype) for request in requests]
-            rows[model] = [tuple(NetworkRow(request, model.name, **settings) for request in maps)]
+            rows[model] = [tuple(network_row(request, model.name, **described) for request in maps)]
             for row in rows[model][0]:
-                check_row(row)
+                row.check()
     return rows, notes
 
 
@@ -195,50 +191,68 @@ def _plans(requests: Sequence[Request], wanted: Sequence[str], candidates: Seque
 
 def _fit(
     models: Sequence[Model],
-    rows: dict[Model, list[tuple[NetworkRow | UntouchedRow, ...]]],
+    rows: dict[Model, list[tuple[Row, ...]]],
     plans: Sequence[Plan],
-    pending: Pending,
+    making: Making,
     search: bool,
     notes: list[str],
 ) -> list[_Entry]:
     """Fit every row of every seed; nothing here opens the test split."""
-    making = pending.making
-    for answer in plans:
-        ensure_features(answer.request, compiled=making.compiled, jobs=making.jobs, quiet=True)
-    settings = [Settings(answer.request.seed, None, search, True, making.jobs) for answer in plans]
-    best = None
+    for planned in plans:
+        ensure_features(planned.request, compiled=making.how.compiled, jobs=making.how.jobs, quiet=True)
+    settings = [Settings(seed=planned.request.seed, search=search, jobs=making.how.jobs) for planned in plans]
+    best = ""
     if any(BEST in model.layers for model in models):
-        best = _best_layer(plans, settings, pending)
+        best = _best_layer(plans, settings, making)
         notes.append(f"best layer: {best}, by the validation accuracy of {SCOUT}, before any other head was fitted")
     entries: list[_Entry] = []
     for model in models:
         for group in rows.get(model, ()):
-            names = tuple(pending.fit_network(row) for row in group)
-            cut = "fc" if isinstance(group[0], UntouchedRow) else group[0].layer
-            entries.append(_Entry(network_label(group[0].config), cut, False, names))
+            for row in group:
+                making.fit(row)
+            label = group[0].config.network_label
+            entries.append(_Entry(label, group[0].source.layer, False, tuple(row.digest for row in group)))
         for layer in dict.fromkeys(best if layer == BEST else layer for layer in model.layers):
-            sources = tuple(CachedLayer(answer, layer, "avg") for answer in plans)
-            names = [pending.fit_head(*each) for each in zip(sources, [model.name] * len(plans), settings, strict=True)]
+            sources = tuple(CachedLayer(planned, layer, "avg") for planned in plans)
+            pairs = [_fit_twice(making, model.name, *fitted) for fitted in zip(sources, settings, strict=True)]
             for refit in (True, False):
-                entries.append(_Entry(model.name, layer, refit, tuple(pair[refit] for pair in names), sources))
+                entries.append(_Entry(model.name, layer, refit, tuple(pair[refit] for pair in pairs), sources))
     unique = {entry.names: entry for entry in reversed(entries)}
     return [entry for entry in entries if unique[entry.names] is entry]
 
 
-def _best_layer(plans: Sequence[Plan], settings: Sequence[Settings], pending: Pending) -> str:
+def _fit_twice(making: Making, head: str, source: CachedLayer, settings: Settings) -> tuple[str, str]:
+    """Fit a head on training rows alone, and again on training and validation rows after the same search.
+
+    The digests of the two rows, the refitted one last.
+    """
+    first = Row(source=source, head=Classical(head=HEADS[head]), settings=dataclasses.replace(settings, refit=False))
+    searched = search_of(making.fit(first))
+    second = Row(source=source, head=Classical(head=HEADS[head], searched=searched), settings=settings)
+    making.fit(second, remark=", refitted")
+    return first.digest, second.digest
+
+
+def _best_layer(plans: Sequence[Plan], settings: Sequence[Settings], making: Making) -> str:
     """The layer on which the scout is best on validation, over all seeds; of equals the shallowest."""
     scores: dict[str, float] = {}
     for layer, pool in plans[0].distinct():
-        sources = [CachedLayer(answer, layer, pool) for answer in plans]
-        scores[layer] = sum(pending.scout(*each) for each in zip(sources, settings, strict=True)) / len(plans)
+        rows = [
+            Row(
+                source=CachedLayer(planned, layer, pool),
+                head=Classical(head=HEADS[SCOUT]),
+                settings=dataclasses.replace(fitting, refit=False),
+            )
+            for planned, fitting in zip(plans, settings, strict=True)
+        ]
+        scores[layer] = sum(map(making.scout, rows)) / len(rows)
     return max(scores, key=lambda layer: scores[layer])
 
 
 def _row(entry: _Entry, results: dict[str, SavedResult]) -> ComparedRow:
     saved = tuple(results[name] for name in entry.names)
-    one = saved[0].result.extra.get("predict_one_seconds")
-    head = saved[0].result.extra.get("head_one_seconds")
+    one, head = saved[0].result.extra.predict_one_seconds, saved[0].result.extra.head_one_seconds
     if entry.sources and head is not None:
-        answer = entry.sources[0].answer
-        one = head + pass_for_one(answer, split_names(entry.layer), training_image(answer.request))
+        source = entry.sources[0]
+        one = head + pass_for_one(source, training_image(source.request))
     return ComparedRow(entry.model, entry.layer, entry.refit, saved, one)

@@ -1,18 +1,20 @@
-"""Where the features of a row come from: a cached layer, or the raw pixels that a layer has to beat.
+"""Where the inputs of a row's head come from: a cached layer, the images, or the raw pixels that a layer has to beat.
 
 A source says what it is (`config`, part of a row's identity) and gives the rows of a split. Reading a split opens that
 split's files and no other's.
 """
 
+import abc
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from extract.commands.ensure import ensure_features
 from extract.cost import seconds_to_extract
 from features import reading
-from features.blocks import Blocks, fits
+from features.blocks import fits
 from features.datasets import ImageFiles, open_dataset
 from features.key import CacheKey
 from features.request import Plan, Request, Wanted, selected_rows, split_names
@@ -24,28 +26,34 @@ MOST_BYTES = 4_000_000_000  # of pixels as float32, beyond which the control is 
 
 @dataclass(frozen=True)
 class Rows:
-    """features (N, D), possibly a read-only map of a file, or `Blocks` of it; labels int64 (N,); index int64 (N,),
-    places in the split.
+    """features (N, D) or (N, C, H, W), possibly a read-only map of a file, or `Blocks` of it, or images; labels int64
+    (N,); index int64 (N,), places in the split.
     """
 
-    features: np.ndarray | Blocks
+    features: Any
     labels: np.ndarray
     index: np.ndarray
 
 
-class Source(Protocol):
-    """Anything that has features of the training and the test split."""
+class Source(abc.ABC):
+    """Anything that has the inputs of a head for the training and the test split; subclasses are frozen dataclasses.
+
+    layer: the layer's name, 'input' for images, or 'pixels'.
+    """
 
     layer: str
 
     @property
-    def config(self) -> dict[str, Any]:
-        """What determines the features, as plain values; `dataset`, `backbone` and `layer` name the result's files."""
+    @abc.abstractmethod
+    def request(self) -> Request:
+        """What was asked for: data, backbone, weights, limits and the device."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the labels 0, 1, ..."""
+    @abc.abstractmethod
+    def config(self) -> dict[str, Any]:
+        """What determines the inputs, as plain values; `dataset`, `backbone` and `layer` name the result's files."""
 
+    @abc.abstractmethod
     def read(self, split: str, blocks: str = "off") -> Rows:
         """The rows of a split.
 
@@ -53,101 +61,154 @@ class Source(Protocol):
         be; 'off' gives an array.
         """
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels 0, 1, ..."""
+        return tuple(open_dataset(self.request.dataset).classes)
+
+    def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:  # noqa: B027 - most extract nothing
+        """Extract what is missing in the cache, with all other layers of the same plan."""
+
     def keys(self) -> dict[str, dict[str, Any]]:
         """The cache keys of what is read, by 'split layer'."""
-
-    @property
-    def device(self) -> str:
-        """What the request wants to compute on, as typed: no part of a row's identity."""
+        return {}
 
     def extract_seconds(self) -> float | None:
         """Seconds that the pass over the training images took; None where there was none or it was not measured."""
+        return None
 
     def places(self) -> dict[str, str]:
         """Where data and weights were found, by their options' names: no part of a row's identity."""
+        return {"dataset": open_dataset(self.request.dataset).spec}
+
+
+class _Planned(Source):
+    """What the sources that a plan describes have in common."""
+
+    plan: Plan
+
+    @property
+    def request(self) -> Request:
+        return self.plan.request
+
+    @property
+    def first(self) -> Wanted:
+        """A file of the plan, for what all of them have in common."""
+        return self.plan.wanted[0]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        key, about = self.first.key, self.first.about
+        return {
+            "dataset": about.dataset_name,
+            "dataset_sha256": key.dataset,
+            "backbone": key.backbone,
+            "weights": about.weights_name,
+            "weights_sha256": key.weights,
+            "layer": self.layer,
+            "image_size": key.image_size,
+            "limit": self.request.limit,
+            "limit_test": self.request.limit_test,
+        }
+
+    def places(self) -> dict[str, str]:
+        return {**super().places(), "weights": self.request.weights}
 
 
 @dataclass(frozen=True)
-class CachedLayer:
-    """A layer of a plan, or several joined by `+`, under a pooling."""
+class CachedLayer(_Planned):
+    """A layer of a plan, or several joined by `+`, under a pooling; the features are flattened to (N, D)."""
 
-    answer: Plan
+    plan: Plan
     layer: str
     pool: str
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
-        """The files of the training split, one for each layer joined."""
-        return tuple(self.answer.get(name, "train", self.pool) for name in split_names(self.layer))
+        """The files of one split, of the training split where there is one; one for each layer joined."""
+        split = "train" if "train" in self.plan.splits else self.plan.splits[0]
+        return tuple(self.plan.get(name, split, self.pool) for name in split_names(self.layer))
 
     @property
     def config(self) -> dict[str, Any]:
-        first, request = self.wanted[0], self.answer.request
-        return {
-            "dataset": first.about.dataset_name,
-            "dataset_sha256": first.key.dataset,
-            "backbone": first.key.backbone,
-            "weights": first.about.weights_name,
-            "weights_sha256": first.key.weights,
-            "layer": self.layer,
-            "pool": self.pool,
-            "image_size": first.key.image_size,
-            "precision": first.key.precision,
-            "dtype": first.key.dtype,
-            "limit": request.limit,
-            "limit_test": request.limit_test,
-        }
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.wanted[0].about.classes
+        key = self.wanted[0].key
+        return {**super().config, "pool": self.pool, "precision": key.precision, "dtype": key.dtype}
 
     @property
     def widths(self) -> tuple[int, ...]:
         """The numbers that each layer joined gives for an image."""
         return tuple(int(np.prod(wanted.shape)) for wanted in self.wanted)
 
+    def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:
+        ensure_features(self.request, compiled=compiled, jobs=jobs, quiet=True)
+
     def read(self, split: str, blocks: str = "off") -> Rows:
         if blocks != "off":
-            stored, cached = reading.read_blocks(self.answer, self.layer, split, self.pool)
+            stored, cached = reading.read_blocks(self.plan, self.layer, split, self.pool)
             if blocks == "on" or not fits(stored.nbytes):
                 return Rows(stored, cached.labels(), cached.index())
-        features, cached = reading.read_layer(self.answer, self.layer, split, self.pool)
+        features, cached = reading.read_layer(self.plan, self.layer, split, self.pool)
         return Rows(features.reshape(len(features), -1), cached.labels(), cached.index())
 
     def keys(self) -> dict[str, dict[str, Any]]:
         parts = split_names(self.layer)
-        used = (wanted for wanted in self.answer.wanted if wanted.layer in parts and wanted.pool == self.pool)
+        used = (wanted for wanted in self.plan.wanted if wanted.layer in parts and wanted.pool == self.pool)
         return {f"{wanted.split} {wanted.layer}": wanted.key.to_json() for wanted in used}
-
-    @property
-    def device(self) -> str:
-        return self.answer.request.device
 
     def extract_seconds(self) -> float | None:
         measured = [seconds_to_extract(self._file_key(wanted), wanted.rows) for wanted in self.wanted]
-        return None if None in measured else max(measured)
-
-    def places(self) -> dict[str, str]:
-        request = self.answer.request
-        return {"dataset": open_dataset(request.dataset).spec, "weights": request.weights}
+        seconds = [step for step in measured if step is not None]
+        return max(seconds) if len(seconds) == len(measured) else None
 
     def _file_key(self, wanted: Wanted) -> CacheKey:
-        cached = reading.find_cached(wanted, self.answer.request)
+        cached = reading.find_cached(wanted, self.request)
         return cached.file.key if cached else wanted.key
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Maps(CachedLayer):
+    """The maps of a layer as they were stored, (N, C, H, W), for the part of a network above it."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {name: value for name, value in super().config.items() if name != "pool"}
+
+    def read(self, split: str, blocks: str = "off") -> Rows:
+        features, cached = reading.read_layer(self.plan, self.layer, split, self.pool)
+        return Rows(features, cached.labels(), cached.index())
+
+
+@dataclass(frozen=True)
+class Images(_Planned):
+    """The images as they are, for a network that is cut at `layer`: what lies below the cut runs for each batch.
+
+    plan: of any layer; it says which data and weights are meant.
+    """
+
+    plan: Plan
+    layer: str = "input"
+
+    def read(self, split: str, blocks: str = "off") -> Rows:
+        data = open_dataset(self.request.dataset).load(split)
+        rows = selected_rows(data.labels, self.request, split)
+        return Rows(take_images(data.images, rows), data.labels[rows], rows)
+
+
+@dataclass(frozen=True)
+class Pixels(Source):
     """The images themselves, 0 to 1, flattened: no network at all.
 
     side None takes them as they are, a number resizes each to side x side; colour keeps three channels.
     """
 
-    request: Request
+    asked: Request
     side: int | None
     colour: bool
     layer: str = "pixels"
+
+    @property
+    def request(self) -> Request:
+        return self.asked
 
     @classmethod
     def of(cls, request: Request) -> "Pixels | str":
@@ -182,25 +243,25 @@ class Pixels:
             "row_seed": self.request.seed,
         }
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(open_dataset(self.request.dataset).classes)
-
     def read(self, split: str, blocks: str = "off") -> Rows:
         return _pixels(self, split)
 
-    def keys(self) -> dict[str, dict[str, Any]]:
-        return {}
 
-    @property
-    def device(self) -> str:
-        return self.request.device
+def take_images(images: Any, rows: np.ndarray) -> Any:
+    """These rows of images, which are one array or files."""
+    return (
+        ImageFiles(tuple(images.paths[row] for row in rows.tolist()))
+        if isinstance(images, ImageFiles)
+        else images[rows]
+    )
 
-    def extract_seconds(self) -> float | None:
-        return None
 
-    def places(self) -> dict[str, str]:
-        return {"dataset": open_dataset(self.request.dataset).spec}
+def training_image(request: Request) -> Any:
+    """The first training image of a request, as a batch of one: a uint8 array."""
+    data = open_dataset(request.dataset).load("train")
+    row = int(selected_rows(data.labels, request, "train")[0])
+    image = data.images.read(row) if isinstance(data.images, ImageFiles) else data.images[row]
+    return image[None]
 
 
 @lru_cache(maxsize=1)
@@ -208,6 +269,7 @@ def _pixels(source: Pixels, split: str) -> Rows:
     data = open_dataset(source.request.dataset).load(split)
     rows = selected_rows(data.labels, source.request, split)
     if source.side is None:
+        assert isinstance(data.images, np.ndarray)  # files are always resized
         flat = np.ascontiguousarray(data.images[rows]).reshape(len(rows), -1).astype(np.float32)
     else:
         read = data.images.read if isinstance(data.images, ImageFiles) else data.images.__getitem__

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from classify.experiments.sources import CachedLayer
 from classify.measure.environment import this_environment
 from features.digests import remembered_answer, sha256_json
 from features.key import CacheKey
-from features.request import Plan
+from features.request import Request
 
 _TIMED = 9
 
@@ -27,30 +28,27 @@ def seconds_for_one(predict: Callable[[Any], Any], image: Any) -> float:
     return statistics.median(times)
 
 
-def pass_for_one(answer: Plan, layers: Sequence[str], image: Any) -> float:
-    """Seconds to take one uint8 image (a batch of one) to the deepest of these single layers of a plan."""
-    pool = answer.request.pools[0]
-    keys = [answer.get(layer, answer.splits[0], pool).key for layer in layers]
+def pass_for_one(source: CachedLayer, image: Any) -> float:
+    """Seconds to take one uint8 image (a batch of one) to the deepest of a source's layers."""
+    keys = [wanted.key for wanted in source.wanted]
     first = keys[0]
     asked = [first.backbone, first.image_size, first.precision, [[key.layer, key.pool] for key in keys]]
-    asked += [list(image.shape), answer.request.device, this_environment()]
+    asked += [list(image.shape), source.request.device, this_environment()]
     question = f"seconds for one image up to layers, {sha256_json(asked)}"
-    return float(remembered_answer(question, lambda: repr(_measure(answer, keys, image))))
+    return float(remembered_answer(question, lambda: repr(_measure(source.request, keys, image))))
 
 
-def _measure(answer: Plan, keys: Sequence[CacheKey], image: Any) -> float:
+def _measure(request: Request, keys: Sequence[CacheKey], image: Any) -> float:
     from extract.preprocess import Preprocessor
     from extract.trunk import Output, Trunk, choose_recipe
     from features.backbones import load_backbone
-    from features.cut import Cut
     from features.device import resolve_device
 
-    request, first = answer.request, keys[0]
     device = resolve_device(request.device)
     backbone = load_backbone(request.backbone, request.weights, request.seed)
-    cut = Cut(backbone.model, first.image_size, backbone.headless)
+    cut = backbone.cut(request.image_size)
     outputs = [Output(key.layer, key.pool) for key in keys]
-    recipe = choose_recipe(cut, outputs, images=1, precision=first.precision, device=device, compiled="off")
+    recipe = choose_recipe(cut, outputs, images=1, precision=keys[0].precision, device=device, compiled="off")
     trunk = Trunk(cut, outputs, recipe, device)
     preprocess = Preprocessor(backbone.preprocessing.at(request.image_size), device)
 

@@ -4,6 +4,7 @@ A change takes the labels of the training rows and says which of them stay, with
 alone, and stronger changes contain weaker ones: a label that is wrong at 10 % is wrong at 20 %, too.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class Change(Protocol):
 def change_called(name: str) -> Change:
     """The change that a configuration names; UserError for a name that none has."""
     kind, _, number = name.rpartition(" ")
-    kinds = {"label noise": LabelNoise, "imbalance": Imbalance}
+    kinds: dict[str, Callable[[float], Change]] = {"label noise": LabelNoise, "imbalance": Imbalance}
     try:
         return kinds[kind](float(number))
     except (KeyError, ValueError):

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
@@ -180,12 +181,6 @@ def trained_parameters(head: Any) -> int | None:
     return sum(int(np.size(array)) for array in arrays) if arrays else None
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities (N, K) of scores (N, K)."""
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
 class LinearHead(HeadClassifier):
     """A head whose scores are `X @ coef_.T + intercept_`, in float64.
 
@@ -221,15 +216,12 @@ class ProbabilityMixin:
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (N, K), in the order of `classes_`."""
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            scores = np.stack([np.zeros_like(scores), scores], axis=1)
-        return softmax(scores)
+        return softmax(self._scores(X), axis=1)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """The logarithm of `predict_proba`."""
+        return log_softmax(self._scores(X), axis=1)
+
+    def _scores(self, X: Any) -> np.ndarray:
         scores = self.decision_function(X)
-        if scores.ndim == 1:
-            scores = np.stack([np.zeros_like(scores), scores], axis=1)
-        scores = scores - scores.max(axis=1, keepdims=True)
-        return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        return np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores

@@ -6,6 +6,7 @@ Left to others: reading the layers and joining them; `Head2Toe` takes their feat
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -172,12 +173,8 @@ def group_lasso_relevance(
     weights = np.zeros((columns, targets.shape[1]), dtype=centred.dtype)
 
     def gradients(weights, intercept):
-        scores = centred @ weights + intercept
-        scores -= scores.max(axis=1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=1, keepdims=True)
-        scores -= targets
-        return centred.T @ scores / rows, scores.mean(axis=0)
+        slopes = softmax(centred @ weights + intercept, axis=1) - targets
+        return centred.T @ slopes / rows, slopes.mean(axis=0)
 
     first, _ = gradients(weights, intercept)
     penalty = strength * np.linalg.norm(first, axis=1).max()

@@ -46,6 +46,7 @@ class SoftmaxLayer(ProbabilityMixin, LinearHead):
 
     def fit(self, X: Any, y: Any) -> "SoftmaxLayer":
         """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        # Not at the top: a head that is fitted predicts without torch.
         from torch.nn.functional import linear
 
         from classify.heads.minibatch import Schedule, train

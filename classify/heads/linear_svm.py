@@ -1,7 +1,7 @@
 """Linear support vector machine: squared hinge, one class against the rest, all classes solved as one matrix."""
 
-from classify.heads.losses import SquaredHinge
 from classify.heads.penalised import PenalisedLinear
+from classify.heads.solvers.losses import SquaredHinge
 
 
 class LinearSVM(PenalisedLinear):

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from classify.heads.estimator import ProbabilityMixin
-from classify.heads.losses import CrossEntropy
 from classify.heads.penalised import PenalisedLinear
+from classify.heads.solvers.losses import CrossEntropy
 
 
 class Logistic(ProbabilityMixin, PenalisedLinear):

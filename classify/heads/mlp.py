@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
-from classify.heads.estimator import JOBS, HeadClassifier, Number, by_blocks, class_shares, softmax, threads
+from classify.heads.estimator import JOBS, HeadClassifier, Number, by_blocks, class_shares, threads
 from classify.heads.scaling import Standardiser
 from features.rows import validation_split
 
@@ -56,6 +57,7 @@ class MLP(HeadClassifier):
 
     def fit(self, X: Any, y: Any) -> "MLP":
         """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        # Not at the top: a head that is fitted predicts without torch.
         from torch.nn.functional import linear, relu
 
         from classify.heads.minibatch import Schedule, train
@@ -96,7 +98,7 @@ class MLP(HeadClassifier):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (N, K), in the order of `classes_`."""
-        return softmax(self._scores(X))
+        return softmax(self._scores(X), axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class for each row."""

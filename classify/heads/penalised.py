@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import clone
 
-from classify.heads.descent import LinearProblem, minimise
 from classify.heads.estimator import JOBS, LinearHead, Number, class_shares, threads
-from classify.heads.losses import Loss
 from classify.heads.on_device import DEVICE, DeviceRows, is_there
 from classify.heads.scaling import Standardiser, row_space
+from classify.heads.solvers.descent import LinearProblem, minimise
+from classify.heads.solvers.losses import Loss
 
 
 class PenalisedLinear(LinearHead):

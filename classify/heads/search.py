@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from classify.heads import Head
 from features.blocks import in_memory
@@ -87,8 +88,6 @@ def _predictions(
     `predict_path(X, y, queries, candidates)` yields labels; `fit_path(X, y, candidates)` yields fitted heads; a head
     with neither is fitted once for each candidate.
     """
-    from sklearn.base import clone
-
     if hasattr(estimator, "predict_path"):
         yield from estimator.predict_path(X, y, X_validation, candidates)
     elif hasattr(estimator, "fit_path"):

@@ -18,10 +18,10 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from classify.heads.dual import Dual, TooManyRows
 from classify.heads.estimator import JOBS, HeadClassifier, Number, class_shares, row_blocks, threads
-from classify.heads.pairs import Penalties, solve_pairs, squared_distances, squared_lengths
 from classify.heads.scaling import Standardiser
+from classify.heads.solvers.dual import Dual, TooManyRows
+from classify.heads.solvers.pairs import Penalties, solve_pairs, squared_distances, squared_lengths
 from features.commands.speaking import tell
 
 MANY_ROWS = 10_000

@@ -6,6 +6,10 @@ Every score is higher for what is more foreign. Each comes from a paper; none lo
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
+from sklearn.covariance import ledoit_wolf
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 
 
 def softmax_score(probabilities: np.ndarray) -> np.ndarray:
@@ -15,8 +19,7 @@ def softmax_score(probabilities: np.ndarray) -> np.ndarray:
 
 def energy_score(scores: np.ndarray) -> np.ndarray:
     """-log sum exp of the scores (N, K), at temperature 1 (Liu et al. 2020, equation 4)."""
-    largest = scores.max(axis=1)
-    return -(largest + np.log(np.exp(scores - largest[:, None]).sum(axis=1)))
+    return -logsumexp(scores, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +36,6 @@ class Mahalanobis:
     @classmethod
     def fit(cls, features: np.ndarray, labels: np.ndarray) -> "Mahalanobis":
         """From the training rows (N, D), labels (N,)."""
-        from sklearn.covariance import ledoit_wolf
-
         features = np.asarray(features, dtype=np.float64)
         classes, codes = np.unique(labels, return_inverse=True)
         means = np.stack([features[codes == code].mean(axis=0) for code in range(len(classes))])
@@ -65,8 +66,6 @@ class NearestNeighbours:
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """(N,), from 0 to 2."""
-        from sklearn.neighbors import NearestNeighbors
-
         found = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(self.rows)
         return found.kneighbors(_scaled(features))[0][:, -1].astype(np.float64)
 
@@ -85,8 +84,6 @@ class Separation:
 
 def separation(own: np.ndarray, foreign: np.ndarray, passing: float = 0.95) -> Separation:
     """From the scores of own (N,) and of foreign images (M,)."""
-    from sklearn.metrics import roc_auc_score
-
     truth = np.concatenate([np.zeros(len(own)), np.ones(len(foreign))])
     auroc = float(roc_auc_score(truth, np.concatenate([own, foreign])))
     threshold = np.quantile(own, passing, method="higher")

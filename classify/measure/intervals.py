@@ -1,7 +1,7 @@
 """How sure a measured number is: Wilson's interval of one accuracy, and the paired bootstrap of a difference.
 
 Both speak about the sampling of test images only, not about the seed or the choice of the training set; that is what
-`mean_interval` is about, over several seeds.
+`mean_interval` is about, over several seeds. scipy is imported where it is used: reading a record does without.
 """
 
 from collections.abc import Sequence

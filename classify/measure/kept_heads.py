@@ -2,9 +2,11 @@
 
 A joblib file is a pickle, and runs whatever its author put into it as soon as it is read. A skops file holds arrays and
 the names of types; one with any other type than those named here is refused before anything of it is built. What the
-file's SHA-256 should be is left to `results`.
+file's SHA-256 should be is left to `results`. joblib and skops are imported where they are used: reading a record does
+without, and skops may be absent.
 """
 
+import importlib
 import importlib.util
 import sys
 import zipfile
@@ -19,8 +21,6 @@ from features.errors import UserError
 
 # Our own types that a head is made of. skops itself knows numpy's and scikit-learn's.
 TRUSTED = (
-    "classify.experiments.width_matching.Axes",
-    "classify.experiments.width_matching.OnAxes",
     "classify.heads.centroid.Centroid",
     "classify.heads.head2toe.Head2Toe",
     "classify.heads.knn.KNN",
@@ -30,10 +30,14 @@ TRUSTED = (
     "classify.heads.logistic.Logistic",
     "classify.heads.mlp.MLP",
     "classify.heads.network.untouched.UntouchedClassifier",
+    "classify.heads.on_axes.Axes",
+    "classify.heads.on_axes.OnAxes",
     "classify.heads.ridge.Ridge",
     "classify.heads.scaling.Standardiser",
     "classify.heads.svm.RBFSVM",
 )
+# Types that files of earlier versions know by another name.
+MOVED = {f"classify.experiments.width_matching.{name}": f"classify.heads.on_axes.{name}" for name in ("Axes", "OnAxes")}
 # skops looks through every package of scikit-learn when it is imported. These hold no estimator, and bring torch and
 # dask, which a head like ridge does without: two seconds of the three that its whole run takes.
 _HEAVY = ("sklearn.externals.array_api_compat.torch", "sklearn.externals.array_api_compat.dask")
@@ -82,6 +86,7 @@ def read_joblib(stream: BinaryIO) -> Any:
     """The head in a joblib file, whose code runs now. Raises whatever the pickle inspires."""
     import joblib
 
+    _know_old_names()
     return joblib.load(stream)
 
 
@@ -95,10 +100,17 @@ def read_skops(stream: BinaryIO, name: str) -> Any:
     with zipfile.ZipFile(stream) as archive:
         refuse_zip_bomb(Path(name), archive)
     stream.seek(0)
+    _know_old_names()
     try:
-        return skops.io.load(stream, trusted=list(TRUSTED))
+        return skops.io.load(stream, trusted=[*TRUSTED, *MOVED])
     except UntrustedTypesFoundException as error:
         raise UserError(
             f"{name} holds types that no head of ours is made of, and nothing of it was loaded ({one_line(error)}); "
             "run its result again"
         ) from error
+
+
+def _know_old_names() -> None:
+    """Have moved types by their old names as well: joblib and skops both import what a file names."""
+    for old, new in MOVED.items():
+        sys.modules.setdefault(old.rpartition(".")[0], importlib.import_module(new.rpartition(".")[0]))

@@ -7,7 +7,7 @@ import dataclasses
 import html
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from classify.measure.environment import this_environment
 from classify.measure.metrics import Metrics
+from classify.measure.record import Extra, RowConfig
 from classify.measure.wording import count, decimal, duration, one_line, percent, settings
 from features.digests import sha256_json
 
@@ -25,11 +26,12 @@ class Result:
     """One row: what was run (`config`, all that determines the numbers) and what came out.
 
     Dictionaries hold plain JSON values: numpy scalars and arrays, paths and tuples are turned into them here, and a
-    number that is not finite is refused (ValueError). keys: name of what was read -> JSON of its cache key.
-    converged: None where the head has no iterations. validation_accuracy: before any refit.
+    number that is not finite is refused (ValueError), as is a value of another type than its field's. keys: name of
+    what was read -> JSON of its cache key. converged: None where the head has no iterations. validation_accuracy:
+    before any refit.
     """
 
-    config: dict[str, Any]
+    config: RowConfig
     metrics: Metrics
     chosen: dict[str, Any] = field(default_factory=dict)
     validation_accuracy: float | None = None
@@ -41,7 +43,7 @@ class Result:
     environment: dict[str, Any] = field(default_factory=this_environment)
     command: str = ""
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Extra = field(default_factory=Extra)
 
     def __post_init__(self):
         for name in [each.name for each in dataclasses.fields(self) if each.name != "metrics"]:
@@ -49,13 +51,15 @@ class Result:
         for name, fits in _SHAPES.items():
             if not fits(getattr(self, name)):
                 raise ValueError(f"the {name} of a result cannot be {str(getattr(self, name))[:60]!r}")
+        object.__setattr__(self, "config", RowConfig(self.config))
+        object.__setattr__(self, "extra", Extra(self.extra))
         if not isinstance(self.metrics, Metrics):
             raise ValueError("the metrics of a result come from measure()")
 
     @property
     def digest(self) -> str:
         """64 hex digits of the configuration: what names the result."""
-        return sha256_json(self.config)
+        return sha256_json(dict(self.config))
 
     @property
     def stem(self) -> str:
@@ -67,7 +71,7 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary of plain values."""
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        return {**fields, "metrics": self.metrics.to_json()}
+        return {**fields, "config": dict(self.config), "extra": dict(self.extra), "metrics": self.metrics.to_json()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Result":
@@ -107,8 +111,8 @@ class Result:
             lines.append(("solver", self._how_it_ended()))
         if self.seconds:
             took = ", ".join(f"{name} {duration(value)}" for name, value in _in_order(self.seconds, _STEPS))
-            if isinstance(cluster := self.extra.get("cluster"), dict):
-                took += f"; beside other rows on a cluster of {cluster.get('workers')} workers"
+            if self.extra.cluster:
+                took += f"; beside other rows on a cluster of {self.extra.cluster.get('workers')} workers"
             lines.append(("time", one_line(took)))
         if self.keys:
             digests = ", ".join(f"{name} {sha256_json(key)[:10]}" for name, key in self.keys.items())
@@ -117,7 +121,7 @@ class Result:
 
     def _how_it_ended(self) -> str:
         # A network has no optimum to come to: what counts is whether validation still got better.
-        if "training" in self.config:
+        if self.config.is_network:
             return "validation was best before the last epoch" if self.converged else "validation was best at the end"
         return "converged" if self.converged else "stopped before it converged"
 
@@ -184,7 +188,7 @@ def plain_json(value: Any, where: str = "value") -> Any:
         if not -float("inf") < value < float("inf"):
             raise ValueError(f"{where} holds {value}, which is not a finite number")
         return float(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): plain_json(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain_json(item, where) for item in value]

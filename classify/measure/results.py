@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +25,7 @@ import numpy as np
 from classify.measure.environment import this_environment
 from classify.measure.kept_heads import has_skops, in_skops_format, read_joblib, read_skops, write_joblib
 from classify.measure.outcome import Predictions, Result, plain_json
+from classify.measure.record import Extra
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
 from features.digests import sha256_json, write_json
@@ -123,8 +124,7 @@ class SavedResult:
 
     def bring_ranges(self) -> None:
         """Have the ranges of int8 at hand that the record holds; UserError where they are not those of its keys."""
-        held = self.result.extra.get("ranges")
-        for precision, ranges in held.items() if isinstance(held, dict) else ():
+        for precision, ranges in (self.result.extra.ranges or {}).items():
             try:
                 sound = keep_ranges(ranges) == precision
             except (ValueError, TypeError, AttributeError):
@@ -159,7 +159,7 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
     folder = Path(folder)
     precisions = {str(key.get("precision")) for key in result.keys.values()}
     if ranges := {each: ranges_of(each) for each in precisions if is_int8(each)}:
-        result = dataclasses.replace(result, extra={**result.extra, "ranges": ranges})
+        result = dataclasses.replace(result, extra=Extra({**result.extra, "ranges": ranges}))
     make_place(folder, folder)
     record = folder / f"{result.stem}.json"
     arrays = {name: value for name, value in vars(predictions).items() if value is not None}
@@ -216,7 +216,7 @@ def open_result(path: Path | str) -> SavedResult:
     return saved
 
 
-def find_result(folder: Path | str, config: dict[str, Any]) -> SavedResult | None:
+def find_result(folder: Path | str, config: Mapping[str, Any]) -> SavedResult | None:
     """The result of exactly this configuration, or None; UserError naming the file if its record is damaged."""
     digest = sha256_json(plain_json(config, "config"))
     for path in sorted(Path(folder).glob(f"*-{digest[:10]}.json")):

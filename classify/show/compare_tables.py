@@ -1,6 +1,6 @@
 """The table of a comparison. Results are read here, never computed."""
 
-from classify.experiments.comparing.result import LEVEL, ComparedRow, ComparisonResult
+from classify.experiments.compared import LEVEL, ComparedRow, ComparisonResult
 from classify.measure.wording import MISSING, count, decimal, duration, percent, percent_interval
 from classify.show.table import Column, Table
 

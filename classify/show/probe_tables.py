@@ -2,8 +2,8 @@
 
 import math
 
-from classify.experiments.probing.result import ProbeResult
-from classify.experiments.probing.standing import ProbeRow, Standing
+from classify.experiments.probe.answer import ProbeResult
+from classify.experiments.standing import ProbeRow, Standing
 from classify.measure.wording import MISSING, count, decimal, duration, percent, percent_interval
 from classify.show.table import Column, Table
 

@@ -1,13 +1,16 @@
 """Exported networks held to the model they were made from, on real images, before anybody sees the file."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from scipy.special import softmax
+from sklearn.datasets import load_digits
 
-from classify.heads.estimator import softmax
 from classify.heads.network.trained import TrainedNetwork
 from classify.use.images import given_images
 from classify.use.saved import Answers, SavedModel
@@ -52,8 +55,6 @@ def check_images(model: SavedModel, named: Sequence[str] = ()) -> CheckImages:
     UserError for a named image that cannot be read.
     """
     if named:
-        import io
-
         read = [given.read() for given, _ in zip(given_images(named, io.BytesIO()), range(_MOST), strict=False)]
         return CheckImages(read, "the images named")
     return _own_test_images(model) or _digits(model)
@@ -66,7 +67,7 @@ def reference(model: SavedModel, images: list[np.ndarray]) -> Answers:
         return model.answers(ready)
     with torch.no_grad():
         logits = model.head.whole().float()(ready).cpu().numpy()
-    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))
+    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))
 
 
 def agree(model: SavedModel, checked: CheckImages, expected: Answers, found: Answers) -> Agreement:
@@ -107,9 +108,6 @@ def _own_test_images(model: SavedModel) -> CheckImages | None:
 
 
 def _digits(model: SavedModel) -> CheckImages:
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
     grey = np.round(load_digits().images[:_MOST] * (255 / 16)).astype(np.uint8)
     if model.reader is None and model.head.preprocessing is None:
         channels, height, width = input_shape(model)
@@ -126,4 +124,4 @@ def answers_of(outputs: Sequence[Any]) -> Answers:
 
 def answers_of_logits(logits: np.ndarray) -> Answers:
     """The logits (N, K) of a plain network as answers."""
-    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))
+    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from classify.measure.environment import this_environment
 from classify.measure.results import SavedResult
@@ -126,7 +127,7 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
     softmax = "their softmax gives the probabilities" if probable else "scores of a head that has no probabilities"
     return {
         "format": f"layerprobe {form}",
-        "made_from": {"record": saved.path.name, "digest": saved.result.digest, "config": saved.result.config},
+        "made_from": {"record": saved.path.name, "digest": saved.result.digest, "config": dict(saved.result.config)},
         **({} if whole else {"architecture": architecture(model)}),
         "classes": list(model.classes),
         "labels": model.labels.tolist(),
@@ -242,8 +243,6 @@ def _run_program(path: Path, model: SavedModel, checked: CheckImages) -> Answers
 
 def _write_state(path: Path, made: dict[str, torch.Tensor], model: SavedModel, about: dict[str, Any]) -> None:
     if path.suffix == ".safetensors":
-        from safetensors.torch import save_file
-
         save_file(made, path, metadata={"format": "pt", "layerprobe": json.dumps(about)})
     else:
         torch.save(made, path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
 from features.datasets.images import IMAGE_SUFFIXES, images_below, read_image
 from features.errors import UserError
@@ -71,7 +72,6 @@ def batches(
     given: Iterable[Given], size: int, prepare: Callable[[list[np.ndarray]], Any], threads: int
 ) -> Iterator[Batch]:
     """Batches of `size` images, each decoded and prepared by several threads while the one before is worked on."""
-    import torch
 
     def ready(one: Given) -> Any:
         try:

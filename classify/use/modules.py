@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from classify.experiments.width_matching import OnAxes
 from classify.heads.estimator import LinearHead, ProbabilityMixin
 from classify.heads.head2toe import Head2Toe
 from classify.heads.knn import KNN
 from classify.heads.mlp import MLP
 from classify.heads.network.untouched import UntouchedClassifier
+from classify.heads.on_axes import OnAxes
 from classify.heads.svm import RBFSVM
 from features.errors import UserError
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from classify.show.table import Column, Table
 from classify.use.images import Given, batches
 from classify.use.saved import Answers, SavedModel
 
@@ -58,36 +57,12 @@ def predictions(model: SavedModel, given: Iterable[Given], top: int = 1, threads
     """A prediction for each image; one that cannot be read has a `problem`, and the others are still done."""
     top = min(top, len(model.classes))
     for batch in batches(given, model.batch, model.prepare, threads):
-        answers = model.answers(batch.ready) if batch.places else None
-        found = {place: _guesses(model, answers, row, top) for row, place in enumerate(batch.places)}
-        for place, one in enumerate(batch.given):
-            yield Prediction(one.name, found.get(place, ()), batch.problems.get(place))
-
-
-def predictions_table(found: Iterable[Prediction], title: str = "") -> Table:
-    """The images with their classes; what was wrong with one is left to be said elsewhere."""
-    rows, sure = [], True
-    for one in found:
-        if one.problem is not None:
-            rows.append((one.image, "not read", None, ""))
-            continue
-        first, *others = one.guesses
-        sure = sure and first.probability is not None
-        rest = ", ".join(f"{guess.name} {_spelled(guess)}" for guess in others)
-        rows.append((one.image, first.name, _spelled(first), rest))
-    columns = (
-        Column("image", align="left"),
-        Column("class", align="left"),
-        Column("sureness", "probability" if sure else "decision value", format=lambda text: text or ""),
-        Column("next", align="left"),
-    )
-    if not any(row[3] for row in rows):
-        columns, rows = columns[:3], [row[:3] for row in rows]
-    return Table(title, columns, tuple(rows))
-
-
-def _spelled(guess: Guess) -> str:
-    return f"{guess.score:.3f}" if guess.probability is None else f"{100 * guess.probability:.2f} %"
+        guesses = {}
+        if batch.places:
+            answers = model.answers(batch.ready)
+            guesses = {place: _guesses(model, answers, row, top) for row, place in enumerate(batch.places)}
+        for place, image in enumerate(batch.given):
+            yield Prediction(image.name, guesses.get(place, ()), batch.problems.get(place))
 
 
 def _plain(guess: Guess) -> dict[str, Any]:
@@ -98,13 +73,13 @@ def _guesses(model: SavedModel, answers: Answers, row: int, top: int) -> tuple[G
     values = answers.scores[row] if answers.probabilities is None else answers.probabilities[row]
     first = int(answers.predicted[row])
     # What the head decides for comes first: votes may be even, where these values are not.
-    order = [first, *(each for each in np.argsort(-values, kind="stable").tolist() if each != first)][:top]
+    order = [first, *(output for output in np.argsort(-values, kind="stable").tolist() if output != first)][:top]
     return tuple(
         Guess(
-            model.classes[each],
-            int(model.labels[each]),
-            None if answers.probabilities is None else float(answers.probabilities[row, each]),
-            float(answers.scores[row, each]),
+            model.classes[output],
+            int(model.labels[output]),
+            None if answers.probabilities is None else float(answers.probabilities[row, output]),
+            float(answers.scores[row, output]),
         )
-        for each in order
+        for output in order
     )

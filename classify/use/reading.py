@@ -14,7 +14,6 @@ import torch
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import Backbone
-from features.cut import Cut
 from features.device import PRECISIONS
 from features.errors import UserError
 from features.key import CacheKey
@@ -39,7 +38,7 @@ class LayerReader:
             _require_sound(key)
         self.keys = tuple(keys)
         self.outputs = tuple(Output(key.layer, key.pool) for key in keys)
-        self.cut = Cut(backbone.model, steps.crop, backbone.headless)
+        self.cut = backbone.cut(steps.crop)
         shapes = [
             pooled_shape(key.pool, self.cut.shape(node), self.cut.layout(node))
             for key, node in ((key, self.cut.resolve(key.layer)) for key in keys)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
-from classify.experiments.networks import load_network
-from classify.experiments.width_matching import OnAxes
-from classify.heads.estimator import softmax
+from classify.heads.network import NETWORKS
 from classify.heads.network.trained import TrainedNetwork
+from classify.heads.on_axes import OnAxes
 from classify.measure.results import SavedResult, open_result
 from classify.use.choosing import choose_result
 from classify.use.reading import LayerReader
@@ -24,6 +24,7 @@ from classify.use.weights import backbone_of
 from features.backbones import Backbone
 from features.datasets.images import read_image
 from features.device import resolve_device
+from features.digests import sha256_file
 from features.errors import UserError
 from features.key import CacheKey
 from features.request import split_names
@@ -123,7 +124,7 @@ class SavedModel:
                 if self.reader is None
                 else self.head.decision_function(self.reader.maps(ready))
             )
-            return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64)))
+            return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))
         return head_answers(self.head, self.reader.features(ready))
 
     def predict(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
@@ -165,6 +166,20 @@ def load_model(source: SavedResult | Path | str = "results", **options: Any) -> 
     """
     dataset = options.pop("dataset", None)
     return SavedModel.open(choose_result(source, dataset), **options)
+
+
+def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
+    """The trained network of a saved result; UserError where it was not kept or is no longer the one it was."""
+    extra, folder = saved.result.extra, saved.path.with_suffix("")
+    if extra.network_sha256 is None:
+        raise UserError(f"{saved.path}: this result was saved without its network; run it again")
+    # Earlier records say nothing about the second file.
+    files = {"network.safetensors": extra.network_sha256, "network.json": extra.network_json_sha256}
+    for name, digest in files.items():
+        path = folder / name
+        if not path.is_file() or (digest is not None and sha256_file(path, fresh=True) != digest):
+            raise UserError(f"{path}: not the network that {saved.path.name} was written with; run it again")
+    return NETWORKS[saved.result.config.head].estimator_class().load(folder, device=device)
 
 
 def head_answers(head: Any, features: np.ndarray) -> Answers:

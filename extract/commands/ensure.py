@@ -1,6 +1,7 @@
 """Make what a request needs, with its cost said first, a progress bar, and a line on what was done."""
 
-from features.request import Plan, Request, plan
+from extract.planning import plan
+from features.request import Plan, Request
 
 
 def ensure_features(
@@ -12,15 +13,14 @@ def ensure_features(
     """
     from extract.cost import Cost, memory_needed
     from features.commands.speaking import detail, is_verbose, say
-    from features.reading import find_cached
+    from features.reading import missing
     from features.store.disk import as_bytes
 
     answer = plan(request)
     for line in _decided(answer):
         detail(line)
-    files = {wanted.key.digest: wanted for wanted in answer.wanted}.values()
-    todo = [wanted for wanted in files if find_cached(wanted, answer.request) is None]
-    for wanted in files:
+    todo = missing(answer)
+    for wanted in {file.key.digest: file for file in answer.wanted}.values():
         if wanted not in todo and (is_verbose() or not quiet):
             say(f"in the cache: {wanted.split} {wanted.about.layer_name} ({wanted.key.pool}), {wanted.rows:,} rows")
     if not todo:

@@ -12,7 +12,8 @@ import numpy as np
 
 from features.datasets.dataset import Dataset, Split
 from features.datasets.splitting import CUT, cut_test_rows
-from features.digests import remembered_answer, sha256_json
+from features.digests import sha256_json
+from features.notes import remembered_answer
 
 TEST_FRACTION = 1 / 3
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from features.digests import remembered_answer, sha256_file
+from features.digests import sha256_file
 from features.errors import UserError
+from features.notes import remembered_answer
 
 OFFLINE = "python -m extract --dataset digits --backbone efficientnet_lite0 --layer all"
 TIMEOUT_SECONDS = 10

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from features.bombs import refuse_bomb
-from features.digests import remembered_answer, sha256_file
+from features.digests import sha256_file
 from features.errors import UserError
+from features.notes import remembered_answer
 
 _LONGEST_HEADER = 4 + 4 * 255
 # The format's type codes that image sets use; numbers are big-endian.

@@ -14,9 +14,10 @@ import numpy as np
 
 from features.datasets.dataset import Dataset, Split
 from features.datasets.download import Source, fetch
-from features.digests import remembered_answer, sha256_file, sha256_json
+from features.digests import sha256_file, sha256_json
 from features.errors import UserError
 from features.home import datasets_folder
+from features.notes import remembered_answer
 
 SOURCE = Source("USPS", exact=False)
 _LONGEST_ROW = 8192

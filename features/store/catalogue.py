@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import UserError
-from features.key import CacheKey
+from features.key import About, CacheKey
 from features.store.disk import refusals_told
-from features.store.layout import About
 from features.store.locks import lock_digest
 from features.store.naming import CacheError, own_files, partial_path
 from features.store.reader import FeatureFile, ShardedFile
@@ -125,11 +124,6 @@ def _shards_entry(stem: str, folder: Path, begun: bool) -> Entry:
 def list_files() -> list[FeatureFile]:
     """The complete files whose description is sound."""
     return [entry.record for entry in entries() if isinstance(entry.record, FeatureFile)]
-
-
-def list_partial() -> list[PartialRecord]:
-    """The partial files that a pass can carry on."""
-    return [entry.record for entry in entries() if isinstance(entry.record, PartialRecord)]
 
 
 def nearest(key: CacheKey) -> tuple[FeatureFile, dict[str, tuple[Any, Any]]] | None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from features.errors import UserError
 from features.home import features_folder
-from features.key import CacheKey
-from features.store.naming import short_digest
+from features.key import CacheKey, short_digest
 
 _MARGIN = 32 << 20
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from features.digests import canonical_json
-from features.key import CacheKey
+from features.key import About, CacheKey
 from features.store.checksums import BLOCK, SUM, read_exactly
 from features.store.disk import write_exactly
 from features.store.draft import draft_of
@@ -42,16 +42,6 @@ SEAL = slice(16, 48)
 _LARGEST = 10**18
 _SPARE = 64 << 10  # bytes that HDF5 may take for records of its own
 _MAPPING = 1024  # bytes that a shard takes in a virtual data set, at the most
-
-
-@dataclass(frozen=True)
-class About:
-    """What people are told about a file; no part of its identity."""
-
-    dataset_name: str
-    layer_name: str
-    classes: tuple[str, ...]
-    weights_name: str
 
 
 @dataclass(frozen=True)
@@ -175,10 +165,9 @@ def read_layout(descriptor: int, path: Path, *, sealed: bool = True) -> tuple[La
 def _parse(text: bytes, start: int, sums_at: int) -> Layout:
     fields = json.loads(text)
     at = {name: int(fields["at"][name]) for name in ("labels", "index", "features")}
-    about = fields["about"]
     layout = Layout(
         key=CacheKey.from_json(fields["key"]),
-        about=About(**{**about, "classes": tuple(about["classes"])}),
+        about=About.from_json(fields["about"]),
         recipe=dict(fields["recipe"]),
         shape=tuple(int(length) for length in fields["shape"]),
         dtype=fields["dtype"],
@@ -189,9 +178,6 @@ def _parse(text: bytes, start: int, sums_at: int) -> Layout:
         digest=hashlib.sha256(text).hexdigest(),
         shards=tuple(Shard(name, int(rows), fingerprint) for name, rows, fingerprint in fields.get("shards", ())),
     )
-    told = (layout.about.dataset_name, layout.about.layer_name, layout.about.weights_name, *layout.about.classes)
-    if not all(isinstance(text, str) for text in told):
-        raise ValueError("names that are no text")
     rows = layout.shape[0]
     if layout.dtype not in DTYPES or min(layout.shape) < 1 or len(layout.shape) < 2:
         raise ValueError(f"features of shape {layout.shape} and type {layout.dtype}")

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from features.home import features_folder
-from features.key import CacheKey
+from features.key import CacheKey, short_digest
 from features.store.disk import refusals_told
-from features.store.naming import short_digest
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 _HELD = (errno.EAGAIN, errno.EACCES)

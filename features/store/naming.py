@@ -9,14 +9,10 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from features.errors import UserError
 from features.home import features_folder
-from features.key import CacheKey
-
-if TYPE_CHECKING:
-    from features.store.layout import About
+from features.key import About, CacheKey, short_digest
 
 _STEM = r"(?P<stem>[A-Za-z0-9_.+-]+-[0-9a-f]{16})"
 _OURS = re.compile(_STEM + r"\.h5(?P<kind>\.partial|\.progress\.json|\.new|\.shards)?")
@@ -34,7 +30,7 @@ def way_out(path: Path) -> str:
     return f"remove it with `python -m features remove {name}` and extract again"
 
 
-def feature_path(key: CacheKey, about: "About", folder: Path | None = None) -> Path:
+def feature_path(key: CacheKey, about: About, folder: Path | None = None) -> Path:
     """Where the complete file for a key stands: dataset-split-backbone-layer-pool-digits.h5.
 
     folder: None for that of all features; else the one of a file's shards.
@@ -42,11 +38,6 @@ def feature_path(key: CacheKey, about: "About", folder: Path | None = None) -> P
     parts = (about.dataset_name, key.split, key.backbone, about.layer_name, key.pool)
     safe = [re.sub(r"[^A-Za-z0-9_.+]+", "_", part)[-_LONGEST_PART:].lstrip(".") or "_" for part in parts]
     return (folder or features_folder()) / f"{'-'.join(safe)}-{short_digest(key)}.h5"
-
-
-def short_digest(key: CacheKey) -> str:
-    """The 16 hex digits by which a key's files are found."""
-    return key.digest[:16]
 
 
 def partial_path(path: Path) -> Path:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from features.home import features_folder
-from features.key import CacheKey
+from features.key import CacheKey, short_digest
 from features.store.checksums import BLOCK, first_damaged, read_exactly
 from features.store.layout import LaidOut, Layout, read_layout
-from features.store.naming import CacheError, shards_path, short_digest, way_out
+from features.store.naming import CacheError, shards_path, way_out
 
 _SPARSE = 8  # rows of a stretch to one that is wanted, from which on they are read one by one
 

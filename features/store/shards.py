@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from features.digests import read_json, sha256_json, sha256_rows, write_json
+from features.digests import sha256_json, sha256_rows
 from features.errors import UserError
 from features.home import features_folder
-from features.key import CacheKey
+from features.key import About, CacheKey, short_digest
+from features.notes import read_json, write_json
 from features.store.checksums import BLOCK, RunningSums, read_exactly
 from features.store.disk import check_disk, refusals_told, sync_folder
-from features.store.layout import About, Shard, lay_out, read_layout
+from features.store.layout import Shard, lay_out, read_layout
 from features.store.locks import lock
 from features.store.naming import (
     CacheError,
@@ -29,7 +30,6 @@ from features.store.naming import (
     new_path,
     own_files,
     shards_path,
-    short_digest,
     way_out,
 )
 from features.store.reader import FeatureFile, ShardedFile
@@ -109,10 +109,9 @@ def read_division(folder: Path) -> Division | None:
         fields = dict(read_json(folder / _PLAN) or {})
         if fields.pop("digest", None) != sha256_json(fields):
             return None
-        about = fields["about"]
         division = Division(
             CacheKey.from_json(fields["key"]),
-            About(**{**about, "classes": tuple(about["classes"])}),
+            About.from_json(fields["about"]),
             int(fields["rows"]),
             int(fields["size"]),
             dict(fields["recipe"]),

@@ -15,20 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from features.digests import read_json, write_json
 from features.errors import UserError
 from features.home import features_folder
-from features.key import CacheKey
+from features.key import About, CacheKey, short_digest
+from features.notes import read_json, write_json
 from features.store.checksums import BLOCK, SUM, RunningSums, read_exactly
 from features.store.disk import refusals_told, reserve, sync_data, sync_folder, write_exactly
-from features.store.layout import DTYPES, SEAL, About, LaidOut, Layout, lay_out, read_layout
+from features.store.layout import DTYPES, SEAL, LaidOut, Layout, lay_out, read_layout
 from features.store.naming import (
     CacheError,
     feature_path,
     new_path,
     partial_path,
     progress_path,
-    short_digest,
     sweep,
     way_out,
 )
@@ -66,12 +65,6 @@ class PartialRecord(LaidOut):
     def recipe(self) -> dict[str, Any]:
         """The recipe as the pass gave it, without what the store adds of its own."""
         return {name: value for name, value in self.layout.recipe.items() if name != "store"}
-
-
-def existing_recipe(key: CacheKey) -> dict[str, Any] | None:
-    """The recipe of the partial file for a key, for the pass that wants to carry it on; None where there is none."""
-    record = existing_partial(key)
-    return record.recipe if record else None
 
 
 def existing_partial(key: CacheKey, folder: Path | None = None) -> PartialRecord | None:

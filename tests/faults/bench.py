@@ -34,8 +34,8 @@ from features.commands.options import run_command
 
 for _module in (
     "classify.commands.run",
-    "classify.experiments.evaluate",
-    "classify.experiments.networks",
+    "classify.experiments.making",
+    "classify.heads.network.classifier",
     "classify.show.network_tables",
     "classify.show.tables",
     "extract.commands.ensure",

@@ -177,8 +177,8 @@ def _answers_or_refusal(bench: Bench, place: Path, path: Path, answers: dict[str
 
 def _load_all(place: Path) -> dict[str, Any]:
     """Every record's numbers and what its head answers, or the complaint."""
-    from classify.experiments.networks import load_network
     from classify.measure.results import load_results
+    from classify.use.saved import load_network
 
     try:
         found = load_results(place / "results")

@@ -3,11 +3,12 @@
 import numpy as np
 
 from features import store
-from features.key import CacheKey
+from features.key import About, CacheKey
+from features.store.catalogue import entries
 
 ROWS, WIDTH, STEP = 1500, 701, 128
 RECIPE = {"batch": STEP, "torch": "2.0"}
-ABOUT = store.About("mnist", "avgpool", tuple("0123456789"), "a stand-in")
+ABOUT = About("mnist", "avgpool", tuple("0123456789"), "a stand-in")
 
 
 def key(**changes) -> CacheKey:
@@ -54,3 +55,8 @@ def make(of: CacheKey, features: np.ndarray | None = None, **options) -> store.F
     file = begin(of, features.shape, **options)
     carry_on(file, features)
     return file.publish()
+
+
+def partial_records() -> list[store.PartialRecord]:
+    """The partial files that can be carried on."""
+    return [entry.record for entry in entries() if isinstance(entry.record, store.PartialRecord)]

@@ -10,7 +10,6 @@ import torch
 from torchvision import models
 
 from features.backbones import load_backbone
-from features.cut import Cut
 from features.errors import UserError
 
 
@@ -70,7 +69,7 @@ def test_offline_backbone_brings_its_own_weights_and_preprocessing():
     backbone = load_backbone("efficientnet_lite0")
     assert backbone.preprocessing.mean == (127 / 255,) * 3
     assert backbone.preprocessing.interpolation == "bicubic"
-    cut = Cut(backbone.model)
+    cut = backbone.cut(None)
     images = torch.randn(3, 3, 224, 224)
     with torch.inference_mode():
         (features,) = cut.trunk([cut.resolve("_blocks.10")])(images)
@@ -86,7 +85,8 @@ def test_weights_with_other_classes_and_without_a_classifier(tmp_path, state):
     assert backbone.categories == ()
     torch.save({name: value for name, value in state.items() if not name.startswith("fc.")}, tmp_path / "body.pth")
     backbone = load_backbone("resnet18", str(tmp_path / "body.pth"))
-    cut = Cut(backbone.model, headless=backbone.headless)
+    cut = backbone.cut(32)
+    assert cut.image_size == 32
     assert cut.stages[-1] == "avgpool"
     with pytest.raises(UserError, match="without a classifier.*avgpool"):
         cut.resolve("fc")

@@ -9,15 +9,16 @@ import pytest
 from features import store
 from features.commands.cache import main
 from features.errors import UserError
-from tests.features.store_cases import ABOUT, begin, carry_on, key, make, numbers
+from features.key import About
+from tests.features.store_cases import ABOUT, begin, carry_on, key, make, numbers, partial_records
 
 
 @pytest.fixture
 def folder(home):
     """A cache of two complete files and one of which a third is done."""
     make(key(), numbers((90, 4)))
-    make(key(layer="layer3"), numbers((90, 4)), about=store.About("usps", "layer3", (), "random"))
-    file = begin(key(layer="layer2"), (90, 4), about=store.About("mnist", "layer2", (), "a stand-in"))
+    make(key(layer="layer3"), numbers((90, 4)), about=About("usps", "layer3", (), "random"))
+    file = begin(key(layer="layer2"), (90, 4), about=About("mnist", "layer2", (), "a stand-in"))
     carry_on(file, numbers((90, 4)), until=30)
     file.close()
     return home / "features"
@@ -138,7 +139,7 @@ def test_what_a_killed_process_left_is_counted_and_removed(folder, capsys):
 def test_a_file_that_is_being_written_is_not_removed(folder):
     with store.lock(key(layer="layer2")), pytest.raises(UserError, match="being extracted by another process"):
         main(["remove", "--partial"])
-    assert store.list_partial()
+    assert partial_records()
 
 
 def test_the_command_line_without_torch_and_its_exit_status(folder):

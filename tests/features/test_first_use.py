@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from features.backbones import build_model, load_backbone
 from features.commands.cache import main
-from features.digests import read_record, sha256_file
+from features.digests import sha256_file
 from features.errors import UserError
 from features.request import Request, plan
 
@@ -88,18 +88,6 @@ def test_a_file_that_changes_within_one_tick_of_the_clock_is_read_again(home, tm
         first = sha256_file(path)
         path.write_bytes(b"%6d" % (number + 100))
         assert sha256_file(path) != first
-
-
-def test_a_place_that_takes_no_notes_only_costs_the_next_reading(home, tmp_path, monkeypatch):
-    from features import digests
-
-    def refuse(path, value):
-        raise OSError(30, "Read-only file system", str(path))
-
-    (tmp_path / "file").write_bytes(b"content")
-    monkeypatch.setattr(digests, "write_json", refuse)
-    assert sha256_file(tmp_path / "file") == sha256_file(tmp_path / "file", fresh=True)
-    assert read_record(home / "digests.json") == {}
 
 
 def test_a_download_that_breaks_off_in_any_way_gets_one_line(home, monkeypatch):

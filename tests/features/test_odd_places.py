@@ -6,7 +6,7 @@ import pytest
 from features import store
 from features.commands.cache import main
 from features.commands.options import run_command
-from features.store.naming import short_digest
+from features.key import short_digest
 from tests.features.store_cases import ABOUT, RECIPE, begin, key, make, numbers
 
 SMALL = numbers((40, 6))

@@ -4,10 +4,12 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -19,7 +21,8 @@ from classify.measure.results import SavedResult, load_results, sealed
 from features.datasets import open_dataset
 from features.datasets.idx import read_idx
 from features.datasets.images import ImageFiles
-from features.digests import read_record, sha256_json
+from features.digests import sha256_json
+from features.notes import Notes, read_json
 from features.store.reader import FeatureFile
 from features.store.writer import PartialRecord
 from features.weights import read_state_dict
@@ -119,7 +122,16 @@ def _checkpoint(data: bytes, folder: Path) -> object:
 
 
 def _note(data: bytes, folder: Path) -> object:
-    return read_record(_file(folder, "digests.json", data))
+    with mock.patch.dict(os.environ, {"LAYERPROBE_HOME": str(folder)}):
+        old, notes = Notes("fuzz", old="fuzz.json"), Notes("fuzz")
+        notes.put("question", None)
+        (place,) = notes.folder.glob("*.json")
+        told = read_json(_file(folder, "fuzz.json", data)), old.get("question"), dict(old.items())
+        sealed_note = b'{"sha256":"%s","note":%s}\n' % (hashlib.sha256(data).hexdigest().encode(), data)
+        for text in (data, sealed_note):
+            place.write_bytes(text)
+            told += notes.get("question"), len(list(notes.items()))
+        return told
 
 
 def _saved(folder: Path, data: bytes) -> SavedResult:

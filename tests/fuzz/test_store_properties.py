@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from features import store
-from features.key import CacheKey
+from features.key import About, CacheKey
 from features.store.catalogue import entries, remove
 from tests.features.store_cases import begin, key
 
@@ -40,7 +40,7 @@ SHAPES = st.lists(st.integers(1, 7), min_size=1, max_size=3).map(tuple)
 class Begun:
     """What a partial file should be: who began it, of which rows, and how many of them are safe."""
 
-    about: store.About
+    about: About
     features: np.ndarray
     recipe: dict
     done: int = 0
@@ -73,7 +73,7 @@ class OneKey(RuleBasedStateMachine):
         self.give_up()
         if self.complete:
             return
-        about = store.About(name, layer, ("a", "é"), "w")
+        about = About(name, layer, ("a", "é"), "w")
         self.file = begin(self.key, self.features.shape, recipe, about, self.key.dtype)
         if self.begun is None or self.begun.recipe != recipe:
             self.begun = Begun(about, self.features, recipe)

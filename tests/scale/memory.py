@@ -49,11 +49,11 @@ def make_store(gigabytes: float, width: int) -> None:
 
 
 def _plan(rows: int, width: int):
-    from features import store
+    from features.key import About
     from features.request import Plan, Request, Wanted
     from tests.features.store_cases import key
 
-    about = store.About("synthetic", "layer4", tuple(map(str, range(CLASSES))), "none")
+    about = About("synthetic", "layer4", tuple(map(str, range(CLASSES))), "none")
     wanted = []
     for split, count in (("train", rows), ("test", TEST_ROWS)):
         of = key(split=split, rows=f"{count:064d}")
@@ -101,7 +101,11 @@ def killed_for_memory(group: Path) -> bool:
 
 def learn(head: str, rows: int, width: int, blocks: str, limit: int | None) -> None:
     """In a process of its own: one row, a limit set after the libraries are there; prints what came of it as JSON."""
-    from classify.experiments.evaluate import Settings, evaluate
+    from classify.experiments.kinds.classical import Classical
+    from classify.experiments.making import make
+    from classify.experiments.row import Row
+    from classify.experiments.settings import How, Settings
+    from classify.experiments.sources import CachedLayer
     from classify.heads import HEADS
     from features.memory import memory_at_hand
 
@@ -114,14 +118,16 @@ def learn(head: str, rows: int, width: int, blocks: str, limit: int | None) -> N
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     at_hand, started = memory_at_hand(), time.perf_counter()
     settings = Settings(jobs=1, refit=False, search=head == "ridge", blocks=blocks)
-    saved = evaluate(_plan(rows, width), "layer4", HEADS[head], settings=settings, folder=f"results-{blocks}")
+    source = CachedLayer(_plan(rows, width), "layer4", "avg")
+    row = Row(source=source, head=Classical(head=HEADS[head]), settings=settings)
+    saved = make(row, How(folder=Path(f"results-{blocks}")))
     told = {
         "accuracy": saved.result.metrics.accuracy,
         "seconds": time.perf_counter() - started,
         "processor_seconds": time.process_time(),
         "at_hand": at_hand,
-        "peak": saved.result.extra["peak_host_bytes"],
-        "read": saved.result.extra.get("read", "at once"),
+        "peak": saved.result.extra.peak_host_bytes,
+        "read": saved.result.extra.read or "at once",
     }
     print(json.dumps(told))
 

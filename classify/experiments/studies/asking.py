@@ -1,31 +1,29 @@
 """What a study is asked, and how its rows are made: rows like any other, taken from `results/` where they stand."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from classify.experiments.comparing.models import Model
-from classify.experiments.evaluate import Row, Settings, evaluate_row
-from classify.experiments.network_row import NetworkRow, check_row
-from classify.experiments.networks import evaluate_network
+from classify.experiments.kinds.classical import Classical
+from classify.experiments.making import Making, make
+from classify.experiments.models import Model
+from classify.experiments.row import Row, network_row
+from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from classify.heads.network.network import layer_below, unfreeze_points
 from classify.heads.network.settings import TrainingSettings
-from classify.measure.results import SavedResult, find_result
+from classify.measure.results import SavedResult
 from classify.measure.wording import percent
-from classify.use.choosing import is_kept
-from extract.commands.ensure import ensure_features
+from extract.planning import plan
 from features.backbones import load_backbone
 from features.cut import Cut
 from features.errors import UserError
-from features.request import Request, plan
-
-Say = Callable[[str], None]
+from features.request import Request
 
 QUICK_TEST_ROWS = 2_000
 QUICK_IMAGE_SIZE = 32
@@ -37,7 +35,8 @@ class Asked:
 
     request: data and backbone; its seed is that of studies that have one. seeds: of those that have several. models:
     what is compared, None for the study's own. training: settings of networks that were given by name; a study decides
-    about the others. quick: a smaller study, which says what it cut. The rest is how rows are made.
+    about the others. quick: a smaller study, which says what it cut. how: how rows are made; a result that
+    was kept without its model is of no use to a study that looks at more images.
     """
 
     request: Request
@@ -45,12 +44,7 @@ class Asked:
     models: tuple[Model, ...] | None = None
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     quick: bool = False
-    folder: Path = Path("results")
-    command: str = ""
-    again: bool = False
-    compiled: str = "auto"
-    jobs: int | None = None
-    say: Say = lambda line: None
+    how: How = How(with_models=True)
 
     @property
     def has_length(self) -> bool:
@@ -75,7 +69,8 @@ class Asked:
         """
         if not self.quick:
             return self, ()
-        cuts, changes = [], {}
+        cuts: list[str] = []
+        changes: dict[str, Any] = {}
         if self.request.image_size is None:
             changes["image_size"] = image_size
             cuts.append(f"images of {image_size} pixels")
@@ -109,17 +104,16 @@ class Asked:
     def cut(self) -> Cut:
         """The backbone's cut, at the size asked for."""
         backbone = load_backbone(self.request.backbone, self.request.weights, self.request.seed)
-        size = backbone.preprocessing.at(self.request.image_size).crop
-        return Cut(backbone.model, size, backbone.headless)
+        return backbone.cut(self.request.image_size)
 
     def below(self, point: str) -> str:
         """The layer that a network unfrozen from `point` on is cut at."""
         return layer_below(self.cut(), point)
 
-    def network_row(self, model: Model, request: Request, settings: TrainingSettings, **more: Any) -> NetworkRow:
-        """The row of a model that is a network; nothing is trained yet. more: other fields of `NetworkRow`."""
-        described = {"unfreeze": model.unfreeze, "regularizers": model.regularizers}
-        return NetworkRow(request, model.name, settings=settings, **described, **{"keep": False, **more})
+    def network_row(self, model: Model, request: Request, training: TrainingSettings, **more: Any) -> Row:
+        """The row of a model that is a network; nothing is trained yet. more: as for `row.network_row`."""
+        described = {"unfreeze": model.unfreeze, "regularizers": model.regularizers, "keep": False}
+        return network_row(request, model.name, training=training, **{**described, **more})
 
     def make_heads(
         self, models: Sequence[Model], request: Request, settings: Settings, **more: Any
@@ -129,13 +123,13 @@ class Asked:
         if not models:
             return {}
         layers = tuple(dict.fromkeys(model.layers[0] for model in models))
-        wanted = dataclasses.replace(request, layers=layers, pools=("avg",))
-        answer = ensure_features(wanted, compiled=self.compiled, jobs=self.jobs, quiet=True)
+        planned = plan(dataclasses.replace(request, layers=layers, pools=("avg",)))
         made = {}
         for model in models:
-            source = CachedLayer(answer, model.layers[0], "avg")
-            row = Row(source, HEADS[model.name], settings, **{"keep_head": False, **more})
-            made[model] = self._made(row, evaluate_row, str(model))
+            source, head = CachedLayer(planned, model.layers[0], "avg"), Classical(head=HEADS[model.name])
+            made[model] = self.make(
+                Row(source=source, head=head, settings=settings, **{"keep": False, **more}), str(model)
+            )
         return made
 
     def features_of(self, model: Model, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -144,21 +138,19 @@ class Asked:
         rows = CachedLayer(plan(wanted), model.layers[0], "avg").read(split)
         return np.asarray(rows.features), rows.labels
 
-    def make_network(self, row: NetworkRow) -> SavedResult:
+    def make_network(self, row: Row) -> SavedResult:
         """Train and test it, or take what stands in the folder."""
-        check_row(row)
-        return self._made(row, evaluate_network, row.label, compiled=self.compiled, jobs=self.jobs, say=_silent)
+        row.check()
+        return self.make(row, row.label)
 
-    def _made(self, row: Any, evaluate: Callable[..., SavedResult], name: str, **how: Any) -> SavedResult:
-        known = None if self.again else find_result(self.folder, row.config)
-        # What was kept without its model is of no use to a study that looks at more images.
-        kept = getattr(row, "keep", None) or getattr(row, "keep_head", None)
-        if known and kept and not is_kept(known):
-            known = None
-        again = self.again or known is None
-        saved = known or evaluate(row, folder=self.folder, command=self.command, again=again, **how)
-        result, there = saved.result, ", known" if known else ""
-        self.say(f"{name}, {result.rows['train']:,} images: {percent(result.metrics.accuracy)} % on test{there}")
+    def make(self, row: Row, name: str) -> SavedResult:
+        """The result of a row, and a line on it. A study trains many networks: it tells of each when it is done, not of
+        its epochs."""
+        how = dataclasses.replace(self.how, say=PLAINLY.say)
+        known = ", known" if Making(how).knows(row) else ""
+        saved = make(row, how)
+        result = saved.result
+        self.how.say(f"{name}, {result.rows['train']:,} images: {percent(result.metrics.accuracy)} % on test{known}")
         return saved
 
 
@@ -173,7 +165,3 @@ def features_and_networks(asked: Asked) -> tuple[Model, ...]:
     layers = dict.fromkeys(("avgpool", asked.below(asked.points()[1])))
     heads = [Model("logistic", (layer,)) for layer in layers]
     return (*heads, Model("finetune", unfreeze="all"), Model("scratch"))
-
-
-def _silent(line: str) -> None:
-    """A study trains many networks: it tells of each when it is done, not of its epochs."""

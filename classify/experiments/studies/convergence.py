@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
-from classify.experiments.comparing.models import Model
+from classify.experiments.models import Model
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
 from classify.measure.results import SavedResult
@@ -59,7 +59,7 @@ def convergence(asked: Asked) -> StudyResult:
         panels=(_panel(first, seconds=False), _panel(first, seconds=True)),
         notes=tuple(notes),
         results=tuple(itertools.chain.from_iterable(made.values())),
-        folder=asked.folder,
+        folder=asked.how.folder,
     )
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from classify.experiments.comparing.models import Model
-from classify.experiments.evaluate import Settings
+from classify.experiments.models import Model
+from classify.experiments.settings import Settings
 from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network import DRAWN
@@ -51,13 +51,13 @@ def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResu
     made: dict[tuple[Model, int], list[SavedResult]] = {}
     for seed, size in itertools.product(asked.seeds, sizes):
         request = dataclasses.replace(asked.request, seed=seed, limit=min(size * classes, most))
-        settings = Settings(seed, search=False, refit=False, jobs=asked.jobs, validation=False)
+        settings = Settings(seed=seed, search=False, refit=False, jobs=asked.how.jobs, validation=False)
         heads = asked.make_heads([model for model in models if model.is_head], request, settings)
         for model in models:
             if model.is_head:
                 saved = heads[model]
             else:
-                row = asked.network_row(model, request, _training(asked, request.limit), validation=False)
+                row = asked.network_row(model, request, _training(asked, request.limit), settings=settings)
                 saved = asked.make_network(row)
             made.setdefault((model, size), []).append(saved)
 
@@ -78,7 +78,7 @@ def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResu
         panels=(_panel(accuracies, models, sizes, names),),
         notes=tuple(notes),
         results=tuple(itertools.chain.from_iterable(made.values())),
-        folder=asked.folder,
+        folder=asked.how.folder,
     )
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.experiments.comparing.models import Model
-from classify.experiments.evaluate import Settings
+from classify.experiments.models import Model
+from classify.experiments.settings import Settings
 from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network import DRAWN
@@ -63,7 +63,7 @@ def office31(asked: Asked, data: str) -> StudyResult:
     models = features_and_networks(first)
     made: dict[Model, dict[tuple[str, str], SavedResult]] = {model: {} for model in models}
     for pair, spec in specs.items():
-        asked.say(f"{_called(pair)}:")
+        asked.how.say(f"{_called(pair)}:")
         for model, saved in _transfer(asked, spec, models).items():
             made[model][pair] = saved
     classes = folders_in(folders[DOMAINS[0]])
@@ -83,7 +83,7 @@ def office31(asked: Asked, data: str) -> StudyResult:
         panels=(_panel(made),),
         notes=tuple(notes),
         results=tuple(saved for each in made.values() for saved in each.values()),
-        folder=asked.folder,
+        folder=asked.how.folder,
     )
 
 
@@ -105,12 +105,12 @@ def _folder(data: Path, domain: str) -> Path:
 
 def _transfer(asked: Asked, spec: str, models: tuple[Model, ...]) -> dict[Model, SavedResult]:
     request = dataclasses.replace(asked.request, dataset=spec)
-    settings = Settings(request.seed, refit=False, jobs=asked.jobs, validation_share=HELD_OUT)
+    settings = Settings(seed=request.seed, refit=False, jobs=asked.how.jobs, validation_share=HELD_OUT)
     made = asked.make_heads([model for model in models if model.is_head], request, settings)
     training = asked.settings(**{**PROTOCOL, **({"epochs": QUICK_EPOCHS} if asked.quick else {})})
     for model in models:
         if not model.is_head:
-            made[model] = asked.make_network(asked.network_row(model, request, training, validation_share=HELD_OUT))
+            made[model] = asked.make_network(asked.network_row(model, request, training, settings=settings))
     return {model: made[model] for model in models}
 
 

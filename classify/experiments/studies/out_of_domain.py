@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from classify.experiments.comparing.models import Model
-from classify.experiments.evaluate import Settings
+from classify.experiments.models import Model
+from classify.experiments.settings import Settings
 from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.outcome import StudyResult
 from classify.measure.calibration import (
@@ -101,13 +101,13 @@ def out_of_domain(
         found = each.look(images)
         told = np.array(each.model.classes)[found.predicted]
         abroad[model][name] = (int(np.sum(told == labels)), len(labels))
-        asked.say(f"{model.label} on {name}: {percent(abroad[model][name][0] / len(labels))} %")
+        asked.how.say(f"{model.label} on {name}: {percent(abroad[model][name][0] / len(labels))} %")
     apart = {model: {} for model in models}
     for (name, images), (model, each) in itertools.product(strangers, opened.items()):
         found = each.look(images)
         for score, values in found.scores.items():
             apart[model][name, score] = separation(seen[model].scores[score], values)
-        asked.say(f"{model.label} against {name}: told apart")
+        asked.how.say(f"{model.label} against {name}: told apart")
     validation = _images(home, "train", rows.validation_rows)
     held = names[home.load("train").labels[rows.validation_rows]]
     truth = names[rows.labels]
@@ -132,13 +132,13 @@ def out_of_domain(
         panels=tuple(_sure_panel(model, found) for model, found in sure.items()),
         notes=tuple(notes),
         results=tuple(saved.values()),
-        folder=asked.folder,
+        folder=asked.how.folder,
     )
 
 
 def _train(asked: Asked, models: Sequence[Model]) -> dict[Model, SavedResult]:
-    settings = Settings(asked.request.seed, refit=False, jobs=asked.jobs)
-    made = asked.make_heads([model for model in models if model.is_head], asked.request, settings, keep_head=True)
+    settings = Settings(seed=asked.request.seed, refit=False, jobs=asked.how.jobs)
+    made = asked.make_heads([model for model in models if model.is_head], asked.request, settings, keep=True)
     training = asked.settings(epochs=QUICK_EPOCHS if asked.quick else EPOCHS)
     for model in models:
         if not model.is_head:

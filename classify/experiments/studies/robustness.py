@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from classify.experiments.comparing.models import Model
-from classify.experiments.evaluate import Settings
+from classify.experiments.models import Model
+from classify.experiments.settings import Settings
 from classify.experiments.studies.asking import Asked, features_and_networks
 from classify.experiments.studies.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from classify.experiments.studies.outcome import StudyResult
@@ -63,7 +63,7 @@ def robustness(asked: Asked, corruptions: Sequence[str] | None = None) -> StudyR
         panels=(*_corruption_panels(clean, accuracies, kinds), *_training_panels(clean, worse, names)),
         notes=tuple(notes),
         results=(*clean.values(), *itertools.chain.from_iterable(each.values() for each in worse.values())),
-        folder=asked.folder,
+        folder=asked.how.folder,
     )
 
 
@@ -82,9 +82,9 @@ def mean_corruption_error(
 
 
 def _train(asked: Asked, models: Sequence[Model], training: object, change: Change | None) -> dict[Model, SavedResult]:
-    settings = Settings(asked.request.seed, jobs=asked.jobs)
+    settings = Settings(seed=asked.request.seed, jobs=asked.how.jobs)
     heads = [model for model in models if model.is_head]
-    made = asked.make_heads(heads, asked.request, settings, change=change, keep_head=change is None)
+    made = asked.make_heads(heads, asked.request, settings, change=change, keep=change is None)
     for model in models:
         if not model.is_head:
             row = asked.network_row(model, asked.request, training, change=change, keep=change is None)
@@ -115,7 +115,7 @@ def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[st
                 right = float(np.mean(loaded.predict(changed) == truth))
                 found[model][kind] = (*found[model].get(kind, ()), right)
         means = (f"{model.label} {percent(float(np.mean(found[model][kind])))} %" for model in opened)
-        asked.say(f"{kind}: {', '.join(means)}")
+        asked.how.say(f"{kind}: {', '.join(means)}")
     return found
 
 

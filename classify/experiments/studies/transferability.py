@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.experiments.network_row import NetworkRow
+from classify.experiments.row import Row, network_row
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network.settings import TrainingSettings
@@ -51,7 +51,7 @@ def transferability(asked: Asked, stages: Sequence[str] | None = None) -> StudyR
         halves = [_on(asked, names, seed) for names in class_halves(asked.request.dataset, seed)]
         sources = {}
         for name, request in zip(("A", "B"), halves, strict=True):
-            saved = asked.make_network(NetworkRow(request, "scratch", training, keep=True))
+            saved = asked.make_network(network_row(request, "scratch", training=training))
             made.append(saved)
             bases[f"base{name}"] = (*bases.get(f"base{name}", ()), saved.result.metrics.accuracy)
             sources[name] = str(_weights_of(saved))
@@ -80,7 +80,7 @@ def transferability(asked: Asked, stages: Sequence[str] | None = None) -> StudyR
         panels=_panels(bases, curves, chosen),
         notes=tuple(notes),
         results=tuple(made),
-        folder=asked.folder,
+        folder=asked.how.folder,
     )
 
 
@@ -102,13 +102,13 @@ def transferable_stages(asked: Asked) -> tuple[str, ...]:
 
 def transferred(
     request: Request, weights: str, stage: str, stages: Sequence[str], frozen: bool, settings: TrainingSettings
-) -> NetworkRow:
+) -> Row:
     """The row of XnB or XnB+: all up to `stage` from `weights`, the rest drawn anew."""
     above = (*stages, "fc")[stages.index(stage) + 1]
-    return NetworkRow(
+    return network_row(
         dataclasses.replace(request, weights=weights),
         "finetune",
-        settings,
+        training=settings,
         unfreeze=above if frozen else "all",
         fresh_above=stage,
     )
@@ -121,7 +121,7 @@ def _on(asked: Asked, names: Sequence[str], seed: int) -> Request:
 
 def _weights_of(saved: SavedResult) -> Path:
     """The weights of a trained network under a name that is theirs alone: another training does not change them."""
-    digest = saved.result.extra["network_sha256"]
+    digest = saved.result.extra.network_sha256
     kept = home() / "fitted" / f"{digest[:32]}.safetensors"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,9 @@ Lee et al. the network knows its classes before it is adapted.
 from collections.abc import Sequence
 from typing import Any
 
-from classify.experiments.comparing.models import Model
-from classify.experiments.network_row import NetworkRow, check_row, take
+from classify.experiments.kinds.network import Network, take
+from classify.experiments.models import Model
+from classify.experiments.row import Row
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
 from classify.experiments.studies.transferability import transferable_stages
@@ -27,7 +28,6 @@ from classify.measure.wording import count, decimal, duration, percent, percent_
 from classify.show.panels import Line, Panel
 from classify.show.table import Column, Table
 from features.errors import UserError
-from features.rows import train_and_validation
 
 QUICK_ROWS, QUICK_EPOCHS, EPOCHS = 1_000, 3, 10
 BATCH = 32
@@ -50,7 +50,7 @@ def where(asked: Asked, stages: Sequence[str] | None = None) -> StudyResult:
     settings = asked.settings(**decided, init_head="probe")
     rows = _rows(asked, chosen, settings)
     for row in rows.values():
-        check_row(row)
+        row.check()
     norms = _gradient_norms(rows[PLAIN])
     made = {name: asked.make_network(row) for name, row in rows.items()}
     notes = [
@@ -70,7 +70,7 @@ def where(asked: Asked, stages: Sequence[str] | None = None) -> StudyResult:
         panels=(*_stage_panels(made, chosen, norms), _tuned_panel(tuned), _matching_panel(matching)),
         notes=tuple(notes),
         results=tuple(made.values()),
-        folder=asked.folder,
+        folder=asked.how.folder,
     )
 
 
@@ -79,11 +79,11 @@ def choice(norms: dict[str, float], stages: Sequence[str]) -> str:
     return max(stages, key=lambda stage: norms.get(stage, 0.0))
 
 
-def _rows(asked: Asked, stages: Sequence[str], settings: TrainingSettings) -> dict[str, NetworkRow]:
+def _rows(asked: Asked, stages: Sequence[str], settings: TrainingSettings) -> dict[str, Row]:
     points = asked.points()
     drawn = settings.from_drawn_weights()
 
-    def tuned(point: str, **more: Any) -> NetworkRow:
+    def tuned(point: str, **more: Any) -> Row:
         return asked.network_row(Model("finetune", unfreeze=point), asked.request, settings, **more)
 
     rows = {PLAIN: tuned("all"), FC: tuned("fc")}
@@ -96,10 +96,12 @@ def _rows(asked: Asked, stages: Sequence[str], settings: TrainingSettings) -> di
     return rows
 
 
-def _gradient_norms(row: NetworkRow) -> dict[str, float]:
-    inputs, labels, _ = row.read("train")
-    rows, _ = train_and_validation(labels, row.settings.seed)
-    _, context = row.build().starting(take(inputs, rows), labels[rows])
+def _gradient_norms(row: Row) -> dict[str, float]:
+    """Before training, on the rows that the network would be trained on."""
+    training, head = row.training(), row.head
+    rows = training.required()
+    assert isinstance(head, Network)
+    _, context = head.build(row.source).starting(take(rows.features, training.train), rows.labels[training.train])
     return relative_gradient_norms(context)
 
 

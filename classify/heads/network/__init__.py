@@ -7,15 +7,14 @@ import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from features.errors import unknown
-
 
 @dataclass(frozen=True)
 class NetworkHead:
     """A network by name: one line for `--help`, where its class is, what is fixed, and what it reads.
 
     reads: 'images' (uint8), 'cut' (images, or the cached maps of the layer below `unfreeze`) or 'logits' (the cached
-    output of `fc`). drawn: it starts from drawn weights. regularised: it is a backbone that takes regularisers.
+    output of `fc`). backbone: it is one, or a part of one. drawn: it starts from a random initialisation. regularised: it
+    takes regularisers.
     """
 
     name: str
@@ -23,6 +22,7 @@ class NetworkHead:
     estimator: str
     reads: str
     fixed: dict[str, Any] = field(default_factory=dict)
+    backbone: bool = True
     drawn: bool = False
     regularised: bool = False
 
@@ -73,18 +73,12 @@ NETWORKS: dict[str, NetworkHead] = {
             "two convolution blocks and two linear layers",
             "convnet:ConvNetClassifier",
             "images",
+            backbone=False,
             drawn=True,
         ),
         NetworkHead("untouched", "the ImageNet network as it is", "untouched:UntouchedClassifier", "logits"),
     )
 }
 
-# Those that start from drawn weights.
+# Those that start from a random initialisation.
 DRAWN = tuple(name for name, network in NETWORKS.items() if network.drawn)
-
-
-def find_network(name: str) -> NetworkHead:
-    """The network of that name; UserError with the nearest names if there is none."""
-    if name in NETWORKS:
-        return NETWORKS[name]
-    raise unknown(f"there is no network called {name!r}", name, NETWORKS)

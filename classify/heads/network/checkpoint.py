@@ -95,13 +95,6 @@ class Checkpoint:
             if path.name not in (tensors, best):
                 path.unlink()
 
-    def remove(self) -> None:
-        """Delete the run's files, and the folder if nothing else is in it."""
-        for path in [self.folder / "run.json", *self.folder.glob("*.safetensors")]:
-            path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
-
 
 def write_network(folder: Path, tensors: Tensors, fields: dict[str, Any]) -> None:
     """Write a finished network: network.safetensors, and network.json with `fields` and the digests of both."""

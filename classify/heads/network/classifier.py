@@ -18,14 +18,14 @@ from classify.heads.estimator import FitError
 from classify.heads.logistic import Logistic
 from classify.heads.network.batches import Source, channels_last, even_batches, is_images, source_for
 from classify.heads.network.checkpoint import read_network, write_network
+from classify.heads.network.graph import observed, set_linear
 from classify.heads.network.logits import autocast
-from classify.heads.network.network import Network, observed
+from classify.heads.network.network import Network
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.small_maps import small_map_convolutions
 from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json
 from classify.heads.network.training import Labelled, Trainee
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
-from classify.heads.regularizers.delta import set_linear
 from classify.heads.regularizers.protocol import Context, Regularizer
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe

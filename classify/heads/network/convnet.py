@@ -11,7 +11,7 @@ from torch import nn
 from classify.heads.estimator import FitError
 from classify.heads.network.batches import ImageSource, Source, is_images
 from classify.heads.network.checkpoint import read_network, write_network
-from classify.heads.network.network import NORMALISATIONS, parameters_of
+from classify.heads.network.graph import NORMALISATIONS, parameters_of
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json
 from classify.heads.network.training import Labelled, Trainee, WithNothingSeen

@@ -5,18 +5,16 @@ The backbone that it is made from never changes: everything is copied. What is t
 """
 
 import copy
-from collections.abc import Iterable
 from functools import cached_property
 
 import torch
 from torch import fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
+from classify.heads.network.graph import NORMALISATIONS, parameters_of
 from features.backbones import Backbone, build_model, classifier_name
 from features.cut import Cut
 from features.errors import UserError, unknown
-
-NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def unfreeze_points(cut: Cut) -> tuple[str, ...]:
@@ -159,31 +157,3 @@ class Network:
             for name, tensor in state.items():
                 tensor.copy_(drawn[name])
         return frozenset(name for name, _ in above.named_parameters())
-
-
-def parameters_of(module: nn.Module, kinds: tuple[type, ...]) -> frozenset[str]:
-    """The full names of the parameters that belong directly to modules of these kinds."""
-    return frozenset(
-        f"{path}.{name}" if path else name
-        for path, part in module.named_modules()
-        if isinstance(part, kinds)
-        for name, _ in part.named_parameters(recurse=False)
-    )
-
-
-def observed(tail: fx.GraphModule, nodes: Iterable[str]) -> fx.GraphModule:
-    """A tail that gives (logits, (output of each node, ...)), over the same modules: no hook is ever set."""
-    graph, copied = fx.Graph(), {}
-    by_name = {}
-    for node in tail.graph.nodes:
-        if node.op == "output":
-            graph.output((copied[node.args[0]], tuple(by_name[name] for name in nodes)))
-        else:
-            copied[node] = graph.node_copy(node, copied.__getitem__)
-            by_name[node.name] = copied[node]
-    return fx.GraphModule(tail, graph).train(tail.training)
-
-
-def node_of(tail: fx.GraphModule, module: str) -> fx.Node:
-    """The first node of a tail that calls this module."""
-    return next(node for node in tail.graph.nodes if node.op == "call_module" and node.target == module)

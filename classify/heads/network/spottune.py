@@ -16,7 +16,8 @@ from torch.nn.functional import relu
 from classify.heads.network.batches import even_batches
 from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.classifier import NetworkClassifier
-from classify.heads.network.network import NORMALISATIONS, Network, parameters_of
+from classify.heads.network.graph import NORMALISATIONS, parameters_of
+from classify.heads.network.network import Network
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.trained import labels_from_json, labels_to_json
 from classify.heads.network.training import Labelled, Trainee, WithNothingSeen

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from classify.heads.estimator import FitError, softmax
+from classify.heads.estimator import FitError
 from classify.heads.network.batches import Ready, Source
 from classify.heads.network.checkpoint import Checkpoint
 from classify.heads.network.logits import logits_of
@@ -176,7 +177,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities, float64 (N, K), in the order of `classes_`."""
-        return softmax(self.decision_function(X).astype(np.float64))
+        return softmax(self.decision_function(X).astype(np.float64), axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each row."""

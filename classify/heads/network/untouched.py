@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
+from torchvision import models
 
-from classify.heads.estimator import FitError, softmax
+from classify.heads.estimator import FitError
 from features.backbones import Backbone
 from features.errors import UserError
 
@@ -60,7 +62,7 @@ class UntouchedClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (N, K) among the source classes that stand for the labels."""
-        return softmax(self.decision_function(X).astype(np.float64))
+        return softmax(self.decision_function(X).astype(np.float64), axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
         """The label that the likeliest of them stands for."""
@@ -90,8 +92,6 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 def published_accuracy(backbone: Backbone, images: int) -> tuple[float, float] | None:
     """torchvision's published (top-1, top-5), as fractions; None for other weights or another set of images."""
-    from torchvision import models
-
     if images != _IMAGENET_VALIDATION_IMAGES or backbone.weights_path is None:
         return None
     if backbone.name not in models.list_models(module=models):

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit
 from torch import nn
 
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
@@ -71,9 +74,7 @@ def category_relation(logits: np.ndarray, codes: np.ndarray, classes: int) -> np
     class), which Bayes' rule turns round with the mean prediction as prior. Labels that no row has, or that leave
     nothing to hold out, get the mean prediction of their rows.
     """
-    shifted = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    probabilities = softmax(np.asarray(logits, dtype=np.float64), axis=1)
     prior = probabilities.mean(axis=0)
     relation = np.tile(prior, (classes, 1))
     present, counts = np.unique(codes, return_counts=True)
@@ -82,19 +83,13 @@ def category_relation(logits: np.ndarray, codes: np.ndarray, classes: int) -> np
             relation[code] = probabilities[codes == code].mean(axis=0)
         return relation
     weights, temperature = _calibrated_regression(probabilities, codes)
-    scores = weights / temperature
-    scores -= scores.max(axis=1, keepdims=True)
-    given_source = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    joint = given_source * prior[:, None]
+    joint = softmax(weights / temperature, axis=1) * prior[:, None]
     relation[present] = (joint / joint.sum(axis=0)).T
     return relation
 
 
 def _calibrated_regression(probabilities: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, float]:
     """Weights (Z, labels present) and the temperature under which held-out labels are likeliest."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedShuffleSplit
-
     labels = len(np.unique(codes))
     held = max(labels, len(codes) // 4)
     fit, check = next(StratifiedShuffleSplit(1, test_size=held, random_state=0).split(probabilities, codes))
@@ -113,5 +108,4 @@ def _calibrated_regression(probabilities: np.ndarray, codes: np.ndarray) -> tupl
 
 
 def _log_loss(scores: np.ndarray, places: np.ndarray) -> float:
-    scores = scores - scores.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(places)), places]).mean())
+    return -float(log_softmax(scores, axis=1)[np.arange(len(places)), places].mean())

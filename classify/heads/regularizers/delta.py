@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from classify.heads.network.graph import observed, set_linear
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
 
 ATTENTION_IMAGES = 32
@@ -40,8 +41,6 @@ class Delta(Regularizer):
         network = context.network
         self.layouts = tuple(network.cut.layout(network.cut.resolve(layer)) for layer in chosen)
         # Lists hide the copy from nn.Module: it neither trains nor is saved.
-        from classify.heads.network.network import observed
-
         frozen = copy.deepcopy(network.tail).eval().requires_grad_(False)
         self.source = [observed(frozen, self.observes).eval()]
         self.autocast = context.autocast
@@ -85,8 +84,6 @@ def channel_weights(rises: torch.Tensor) -> torch.Tensor:
 
 def _rises(context: Context, layers: dict[str, str], rows: np.ndarray) -> list[torch.Tensor]:
     """For each layer, how much the loss rises when each of its channels is zeroed, (C,)."""
-    from classify.heads.network.network import observed
-
     network = context.network
     eye = copy.deepcopy(network.tail).eval().requires_grad_(False)
     see = observed(eye, layers.values()).eval()
@@ -118,11 +115,3 @@ def _without(output: torch.Tensor, channel: int, number: int) -> torch.Tensor:
 def _loss(rest: nn.Module, maps: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
     total = sum(cross_entropy(rest(output.clone()), codes, reduction="sum") for output, codes in maps)
     return float(total) / sum(len(codes) for _, codes in maps)
-
-
-def set_linear(layer: nn.Module, weight: np.ndarray, bias: np.ndarray) -> None:
-    """Put weights (K, D) and intercepts (K,) into a linear layer."""
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
-        if layer.bias is not None:
-            layer.bias.copy_(torch.from_numpy(bias))

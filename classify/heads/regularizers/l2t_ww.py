@@ -12,8 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, interpolate, relu6
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from classify.heads.network.graph import observed
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
-from features.cut import Cut
 from features.errors import UserError
 
 Maps = tuple[torch.Tensor, ...]
@@ -68,11 +68,9 @@ class L2TWW(Regularizer):
         self.strength, self.inner_rate, self.meta_rate = strength, inner_rate, meta_rate
         self.autocast = context.autocast
         self.described = f"l2t-ww: all pairs of {', '.join(self.names)}, from {network.backbone.weights_name}"
-        from classify.heads.network.network import observed
-
         backbone = network.backbone
         self.backbone = backbone.name
-        source = Cut(backbone.model, network.image_size, backbone.headless).tail(network.layer)
+        source = backbone.cut(network.image_size).tail(network.layer)
         device = next(network.model.parameters()).device
         source = copy.deepcopy(source).to(device).eval().requires_grad_(False)
         # Lists hide them from nn.Module: the source neither trains nor is saved, the target is the network itself.

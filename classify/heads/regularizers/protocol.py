@@ -9,16 +9,14 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
 
+from classify.heads.network.network import Network
 from features.errors import UserError
-
-if TYPE_CHECKING:
-    from classify.heads.network.network import Network
 
 Batches = Callable[[np.ndarray], Iterator[tuple[torch.Tensor, torch.Tensor]]]
 
@@ -43,7 +41,7 @@ class Context:
     manager that a forward pass of the source network takes, for numbers like the trained one's.
     """
 
-    network: "Network"
+    network: Network
     codes: np.ndarray
     batches: Batches
     probe: Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -51,7 +49,7 @@ class Context:
     seed: int = 0
 
     @classmethod
-    def without_images(cls, network: "Network") -> "Context":
+    def without_images(cls, network: Network) -> "Context":
         """What there is to check a regulariser against before any image has been read."""
         return cls(network, np.zeros(0, np.int64), lambda rows: iter(()), lambda: (np.zeros((0, 0)), np.zeros(0)))
 

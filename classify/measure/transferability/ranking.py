@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import weightedtau
 
 
 def weighted_tau(scores: Sequence[float], accuracies: Sequence[float]) -> float:
@@ -12,8 +13,6 @@ def weighted_tau(scores: Sequence[float], accuracies: Sequence[float]) -> float:
     among the best weighs most), the mean of ranking by either side, as You et al. 2021 report it. NaN, since there is
     no ranking, for fewer than two layers or where either side is the same for all.
     """
-    from scipy.stats import weightedtau
-
     scores, accuracies = (np.asarray(side, dtype=np.float64) for side in (scores, accuracies))
     if scores.shape != accuracies.shape or scores.ndim != 1:
         raise ValueError(f"expected one score and one accuracy a layer, got {scores.shape} and {accuracies.shape}")

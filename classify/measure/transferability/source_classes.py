@@ -4,6 +4,7 @@ Both read what the network's `fc` makes of the target images; `source_probabilit
 """
 
 import numpy as np
+from scipy.special import softmax
 
 from classify.measure.transferability.matrices import check_labels, one_hot
 from features.errors import UserError
@@ -19,8 +20,7 @@ def source_probabilities(logits: np.ndarray) -> np.ndarray:
             f"the source head's output must be a table of finite numbers, one row an image, not {logits.shape} with "
             "NaN or infinity; extract 'fc' again, with --precision float32"
         )
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return softmax(logits, axis=1)
 
 
 def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:

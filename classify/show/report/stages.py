@@ -73,7 +73,6 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
 
     from extract.preprocess import Preprocessor
     from features.backbones import load_backbone
-    from features.cut import Cut
 
     config = model.saved.result.config
     size = config["image_size"]
@@ -83,8 +82,7 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     backbone = load_backbone(config["backbone"], weights)
     if backbone.weights_sha256 != config["weights_sha256"]:
         raise UserError(f"the weights '{weights}' are no longer those that these results were made with")
-    preprocessing = backbone.preprocessing.at(size)
-    cut = Cut(backbone.model, preprocessing.crop, backbone.headless)
+    cut, preprocessing = backbone.cut(size), backbone.preprocessing.at(size)
     layers = {cut.layers[0].split(".")[0] if cut.layers[0].startswith("conv") else cut.layers[0]: cut.layers[0]}
     layers |= {name: cut.resolve(name) for name in cut.inner_stages}
     # Where one number is left of a map there is nothing to see.

@@ -1,0 +1,98 @@
+"""A row fitted, and a fitted row tested: the one place where a test split is opened.
+
+What the kinds of heads do in other ways is asked of the head.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classify.experiments.row import Row
+from classify.experiments.settings import PLAINLY, How
+from classify.experiments.sources import Rows
+from classify.measure.memory import peak_memory
+from classify.measure.metrics import measure
+from classify.measure.outcome import Predictions, Result, plain_json
+from classify.measure.results import SavedResult, save_result
+from extract.cluster import where_this_runs
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A row whose head stands, with all that was found on training and validation rows; the test is still to come.
+
+    classifier: what the row's head learnt. fields: of the `Result`, as plain JSON values. validation_rows and
+    validation_predicted: int64 (V,) or None, as in `Predictions`.
+    """
+
+    row: Row
+    classifier: Any
+    fields: dict[str, Any]
+    validation_rows: np.ndarray | None
+    validation_predicted: np.ndarray | None
+
+
+def fit(row: Row, how: How = PLAINLY) -> Fitted:
+    """Fit a row's head on the training split, whose features are in the cache; the test split is not opened."""
+    with peak_memory() as peak:
+        training = row.training(how)
+        learned = row.head.learn(training)
+    counted: dict[str, int] = {}
+    rows, accuracy, extracting = None, None, None
+    if training.rows is not None:
+        counted = {"train": len(training.train), "validation": len(training.validation)}
+        extracting = row.source.extract_seconds()
+        if learned.predicted is not None:
+            rows = training.rows.index[training.validation]
+            accuracy = float(np.mean(learned.predicted == training.rows.labels[training.validation]))
+    cluster = where_this_runs()
+    fields = {
+        "chosen": learned.chosen,
+        "validation_accuracy": accuracy,
+        "refit": learned.refit,
+        "converged": learned.converged,
+        "seconds": learned.seconds | ({} if extracting is None else {"extract": extracting}),
+        "rows": {**counted, **learned.rows},
+        "keys": row.source.keys(),
+        "extra": {
+            "places": row.source.places(),
+            **learned.extra,
+            **peak.to_json(),
+            **({} if cluster is None else {"cluster": cluster}),
+        },
+    }
+    return Fitted(row, learned.classifier, plain_json(fields, "fields"), rows, learned.predicted)
+
+
+def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
+    """Test a fitted row on the rows of its source's test split, and keep the result."""
+    row, source, head = fitted.row, fitted.row.source, fitted.row.head
+    answers = head.answers(fitted.classifier, rows, source)
+    predictions = Predictions(
+        rows=rows.index,
+        labels=rows.labels,
+        predicted=answers.predicted,
+        probabilities=answers.probabilities,
+        validation_rows=fitted.validation_rows,
+        validation_predicted=fitted.validation_predicted,
+    )
+    fields = fitted.fields
+    result = Result(
+        config=row.config,
+        metrics=measure(predictions.labels, predictions.predicted, predictions.probabilities, source.classes),
+        command=how.command,
+        **{
+            **fields,
+            "seconds": {**fields["seconds"], "predict": answers.seconds},
+            "rows": {**fields["rows"], "test": len(rows.labels)},
+            "extra": {**fields["extra"], **head.tested(fitted.classifier, rows, source, row.keep)},
+        },
+    )
+    kept = head.kept(fitted.classifier, Path(how.folder) / result.stem, row.keep)
+    return save_result(how.folder, result, predictions, kept)
+
+
+# pytest would take the name for that of a test.
+test.__test__ = False  # type: ignore[attr-defined]  # a function has any attribute

@@ -1,0 +1,218 @@
+"""A scikit-learn style head on features: searched on validation rows, refitted, and perhaps on reduced features."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from classify.experiments.kinds.kind import Answers, Kind, Learned, Training
+from classify.experiments.settings import Settings
+from classify.experiments.sources import CachedLayer, Pixels, Rows, Source
+from classify.experiments.timing import seconds_for_one
+from classify.heads import HEADS, Head
+from classify.heads.estimator import trained_parameters
+from classify.heads.on_axes import OnAxes, Reduction
+from classify.heads.on_device import gpu_for_heads
+from classify.heads.search import Search, Trial, search
+from classify.measure.record import RowConfig
+from extract.planning import plan
+from features.blocks import Blocks
+from features.errors import UserError
+from features.reading import require_training_rows
+from features.request import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classical(Kind):
+    """A head from `classify.heads.HEADS`, or Head2Toe.
+
+    reduction: features are brought to a width first. searched: what the search of a row that differs in nothing but its
+    refit has found; it is not repeated, and is no part of what the row is.
+    """
+
+    head: Head
+    reduction: Reduction | None = None
+    searched: Search | None = field(default=None, compare=False)
+
+    announced: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return self.head.name
+
+    def label(self, source: Source) -> str:
+        described = source.config
+        drawn = "random weights" if str(described.get("weights")).startswith("random (") else None
+        reduced = f"{self.reduction.kind} to {self.reduction.width}" if self.reduction else None
+        return " ".join(filter(None, (source.layer, described.get("pool"), self.name, drawn, reduced)))
+
+    def config(self, source: Source, settings: Settings) -> dict[str, Any]:
+        return {"class_weight": settings.class_weight, "search": settings.search, "refit": settings.refit}
+
+    def options(self, source: Source, settings: Settings) -> dict[str, Any]:
+        rows, reduction = _search_rows(self.head, settings), self.reduction
+        return {
+            "search_rows": None if rows == self.head.search_rows else rows,
+            "head_params": None if self.head.name in HEADS else dict(self.head.grid[0]),
+            "reduction": reduction.kind if reduction else None,
+            "width": reduction.width if reduction else None,
+        }
+
+    @classmethod
+    def from_config(cls, config: RowConfig, request: Request) -> tuple[Source, Self]:
+        if config.head in HEADS:
+            head = HEADS[config.head]
+        elif config.head == HEAD2TOE and config.head_params:
+            head = head2toe(config.head_params["widths"])
+        else:
+            raise UserError(
+                f"there is no head called {config.head!r} in this version; take the one that wrote the record"
+            )
+        source: Source
+        if config.layer == "pixels":
+            source = Pixels(request, config.side, config.colour)
+        else:
+            pool = config.pool or "avg"
+            asked = dataclasses.replace(request, layers=(config.layer,), pools=(pool,))
+            source = CachedLayer(plan(asked), config.layer, pool)
+        reduction = None
+        if config.reduction and config.width:
+            seed = config.seed if config.reduction == "projection" else 0
+            reduction = Reduction(config.reduction, config.width, seed)
+        return source, cls(head=head, reduction=reduction)
+
+    def check(self, source: Source, settings: Settings) -> None:
+        self.head.build(seed=settings.seed, class_weight=settings.class_weight)
+        if settings.validation:
+            require_training_rows(source.request)
+
+    def cost(self, source: Source) -> float:
+        widths = getattr(source, "widths", (1000,))
+        width = min(sum(widths), self.reduction.width) if self.reduction else sum(widths)
+        # Iterative solvers take longer the more candidates they try; closed forms try them all at once.
+        return float(width * (10 if self.head.search_rows else 1))
+
+    def on_threads(self, settings: Settings, threads: int) -> Settings:
+        """The processes' threads are limited already, by `in_parallel`. A head that limits them again looks for the
+        libraries each time, which for closed forms takes a hundred times as long as a candidate; so only heads that
+        fit every candidate on its own, some of them in libraries that take a number of jobs, are told."""
+        kind = self.head.estimator_class()
+        shares_work = hasattr(kind, "fit_path") or hasattr(kind, "predict_path")
+        return dataclasses.replace(settings, jobs=None if shares_work else threads)
+
+    def learn(self, training: Training) -> Learned:
+        rows, settings = training.required(), training.settings
+        features, labels = rows.features, rows.labels
+        train, validation = training.train, training.validation
+        axes = self.reduction.fit(features.take(train, axis=0)) if self.reduction else None
+        if axes:
+            features = axes.apply(features)
+        fitting: dict[str, Any] = {"seed": settings.seed, "class_weight": settings.class_weight}
+        fitting |= {"jobs": settings.jobs, "device": gpu_for_heads(training.source.request.device)}
+        chosen = self._search(features, labels, training, fitting)
+        started = time.perf_counter()
+        predicted = chosen.predicted if settings.refit else None
+        fitted: Any = None
+        if predicted is None:
+            fitted = self.head.build(**fitting, **chosen.params).fit(features.take(train, axis=0), labels[train])
+            predicted = fitted.predict(features.take(validation, axis=0)) if len(validation) else None
+        if settings.refit and predicted is not None:
+            started = time.perf_counter()
+            fitted = self.head.build(**fitting, **chosen.params).fit(features, labels)
+        extra: dict[str, Any] = {
+            "features": features.shape[1],
+            "trials": [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials],
+        }
+        if isinstance(features, Blocks):
+            extra["read"] = "in blocks"
+        if hasattr(fitted, "kept_by_layer_"):
+            extra["kept_by_layer"] = fitted.kept_by_layer_
+        return Learned(
+            OnAxes(axes, fitted) if axes else fitted,
+            predicted,
+            chosen=chosen.params,
+            refit=settings.refit,
+            converged=getattr(fitted, "converged_", None),
+            seconds={"search": chosen.seconds, "fit": time.perf_counter() - started},
+            rows={"search": chosen.rows},
+            extra=extra,
+        )
+
+    def _search(self, features: Any, labels: np.ndarray, training: Training, fitting: dict[str, Any]) -> Search:
+        settings = training.settings
+        if self.searched is not None:
+            return self.searched
+        # A single candidate is not searched for.
+        if not settings.search or not settings.validation or len(self.head.grid) < 2:
+            return Search(params=dict(self.head.grid[0]), accuracy=float("nan"), trials=(), rows=0, seconds=0.0)
+        head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings))
+        train, validation = training.train, training.validation
+        parts = [part for rows in (train, validation) for part in (features.take(rows, axis=0), labels[rows])]
+        return search(head, *parts, **fitting)
+
+    def answers(self, classifier: Any, rows: Rows, source: Source) -> Answers:
+        head, features = _plain(classifier, rows.features)
+        started = time.perf_counter()
+        predicted = head.predict(features)
+        seconds = time.perf_counter() - started
+        probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
+        return Answers(predicted, wide(probabilities, head.classes_, len(source.classes)), seconds)
+
+    def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
+        head, features = _plain(classifier, rows.features[:1])
+        return {
+            "trained_parameters": trained_parameters(head),
+            "head_one_seconds": seconds_for_one(head.predict, np.array(features)),
+        }
+
+
+HEAD2TOE = "head2toe"
+
+
+def head2toe(widths: Sequence[int]) -> Head:
+    """Head2Toe over layers of these widths, as a head like any other."""
+    return Head(
+        HEAD2TOE,
+        "the features of all layers that matter, selected by a group lasso, under a linear head",
+        "classify.heads.head2toe:Head2Toe",
+        ({"widths": tuple(widths)},),
+    )
+
+
+def search_of(fields: Any) -> Search:
+    """The search that the fields of a fitted row, or of a result as JSON, tell of."""
+    trials = tuple(
+        Trial(
+            {name: value for name, value in trial.items() if name not in ("accuracy", "seconds")},
+            trial["accuracy"],
+            trial["seconds"],
+        )
+        for trial in fields["extra"]["trials"]
+    )
+    best = max((trial.accuracy for trial in trials), default=float("nan"))
+    return Search(dict(fields["chosen"]), best, trials, fields["rows"]["search"], fields["seconds"]["search"])
+
+
+def wide(probabilities: np.ndarray | None, known: np.ndarray, classes: int) -> np.ndarray | None:
+    """Probabilities (N, classes) of those for the known classes alone, nought for one that no row was trained on."""
+    if probabilities is None:
+        return None
+    spread = np.zeros((len(probabilities), classes), probabilities.dtype)
+    spread[:, known] = probabilities
+    return spread
+
+
+def _search_rows(head: Head, settings: Settings) -> int | None:
+    """The most rows that the search takes."""
+    own, cap = head.search_rows, settings.search_rows
+    return own if own is None or cap is None else min(own, cap)
+
+
+def _plain(classifier: Any, features: Any) -> tuple[Any, Any]:
+    """The head itself and the features that it takes, reduced where it stands on axes."""
+    if isinstance(classifier, OnAxes):
+        return classifier.head, classifier.axes.apply(features)
+    return classifier, features

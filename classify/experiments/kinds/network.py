@@ -1,0 +1,301 @@
+"""A network that trains: its epoch is chosen on the validation rows that classical heads choose on.
+
+One that trains from above its input reads the cached maps below the cut; others read images. A run that was killed
+carries on from its last epoch, and one that only lacks its test is not trained again: what is trained waits in the
+results' folder, in .running-<digest>.
+"""
+
+import dataclasses
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.special import softmax
+
+from classify.experiments.kinds.kind import Answers, Kind, Learned, Training
+from classify.experiments.settings import Settings
+from classify.experiments.sources import Images, Maps, Rows, Source, take_images, training_image
+from classify.experiments.timing import seconds_for_one
+from classify.heads.estimator import FitError
+from classify.heads.network import NETWORKS
+from classify.heads.network.settings import TrainingSettings
+from classify.heads.regularizers import RegularizerSpec, parse_regularizers
+from classify.measure.record import RowConfig
+from extract.planning import plan
+from features.datasets import ImageFiles
+from features.digests import read_json, sha256_file, sha256_json, write_json
+from features.errors import UserError
+from features.ranges import asks_int8
+from features.reading import require_splits, require_training_rows
+from features.request import Request
+
+# The two files of a trained network, by what a record calls the SHA-256 of each.
+FILES = {"network_sha256": "network.safetensors", "network_json_sha256": "network.json"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Kind):
+    """A network from `NETWORKS` that trains, with all that determines how.
+
+    unfreeze: the first stage that trains (finetune). until: the last one, beside the new classifier (None: all that
+    follow). fresh_above: weights above this layer are drawn anew (finetune). trunk_precision: of the frozen part where
+    it runs; None is that of training. training: its seed is the row's.
+    """
+
+    network: str
+    training: TrainingSettings = TrainingSettings()
+    unfreeze: str = "all"
+    regularizers: tuple[RegularizerSpec, ...] = ()
+    fresh_above: str | None = None
+    until: str | None = None
+    trunk_precision: str | None = None
+
+    verb: ClassVar[str] = "trained"
+    one_at_a_time: ClassVar[bool] = True
+
+    @classmethod
+    def on(
+        cls,
+        request: Request,
+        network: str,
+        *,
+        training: TrainingSettings | None = None,
+        unfreeze: str = "all",
+        in_loop: bool = False,
+        **start: Any,
+    ) -> tuple[Source, Self]:
+        """The source and the head of a network on a request, whose seed decides new weights and the order of batches.
+
+        in_loop: run the frozen part for each batch instead of reading its cached output. start: the other fields.
+        """
+        if not NETWORKS[network].unfreezes:
+            unfreeze = "all"
+            # Drawn weights take nothing from the ones asked for; the images are prepared alike.
+            request = dataclasses.replace(
+                request, weights="random" if NETWORKS[network].drawn and NETWORKS[network].backbone else request.weights
+            )
+        # Where int8 is asked for, its ranges belong to extraction.
+        trunk = None if asks_int8(request.precision) else request.precision
+        training = dataclasses.replace(training or TrainingSettings(), seed=request.seed)
+        head = cls(network=network, training=training, unfreeze=unfreeze, trunk_precision=trunk, **start)
+        return _source(request, unfreeze, in_loop=in_loop or bool(training.augment)), head
+
+    @property
+    def name(self) -> str:
+        return self.network
+
+    def label(self, source: Source) -> str:
+        name = f"{self.network} {self.unfreeze}" if NETWORKS[self.network].unfreezes else self.network
+        name += f" until {self.until}" if self.until else ""
+        drawn = [f"drawn anew above {self.fresh_above}"] if self.fresh_above else []
+        return ", ".join([name, *drawn, *map(str, self.regularizers)])
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        kind = NETWORKS[self.network]
+        weights = ("weights", "weights_sha256") if kind.drawn else ()
+        return weights if kind.backbone else (*weights, "backbone", "image_size")
+
+    def precision(self, source: Source) -> str:
+        """The precision of training, `auto` resolved."""
+        from features.device import resolve_device, resolve_precision
+
+        return resolve_precision(self.training.precision, resolve_device(source.request.device))
+
+    def config(self, source: Source, settings: Settings) -> dict[str, Any]:
+        precision = self.precision(source)
+        training = {**self.training.to_json(), "precision": precision}
+        del training["seed"]
+        config: dict[str, Any] = {"refit": False, "training": training}
+        if not NETWORKS[self.network].drawn:
+            config["unfreeze"] = self.unfreeze
+        if isinstance(source, Images) and source.layer != "input":
+            trunk = source.first.key.precision
+            if self.trunk_precision is not None and trunk != precision:
+                # The frozen part runs for each batch, in a precision of its own.
+                config["precision"] = trunk
+        return config
+
+    def options(self, source: Source, settings: Settings) -> dict[str, Any]:
+        cached = "cached" if isinstance(source, Maps) else "in the loop"
+        return {
+            "fresh_above": self.fresh_above,
+            "until": self.until,
+            "regularizers": list(map(str, self.regularizers)) or None,
+            "maps": None if source.layer == "input" else cached,
+        }
+
+    @classmethod
+    def from_config(cls, config: RowConfig, request: Request) -> tuple[Source, Self]:
+        return cls.on(
+            request,
+            config.head,
+            training=TrainingSettings.from_json({**(config.training or {}), "seed": request.seed}),
+            unfreeze=config.unfreeze or "all",
+            in_loop=config.maps == "in the loop",
+            regularizers=parse_regularizers(config.regularizers or ()),
+            fresh_above=config.fresh_above,
+            until=config.until,
+        )
+
+    def check(self, source: Source, settings: Settings) -> None:
+        if settings.validation:
+            require_training_rows(source.request)
+        else:
+            require_splits(source.request, "train", "test")
+        kind = NETWORKS[self.network]
+        if self.regularizers and not kind.backbone:
+            raise UserError(
+                f"--regularizer acts on a backbone, and the {self.network} has none; leave it out, or take finetune"
+            )
+        training = self.training
+        if kind.drawn and training != training.from_drawn_weights():
+            raise UserError(
+                f"{self.network} starts from drawn weights: there are neither statistics to freeze nor features to "
+                "probe; leave out --batch-norm freeze and --init-head probe"
+            )
+        # Only these settings can fail on a network that exists; building one to find out takes about a second.
+        plain = training.batch_norm == "train" and training.batch_size > 1 and training.init_head == "random"
+        if self.regularizers or not plain:
+            self.build(source).check()
+
+    def build(self, source: Source) -> Any:
+        """The unfitted classifier."""
+        request, head = source.request, NETWORKS[self.network]
+        shared = {"classes": len(source.classes), "settings": self.training, "device": request.device}
+        if not head.backbone:
+            return head.build(**shared)
+        start = {"unfreeze": self.unfreeze, "fresh_above": self.fresh_above, "until": self.until}
+        start["trunk_precision"] = self.trunk_precision
+        return head.build(
+            backbone=request.backbone,
+            weights=request.weights,
+            weights_seed=request.seed,
+            image_size=request.image_size,
+            regularizers=self.regularizers,
+            **shared,
+            **(start if head.unfreezes else {}),
+        )
+
+    def take(self, inputs: Any, rows: np.ndarray) -> Any:
+        return take(inputs, rows)
+
+    def learn(self, training: Training) -> Learned:
+        if training.how.jobs is not None:
+            import torch
+
+            torch.set_num_threads(training.how.jobs)
+        rows, source, place, validation = training.required(), training.source, training.place, training.validation
+        inputs, labels = rows.features, rows.labels
+        held = (take(inputs, validation), labels[validation]) if len(validation) else None
+        network, epochs = self.build(source), []
+
+        def told(epoch: Any) -> None:
+            epochs.append(epoch.seconds)
+            training.tell(epoch)
+
+        started = time.perf_counter()
+        try:
+            network.fit(
+                take(inputs, training.train),
+                labels[training.train],
+                held,
+                checkpoint=place / "run",
+                on_epoch=told,
+            )
+        except FitError:
+            # The same settings would fail again; others make a run of their own.
+            self.forget(place)
+            raise
+        preparing = max(0.0, time.perf_counter() - started - sum(epochs))
+        predicted = network.predict(held[0]) if held else None
+        network.save(place / "network")
+        return Learned(
+            # What is tested is what was kept.
+            place / "network",
+            predicted,
+            chosen={"epoch": network.best_epoch_} if training.settings.validation and not self.training.steps else {},
+            converged=network.converged_,
+            seconds={"fit": network.seconds_ + preparing},
+            extra={
+                "trained_parameters": network.trained_parameters_,
+                "epochs": network.history_[-1].epoch,
+                "steps": network.n_iter_,
+                "stopped_early": network.stopped_early_,
+                "history": [dataclasses.asdict(epoch) for epoch in network.history_],
+                "regularizer_notes": list(getattr(network, "regularizer_notes_", ())),
+                **({"learned": learned} if (learned := getattr(network, "learned_", None)) else {}),
+                "predict_one_seconds": seconds_for_one(network.predict, training_image(source.request)),
+            },
+        )
+
+    def answers(self, classifier: Any, rows: Rows, source: Source) -> Answers:
+        kind = NETWORKS[self.network].estimator_class()
+        network = kind.load(classifier, device=source.request.device)
+        started = time.perf_counter()
+        logits = network.decision_function(rows.features)
+        seconds = time.perf_counter() - started
+        return Answers(network.classes_[logits.argmax(axis=1)], softmax(logits.astype(np.float64), axis=1), seconds)
+
+    def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
+        return {key: sha256_file(classifier / name, fresh=True) for key, name in FILES.items()} if keep else {}
+
+    def kept(self, classifier: Any, beside: Path, keep: bool) -> Any:
+        shutil.rmtree(beside, ignore_errors=True)
+        if keep:
+            shutil.copytree(classifier, beside)
+        return None
+
+    def place(self, digest: str, folder: Path) -> Path:
+        return folder / f".running-{digest[:16]}"
+
+    def put_aside(self, content: dict[str, Any], place: Path) -> None:
+        noted = {name: value for name, value in content.items() if name != "classifier"}
+        lists = {name: value.tolist() for name, value in noted.items() if isinstance(value, np.ndarray)}
+        noted |= lists
+        write_json(place / "fitted.json", {"noted": noted, "sha256": sha256_json(noted)})
+        # The last epoch's state is of no use any more, and takes three times the network's room.
+        shutil.rmtree(place / "run", ignore_errors=True)
+
+    def take_up(self, place: Path) -> dict[str, Any] | None:
+        note = read_json(place / "fitted.json")
+        noted = note.get("noted") if isinstance(note, dict) else None
+        if not isinstance(noted, dict) or note.get("sha256") != sha256_json(noted) or "fields" not in noted:
+            return None
+        for name in ("validation_rows", "validation_predicted"):
+            if noted[name] is not None:
+                noted[name] = np.array(noted[name], dtype=np.int64)
+        return {"classifier": place / "network", **noted}
+
+    def forget(self, place: Path) -> None:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def take(inputs: Any, rows: np.ndarray) -> Any:
+    """These rows of images, or of maps without a copy."""
+    if isinstance(inputs, ImageFiles) or inputs.dtype == np.uint8:
+        return take_images(inputs, rows)
+    from classify.heads.network.batches import Part
+
+    return Part(inputs, rows)
+
+
+def _source(request: Request, unfreeze: str, *, in_loop: bool) -> Source:
+    """What a network unfrozen from a stage on reads: the cached maps below it, or images."""
+    layer = "input"
+    if unfreeze != "all":
+        from classify.heads.network.network import layer_below
+        from features.backbones import load_backbone
+
+        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        layer = layer_below(backbone.cut(request.image_size), unfreeze)
+    if layer == "input" or in_loop:
+        return Images(plan(dataclasses.replace(request, layers=("avgpool",), pools=("avg",))), layer)
+    both = plan(dataclasses.replace(request, layers=(layer,), pools=("avg", "none")))
+    # What is one number a channel already is the file that classical heads read.
+    sizes = {pool: int(np.prod(both.get(layer, "train", pool).shape)) for pool in ("avg", "none")}
+    pool = "avg" if sizes["avg"] == sizes["none"] else "none"
+    return Maps(plan(dataclasses.replace(request, layers=(layer,), pools=(pool,))), layer, pool)

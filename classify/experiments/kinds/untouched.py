@@ -1,0 +1,114 @@
+"""The source network as it is: its cached outputs, read as labels in one of three ways.
+
+Nothing is trained. The map from source classes to labels is learnt on the training rows alone; where a data set has
+none (ImageNet itself) its classes are the network's own.
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from classify.experiments.kinds.kind import Answers, Kind, Learned, Training
+from classify.experiments.settings import Settings
+from classify.experiments.sources import CachedLayer, Rows, Source, training_image
+from classify.experiments.timing import pass_for_one, seconds_for_one
+from classify.measure.record import RowConfig
+from extract.planning import plan
+from features.datasets import open_dataset
+from features.request import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untouched(Kind):
+    """One reading of the source network's outputs; reading: from `classify.heads.network.untouched.READINGS`."""
+
+    reading: str = "matched"
+
+    @classmethod
+    def on(cls, request: Request, reading: str) -> tuple[CachedLayer, Self]:
+        """The source and the head on a request. UserError where the weights came without a classifier."""
+        logits = CachedLayer(plan(dataclasses.replace(request, layers=("fc",), pools=("avg",))), "fc", "avg")
+        return logits, cls(reading=reading)
+
+    @property
+    def name(self) -> str:
+        return "untouched"
+
+    def label(self, source: Source) -> str:
+        return f"untouched, {self.reading}"
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        return ("pool",)
+
+    def config(self, source: Source, settings: Settings) -> dict[str, Any]:
+        return {"reading": self.reading, "refit": False}
+
+    @classmethod
+    def from_config(cls, config: RowConfig, request: Request) -> tuple[Source, Self]:
+        return cls.on(request, config.reading or "matched")
+
+    def check(self, source: Source, settings: Settings) -> None:
+        from classify.heads.network.untouched import require_source_head
+
+        require_source_head(_backbone(source))
+        open_dataset(source.request.dataset).require("test")
+
+    def learn(self, training: Training) -> Learned:
+        from classify.heads.network.untouched import UntouchedClassifier, seen_as
+
+        classifier, source, rows = UntouchedClassifier(self.reading), training.source, training.rows
+        assert isinstance(source, CachedLayer)  # as `on` makes it
+        extra: dict[str, Any] = {"trained_parameters": 0}
+        if rows is None:
+            # Its own classes need no training rows: any logits say how many there are.
+            classifier.fit(np.zeros((1, source.first.shape[0]), np.float32), np.zeros(1, np.int64))
+            return Learned(classifier, None, seconds={"fit": 0.0}, extra=extra)
+        logits, labels = rows.features, rows.labels
+        train, names, categories = training.train, source.classes, _backbone(source).categories
+        started = time.perf_counter()
+        classifier.fit(logits[train], labels[train])
+        seconds = time.perf_counter() - started
+        one = seconds_for_one(classifier.predict, np.ascontiguousarray(logits[:1]))
+        seen = seen_as(logits[train], labels[train], categories)
+        extra["predict_one_seconds"] = one + pass_for_one(source, training_image(source.request))
+        extra["seen_as"] = {names[label]: [[*share] for share in shares] for label, shares in seen.items()}
+        if self.reading == "matched":
+            pairs = zip(classifier.classes_, classifier.source_classes_, strict=True)
+            extra["map"] = {
+                names[label]: categories[place] if categories else f"class {place}" for label, place in pairs
+            }
+        return Learned(
+            classifier, classifier.predict(logits[training.validation]), seconds={"fit": seconds}, extra=extra
+        )
+
+    def answers(self, classifier: Any, rows: Rows, source: Source) -> Answers:
+        started = time.perf_counter()
+        predicted = classifier.predict(rows.features)
+        seconds = time.perf_counter() - started
+        classes, probabilities = len(source.classes), None
+        # The source network may have classes that the data set has not.
+        if classifier.classes_.max() < classes:
+            probabilities = np.zeros((len(predicted), classes))
+            probabilities[:, classifier.classes_] = classifier.predict_proba(rows.features)
+        return Answers(predicted, probabilities, seconds)
+
+    def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
+        from classify.heads.network.untouched import published_accuracy, top_k_accuracy
+
+        if len(source.classes) != rows.features.shape[1]:
+            return {}
+        extra = {f"top{k}": top_k_accuracy(rows.features, rows.labels, k) for k in (1, 5)}
+        if (published := published_accuracy(_backbone(source), len(rows.labels))) is not None:
+            extra |= {"published_top1": published[0], "published_top5": published[1]}
+        return extra
+
+
+def _backbone(source: Source) -> Any:
+    from features.backbones import load_backbone
+
+    request = source.request
+    return load_backbone(request.backbone, request.weights, request.seed)

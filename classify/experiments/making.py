@@ -1,0 +1,209 @@
+"""From rows to results: what stands in the folder is taken, all else is fitted, and at the very end tested.
+
+A fitted row waits for its test where its head puts it aside: what is stopped carries on with the rows that it lacks.
+Nothing in `Making.fit` opens the test split, and whoever has several rows chooses before `Making.test`.
+"""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from classify.experiments.fitting import Fitted, fit, test
+from classify.experiments.parallel import in_parallel
+from classify.experiments.row import Row
+from classify.experiments.settings import PLAINLY, How
+from classify.measure.results import SavedResult, find_result, make_place
+from classify.measure.wording import duration, percent
+from classify.use.choosing import is_kept
+from extract.cluster import cluster_client, spread, threads_each
+from features.digests import remembered_answer
+from features.errors import UserError
+from features.request import Request
+from features.store.locks import lock_digest
+
+
+def make(row: Row, how: How = PLAINLY) -> SavedResult:
+    """The result of one row: the one that stands in the folder, or else fitted and tested now."""
+    making = Making(how)
+    if not making.knows(row):
+        making.ensure(row)
+        with making.alone(row):
+            if not making.knows(row):
+                fitted, _ = _fitted(row, how, aside=row.head.one_at_a_time)
+                making.known[row.digest] = test(fitted, row.source.read("test", row.settings.blocks), how)
+                row.head.forget(row.place(how.folder))
+    return making.known[row.digest]
+
+
+def make_all(rows: Sequence[Row], how: How = PLAINLY) -> Iterator[SavedResult]:
+    """The results of rows that have nothing to do with each other, in their order: one after the other with all cores,
+    or on the cluster where there is one."""
+    making = Making(how)
+    for row in rows:
+        # Whoever asks for rows of the cache gets the cache, whether or not their results stand in the folder.
+        making.ensure(row)
+    client = cluster_client()
+    if client is None:
+        yield from (make(row, how) for row in rows)
+        return
+    threads = threads_each(client, how.jobs)
+    # Workers start in folders of their own.
+    there = replace(_quiet(how), folder=Path(how.folder).absolute())
+    tasks = [(replace(row, settings=replace(row.settings, jobs=threads)), there) for row in rows]
+    yield from spread(make, tasks, threads=threads)
+
+
+class Making:
+    """Rows on their way to results, by the digests of their configurations.
+
+    known: results that stood in the folder. waiting: rows that are fitted and lack their test.
+    """
+
+    def __init__(self, how: How = PLAINLY) -> None:
+        self.how = how
+        self.known: dict[str, SavedResult] = {}
+        self.waiting: dict[str, Row] = {}
+        self._ensured: set[tuple[type, Request]] = set()
+
+    def fit(self, row: Row, remark: str = "") -> dict[str, Any]:
+        """Fit a row, unless its result is known or it waits already, and put it aside; the fields of its `Result`.
+
+        The machine is this row's alone meanwhile, since its seconds are a part of the answer.
+        """
+        if not self.knows(row):
+            self.ensure(row)
+            with self.alone(row):
+                if not self.knows(row):
+                    fitted, line = _fitted(row, self.how, aside=True)
+                    if row.digest not in self.waiting and row.head.announced:
+                        self.how.say(f"{line}{remark}")
+                    self.waiting[row.digest] = row
+                    return fitted.fields
+        return self.known[row.digest].result.to_json()
+
+    def fit_side_by_side(self, rows: Sequence[Row]) -> None:
+        """Fit many rows on all cores, or on the cluster, those that take longest first."""
+        unique = {row.digest: row for row in rows}
+        todo = [row for row in unique.values() if not self.knows(row)]
+        if len(todo) < len(unique):
+            self.how.say(f"{len(unique) - len(todo)} of {len(unique)} rows stand in {self.how.folder} already")
+        for row in todo:
+            self.ensure(row)
+        threads = _threads_each(self.how.jobs, len(todo))
+        todo = [replace(row, settings=row.head.on_threads(row.settings, threads)) for row in todo]
+        todo.sort(key=lambda row: -row.head.cost(row.source))
+        tasks = [(row, _quiet(self.how)) for row in todo]
+        for number, line in enumerate(in_parallel(_fit_aside, tasks, self.how.jobs), start=1):
+            self.how.say(f"{number}/{len(tasks)} {line}")
+        self.waiting |= {row.digest: row for row in todo}
+
+    def test(self, *, side_by_side: bool = False) -> dict[str, SavedResult]:
+        """Test all rows that wait; every result by its row's digest. The test splits are opened here, each once."""
+        groups: dict[Any, list[Row]] = {}
+        for row in self.waiting.values():
+            groups.setdefault((row.source, row.settings.blocks), []).append(row)
+        tasks = [(rows, _quiet(self.how)) for rows in groups.values()]
+        tested = (
+            in_parallel(_test_aside, tasks, self.how.jobs) if side_by_side else itertools.starmap(_test_aside, tasks)
+        )
+        for saved in itertools.chain.from_iterable(tested):
+            self.known[saved.result.digest] = saved
+        for row in self.waiting.values():
+            row.head.forget(row.place(self.how.folder))
+        self.waiting.clear()
+        return dict(self.known)
+
+    def scout(self, row: Row) -> float:
+        """The validation accuracy of a row, which is remembered and not put aside."""
+        if self.knows(row):
+            accuracy = self.known[row.digest].result.validation_accuracy
+        else:
+            self.ensure(row)
+            question = f"validation accuracy, {row.digest}"
+            accuracy = float(remembered_answer(question, lambda: repr(fit(row).fields["validation_accuracy"])))
+        return 0.0 if accuracy is None else accuracy
+
+    def knows(self, row: Row) -> bool:
+        """Whether a row's result stands in the folder, and is not to be made again."""
+        if row.digest not in self.known and not self.how.again:
+            found = find_result(self.how.folder, row.config)
+            if found is not None and (not self.how.with_models or not row.keep or is_kept(found)):
+                self.known[row.digest] = found
+        return row.digest in self.known
+
+    def ensure(self, row: Row) -> None:
+        """Extract what a row reads, with all that its plan holds besides."""
+        planned = type(row.source), row.source.request
+        if planned not in self._ensured:
+            row.source.ensure(compiled=self.how.compiled, jobs=self.how.jobs)
+            self._ensured.add(planned)
+
+    def alone(self, row: Row) -> contextlib.AbstractContextManager:
+        """The right to fit a row: where that takes long, a second process waits and then finds what the first made."""
+        if not row.head.one_at_a_time:
+            return contextlib.nullcontext()
+        folder = Path(self.how.folder)
+        make_place(folder, self.how.folder)
+        doing = "training the same network"
+        return lock_digest(row.digest[:16], wait=True, say=self.how.say, folder=folder, doing=doing)
+
+
+def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str]:
+    """A row fitted now, or in an earlier run that was stopped before its test, and a line that says what came out."""
+    place, head = row.place(how.folder), row.head
+    if how.again:
+        head.forget(place)
+    elif (content := head.take_up(place)) is not None:
+        line = f"{row.label}: {head.verb} in an earlier run"
+        if not head.announced:
+            how.say(line)
+        return Fitted(row, **content), line
+    started = time.perf_counter()
+    if head.one_at_a_time:
+        make_place(place, how.folder)
+    fitted = fit(row, how)
+    if aside:
+        head.put_aside({name: value for name, value in vars(fitted).items() if name != "row"}, place)
+    seconds = duration(time.perf_counter() - started)
+    return fitted, f"{row.label}: {percent(fitted.fields['validation_accuracy'])} % on validation, {seconds}"
+
+
+def _fit_aside(row: Row, how: How) -> str:
+    """Fit a row and put it aside, in a process of its own; what it has to say."""
+    return _fitted(row, how, aside=True)[1]
+
+
+def _test_aside(rows: Sequence[Row], how: How) -> list[SavedResult]:
+    """Test rows of one source that wait for it."""
+    saved, inputs = [], None
+    for row in rows:
+        # Another process that waited for the same network may have tested it in the meantime.
+        if row.head.one_at_a_time and not how.again and (known := find_result(how.folder, row.config)) is not None:
+            saved.append(known)
+            continue
+        place = row.place(how.folder)
+        content = row.head.take_up(place)
+        if content is None:
+            raise UserError(f"{place} was removed while it was waiting for its test; run the same command again")
+        if inputs is None:
+            inputs = row.source.read("test", row.settings.blocks)
+        saved.append(test(Fitted(row, **content), inputs, how))
+    return saved
+
+
+def _quiet(how: How) -> How:
+    """The same for another process, which has nobody to talk to."""
+    return replace(how, say=PLAINLY.say, on_epoch=None)
+
+
+def _threads_each(jobs: int | None, tasks: int) -> int:
+    import joblib
+
+    if (client := cluster_client()) is not None:
+        return threads_each(client, jobs)
+    cores = jobs or joblib.cpu_count()
+    return max(1, cores // max(1, min(cores, tasks)))

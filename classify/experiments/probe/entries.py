@@ -1,0 +1,161 @@
+"""The rows of a probe: layers x heads x poolings, and the controls beside them. Nothing is computed here."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from classify.experiments.kinds.classical import HEAD2TOE, Classical, head2toe
+from classify.experiments.probe.question import Question
+from classify.experiments.row import Row
+from classify.experiments.sources import CachedLayer, Pixels, Source
+from classify.heads import HEADS, Head
+from classify.heads.on_axes import Reduction
+from features.cut import Cut
+from features.request import Plan, Request, split_names
+
+# The kinds that the best is chosen from; the others are there to be compared with.
+CANDIDATES = ("layer", "selection", "head2toe")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row, and the part that it plays: 'layer', 'selection', 'head2toe', 'random', 'pixels', 'shuffled', 'pca' or
+    'projection'."""
+
+    kind: str
+    row: Row
+
+
+def probe_layers(request: Request, depth: str) -> tuple[str, ...]:
+    """The layers asked for; with depth 'block', `all` stands for every block as well as every stage.
+
+    A block is called by the shortest name that means its last node: 'layer1.0', and 'layer1' for the last of a stage.
+    """
+    if depth == "stage" or "all" not in request.layers:
+        return request.layers
+    from features.backbones import load_backbone
+
+    cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+    order = {name: place for place, name in enumerate(cut.layers)}
+    found = {cut.resolve(stage): stage for stage in reversed(cut.stages)}
+    for block in cut.blocks:
+        parts = block.split(".")
+        short = next(
+            name for name in (".".join(parts[:n]) for n in range(1, len(parts) + 1)) if _means(cut, name, block)
+        )
+        found.setdefault(block, short)
+    blocks = tuple(found[node] for node in sorted(found, key=order.__getitem__))
+    return tuple(dict.fromkeys(name for layer in request.layers for name in (blocks if layer == "all" else (layer,))))
+
+
+def _means(cut: Cut, name: str, node: str) -> bool:
+    """Whether a name is that of a module (or node) whose last node is this one."""
+    return any(layer == name or layer.startswith(f"{name}.") for layer in cut.layers) and cut.resolve(name) == node
+
+
+def sources_of(plan: Plan) -> tuple[CachedLayer, ...]:
+    """Each (layer, pooling) of a plan once: those that read the same files are one, called by its best known name."""
+    same: dict[tuple[str, ...], list[CachedLayer]] = {}
+    for layer in plan.layers:
+        for pool in plan.request.pools:
+            source = CachedLayer(plan, layer, pool)
+            same.setdefault(_files(source), []).append(source)
+    # `avgpool` is layer4 averaged, and a pooling of a flat output is none; the file says what it is.
+    return tuple(min(twins, key=_unlike_its_file) for twins in same.values())
+
+
+def _files(source: CachedLayer) -> tuple[str, ...]:
+    return tuple(sorted({wanted.key.digest for wanted in source.wanted}))
+
+
+def _unlike_its_file(source: CachedLayer) -> tuple[bool, bool]:
+    first = source.wanted[0]
+    return source.layer != first.about.layer_name, source.pool != first.key.pool
+
+
+def joined(plan: Plan, sources: Sequence[CachedLayer], layers: Sequence[str]) -> CachedLayer:
+    """Layers side by side, in the order of the plan, under its first pooling."""
+    wanted = [source.layer for source in sources if source.layer in layers]
+    return CachedLayer(plan, "+".join(dict.fromkeys(wanted)), plan.request.pools[0])
+
+
+def single_sources(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
+    """The single layers under the first pooling, which are what is joined and compared with each other."""
+    plan = sources[0].plan
+    first = {_files(CachedLayer(plan, layer, plan.request.pools[0])) for layer in plan.layers}
+    return tuple(source for source in sources if len(split_names(source.layer)) == 1 and _files(source) in first)
+
+
+def joinable(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
+    """The single layers worth joining: without `fc` beside `avgpool`, of which it is an affine function."""
+    singles = single_sources(sources)
+    redundant = {"fc"} if any(source.layer == "avgpool" for source in singles) else set()
+    return tuple(source for source in singles if source.layer not in redundant)
+
+
+def plain_entries(question: Question, sources: Sequence[CachedLayer]) -> list[Entry]:
+    """Every layer under every head."""
+    return [_entry("layer", question, source, HEADS[name]) for source in sources for name in question.heads]
+
+
+def joined_entries(
+    question: Question, plan: Plan, sources: Sequence[CachedLayer], selected: Sequence[str]
+) -> list[Entry]:
+    """Rows of several layers together: those selected greedily under every head, and Head2Toe over all."""
+    entries = []
+    if len(selected) > 1:
+        source = joined(plan, sources, selected)
+        if all(source != known for known in sources):
+            entries += [_entry("selection", question, source, HEADS[name]) for name in question.heads]
+    if question.head2toe:
+        source = joined(plan, sources, [single.layer for single in joinable(sources)])
+        entries.append(_entry(HEAD2TOE, question, source, head2toe(source.widths)))
+    return entries
+
+
+def control_entries(
+    question: Question, sources: Sequence[CachedLayer], random: Plan | None, pixels: Pixels | None
+) -> list[Entry]:
+    """The rows that the plain ones are held against."""
+    heads = [HEADS[name] for name in question.heads]
+    few = [HEADS[name] for name in question.control_heads]
+    entries = []
+    if random is not None:
+        drawn = [CachedLayer(random, source.layer, source.pool) for source in sources]
+        entries += [_entry("random", question, source, head) for source in drawn for head in heads]
+    if pixels is not None:
+        entries += [_entry("pixels", question, pixels, head) for head in heads]
+    if question.controls:
+        entries += [_entry("shuffled", question, source, head) for source in sources for head in few]
+    if question.widths and len(sources) > 1:
+        width = common_width(sources)
+        # Principal axes draw nothing: their rows are the same for every seed of the projection.
+        for reduction in (Reduction("pca", width), Reduction("projection", width, question.settings.seed)):
+            entries += [
+                _entry(reduction.kind, question, source, head, reduction=reduction)
+                for source in sources
+                for head in few
+            ]
+    return entries
+
+
+def _entry(kind: str, question: Question, source: Source, head: Head, reduction: Reduction | None = None) -> Entry:
+    """A control's head is not kept: nobody predicts with it."""
+    row = Row(
+        source=source,
+        head=Classical(head=head, reduction=reduction),
+        settings=question.settings,
+        shuffled=kind == "shuffled",
+        keep=kind in CANDIDATES,
+    )
+    return Entry(kind, row)
+
+
+def common_width(sources: Sequence[CachedLayer]) -> int:
+    """The smallest layer's width."""
+    return min(sum(source.widths) for source in sources)
+
+
+def random_request(request: Request, layers: Sequence[str]) -> Request:
+    """The same layers of the same architecture with weights drawn by the seed."""
+    return dataclasses.replace(request, weights="random", layers=tuple(layers))

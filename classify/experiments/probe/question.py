@@ -1,0 +1,175 @@
+"""What a probe was asked, checked before anything is computed, and what `--quick` leaves out of it."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from classify.experiments.settings import Settings
+from classify.heads import find_head
+from features.datasets import open_dataset
+from features.errors import UserError
+from features.pooling import parse_pool
+from features.reading import require_splits
+from features.request import Request
+from features.rows import limit_rows, validation_split
+
+DEFAULT_HEADS = ("logistic", "linear-svm", "ridge", "knn")
+CONTROL_HEADS = ("ridge", "logistic")
+QUICK_HEADS = ("ridge", "lda")
+QUICK_ROWS = 10_000
+QUICK_TEST_ROWS = 2_000
+SCORE_ROWS = 10_000
+QUICK_SCORE_ROWS = 2_000
+# A score takes decompositions of (width, width): beyond this width fewer rows make them small on the other side.
+WIDE = 2_048
+SEARCH_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything that was asked, in its strict form.
+
+    controls: random weights, raw pixels, shuffled labels. widths: the readings at one common width. scores: those that
+    need no training, and CKA. head2toe, select: rows of all layers together, and of layers selected greedily.
+    control_heads: of the shuffled and width-matched readings. score_rows: the most training rows that scores see.
+    notes: what `quick` cut, and what cannot be had.
+    """
+
+    request: Request
+    heads: tuple[str, ...]
+    settings: Settings
+    depth: str = "stage"
+    controls: bool = True
+    random: bool = True
+    widths: bool = True
+    scores: bool = True
+    head2toe: bool = False
+    select: bool = False
+    control_heads: tuple[str, ...] = CONTROL_HEADS
+    score_rows: int = SCORE_ROWS
+    jobs: int | None = None
+    quick: bool = False
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, without what does not change the numbers."""
+        fields = dataclasses.asdict(self)
+        del fields["jobs"], fields["settings"]["jobs"], fields["request"]["device"]
+        return fields
+
+
+def ask(
+    request: Request,
+    heads: Sequence[str] | None,
+    *,
+    depth: str = "stage",
+    quick: bool = False,
+    controls: bool = True,
+    widths: bool = True,
+    scores: bool = True,
+    head2toe: bool = False,
+    select: bool = False,
+    class_weight: str | None = None,
+    search: bool = True,
+    refit: bool = True,
+    jobs: int | None = None,
+) -> Question:
+    """The question in its strict form; UserError for whatever could not be answered in the end.
+
+    heads None means the usual ones, fewer where it is to be `quick`.
+    """
+    notes: list[str] = []
+    random = controls
+    if quick:
+        request, cuts = _quick(request)
+        if heads is None:
+            cuts.append(f"heads {' and '.join(QUICK_HEADS)} instead of {', '.join(DEFAULT_HEADS)}")
+        if controls:
+            random = False
+            cuts.append("no random weights")
+        if widths or controls:
+            cuts.append("shuffled labels and matched widths with ridge alone")
+        if scores:
+            cuts.append(f"scores on {QUICK_SCORE_ROWS:,} rows instead of {SCORE_ROWS:,}")
+        notes.append(f"cut to be quick: {'; '.join(cuts)}")
+    heads = tuple(dict.fromkeys(heads if heads is not None else QUICK_HEADS if quick else DEFAULT_HEADS))
+    if not heads:
+        raise UserError("no head was asked for; give --model ridge, or leave the option out")
+    if depth not in ("stage", "block"):
+        raise UserError(f"--depth {depth}: give stage or block")
+    if class_weight not in (None, "balanced"):
+        raise UserError(f"--class-weight {class_weight}: give balanced, or leave it out")
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs {jobs}: give a number of processor cores of 1 or more")
+    if random and request.weights == "random":
+        random = False
+        notes.append("no random-weights control, since the weights asked for are random")
+    for pool in request.pools:
+        if parse_pool(pool) == "none":
+            raise UserError("--pool none keeps whole maps, which no head of a probe reads; give avg, max or grid:4")
+    question = Question(
+        request=request.normalised(),
+        heads=heads,
+        settings=Settings(
+            seed=request.seed,
+            class_weight=class_weight,
+            search=search,
+            refit=refit,
+            jobs=jobs,
+            search_rows=SEARCH_ROWS,
+        ),
+        depth=depth,
+        controls=controls,
+        random=random,
+        widths=widths,
+        scores=scores,
+        head2toe=head2toe,
+        select=select,
+        control_heads=CONTROL_HEADS[:1] if quick else CONTROL_HEADS,
+        score_rows=QUICK_SCORE_ROWS if quick else SCORE_ROWS,
+        jobs=jobs,
+        quick=quick,
+        notes=tuple(notes),
+    )
+    _check_heads(question)
+    _check_rows(question.request)
+    return question
+
+
+def _quick(request: Request) -> tuple[Request, list[str]]:
+    """A request of fewer rows where none were named, and what was cut."""
+    cuts = []
+    if request.limit is None:
+        request = dataclasses.replace(request, limit=QUICK_ROWS)
+        cuts.append(f"at most {QUICK_ROWS:,} training rows")
+    if request.limit_test is None:
+        request = dataclasses.replace(request, limit_test=QUICK_TEST_ROWS)
+        cuts.append(f"at most {QUICK_TEST_ROWS:,} test rows")
+    return request, cuts
+
+
+def _check_heads(question: Question) -> None:
+    """UserError for a head that is not there or cannot weigh classes: before anything is extracted in vain."""
+    settings = question.settings
+    extra = question.control_heads if question.controls or question.widths else ()
+    for name in dict.fromkeys((*question.heads, *extra)):
+        find_head(name).build(seed=settings.seed, class_weight=settings.class_weight)
+    if question.head2toe and settings.class_weight is not None:
+        raise UserError("Head2Toe cannot weight classes; leave out --head2toe or --class-weight")
+
+
+def _check_rows(request: Request) -> None:
+    """UserError unless there are training, validation and test rows of two classes at least."""
+    require_splits(request, "train", "test")
+    labels = open_dataset(request.dataset).load("train").labels
+    rows = limit_rows(labels, request.limit, request.seed)
+    classes = len(np.unique(labels[rows]))
+    if classes < 2:
+        raise UserError(
+            f"the {len(rows)} training rows are of {classes} class; a probe needs two to tell apart: raise --limit or "
+            "take another data set"
+        )
+    validation_split(labels, rows, request.seed)

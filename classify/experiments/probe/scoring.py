@@ -1,0 +1,147 @@
+"""Transferability scores of layers, how well each ranks them, and how alike the layers are. All on training rows."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from classify.experiments.parallel import in_parallel
+from classify.experiments.probe.question import WIDE, Question
+from classify.experiments.sources import CachedLayer
+from classify.measure.transferability import SCORES, linear_cka, source_probabilities, weighted_tau
+from features.request import Plan
+from features.rows import limit_rows, validation_split
+
+FC = "fc"
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One score over the layers.
+
+    values: one for each layer, or a single one that belongs to the network as a whole (`of_network`). seconds: for all
+    layers. tau: weighted Kendall tau against the layers' best validation accuracy, tau_by_head against that of each
+    head; None where there is no ranking.
+    """
+
+    name: str
+    title: str
+    paper: str
+    values: tuple[float, ...]
+    seconds: float
+    of_network: bool = False
+    tau: float | None = None
+    tau_by_head: dict[str, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What needs no training: the scores of all layers, and linear CKA between layers (L, L).
+
+    layers: (layer, pooling) of each value. rows: training rows that were looked at. notes: what was left out and why.
+    """
+
+    layers: tuple[tuple[str, str], ...]
+    rows: int
+    scores: tuple[ScoreRow, ...]
+    cka_layers: tuple[str, ...]
+    cka: tuple[tuple[float, ...], ...]
+    notes: tuple[str, ...]
+
+
+def score_layers(
+    question: Question, answer: Plan, sources: Sequence[CachedLayer], compared: Sequence[CachedLayer]
+) -> Scores:
+    """All scores of `sources`, and CKA between those `compared`, on the same stratified training rows for all."""
+    labels = sources[0].read("train").labels
+    train, _ = validation_split(labels, np.arange(len(labels)), question.settings.seed)
+    widest = max(sum(source.widths) for source in sources)
+    most = question.score_rows if widest <= WIDE else min(question.score_rows, WIDE)
+    rows = train[limit_rows(labels[train], most, question.settings.seed)]
+    notes = [] if widest <= WIDE else [f"scores on {len(rows):,} rows, since a layer gives {widest:,} numbers"]
+    by_layer = list(in_parallel(scores_of, [(source, rows) for source in sources], question.jobs))
+    scores = [
+        ScoreRow(
+            name,
+            SCORES[name].title,
+            SCORES[name].paper,
+            tuple(values[name][0] for values in by_layer),
+            sum(values[name][1] for values in by_layer),
+        )
+        for name in by_layer[0]
+    ]
+    of_network, reason = _network_scores(answer, sources, rows)
+    notes += [reason] if reason else []
+    cka = _alignments(compared, rows, question.jobs)
+    return Scores(
+        layers=tuple((source.layer, source.pool) for source in sources),
+        rows=len(rows),
+        scores=(*scores, *of_network),
+        cka_layers=tuple(source.layer for source in compared),
+        cka=cka,
+        notes=tuple(notes),
+    )
+
+
+def scores_of(source: CachedLayer, rows: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Every score that reads features: name -> (value, seconds)."""
+    read = source.read("train")
+    features, labels = np.asarray(read.features[rows]), read.labels[rows]
+    return {score.name: _timed(score, features, labels) for score in SCORES.values() if score.needs == "features"}
+
+
+def _timed(score: Any, array: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    started = time.perf_counter()
+    return float(score.function(array, labels)), time.perf_counter() - started
+
+
+def _network_scores(answer: Plan, sources: Sequence[CachedLayer], rows: np.ndarray) -> tuple[list[ScoreRow], str]:
+    """LEEP and NCE, which read the network's own classes; none and the reason where it has none."""
+    wanted = [score for score in SCORES.values() if score.needs == "source_probabilities"]
+    titles = " and ".join(score.title for score in wanted)
+    fc = next((source for source in sources if source.layer == FC), None)
+    if fc is None:
+        return [], f"no {titles}: they read the classifier's output, and 'fc' is not among the layers"
+    if answer.request.weights == "random":
+        return [], f"no {titles}: the classes of random weights mean nothing"
+    read = fc.read("train")
+    probabilities = source_probabilities(read.features[rows])
+    timed = ((score, *_timed(score, probabilities, read.labels[rows])) for score in wanted)
+    return [ScoreRow(s.name, s.title, s.paper, (value,), seconds, True) for s, value, seconds in timed], ""
+
+
+def _alignments(sources: Sequence[CachedLayer], rows: np.ndarray, jobs: int | None) -> tuple[tuple[float, ...], ...]:
+    pairs = [(i, j) for i in range(len(sources)) for j in range(i)]
+    matrix = np.eye(len(sources))
+    found = in_parallel(alignment, [(sources[i], sources[j], rows) for i, j in pairs], jobs)
+    for (i, j), value in zip(pairs, found, strict=True):
+        matrix[i, j] = matrix[j, i] = value
+    return tuple(map(tuple, matrix.tolist()))
+
+
+def alignment(first: CachedLayer, second: CachedLayer, rows: np.ndarray) -> float:
+    """Linear CKA of two layers on these training rows."""
+    return linear_cka(*(np.asarray(source.read("train").features[rows]) for source in (first, second)))
+
+
+def ranked(scores: Scores, accuracies: dict[tuple[str, str], dict[str, float]]) -> Scores:
+    """The same scores with their rank correlations; accuracies: (layer, pooling) -> head -> validation accuracy."""
+    heads = list(dict.fromkeys(head for layer in scores.layers for head in accuracies[layer]))
+    best = [max(accuracies[layer].values()) for layer in scores.layers]
+    rows = []
+    for row in scores.scores:
+        if not row.of_network:
+            values = [value if SCORES[row.name].direction == "higher" else -value for value in row.values]
+            by_head = {head: _tau(values, [accuracies[layer][head] for layer in scores.layers]) for head in heads}
+            row = dataclasses.replace(row, tau=_tau(values, best), tau_by_head=by_head)
+        rows.append(row)
+    return dataclasses.replace(scores, scores=tuple(rows))
+
+
+def _tau(values: Sequence[float], accuracies: Sequence[float]) -> float | None:
+    tau = weighted_tau(values, accuracies)
+    return None if math.isnan(tau) else tau

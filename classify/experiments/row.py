@@ -1,0 +1,200 @@
+"""What a row is, before anything is computed: inputs, a head, and how that is fitted.
+
+A row's configuration is all that determines its numbers, and its digest names its result. It is written exactly as
+version 0.1.0 wrote it: a field that came later is left out at its 0.1.0 meaning, which is its default in `RowConfig`.
+`Row.from_config` reads it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classify.experiments.kinds.classical import Classical
+from classify.experiments.kinds.kind import Kind, Training
+from classify.experiments.kinds.network import Network
+from classify.experiments.kinds.untouched import Untouched
+from classify.experiments.settings import PLAINLY, How, Settings
+from classify.experiments.sources import Rows, Source
+from classify.experiments.training_sets import Change, change_called
+from classify.heads.network import NETWORKS
+from classify.measure.outcome import plain_json
+from classify.measure.record import RowConfig
+from features.datasets import open_dataset
+from features.digests import sha256_json
+from features.errors import UserError
+from features.request import Request
+from features.rows import train_and_validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of any table.
+
+    shuffled: the training rows' labels are permuted, so that a head can only learn by heart. change: the training set
+    is made worse first. keep: the fitted model is kept with the result; that is no part of what the row is.
+    """
+
+    source: Source
+    head: Kind
+    settings: Settings = Settings()
+    shuffled: bool = False
+    change: Change | None = None
+    keep: bool = True
+
+    @cached_property
+    def config(self) -> RowConfig:
+        """All that determines the row: two rows with equal configurations are one."""
+        source, settings = self.source, self.settings
+        described = {name: value for name, value in source.config.items() if name not in self.head.unread}
+        always = {**described, "head": self.head.name, "seed": settings.seed, **self.head.config(source, settings)}
+        options = {
+            "validation": settings.validation,
+            "validation_share": settings.validation_share,
+            "labels": "shuffled" if self.shuffled else None,
+            "training_set": self.change.name if self.change else None,
+            **self.head.options(source, settings),
+        }
+        later = {name: value for name, value in options.items() if value != getattr(RowConfig, name)}
+        return RowConfig(plain_json({**always, **later}, "config"))
+
+    @cached_property
+    def digest(self) -> str:
+        """64 hex digits that name the row, as in its result."""
+        return sha256_json(dict(self.config))
+
+    @property
+    def label(self) -> str:
+        """The row in a few words: 'finetune layer4, bss=0.001', 'layer3 avg ridge shuffled labels'."""
+        return f"{self.head.label(self.source)}{' shuffled labels' if self.shuffled else ''}"
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], *, dataset: str | None = None, weights: str | None = None, keep: bool = True
+    ) -> "Row":
+        """The row that a configuration describes; UserError where it comes to another one here.
+
+        dataset, weights: where these stand now, as the command line has them; by default those of the same names.
+        """
+        written = RowConfig(config)
+        request = _request(written, dataset, weights)
+        kind: type[Kind] = Classical
+        if written.head in NETWORKS:
+            kind = Untouched if written.head == "untouched" else Network
+        source, head = kind.from_config(written, request)
+        row = cls(
+            source=source,
+            head=head,
+            settings=Settings(
+                seed=written.seed,
+                class_weight=written.class_weight,
+                search=written.search,
+                refit=written.refit,
+                search_rows=written.search_rows,
+                validation=written.validation,
+                validation_share=written.validation_share,
+            ),
+            shuffled=written.labels == "shuffled",
+            change=change_called(written.training_set) if written.training_set else None,
+            keep=keep,
+        )
+        here = row.config
+        differing = sorted(name for name in {*here, *written} if here.get(name) != written.get(name))
+        if differing:
+            told = "; ".join(
+                f"{name} is {here.get(name)!r} here and {written.get(name)!r} in the record" for name in differing
+            )
+            raise UserError(
+                f"the row cannot be made again: {told}; say with --dataset or --weights where the right ones are"
+            )
+        return row
+
+    def check(self) -> None:
+        """Raise UserError for what cannot be fitted as asked, before anything is extracted or trained."""
+        self.head.check(self.source, self.settings)
+
+    def place(self, folder: Path | str) -> Path:
+        """Where the fitted row waits for its test; folder: that of the results."""
+        return self.head.place(self.digest, Path(folder))
+
+    def training(self, how: How = PLAINLY) -> Training:
+        """What its head learns from: read now, made worse if it is to be, and split."""
+
+        def tell(epoch: Any) -> None:
+            how.say(f"{self.label}: {epoch}")
+            if how.on_epoch is not None:
+                how.on_epoch(self, epoch)
+
+        source, settings = self.source, self.settings
+        shared: dict[str, Any] = {"source": source, "settings": settings, "how": how, "tell": tell}
+        shared["place"] = self.place(how.folder)
+        if "train" not in open_dataset(source.request.dataset).splits:
+            return Training(**shared)
+        rows = source.read("train", settings.blocks)
+        if self.change:
+            kept, labels = self.change.apply(rows.labels, settings.seed)
+            rows = Rows(self.head.take(rows.features, kept), labels, rows.index[kept])
+        share = settings.validation_share
+        train, validation = train_and_validation(rows.labels, settings.seed, settings.validation, share)
+        if self.shuffled:
+            rows = dataclasses.replace(rows, labels=shuffled_labels(rows.labels, settings.seed))
+        return Training(rows=rows, train=train, validation=validation, **shared)
+
+
+def network_row(request: Request, network: str, *, settings: Settings | None = None, **options: Any) -> Row:
+    """The row of a network on a request, whose seed is the row's.
+
+    options: those of `Network.on` (training, unfreeze, regularizers, in_loop, ...), and keep and change of `Row`.
+    """
+    outer = {name: options.pop(name) for name in ("keep", "change") if name in options}
+    source, head = Network.on(request, network, **options)
+    return Row(source=source, head=head, settings=_seeded(settings, request), **outer)
+
+
+def untouched_row(request: Request, reading: str) -> Row:
+    """The row of one reading of the untouched network's outputs; UserError where it has none."""
+    source, head = Untouched.on(request, reading)
+    return Row(source=source, head=head, settings=_seeded(None, request))
+
+
+def untouched_rows(request: Request) -> tuple[Row, ...]:
+    """The rows that there are for a data set: three readings, or its own classes alone where there is no training
+    split. UserError where the weights came without a classifier."""
+    from classify.heads.network.untouched import READINGS
+
+    readings = READINGS if "train" in open_dataset(request.dataset).splits else ("own",)
+    rows = tuple(untouched_row(request, reading) for reading in readings)
+    rows[0].check()
+    return rows
+
+
+def shuffled_labels(labels: np.ndarray, seed: int) -> np.ndarray:
+    """The labels (N,) in an order of their own: as many of each class, and none belongs to its image."""
+    return np.random.default_rng([seed, 2]).permutation(labels)
+
+
+def _seeded(settings: Settings | None, request: Request) -> Settings:
+    return dataclasses.replace(settings or Settings(), seed=request.seed)
+
+
+def _request(config: RowConfig, dataset: str | None, weights: str | None) -> Request:
+    """What a configuration asks for."""
+    name = str(config.weights)
+    # What was drawn is drawn again, whatever weights the rest of the table had.
+    random = name.startswith("random (seed ") or config.weights is None
+    fields = {field: config[field] for field in ("backbone", "image_size", "precision", "dtype") if field in config}
+    if config.maps == "in the loop" and config.training:
+        # Where the frozen part has no precision of its own, it is computed in that of training.
+        fields.setdefault("precision", config.training["precision"])
+    return Request(
+        dataset=dataset or config.dataset,
+        weights="random" if random else weights or name,
+        limit=config.limit,
+        limit_test=config.limit_test,
+        seed=config.seed if config.row_seed is None else config.row_seed,
+        **fields,
+    ).normalised()

@@ -1,0 +1,111 @@
+"""Features of any width brought to one common width, so that layers can be compared number for number.
+
+A reduction is worked out on training rows alone and applied to all others as it is.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh
+from sklearn.utils.metaestimators import available_if
+
+BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How to bring (N, D) features to (N, width): by the training rows' principal axes, or by a random projection.
+
+    kind: 'pca' or 'projection'. seed: of the projection; principal axes draw nothing. Features that are narrower
+    already keep their width.
+    """
+
+    kind: str
+    width: int
+    seed: int = 0
+
+    def fit(self, features: np.ndarray) -> "Axes":
+        """The axes for these training rows (N, D)."""
+        columns = features.shape[1]
+        width = min(self.width, columns)
+        if self.kind == "projection":
+            random = np.random.default_rng([self.seed, columns, width])
+            axes = random.standard_normal((columns, width), dtype=np.float32) / np.float32(np.sqrt(width))
+            return Axes(np.zeros(columns, np.float32), axes)
+        total = sum(np.sum(features[rows], axis=0, dtype=np.float64) for rows in _blocks(features))
+        mean = (total / len(features)).astype(np.float32)
+        return Axes(mean, _principal_axes(features, mean, width))
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """(x - mean) @ axes, mean float32 (D,), axes float32 (D, width)."""
+
+    mean: np.ndarray
+    axes: np.ndarray
+
+    def apply(self, features: np.ndarray) -> np.ndarray:
+        """(N, width) float32 of (N, D), a block at a time."""
+        reduced = np.empty((len(features), self.axes.shape[1]), np.float32)
+        for rows in _blocks(features):
+            reduced[rows] = (features[rows] - self.mean) @ self.axes
+        return reduced
+
+
+def _where_the_head_has(method: str) -> Any:
+    return available_if(lambda on_axes: hasattr(on_axes.head, method))
+
+
+@dataclass(frozen=True, eq=False)
+class OnAxes:
+    """A fitted head with the axes that its features are brought to: it takes them at their full width (N, D).
+
+    It has the methods that the head has.
+    """
+
+    axes: Axes
+    head: Any
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The head's classes."""
+        return self.head.classes_
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """(N,) labels."""
+        return self.head.predict(self.axes.apply(features))
+
+    @_where_the_head_has("predict_proba")
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """(N, C) probabilities."""
+        return self.head.predict_proba(self.axes.apply(features))
+
+    @_where_the_head_has("decision_function")
+    def decision_function(self, features: np.ndarray) -> np.ndarray:
+        """(N, C) scores, or (N,) for two classes."""
+        return self.head.decision_function(self.axes.apply(features))
+
+
+def _principal_axes(features: np.ndarray, mean: np.ndarray, width: int) -> np.ndarray:
+    """The eigenvectors of the largest `width` eigenvalues of the covariance, as columns, largest first.
+
+    An axis along which the rows do not vary is zero: heads standardise what they get, and would blow up its rounding.
+    """
+    columns = features.shape[1]
+    covariance = np.zeros((columns, columns), np.float32)
+    for rows in _blocks(features):
+        block = features[rows] - mean
+        covariance += block.T @ block
+    values, axes = eigh(covariance, subset_by_index=[columns - width, columns - 1], check_finite=False)
+    values, axes = values[::-1], axes[:, ::-1]
+    flat = values <= columns * np.finfo(np.float32).eps * max(float(values[0]), 0.0)
+    axes = np.where(flat, 0, axes)
+    # An eigenvector's sign is arbitrary: the largest entry is made positive, so that any library gives the same.
+    signs = np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0))
+    return np.ascontiguousarray(axes * np.where(signs == 0, 1, signs), dtype=np.float32)
+
+
+def _blocks(features: np.ndarray):
+    step = max(1, BLOCK_VALUES // features.shape[1])
+    return (slice(start, start + step) for start in range(0, len(features), step))

@@ -1,0 +1,1 @@
+"""What the heads are solved with: one solver for smooth convex losses, one for support vector machines."""

@@ -1,0 +1,178 @@
+"""Notes: what was found out once and is not to be found out again, one small file each, in the home's `notes`.
+
+A note answers a question and is named by the question's SHA-256. It is written aside and renamed, so that a reader
+finds it whole or not at all, and nothing is ever read, changed and written back: users, processes and machines may
+share a home, on a network file system too. Its own SHA-256 stands in it: one that is damaged is as good as none.
+Permissions follow the umask.
+
+Version 0.1.0 kept all notes of a kind in one file. Those are still read where a note is missing, and never written.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from features.errors import UserError
+from features.home import home
+
+_NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+_Parsed = TypeVar("_Parsed")
+
+
+@dataclass(frozen=True)
+class Notes:
+    """The notes of one kind: questions are text, answers JSON values.
+
+    old: the file in the home that version 0.1.0 kept them in, as one JSON object. most: how many there may be; the
+    oldest go. vital: whether a note that is there but cannot be read is an error, and not as good as none.
+    """
+
+    kind: str
+    old: str | None = None
+    most: int | None = None
+    vital: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where they stand."""
+        return home() / "notes" / self.kind
+
+    def get(self, question: str) -> Any:
+        """The answer to a question; None where there is none. UserError for a vital one that cannot be read."""
+        note = self._read(self._place(question), _unsealed)
+        return note[1] if note and note[0] == question else self._of_old().get(question)
+
+    def put(self, question: str, answer: Any) -> bool:
+        """Note an answer; whether there was a place for it: a full or read-only one only costs work the next time."""
+        body = json.dumps([question, answer], separators=(",", ":"), allow_nan=False).encode()
+        with if_there_is_place():
+            # Where the seal tells whether a note is whole, only a vital one has to be on the disk before all else.
+            _write(self._place(question), _sealed(body), sync=self.vital)
+            self._thin_out()
+            return True
+        return False
+
+    def drop(self, question: str) -> None:
+        """Delete a note, where that is allowed."""
+        with if_there_is_place():
+            self._place(question).unlink(missing_ok=True)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Every question with its answer. Those of version 0.1.0 come first: what was noted since follows."""
+        yield from self._of_old().items()
+        for path in sorted(self.folder.glob("*.json")):
+            if note := self._read(path, _unsealed):
+                yield note
+
+    def _place(self, question: str) -> Path:
+        # Paths are asked about too, and may hold bytes that are no text.
+        return self.folder / f"{hashlib.sha256(question.encode(errors='surrogatepass')).hexdigest()}.json"
+
+    def _of_old(self) -> dict[str, Any]:
+        if self.old is None:
+            return {}
+        return self._read(home() / self.old, _record) or {}
+
+    def _read(self, path: Path, parse: Callable[[bytes], _Parsed]) -> _Parsed | None:
+        try:
+            return parse(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            if not self.vital:
+                return None
+            reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+            raise UserError(
+                f"{path} says what was used here before and cannot be read ({reason}); make it readable, or delete it "
+                "if what is there now is to be taken for right"
+            ) from error
+
+    def _thin_out(self) -> None:
+        if self.most is not None:
+            # Another process may be at it, too.
+            with contextlib.suppress(FileNotFoundError):
+                by_age = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+                for path in by_age[: -self.most]:
+                    path.unlink()
+
+
+_ANSWERS = Notes("answers", old="answers.json")
+
+
+def remembered_answer(question: str, answer: Callable[[], str]) -> str:
+    """The answer to a question that always has the same one, worked out the first time and then remembered.
+
+    A question about a file's content carries the content's digest, so that the answer can never be out of date. An
+    answer that raises is not remembered.
+    """
+    known = _ANSWERS.get(question)
+    if not isinstance(known, str):
+        known = answer()
+        _ANSWERS.put(question, known)
+    return known
+
+
+@contextlib.contextmanager
+def if_there_is_place() -> Iterator[None]:
+    """Leave the block where what it writes finds no place, being full or read-only; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; None where the file is absent, unreadable or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file so that a reader finds the old content or the new, never a part of it."""
+    _write(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode(), sync=True)
+
+
+def _write(path: Path, data: bytes, *, sync: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with aside.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            if sync:
+                os.fsync(stream.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _sealed(body: bytes) -> bytes:
+    return b'{"sha256":"%s","note":%s}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
+
+
+_BEFORE = len(_sealed(b"")) - 2
+
+
+def _unsealed(text: bytes) -> tuple[str, Any]:
+    body = text[_BEFORE:-2]
+    if text != _sealed(body):
+        raise ValueError("damaged")
+    question, answer = json.loads(body)
+    return question, answer
+
+
+def _record(text: bytes) -> dict[str, Any]:
+    record = json.loads(text)
+    if not isinstance(record, dict):
+        raise TypeError("no record")
+    return record

@@ -1,0 +1,105 @@
+"""The probe's figure: what is drawn, and into which files."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from classify.experiments.probe.answer import ProbeResult
+from classify.experiments.standing import ProbeRow, Standing
+from classify.measure.metrics import measure
+from classify.measure.outcome import Result
+from classify.measure.results import SavedResult
+from features.errors import UserError
+
+pytest.importorskip("matplotlib")
+
+
+def _row(kind, layer, head, right, pool="avg", total=1000):
+    labels = [number % 10 for number in range(total)]
+    predicted = [label if number < right else (label + 1) % 10 for number, label in enumerate(labels)]
+    weights = "random (seed 0)" if kind == "random" else "some.pth"
+    config = {"dataset": "mnist", "backbone": "resnet18", "weights": weights, "image_size": 64}
+    config |= {"layer": layer, "head": head, "pool": pool, "kind": kind}
+    metrics = measure(labels, predicted)
+    result = Result(
+        config, metrics, validation_accuracy=right / total, rows={"validation": 100}, extra={"features": 64}
+    )
+    return ProbeRow(kind, layer, pool, head, 64, SavedResult(Path("none.json"), result, {}))
+
+
+def _result(rows):
+    best = max((row for row in rows if row.kind == "layer"), key=lambda row: row.validation)
+    standings = tuple(Standing(row, None, 256, None) for row in rows if row.kind == "layer")
+    return ProbeResult({}, tuple(rows), best, standings, None, None, (), None, Path())
+
+
+@pytest.fixture
+def result():
+    rows = [
+        _row("layer", layer, head, right)
+        for layer, rights in (("layer1", (800, 850)), ("layer2", (950, 990)), ("fc", (900, 1000)))
+        for head, right in zip(("ridge", "knn"), rights, strict=True)
+    ]
+    rows += [_row("random", layer, "ridge", 700) for layer in ("layer1", "layer2", "fc")]
+    return _result([*rows, _row("pixels", "pixels", "ridge", 860, ""), _row("shuffled", "layer1", "ridge", 100)])
+
+
+def _heights(line):
+    return [round(float(value), 3) for value in line.get_ydata()]
+
+
+def test_every_head_is_a_solid_line_of_its_accuracies_and_controls_are_dashed(result):
+    panel = result.plot().axes[0]
+    lines = {each.get_label(): each.lines[0] for each in panel.containers}
+    assert _heights(lines["ridge"]) == [80, 95, 90]
+    # 100 % has no place on a scale of errors and is drawn at its end.
+    assert _heights(lines["knn"]) == [85, 99, 99.99]
+    assert _heights(lines["ridge, random weights"]) == [70, 70, 70]
+    assert lines["ridge"].get_linestyle() == "-" and lines["ridge, random weights"].get_linestyle() == "--"
+    assert lines["ridge"].get_color() != lines["knn"].get_color()
+    assert lines["ridge"].get_marker() != lines["knn"].get_marker()
+    assert {
+        line.get_label(): _heights(line)[0] for line in panel.lines if line.get_label().startswith(("raw", "shuf"))
+    } == {
+        "raw pixels, ridge": 86,
+        "shuffled labels": 10,
+    }
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["layer1", "layer2", "fc"]
+
+
+def test_intervals_are_those_of_the_results(result):
+    panel = result.plot().axes[0]
+    ridge = next(each for each in panel.containers if each.get_label() == "ridge")
+    ends = [segment[:, 1].round(6).tolist() for segment in ridge.lines[2][0].get_segments()]
+    rows = [row for row in result.rows if row.kind == "layer" and row.head == "ridge"]
+    assert ends == [[round(100 * end, 6) for end in row.interval] for row in rows]
+
+
+def test_poolings_stand_in_panels_of_their_own():
+    rows = [_row("layer", "layer1", "ridge", 500, pool) for pool in ("avg", "grid:2", "max")]
+    panels = _result(rows).plot().axes
+    assert [panel.get_xlabel() for panel in panels] == [f"layer, {pool} pooling" for pool in ("avg", "grid:2", "max")]
+    assert panels[0].get_yscale() == "linear" and panels[0].get_ylim() == (0, 100)
+
+
+def test_png_and_svg_are_written_and_nothing_in_them_changes_with_the_clock(result, tmp_path):
+    result.plot(tmp_path / "probe-mnist.v1")
+    png, svg = (tmp_path / f"probe-mnist.v1.{ending}" for ending in ("png", "svg"))
+    assert png.read_bytes().startswith(b"\x89PNG") and "<svg" in svg.read_text()
+    assert not re.search(r"<dc:date>", svg.read_text())
+    result.plot(tmp_path / "alone.svg")
+    assert not (tmp_path / "alone.png").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(result, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written there"):
+        result.plot(tmp_path / "file" / "figure.png")
+
+
+def test_without_matplotlib_the_way_to_it_is_said(result, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UserError, match=r"pip install 'layerprobe\[figures\]'"):
+        result.plot()
