@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,18 +41,18 @@ def main(arguments: Sequence[str]) -> int:
     failed = done = 0
     try:
         with contextlib.closing(_written(options, model)) as written:
-            for one in written:
+            for prediction in written:
                 done += 1
-                if one.problem is not None:
+                if prediction.problem is not None:
                     failed += 1
-                    print(f"error: {one.problem}", file=sys.stderr, flush=True)
+                    print(f"error: {prediction.problem}", file=sys.stderr, flush=True)
     except KeyboardInterrupt as stop:
         print(f"stopped after {done} images, whose classes stand above or in their files", file=sys.stderr)
         return status_of(stop)
     return 1 if failed else 0
 
 
-def _written(options: argparse.Namespace, model: Any) -> Iterator[Any]:
+def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, None]:
     """The predictions, each given out after it was written to wherever they go."""
     from classify.use.images import count_of, given_images
     from classify.use.predicting import predictions
@@ -62,12 +62,12 @@ def _written(options: argparse.Namespace, model: Any) -> Iterator[Any]:
         writers = [stack.enter_context(writer) for writer in _writers(options, model)]
         progress = stack.enter_context(row_progress())
         total = count_of(options.images)
-        given = given_images(options.images, sys.stdin.buffer)
-        for done, one in enumerate(predictions(model, given, options.top, options.jobs or 4), start=1):
+        images = given_images(options.images, sys.stdin.buffer)
+        for done, prediction in enumerate(predictions(model, images, options.top, options.jobs or 4), start=1):
             for write in writers:
-                write(one)
+                write(prediction)
             progress("images", done, total)
-            yield one
+            yield prediction
 
 
 def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
@@ -88,8 +88,8 @@ def _tables(model: Any) -> Iterator[Callable]:
     rows: list = []
     titles = itertools.chain([f"{model}\n{model.saved.path}"], itertools.repeat(""))
 
-    def write(one: Any) -> None:
-        rows.append(one)
+    def write(prediction: Any) -> None:
+        rows.append(prediction)
         if len(rows) == _ROWS:
             show(predictions_table(rows, next(titles)))
             rows.clear()
@@ -109,7 +109,7 @@ def _json(path: str, model: Any) -> Iterator[Callable]:
         stream.write(f'{{"model": {json.dumps(about)},\n"images": [')
         between = itertools.chain(["\n"], itertools.repeat(",\n"))
         try:
-            yield lambda one: stream.write(next(between) + json.dumps(one.to_json()))
+            yield lambda prediction: stream.write(next(between) + json.dumps(prediction.to_json()))
         finally:
             stream.write("\n]}\n")
 
@@ -122,7 +122,7 @@ def _csv(path: str) -> Iterator[Callable]:
     with _opened(path) as stream:
         writer = csv.DictWriter(stream, CSV_FIELDS, lineterminator="\n")
         writer.writeheader()
-        yield lambda one: writer.writerows(one.records())
+        yield lambda prediction: writer.writerows(prediction.records())
 
 
 @contextlib.contextmanager

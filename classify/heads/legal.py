@@ -27,9 +27,10 @@ class Number:
     def admits(self, value: Any) -> bool:
         """Whether a value is of the right kind and inside the range."""
         kind = numbers.Integral if self.integer else numbers.Real
-        if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, kind) or isinstance(value, bool):
             return False
-        return (value >= self.low if self.closed else value > self.low) and value <= self.high
+        number = float(value)
+        return math.isfinite(number) and (self.low < number <= self.high or (self.closed and number == self.low))
 
     def __str__(self) -> str:
         bound = f"{'of at least' if self.closed else 'above'} {self.low:g}"
