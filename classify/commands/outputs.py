@@ -5,7 +5,6 @@ folder and the stem of its record.
 """
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +32,15 @@ def check_outputs(options: argparse.Namespace) -> None:
     require_folders(options.json, options.csv, options.markdown)
 
 
-def deliver(
-    options: argparse.Namespace,
-    outcome: Any,
-    answer: Iterable[str],
-    *,
-    table_first: bool = False,
-    figure: bool = True,
-) -> None:
+def deliver(options: argparse.Namespace, outcome: Any) -> None:
     """Show what was found, write what was asked for and the figure, and say where all of it is.
 
-    The answer comes first, then notes and tables. table_first: what people came for is the table, and the answer is
-    the last word.
+    The answer comes first, then notes and tables; where people came for the table, that does.
     """
     from classify.show.table import show
 
-    sentences, notes = tuple(answer), [f"note: {note}" for note in outcome.notes]
-    if table_first:
+    sentences, notes = outcome.sentences, [f"note: {note}" for note in outcome.notes]
+    if outcome.table_first:
         show(*outcome.tables, *notes)
     else:
         show(*sentences, *notes)
@@ -57,10 +48,10 @@ def deliver(
             show("", table)
     say()
     _write(options, outcome)
-    if figure:
+    if outcome.panels:
         _draw(outcome)
     say(f"kept in {outcome.folder}: {outcome.stem}.json and a record of every row")
-    if table_first:
+    if outcome.table_first:
         show(*sentences)
 
 
