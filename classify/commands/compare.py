@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, deliver
-from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
+from classify.commands.tensorboard import tensorboard_log
 from classify.commands.training import (
     RULES_OF_COMPARE,
     add_training_options,
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             **request,
         )
         if log is not None:
-            for saved in (each for row in result.rows for each in row.saved if each.result.extra.get("history")):
+            for saved in (saved for row in result.rows for saved in row.saved if saved.result.extra.get("history")):
                 log.finish(saved.result)
     deliver(options, result, result.answer(), table_first=True, figure=False)
     return 0
@@ -82,7 +82,6 @@ def _parser() -> Parser:
     add("--layer", nargs="+", default=["all"], metavar="L", help="layers that the best is chosen from; default all")
     add_training_options(parser)
     add = parser.section("how")
-    add_shared(add, "--compile", "--results", "--again")
-    add_tensorboard_option(add)
+    add_shared(add, "--compile", "--results", "--again", "--tensorboard")
     add_output_options(add)
     return parser

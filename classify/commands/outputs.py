@@ -5,7 +5,7 @@ folder and the stem of its record.
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,7 @@ def check_outputs(options: argparse.Namespace) -> None:
 
 
 def deliver(
-    options: argparse.Namespace,
-    outcome: Any,
-    answer: Iterable[str],
-    *,
-    table_first: bool = False,
-    figure: bool = True,
+    options: argparse.Namespace, outcome: Any, answer: Sequence[str], *, table_first: bool = False, figure: bool = True
 ) -> None:
     """Show what was found, write what was asked for and the figure, and say where all of it is.
 
@@ -48,11 +43,11 @@ def deliver(
     """
     from classify.show.table import show
 
-    sentences, notes = tuple(answer), [f"note: {note}" for note in outcome.notes]
+    notes = [f"note: {note}" for note in outcome.notes]
     if table_first:
         show(*outcome.tables, *notes)
     else:
-        show(*sentences, *notes)
+        show(*answer, *notes)
         for table in outcome.tables:
             show("", table)
     say()
@@ -61,7 +56,7 @@ def deliver(
         _draw(outcome)
     say(f"kept in {outcome.folder}: {outcome.stem}.json and a record of every row")
     if table_first:
-        show(*sentences)
+        show(*answer)
 
 
 def _write(options: argparse.Namespace, outcome: Any) -> None:

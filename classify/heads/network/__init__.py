@@ -13,8 +13,8 @@ class NetworkHead:
     """A network by name: one line for `--help`, where its class is, what is fixed, and what it reads.
 
     reads: 'images' (uint8), 'cut' (images, or the cached maps of the layer below `unfreeze`) or 'logits' (the cached
-    output of `fc`). backbone: it is one, or a part of one. drawn: it starts from a random initialisation. regularised: it
-    takes regularisers.
+    output of `fc`). backbone: it is one, or a part of one. drawn: it starts from a random initialisation. regularised:
+    it takes regularisers.
     """
 
     name: str
