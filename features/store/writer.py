@@ -56,15 +56,10 @@ class PartialRecord(LaidOut):
         progress = read_json(progress_path(path.with_suffix("")))
         fields = progress if isinstance(progress, dict) else {}
         done, tail = fields.get("rows_done"), fields.get("tail")
-        sound = fields.get("description") == layout.digest and type(done) is int and isinstance(tail, str)
-        if not sound or not 0 <= done <= layout.shape[0]:
+        described = fields.get("description") == layout.digest and isinstance(tail, str)
+        if not described or type(done) is not int or not 0 <= done <= layout.shape[0]:
             raise CacheError(f"{path} has no record of how far it got; {way_out(path)}")
-        return cls(path, layout, done, tail)
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """The recipe as the pass gave it, without what the store adds of its own."""
-        return {name: value for name, value in self.layout.recipe.items() if name != "store"}
+        return cls(path, layout, done, str(tail))
 
 
 def existing_partial(key: CacheKey, folder: Path | None = None) -> PartialRecord | None:
@@ -129,7 +124,6 @@ class PartialFile(LaidOut):
             raise ValueError(f"{shape[0]} rows with {len(labels)} labels and {len(index)} positions")
         begun = existing_partial(key, folder)
         needed = math.prod(shape) * np.dtype(dtype).itemsize + 16 * shape[0]
-        arrays = {"labels": labels, "index": index, "recipe": recipe}
 
         def laid_out(about: About) -> Path:
             path = feature_path(key, about, folder)
@@ -137,7 +131,9 @@ class PartialFile(LaidOut):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 sweep(path)
                 try:
-                    lay_out(new_path(path), key, about, shape=shape, dtype=dtype, **arrays)
+                    lay_out(
+                        new_path(path), key, about, shape=shape, dtype=dtype, labels=labels, index=index, recipe=recipe
+                    )
                 except OSError:
                     new_path(path).unlink(missing_ok=True)
                     raise
@@ -211,7 +207,7 @@ class PartialFile(LaidOut):
         block = block[self._written - start :]
         if not len(block):
             return
-        data = memoryview(self._converted(block).reshape(-1)).cast("B")
+        data = self._converted(block).reshape(-1).data.cast("B")
         with self._refusals_told():
             write_exactly(self._descriptor, self._row_at(self._written), data)
         self._sums.update(data)
