@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, deliver
-from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
+from classify.commands.tensorboard import tensorboard_log
 from classify.commands.training import (
     RULES_OF_COMPARE,
     add_training_options,
@@ -82,7 +82,6 @@ def _parser() -> Parser:
     add("--layer", nargs="+", default=["all"], metavar="L", help="layers that the best is chosen from; default all")
     add_training_options(parser)
     add = parser.section("how")
-    add_shared(add, "--compile", "--results", "--again")
-    add_tensorboard_option(add)
+    add_shared(add, "--compile", "--results", "--again", "--tensorboard")
     add_output_options(add)
     return parser

@@ -5,13 +5,13 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
-from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
+from classify.commands.tensorboard import tensorboard_log
 from classify.commands.training import (
     RULES,
     add_training_options,
     find_models,
+    how_from,
     models_explained,
     refuse_contradictions,
     refuse_unread,
@@ -33,20 +33,12 @@ def main(arguments: Sequence[str]) -> int:
     refuse_unread(options, (*names, *networks), RULES)
     refuse_contradictions(options)
     from classify.experiments.making import make, make_all
-    from classify.experiments.settings import How
     from extract.cluster import on_cluster
 
     rows, of_heads, of_networks = _network_rows(options, networks), [], []
     of_features = _head_rows(options, names)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    how = How(
-        folder=Path(options.results),
-        command=options.command_line,
-        again=options.again,
-        compiled=options.compile,
-        jobs=options.jobs,
-        say=say,
-    )
+    how = how_from(options, say=say)
     with on_cluster(options.cluster), tensorboard_log(options.tensorboard) as log:
         for saved in make_all(of_features, how):
             of_heads.append(saved.result)
@@ -175,8 +167,7 @@ def _parser() -> Parser:
     add_request_options(parser)
     add_training_options(parser)
     add = parser.section("how")
-    add_shared(add, "--cluster", "--compile", "--results", "--again")
+    add_shared(add, "--cluster", "--compile", "--results", "--again", "--tensorboard")
     in_blocks = "leave features on the disk and read them in blocks (default: when they would not fit into memory)"
     add("--in-blocks", default="auto", choices=("auto", "on", "off"), help=in_blocks)
-    add_tensorboard_option(add)
     return parser

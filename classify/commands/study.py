@@ -1,11 +1,10 @@
 """`python -m classify study`: when, what and where to transfer; each study ends in a table, a figure and a JSON."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from classify.commands.outputs import add_output_options, check_outputs, deliver
-from classify.commands.training import add_training_options, training_fields
+from classify.commands.training import add_training_options, how_from, training_fields
 from classify.experiments.studies import STUDIES, find_study
 from features.commands.completion import one_of
 from features.commands.options import SHARED, Parser, add_request_options, add_shared, positive, request_from
@@ -31,7 +30,6 @@ def main(arguments: Sequence[str]) -> int:
     check_outputs(options)
 
     from classify.experiments.models import parse_model
-    from classify.experiments.settings import How
     from classify.experiments.studies.asking import Asked
 
     study = find_study(options.study)
@@ -46,16 +44,8 @@ def main(arguments: Sequence[str]) -> int:
         models=tuple(dict.fromkeys(map(parse_model, models))) if models else None,
         training=training_fields(options),
         quick=options.quick,
-        how=How(
-            folder=Path(options.results),
-            command=options.command_line,
-            again=options.again,
-            compiled=options.compile,
-            jobs=options.jobs,
-            with_models=True,
-            # The answer is what the standard output is for; how it is going belongs elsewhere.
-            say=tell,
-        ),
+        # The answer is what the standard output is for; how it is going belongs elsewhere.
+        how=how_from(options, with_models=True, say=tell),
     )
     own = {name: getattr(options, name) for name in study.options if name not in ("models", "seeds")}
     result = study.load()(asked, **own)

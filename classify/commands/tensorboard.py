@@ -1,18 +1,8 @@
-"""`--tensorboard [FOLDER]`, which `run` and `compare` share."""
+"""What `--tensorboard [FOLDER]` asks for, which `run` and `compare` share."""
 
 import contextlib
 from collections.abc import Iterator
 from typing import Any
-
-from features.commands.options import Add
-
-FOLDER = "tensorboard"
-
-
-def add_tensorboard_option(add: Add) -> None:
-    """The option; `add` is a section's."""
-    curves = f"write the networks' training curves for TensorBoard (default {FOLDER}/)"
-    add("--tensorboard", nargs="?", const=FOLDER, metavar="FOLDER", help=curves)
 
 
 @contextlib.contextmanager

@@ -4,8 +4,10 @@ An option that nothing would read is refused: whoever gives `--epochs` with an S
 """
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from classify.heads import HEADS, Head
 from classify.heads.legal import OneOf
@@ -14,6 +16,9 @@ from classify.heads.network.settings import AUGMENTATIONS, LEGAL, TrainingSettin
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
 from features.commands.options import Parser, offered
 from features.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from classify.experiments.settings import How
 
 # A field of TrainingSettings, its option, a metavar and what `--help` says; the settings know what is legal and usual.
 _TRAINING = (
@@ -42,11 +47,10 @@ class Rule:
     """
 
     options: tuple[str, ...]
-    readers: tuple[str, ...]
+    readers: Collection[str]
     complaint: str
 
 
-_HEADS = tuple(HEADS)
 _TRAINED = tuple(name for name, network in NETWORKS.items() if network.trains)
 _PRETRAINED = tuple(name for name in _TRAINED if not NETWORKS[name].drawn)
 _UNFROZEN = tuple(name for name, network in NETWORKS.items() if network.unfreezes)
@@ -73,21 +77,13 @@ RULES = (
         _PRETRAINED,
         "is about a new layer on pre-trained ones, and {models} has none; leave it out",
     ),
-    Rule(
-        ("--regularizer",),
-        _REGULARISED,
-        "acts on a backbone that trains; take --model finetune, or leave it out",
-    ),
+    Rule(("--regularizer",), _REGULARISED, "acts on a backbone that trains; take --model finetune, or leave it out"),
     Rule(
         ("--class-weight", "--no-search", "--no-refit", "--in-blocks"),
-        _HEADS,
+        HEADS,
         "is about heads on cached features, and none was asked for; leave it out",
     ),
-    Rule(
-        ("--layer", "--pool"),
-        _HEADS,
-        "is about heads on cached features; --unfreeze says where a network is cut",
-    ),
+    Rule(("--layer", "--pool"), HEADS, "is about heads on cached features; --unfreeze says where a network is cut"),
 )
 RULES_OF_COMPARE = (
     Rule(_ABOUT_TRAINING, _TRAINED, "is about networks that are trained, and none is compared; leave it out"),
@@ -132,9 +128,8 @@ def regularizers_explained() -> str:
 
 def training_fields(options: argparse.Namespace) -> dict:
     """The fields of `TrainingSettings` that were given. Raises UserError for two that contradict each other."""
-    prefix = "training_"
-    fields = {name.removeprefix(prefix): value for name, value in vars(options).items() if name.startswith(prefix)}
-    fields = {name: value for name, value in fields.items() if value is not None}
+    typed = {name: value for name, value in vars(options).items() if name.startswith("training_")}
+    fields = {name.removeprefix("training_"): value for name, value in typed.items() if value is not None}
     if {"epochs", "steps"} <= set(fields):
         raise UserError("--epochs and --steps both say how long to train; give one of them")
     return fields
@@ -149,6 +144,20 @@ def row_options(options: argparse.Namespace) -> dict:
     }
 
 
+def how_from(options: argparse.Namespace, **more: Any) -> "How":
+    """How the rows are made that the options ask for; more: other fields of `How`."""
+    from classify.experiments.settings import How
+
+    return How(
+        folder=Path(options.results),
+        command=options.command_line,
+        again=options.again,
+        compiled=options.compile,
+        jobs=options.jobs,
+        **more,
+    )
+
+
 def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of heads and those of networks, each once; UserError with the nearest names for an unknown one."""
     names, known = tuple(dict.fromkeys(names)), (*HEADS, *NETWORKS)
@@ -158,13 +167,12 @@ def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     return tuple(name for name in names if name in HEADS), tuple(name for name in names if name in NETWORKS)
 
 
-def refuse_unread(options: argparse.Namespace, models: Iterable[str], rules: Iterable[Rule]) -> None:
+def refuse_unread(options: argparse.Namespace, models: Sequence[str], rules: Iterable[Rule]) -> None:
     """Raise UserError for an option that none of the models would read. models: names of heads and networks."""
-    asked = tuple(models)
     for rule in rules:
-        unread = [option for option in rule.options if option in options.given]
-        if unread and not set(rule.readers) & set(asked):
-            raise UserError(f"{unread[0]} {rule.complaint.format(models=', '.join(asked))}")
+        given = [option for option in rule.options if option in options.given]
+        if given and not set(rule.readers) & set(models):
+            raise UserError(f"{given[0]} {rule.complaint.format(models=', '.join(models))}")
 
 
 def refuse_contradictions(options: argparse.Namespace) -> None:

@@ -17,18 +17,6 @@ from features.errors import UserError
 if TYPE_CHECKING:
     from features.request import Request
 
-__all__ = [
-    "SHARED",
-    "Add",
-    "Parser",
-    "add_request_options",
-    "add_shared",
-    "offered",
-    "positive",
-    "request_from",
-    "run_command",
-]
-
 
 def positive(text: str) -> int:
     """A whole number of 1 or more."""
@@ -50,8 +38,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--class-weight": {"choices": ("balanced",), "help": "weigh rare classes up"},
     "--cluster": {
         "metavar": "C",
-        "help": "have the workers of a Dask cluster do the work: tcp://HOST:PORT, a scheduler file, or local:N (N "
-        "processes)",
+        "help": "have the workers of a Dask cluster work: tcp://HOST:PORT, a scheduler file, or local:N (N processes)",
     },
     "--compile": {"default": "auto", "choices": ("auto", "on", "off"), "help": "compile the network first"},
     "--device": {
@@ -65,6 +52,12 @@ SHARED: dict[str, dict[str, Any]] = {
     "--no-search": {"action": "store_true", "help": "take each head's untuned default"},
     "--quick": {"action": "store_true", "help": "an answer in minutes; says what it cut"},
     "--results": {"default": "results", "metavar": "FOLDER", "help": "folder of results (results/)"},
+    "--tensorboard": {
+        "nargs": "?",
+        "const": "tensorboard",
+        "metavar": "FOLDER",
+        "help": "write the networks' training curves for TensorBoard (default tensorboard/)",
+    },
     "--seeds": {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"},
 }
 
