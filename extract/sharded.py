@@ -6,6 +6,7 @@ that is complete is never made again; one whose worker was lost is carried on by
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def make_shard(share: Share, number: int) -> Made:
     """On a worker: make one shard of each of the files, unless it is there; UserError if this machine is no match."""
     started = time.perf_counter()
     place = _workplace(share)
-    part = place.part.only(place.part.rows[place.divisions[0].rows_of(number)])
+    part = dataclasses.replace(place.part, rows=place.part.rows[place.divisions[0].rows_of(number)])
     pairs = list(zip(part.wanted, place.divisions, strict=True))
     keys = {division.key_of(part.rows): division for division in place.divisions}
     with contextlib.ExitStack() as stack:

@@ -12,6 +12,7 @@ from typing import Any
 from features.digests import sha256_json
 
 FORMAT = 1
+DTYPES = ("float32", "float16")  # of the stored numbers
 
 
 @dataclass(frozen=True)
