@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import features.request
+from features import request as requests
 from features.ranges import Ranges
-from features.request import Plan, Request
 
 
-def plan(request: Request) -> Plan:
+def plan(request: requests.Request) -> requests.Plan:
     """The files that answer a request, whether they exist or not; torch is loaded where they are not known yet."""
-    return features.request.plan(request, _find_ranges)
+    return requests.plan(request, _find_ranges)
 
 
 def _find_ranges(*material: Any) -> Ranges:

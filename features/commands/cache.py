@@ -48,10 +48,10 @@ def _parser() -> Parser:
     away.add_argument("--layer", metavar="L", help="features of this layer")
     away.add_argument("--partial", action="store_true", help="only what is not complete")
     away.add_argument("--all", action="store_true", help="everything")
-    one = verbs.add_parser("compact", help="make one file of each that a cluster made in shards")
-    one.add_argument("names", nargs="*", metavar="NAME", help=f"{_NAMES}; without one: all that have shards")
-    told = "take weights or a data set that changed since they were first used for what they should be"
-    verbs.add_parser("accept", help=told).add_argument("names", nargs="+", metavar="NAME", help="as the refusal says")
+    whole = verbs.add_parser("compact", help="make one file of each that a cluster made in shards")
+    whole.add_argument("names", nargs="*", metavar="NAME", help=f"{_NAMES}; without one: all that have shards")
+    meant = "take weights or a data set that changed since they were first used for what they should be"
+    verbs.add_parser("accept", help=meant).add_argument("names", nargs="+", metavar="NAME", help="as the refusal says")
     return parser
 
 
