@@ -75,13 +75,18 @@ def check(source: Source, folder: Path, name: str) -> None:
         if expected is None:
             return "unknown to torchvision"
         if not _intact(source, folder / name, name):
-            raise UserError(
-                f"{folder / name} is cut short or altered: its MD5 is not the {expected} that torchvision expects; "
-                "delete it and run again to download it, or put an intact copy in its place"
-            )
+            raise damaged(folder / name, f"its MD5 is not the {expected} that torchvision expects")
         return "intact"
 
     remembered_answer(f"is {digest} torchvision's {source.class_name} {name}", answer)
+
+
+def damaged(path: Path, reason: str) -> UserError:
+    """The error for a file that is not what it was when it was published."""
+    return UserError(
+        f"{path} is cut short or altered: {reason}; delete it and run again to download it, or put an intact copy in "
+        "its place"
+    )
 
 
 def fetch(dataset: str, source: Source, root: Path, missing: list[Path]) -> None:
