@@ -51,14 +51,16 @@ class ImageSource:
         self.preprocess = preprocess
         self.trunk = trunk
         self.augment = tuple(augment)
-        self._readers = None if isinstance(images, np.ndarray) else ThreadPoolExecutor(8, "decode")
+        self._readers = ThreadPoolExecutor(8, "decode")  # no thread is started before there is work
 
     def __len__(self) -> int:
         return len(self.images)
 
     def read(self, rows: np.ndarray) -> np.ndarray | list[np.ndarray]:
         """uint8 images: one array, or a list where they come from files."""
-        return self.images[rows] if self._readers is None else list(self._readers.map(self.images.read, map(int, rows)))
+        if isinstance(self.images, np.ndarray):
+            return self.images[rows]
+        return list(self._readers.map(self.images.read, map(int, rows)))
 
     def prepare(self, read: Any, draw: np.random.Generator | None = None) -> torch.Tensor:
         """The network's input, float32 (B, 3, S, S), or the trunk's output."""
@@ -190,8 +192,10 @@ def read_ahead(
     source: Source, batches: Sequence[tuple[np.ndarray, np.random.Generator | None]]
 ) -> Iterator[torch.Tensor]:
     """The batches in order, each read while the caller works on the one before."""
+    if not batches:
+        return
     with ThreadPoolExecutor(1, "read") as pool:
-        ahead = pool.submit(source.read, batches[0][0]) if batches else None
+        ahead = pool.submit(source.read, batches[0][0])
         for place, (_, draw) in enumerate(batches):
             current = ahead
             if place + 1 < len(batches):

@@ -98,8 +98,8 @@ class NetworkClassifier(TrainedNetwork):
         network, codes = context.network, data.codes
         held = None
         if validation is not None:
-            held = self._encode(np.asarray(validation[1]), "validation")
-            held = Labelled(self._rows(network, validation[0]), held)
+            validation_codes = self._encode(np.asarray(validation[1]), "validation")
+            held = Labelled(self._rows(network, validation[0]), validation_codes)
         penalties = tuple(spec.prepare(context) for spec in specs)
         self.regularizer_notes_ = tuple(penalty.described for penalty in penalties if penalty.described)
         identity = self._identity(
@@ -369,8 +369,7 @@ def _fit_probe(network: Network, context: Context, batch_statistics: bool = Fals
         for inputs, batch_codes in context.batches(context.shuffled_rows()):
             features.append(look(inputs)[1][0].float().cpu())
             codes.append(batch_codes.cpu())
-    codes = torch.cat(codes).numpy()
-    probe = Logistic().fit(torch.cat(features).numpy(), codes)
+    probe = Logistic().fit(torch.cat(features).numpy(), torch.cat(codes).numpy())
     weight, bias = probe.coef_, probe.intercept_
     if len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

@@ -41,6 +41,15 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
     settings: TrainingSettings | None
     classes: int | None
     device: str
+    classes_: np.ndarray
+    network_: Any
+    history_: tuple[Epoch, ...]
+    best_epoch_: int
+    n_iter_: int
+    stopped_early_: bool
+    converged_: bool | None
+    trained_parameters_: int
+    seconds_: float
 
     def _start(self, X: Any, y: Any) -> np.ndarray:
         """Check the labels, set `classes_` and what is derived from the settings; class numbers, int64 (N,)."""
