@@ -12,6 +12,6 @@ def plan(request: requests.Request) -> requests.Plan:
 
 
 def _find_ranges(*material: Any) -> Ranges:
-    from extract.calibration import find_ranges
+    from extract.int8_ranges import find_ranges
 
     return find_ranges(*material)
