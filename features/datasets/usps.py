@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from features.datasets.dataset import Dataset, Split
-from features.datasets.download import Source, damaged, fetch
+from features.datasets.download import Origin, damaged, fetch
 from features.digests import sha256_file, sha256_json
 from features.home import datasets_folder
 from features.notes import remembered_answer
 
-SOURCE = Source("USPS", exact=False)
+SOURCE = Origin("USPS", exact=False)
 _LONGEST_ROW = 8192
 FILES = {"train": ("usps.bz2", 7291), "test": ("usps.t.bz2", 2007)}
 
