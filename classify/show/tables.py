@@ -4,8 +4,6 @@ How a table prints itself is in `table`. Results are read here, never computed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,17 +11,15 @@ import numpy as np
 from classify.measure.outcome import Result
 from classify.measure.wording import MISSING, one_line, settings
 from classify.show import columns
-from classify.show.table import Column, Table, markdown_text, pivot, show
+from classify.show.table import Column, Table, pivot, show
 
 __all__ = [
     "Column",
-    "Report",
     "Table",
     "confusion_table",
     "layer_by_head",
     "per_class_table",
     "pivot",
-    "result_report",
     "show",
     "summary_table",
 ]
@@ -32,49 +28,6 @@ MOST_CLASSES = 20
 WORST = 10
 # What a run may vary beside layer and head; the rest of a configuration is no column.
 _NO_COLUMN = ("layer", "head")
-
-
-@dataclass(frozen=True)
-class Report:
-    """A headline of (label, text) pairs and the tables under it."""
-
-    summary: tuple[tuple[str, str], ...]
-    tables: tuple[Table, ...]
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def to_text(self) -> str:
-        """Plain text, the same for every width of the screen."""
-        return "\n\n".join([self._headline(), *(table.to_text() for table in self.tables)])
-
-    def to_markdown(self) -> str:
-        """The headline as a list, then the tables."""
-        lines = "\n".join(f"- {label}: {markdown_text(text)}" for label, text in self.summary)
-        return "\n\n".join([lines, *(table.to_markdown() for table in self.tables)])
-
-    def __rich__(self):
-        from rich.console import Group
-        from rich.text import Text
-
-        return Group(Text(self._headline()), *(part for table in self.tables for part in (Text(""), table)))
-
-    def _repr_html_(self) -> str:
-        cells = "".join(f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in self.summary)
-        return "".join([f"<table>{cells}</table>", *(table.to_html() for table in self.tables)])
-
-    def _headline(self) -> str:
-        width = max(len(label) for label, _ in self.summary)
-        return "\n".join(f"{label:<{width}}  {text}" for label, text in self.summary)
-
-
-def result_report(result: Result) -> Report:
-    """All there is to say about one result: its summary, the classes one by one and the confusion matrix.
-
-    With more than 20 classes, the ten with the lowest F1 and the ten pairs that are confused most.
-    """
-    tables = (per_class_table(result), confusion_table(result))
-    return Report(tuple(result.summary()), tuple(table for table in tables if table.rows))
 
 
 def per_class_table(result: Result) -> Table:
