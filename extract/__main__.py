@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from features.commands.options import Parser, add_cluster_option, add_request_options, request_from, run_command
+from features.commands.options import Parser, add_request_options, add_shared, request_from, run_command
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,11 +26,10 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="python -m extract", description=__doc__)
     add_request_options(parser)
-    group = parser.add_argument_group("how")
-    group.add_argument("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
-    add_cluster_option(group)
-    group.add_argument("--dry-run", action="store_true", help="say what it would cost, and stop")
-    group.add_argument("--list-layers", action="store_true", help="name every layer of the backbone, and stop")
+    add = parser.section("how")
+    add_shared(add, "--compile", "--cluster")
+    add("--dry-run", action="store_true", help="say what it would cost, and stop")
+    add("--list-layers", action="store_true", help="name every layer of the backbone, and stop")
     return parser
 
 

@@ -159,7 +159,7 @@ def _local(count: int) -> Iterator[Any]:
     if importlib.util.find_spec("cryptography") is None:
         # Without it any user of this machine could hand the workers code to run.
         raise UserError(_MISSING.format(name="cryptography"))
-    routes = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+    routes: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
     logs = logging.getLogger("distributed")
     before = logs.level
     with dask.config.set(routes):

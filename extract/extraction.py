@@ -6,35 +6,25 @@ Where joblib's active backend is a Dask cluster, its workers make the files toge
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import torch
 
+from extract.bench import Bench, Part
 from extract.cluster import cluster_client, threads_each
 from extract.cost import Cost, record_seconds
-from extract.one_pass import Pass, Progress, require_same, run_pass
-from extract.preprocess import Preprocessor
-from extract.sharded import join_complete, pass_in_shards
-from extract.trunk import Output, Recipe, Trunk, choose_recipe, torch_threads
+from extract.one_pass import Pass, Progress, run_pass
+from extract.sharded import begun_divisions, join_complete, pass_in_shards
+from extract.trunk import Recipe, Trunk
 from features import store
-from features.backbones import load_backbone
-from features.datasets import Split, open_dataset
-from features.device import resolve_device
-from features.reading import find_cached
-from features.request import Plan, Wanted, selected_rows
-
-
-def missing(answer: Plan, splits: Sequence[str] | None = None) -> list[Wanted]:
-    """The files of a plan that neither stand in the cache nor are part of one that does, each once."""
-    wanted = {w.key.digest: w for w in answer.wanted if splits is None or w.split in splits}
-    return [w for w in wanted.values() if find_cached(w, answer.request) is None]
+from features.reading import missing
+from features.request import Plan, Wanted
 
 
 def extract(
-    answer: Plan,
+    plan: Plan,
     *,
-    splits: Sequence[str] | None = None,
     compiled: str = "auto",
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -47,126 +37,94 @@ def extract(
     all. Files already begun are carried on. UserError where data or weights are no longer those that the plan was made
     for.
     """
-    todo = missing(answer, splits)
+    todo = missing(plan)
     if not todo:
         return []
     with contextlib.ExitStack() as locks:
-        for wanted in sorted(todo, key=lambda w: w.key.digest):
+        for wanted in sorted(todo, key=lambda file: file.key.digest):
             locks.enter_context(store.lock(wanted.key, say=say))
         # Whoever held a lock may have made the file while this one waited.
-        todo = missing(answer, splits)
-        return _extract_locked(answer, todo, compiled, jobs, progress) if todo else []
+        todo = missing(plan)
+        return _extract_locked(plan, todo, compiled, jobs, progress) if todo else []
 
 
 def _extract_locked(
-    answer: Plan, todo: list[Wanted], compiled: str, jobs: int | None, progress: Progress | None
+    plan: Plan, todo: list[Wanted], compiled: str, jobs: int | None, progress: Progress | None
 ) -> list[Pass]:
-    request = answer.request
-    cost = Cost.of(todo)
-    store.check_disk(cost.disk, [w.key for w in todo])
+    store.check_disk(Cost.of(todo).disk, [wanted.key for wanted in todo])
     client = cluster_client()
     if client is not None:
         jobs = threads_each(client, jobs)
     if jobs:
         torch.set_num_threads(jobs)
     cores = torch.get_num_threads()
-    device = resolve_device(request.device)
-    backbone = load_backbone(request.backbone, request.weights, request.seed)
-    preprocessing = backbone.preprocessing.at(request.image_size)
-    cut = backbone.cut(request.image_size)
-    dataset = open_dataset(request.dataset)
-    preprocessor = Preprocessor(preprocessing, device)
-    built: tuple[Recipe, Trunk] | None = None
+    bench = Bench.of(plan.request)
+    images = sum({wanted.split: wanted.rows for wanted in todo}.values())
+    trunk: Trunk | None = None
     passes = []
-    for split in dict.fromkeys(w.split for w in todo):
-        data = dataset.load(split)
-        rows = selected_rows(data.labels, request, split)
-        mine = [w for w in todo if w.split == split]
-        require_same(mine, backbone, dataset.fingerprint(), rows)
+    for split in dict.fromkeys(wanted.split for wanted in todo):
+        part = bench.part(split, [wanted for wanted in todo if wanted.split == split])
         # What a cluster began is carried on in shards without it too.
-        in_shards = client is not None or all(store.begun_division(w.key) for w in mine)
-        if join_complete(mine, rows) if in_shards else _published(mine, data, rows):
+        in_shards = client is not None or begun_divisions(part.wanted) is not None
+        if join_complete(part) if in_shards else _published(part):
             continue
-        outputs = [Output(w.key.layer, w.key.pool) for w in mine]
-        images = sum(wanted.rows for wanted in {w.split: w for w in todo}.values())
-        recipe = choose_recipe(
-            cut,
-            outputs,
-            images=images,
-            precision=mine[0].key.precision,
-            device=device,
-            compiled=compiled,
-            grey=data.grey,
-        )
-        # A kill may have come when only some of the files were laid out: those say how the others are computed too.
-        begun = [known for w in mine if (known := _begun_recipe(w, in_shards))]
-        if not begun:
-            begun = _recipes_of_the_other_split(answer, mine)
-        same = recipe.can_follow(begun[0]) and all(other == begun[0] for other in begun)
-        if same and compiled in ("auto", {"compiled": "on"}.get(begun[0]["engine"], "off")):
-            recipe = recipe.following(begun[0])
+        recipe = bench.recipe(part.wanted, images=images, compiled=compiled, grey=part.data.grey)
+        recipe = _carried_on(recipe, _recipes_before(plan, part, in_shards), compiled)
         if in_shards:
-            passes.append(pass_in_shards(request, split, rows, mine, recipe, cores=cores, progress=progress))
+            passes.append(pass_in_shards(plan.request, part, recipe, cores=cores, progress=progress))
             continue
-        if built is None or built[0] != recipe:
-            with torch_threads(recipe.threads):
-                built = recipe, Trunk(cut, outputs, recipe, device, preprocessing)
+        if trunk is None or trunk.recipe != recipe:
+            trunk = bench.trunk(part.wanted, recipe)
         started = time.perf_counter()
         with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(contextlib.closing(_open(w, data, rows, recipe.to_json()))) for w in mine]
-            images, computing = run_pass(split, data, rows, files, preprocessor, *built, cores=cores, progress=progress)
+            files = [stack.enter_context(contextlib.closing(part.open(file, recipe.to_json()))) for file in part.wanted]
+            made, computing = run_pass(part, files, bench.preprocessor, trunk, cores=cores, progress=progress)
         seconds = time.perf_counter() - started
-        record_seconds(mine, images, seconds)
-        passes.append(Pass(split, tuple(w.layer for w in mine), images, seconds, computing / max(seconds, 1e-9)))
+        record_seconds(part.wanted, made, seconds)
+        passes.append(Pass(split, part.layers, made, seconds, computing / max(seconds, 1e-9)))
     return passes
 
 
-def _begun_recipe(wanted: Wanted, in_shards: bool) -> dict | None:
-    """How a file that is not complete was begun, alone or in shards."""
-    if not in_shards:
-        return store.existing_recipe(wanted.key)
-    division = store.begun_division(wanted.key)
-    return division.recipe if division else None
+def _carried_on(recipe: Recipe, before: list[dict[str, Any] | None], compiled: str) -> Recipe:
+    """The recipe, or where it can follow the one of all that was made before, that one."""
+    first = before[0]
+    if first is None or any(other != first for other in before) or not recipe.can_follow(first):
+        return recipe
+    allowed = compiled in ("auto", {"compiled": "on"}.get(first["engine"], "off"))
+    return recipe.following(first) if allowed else recipe
 
 
-def _published(wanted: list[Wanted], data: Split, rows: np.ndarray) -> bool:
+def _recipes_before(plan: Plan, part: Part, in_shards: bool) -> list[dict[str, Any] | None]:
+    """How the files were begun, or else the same layers of another split computed: a head should not meet features of
+    two kinds.
+
+    A kill may have come when only some of the files were laid out: those say how the others are computed too.
+    """
+    look = store.begun_division if in_shards else store.existing_partial
+    begun = [file.recipe for wanted in part.wanted if (file := look(wanted.key))]
+    return [*begun] or [_recipe_of_another_split(plan, wanted) for wanted in part.wanted]
+
+
+def _recipe_of_another_split(plan: Plan, wanted: Wanted) -> dict[str, Any] | None:
+    layer = (wanted.key.layer, wanted.key.pool)
+    others = (other.key for other in plan.wanted if other.split != wanted.split)
+    files = (store.find(key) for key in others if (key.layer, key.pool) == layer)
+    return next((file.recipe for file in files if file), None)
+
+
+def _published(part: Part) -> bool:
     """Whether the files lacked only their names, as after a kill between two layers' last steps; they have them then.
 
     Carrying them on would not do: the layers that have their names are no longer part of the pass.
     """
-    begun = [store.existing_partial(one.key) for one in wanted]
-    if any(record is None or record.rows_done < len(rows) for record in begun):
+    begun = [store.existing_partial(wanted.key) for wanted in part.wanted]
+    recipes = [record.recipe for record in begun if record is not None and record.rows_done >= len(part.rows)]
+    if len(recipes) < len(begun):
         return False
-    for one, record in zip(wanted, begun, strict=True):
-        with contextlib.closing(_open(one, data, rows, record.recipe)) as file:
+    for wanted, recipe in zip(part.wanted, recipes, strict=True):
+        with contextlib.closing(part.open(wanted, recipe)) as file:
             # Bytes are compared with their checksums on the way: fewer rows may be sound than were recorded.
-            if file.rows_done < len(rows):
+            if file.rows_done < len(part.rows):
                 return False
             file.publish()
     return True
-
-
-def _open(wanted: Wanted, data: Split, rows: np.ndarray, recipe: dict) -> store.PartialFile:
-    return store.PartialFile.open(
-        wanted.key,
-        wanted.about,
-        shape=(len(rows), *wanted.shape),
-        dtype=wanted.key.dtype,
-        labels=data.labels[rows],
-        index=rows,
-        recipe=recipe,
-    )
-
-
-def _recipes_of_the_other_split(answer: Plan, mine: list[Wanted]) -> list[dict | None]:
-    """How the same layers of another split were computed: a head should not meet features of two kinds."""
-    recipes = []
-    for one in mine:
-        others = (
-            w
-            for w in answer.wanted
-            if w.split != one.split and (w.key.layer, w.key.pool) == (one.key.layer, one.key.pool)
-        )
-        files = (store.find(w.key) for w in others)
-        recipes.append(next((file.recipe for file in files if file), None))
-    return recipes

@@ -7,7 +7,8 @@ minute that compiling takes; what else it does is left to it.
 
 import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 import torch
 from torch import fx, nn
@@ -16,13 +17,18 @@ from torch.nn import functional
 # oneDNN's names and numbers for what may follow a convolution.
 Activation = tuple[str, tuple[float, ...]]
 
-_ACTIVATIONS: dict[type, Activation] = {
+_ACTIVATIONS: dict[type | None, Activation] = {
     nn.ReLU: ("relu", ()),
     nn.ReLU6: ("hardtanh", (0.0, 6.0)),
     nn.SiLU: ("swish", ()),
     nn.Hardswish: ("hardswish", ()),
 }
-_FUNCTIONS = {functional.relu: nn.ReLU, torch.relu: nn.ReLU, functional.relu6: nn.ReLU6, functional.silu: nn.SiLU}
+_FUNCTIONS: dict[Any, type] = {
+    functional.relu: nn.ReLU,
+    torch.relu: nn.ReLU,
+    functional.relu6: nn.ReLU6,
+    functional.silu: nn.SiLU,
+}
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 
 
@@ -42,12 +48,16 @@ def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphMo
     given = note_shapes(network, images)
     order = {node: place for place, node in enumerate(network.graph.nodes)}
     modules = dict(network.named_modules())
-    for node in [node for node in network.graph.nodes if node in given and is_plain(modules.get(node.target))]:
+    for node in list(network.graph.nodes):
+        convolution = module_of(node, modules)
+        if not is_plain(convolution):
+            continue
         last, other, activation = what_follows(node, order, modules)
         name = f"packed_{order[node]}"
-        network.add_module(name, PackedConvolution(modules[node.target], given[node], *activation))
+        network.add_module(name, PackedConvolution(convolution, given[node], *activation))
+        read = read_by(node)
         with network.graph.inserting_after(last):
-            fused = network.graph.call_module(name, (node.args[0],) if other is None else (node.args[0], other))
+            fused = network.graph.call_module(name, (read,) if other is None else (read, other))
         fused.meta["shape"], order[fused] = last.meta["shape"], order[last]
         last.replace_all_uses_with(fused)
         network.graph.eliminate_dead_code()
@@ -56,10 +66,10 @@ def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphMo
     return network
 
 
-def grey_suffices(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
+def grey_suffices(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> bool:
     """Whether `take_grey` works for a network: nothing but one plain convolution of three channels reads the images."""
     first = _reads_images(graph)
-    convolution = modules.get(first.target) if first is not None and first.op == "call_module" else None
+    convolution = None if first is None else module_of(first, modules)
     return is_plain(convolution) and convolution.in_channels == 3 and convolution.groups == 1
 
 
@@ -71,17 +81,19 @@ def take_grey(network: fx.GraphModule, mean: Sequence[float], std: Sequence[floa
     that it rounds the sums are kept: even areas, which most of a grey image is, come out as in float32.
     """
     first = _reads_images(network.graph)
-    old = network.get_submodule(first.target)
-    shape = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    assert first is not None, "grey_suffices was asked first"
+    old = network.get_submodule(str(first.target))
+    assert is_plain(old), "grey_suffices was asked first"
+    shape: dict[str, Any] = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation")}
     new = nn.Conv2d(2, old.out_channels, **shape, bias=old.bias is not None)
-    mean, std = (torch.tensor(each, dtype=torch.float64).view(1, -1, 1, 1) for each in (mean, std))
+    means, stds = (torch.tensor(numbers, dtype=torch.float64).view(1, -1, 1, 1) for numbers in (mean, std))
     weight = old.weight.detach().double()
     with torch.no_grad():
-        new.weight[:, 0] = _rounded((weight / (255 * std)).sum(dim=1))
-        new.weight[:, 1] = _rounded((weight * (-mean / std)).sum(dim=1))
-        if old.bias is not None:
+        new.weight[:, 0] = _rounded((weight / (255 * stds)).sum(dim=1))
+        new.weight[:, 1] = _rounded((weight * (-means / stds)).sum(dim=1))
+        if old.bias is not None and new.bias is not None:
             new.bias.copy_(old.bias)
-    network.set_submodule(first.target, new.requires_grad_(False))
+    network.set_submodule(str(first.target), new.requires_grad_(False))
     return network
 
 
@@ -123,21 +135,32 @@ class PackedConvolution(nn.Module):
 
 
 def what_follows(
-    node: fx.Node, order: dict[fx.Node, int], modules: dict[str, nn.Module]
+    node: fx.Node, order: Mapping[fx.Node, int], modules: Mapping[str, nn.Module]
 ) -> tuple[fx.Node, fx.Node | None, Activation]:
     """What a convolution can take along: the last node of it, the map that is added if any, and the activation."""
-    last, other = node, _added(node, order)
-    if other is not None:
-        last = _only_reader(node)
+    addition, other = _addition(node, order)
+    last = addition or node
     follower = _only_reader(last)
-    activation = _activation(follower, modules)
+    activation = _activation(follower, modules) if follower else None
     # oneDNN's addition goes with a relu or with nothing.
-    if activation and (other is None or activation[0] == "relu"):
+    if follower and activation and (other is None or activation[0] == "relu"):
         return follower, other, activation
     return last, other, ("none", ())
 
 
-def is_plain(module: nn.Module | None) -> bool:
+def module_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> nn.Module | None:
+    """The module that a node calls, if that is what it does."""
+    return modules.get(str(node.target)) if node.op == "call_module" else None
+
+
+def read_by(node: fx.Node) -> fx.Node:
+    """What a node that calls a module of one argument reads."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node), f"{node} reads {source}"
+    return source
+
+
+def is_plain(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     """Whether a module is a convolution that oneDNN can do as it stands."""
     return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
@@ -146,23 +169,20 @@ def _only_reader(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _activation(node: fx.Node | None, modules: dict[str, nn.Module]) -> Activation | None:
-    if node is None:
-        return None
-    if node.op == "call_module":
-        return _ACTIVATIONS.get(type(modules.get(node.target)))
-    return _ACTIVATIONS.get(_FUNCTIONS.get(node.target))
+def _activation(node: fx.Node, modules: Mapping[str, nn.Module]) -> Activation | None:
+    kind = type(module_of(node, modules)) if node.op == "call_module" else _FUNCTIONS.get(node.target)
+    return _ACTIVATIONS.get(kind)
 
 
-def _added(node: fx.Node, order: dict[fx.Node, int]) -> fx.Node | None:
-    """The map of the same shape that a convolution's output is added to and that is there before it, if any."""
+def _addition(node: fx.Node, order: Mapping[fx.Node, int]) -> tuple[fx.Node | None, fx.Node | None]:
+    """The node that adds a convolution's output to a map of the same shape that is there before it, and that map."""
     addition = _only_reader(node)
     if addition is None or addition.target not in _ADDITIONS or addition.kwargs or len(addition.args) != 2:
-        return None
+        return None, None
     other = addition.args[1] if addition.args[0] is node else addition.args[0]
     if not isinstance(other, fx.Node) or other is node or order[other] > order[node]:
-        return None
-    return other if other.meta.get("shape") == node.meta["shape"] else None
+        return None, None
+    return (addition, other) if other.meta.get("shape") == node.meta["shape"] else (None, None)
 
 
 def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, torch.Size]:
@@ -170,12 +190,12 @@ def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, to
     given: dict[fx.Node, torch.Size] = {}
 
     class Recorder(fx.Interpreter):
-        def run_node(self, node: fx.Node):
+        def run_node(self, node: fx.Node) -> Any:
             value = super().run_node(node)
             if isinstance(value, torch.Tensor):
                 node.meta["shape"] = value.shape
                 if node.op == "call_module":
-                    given[node] = node.args[0].meta["shape"]
+                    given[node] = read_by(node).meta["shape"]
             return value
 
     meta = copy.deepcopy(network).to("meta")

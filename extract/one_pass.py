@@ -10,28 +10,27 @@ computed alike. What a killed pass has recorded is not computed again.
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from extract.bench import Part
 from extract.preprocess import Preprocessor
-from extract.trunk import Recipe, Trunk, torch_threads
+from extract.trunk import Trunk, torch_threads
 from features import store
-from features.backbones import Backbone
-from features.datasets import ImageFiles, Split
-from features.digests import sha256_rows
+from features.datasets import ImageFiles
 from features.errors import UserError
 from features.memory import give_back_freed_memory
-from features.request import PLANS, Wanted
 
 _SECONDS_BETWEEN_COMMITS = 1.0
 
 Progress = Callable[[str, int, int], None]
+_Computed = TypeVar("_Computed")
 
 
 @dataclass(frozen=True)
@@ -46,29 +45,10 @@ class Pass:
     computing: float
 
 
-def require_same(wanted: Sequence[Wanted], backbone: Backbone, fingerprint: str, rows: np.ndarray) -> None:
-    """UserError unless weights, data and rows are those in the keys: a plan may be remembered, or waited for long."""
-    key = wanted[0].key
-    what = {
-        "the weights": (key.weights, backbone.weights_sha256),
-        "the data": (key.dataset, fingerprint),
-        "the rows taken": (key.rows, sha256_rows(rows)),
-    }
-    for name, (planned, found) in what.items():
-        if planned != found:
-            raise UserError(
-                f"{name} changed since this was planned (SHA-256 {planned[:8]} then, {found[:8]} now), and nothing was "
-                f"written under the old name; run it again, after removing {PLANS.folder} if it says the same"
-            )
-
-
 def run_pass(
-    name: str,
-    data: Split,
-    rows: np.ndarray,
+    part: Part,
     files: Sequence[store.PartialFile | None],
     preprocessor: Preprocessor,
-    recipe: Recipe,
     trunk: Trunk,
     *,
     cores: int,
@@ -76,16 +56,16 @@ def run_pass(
 ) -> tuple[int, float]:
     """Compute rows of a split into the files, one for each output of the trunk, and publish them.
 
-    files: open, for these rows; None for an output that is kept already. name: what progress is told about. Returns
-    the images newly computed and the seconds that each of the cores spent inside the trunk, on average.
+    files: open, for these rows; None for an output that is kept already. Returns the images newly computed and the
+    seconds that each of the cores spent inside the trunk, on average.
     """
-    computing = 0.0
+    rows, recipe, computing = part.rows, trunk.recipe, 0.0
     kept = [(number, file) for number, file in enumerate(files) if file is not None]
     first = min(file.rows_done for _, file in kept)
     # A batch's images are computed together: a pass carries on at the start of one.
     first -= first % recipe.batch if first < len(rows) else 0
     streams = recipe.streams(cores)
-    ready_made = _prepared(data.images, rows[first:], recipe.batch, preprocessor, trunk, cores)
+    ready_made = _prepared(part.data.images, rows[first:], recipe.batch, preprocessor, trunk, cores)
 
     def compute(count: int, ready: torch.Tensor) -> tuple[list[tuple[store.PartialFile, np.ndarray]], int, float]:
         before = time.perf_counter()
@@ -97,7 +77,7 @@ def run_pass(
         torch_threads(recipe.threads),
         ThreadPoolExecutor(1, "write") as writer,
         contextlib.closing(ready_made) as prepared,
-        contextlib.closing(_in_streams(compute, prepared, streams, recipe.threads)) as computed,
+        contextlib.closing(_in_streams(compute, prepared, streams=streams, threads=recipe.threads)) as computed,
     ):
         pending: Future | None = None
         done, committed = first, time.perf_counter()
@@ -110,7 +90,7 @@ def run_pass(
             committed = time.perf_counter() if due else committed
             pending = writer.submit(_write, blocks, start, done if due else None)
             if progress:
-                progress(name, done, len(rows))
+                progress(part.split, done, len(rows))
         if pending:
             pending.result()
     for _, file in kept:
@@ -119,7 +99,13 @@ def run_pass(
     return len(rows) - first, computing
 
 
-def _in_streams(compute: Callable[..., Any], batches: Iterator[tuple], streams: int, threads: int) -> Iterator[Any]:
+def _in_streams(
+    compute: Callable[[int, torch.Tensor], _Computed],
+    batches: Iterator[tuple[int, torch.Tensor]],
+    *,
+    streams: int,
+    threads: int,
+) -> Generator[_Computed, None, None]:
     """`compute(*batch)` of every batch in their order, by so many streams beside each other of so many threads each."""
     if streams == 1:
         yield from (compute(*batch) for batch in batches)
@@ -158,7 +144,7 @@ def _prepared(
     preprocessor: Preprocessor,
     trunk: Trunk,
     cores: int,
-) -> Iterator[tuple[int, torch.Tensor]]:
+) -> Generator[tuple[int, torch.Tensor], None, None]:
     """For each batch the number of its images and the network's input, the last one filled up with zeros.
 
     While the network computes, the next batch is made ready: read, decoded and resized by a thread for each core, then
@@ -173,16 +159,18 @@ def _prepared(
                 return [readers.submit(preprocessor.resized, images[part]) for part in parts if len(part)]
             return [readers.submit(lambda row: preprocessor.resized(images.read(row)[None]), int(row)) for row in own]
 
-        def finish(parts: list[Future]) -> tuple[int, torch.Tensor]:
-            found = [part.result() for part in parts]
-            channels = max(part.shape[1] for part in found)
-            resized = torch.cat([part.expand(-1, channels, -1, -1) for part in found])
+        def finish(begun: list[Future]) -> tuple[int, torch.Tensor]:
+            parts = [part.result() for part in begun]
+            channels = max(part.shape[1] for part in parts)
+            resized = torch.cat([part.expand(-1, channels, -1, -1) for part in parts])
             ready = preprocessor.network_input(resized, trunk.dtype, levels=trunk.levels, grey=trunk.grey)
             missing = size - len(resized)
             return len(resized), pad(ready, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else ready
 
         ahead = preparer.submit(finish, begin(0)) if len(rows) else None
-        for start in range(0, len(rows), size):
-            following = begin(start + size)
+        start = 0
+        while ahead is not None:
+            start += size
+            following = begin(start)
             ready, ahead = ahead, preparer.submit(finish, following) if following else None
             yield ready.result()

@@ -5,15 +5,19 @@ unsigned with one step for the whole map, weights are signed with one step for e
 is settled by the whole network, once, and known by its ranges: so they are the same ones whatever layers are asked for.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from extract.fusing import Activation, is_plain, note_shapes, what_follows
+from extract.fusing import Activation, is_plain, module_of, note_shapes, read_by, what_follows
 from extract.levels import Levels
 from features.ranges import Ranges
 
-_SAME = (nn.Dropout, nn.Identity)
+_SAME: tuple[type, ...] = (nn.Dropout, nn.Identity)
+_NO_ACTIVATION: Activation = ("none", ())
 
 
 def name_of(node: fx.Node) -> str:
@@ -29,29 +33,29 @@ def maps_in_bytes(network: fx.GraphModule, images: torch.Size) -> tuple[set[str]
 
     def source(node: fx.Node) -> fx.Node:
         while _pool_of(node, modules) or _is_same(node, modules):
-            node = node.args[0]
+            node = read_by(node)
         return node
 
     needed: set[fx.Node] = set()
     made: set[fx.Node] = set()
     for node in order:
-        if node.op != "call_module" or not is_plain(modules.get(node.target)):
+        if not is_plain(module_of(node, modules)):
             continue
-        needed.add(source(node.args[0]))
+        needed.add(source(read_by(node)))
         last, other, activation = what_follows(node, order, modules)
         if other is not None and source(other) not in made:
-            last, other, activation = node, None, ("none", ())
+            last, other, activation = node, None, _NO_ACTIVATION
         made.add(last)
         if other is not None:
             needed |= {source(other), last}
-        if activation[0] != "none":
+        if activation != _NO_ACTIVATION:
             needed.add(last)
     together: list[set[str]] = []
     for node in reversed(order):
         parts = [source(part) for part in _joined(node)]
         if parts and node in needed and all(part in made or _joined(part) for part in parts):
             needed |= set(parts)
-            own = {name_of(each) for each in (node, *parts)}
+            own = {name_of(part) for part in (node, *parts)}
             overlapping = [other for other in together if other & own]
             together = [other for other in together if not other & own] + [own.union(*overlapping)]
     return {name_of(node) for node in needed}, together
@@ -65,77 +69,95 @@ def quantise_convolutions(
     It then takes bytes of the first levels (see `Levels.to_pixels`), and gives a tuple in which the outputs named by
     their place are bytes of theirs.
     """
-    given = note_shapes(network, images)
-    graph = network.graph
-    nodes = list(graph.nodes)
-    order = {node: place for place, node in enumerate(nodes)}
-    modules = dict(network.named_modules())
-    levels = {name: Levels.between(*bounds) for name, bounds in ranges.items()}
-    entry = next(node for node in nodes if node.op == "placeholder")
-    known = {entry: levels[name_of(entry)]}
-    # In place of the bytes of a map, or of its numbers, where the other is wanted.
-    bytes_of: dict[fx.Node, fx.Node] = {}
-    values_of: dict[fx.Node, fx.Node] = {}
-
-    def as_bytes(node: fx.Node) -> fx.Node | None:
-        if node in known:
-            return node
-        if node not in bytes_of and (own := levels.get(name_of(node))):
-            with graph.inserting_after(node):
-                bytes_of[node] = graph.call_function(_bytes, (node, own.scale, own.zero))
-            known[bytes_of[node]] = own
-        return bytes_of.get(node)
-
-    def as_values(node: fx.Node) -> fx.Node:
-        if node not in known:
-            return node
-        if node not in values_of:
-            with graph.inserting_after(node):
-                told = (known[node].scale, known[node].zero, node.meta["shape"][1])
-                values_of[node] = graph.call_function(_values, (node, *told))
-        return values_of[node]
-
-    def replace(old: fx.Node, new: fx.Node, own: Levels | None) -> None:
-        new.meta |= {"shape": old.meta["shape"], "stands for": name_of(old)}
-        order[new] = order[old]
-        old.replace_all_uses_with(new)
-        if own:
-            known[new] = own
-
+    nodes = list(network.graph.nodes)
+    quantiser = _Quantiser(network, images, ranges)
     for node in nodes:
-        if node.op in ("placeholder", "get_attr", "output") or not node.users:
-            continue
-        module = modules.get(node.target) if node.op == "call_module" else None
-        if is_plain(module) and (read := as_bytes(node.args[0])):
-            last, other, activation = what_follows(node, order, modules)
-            if other is not None and (other not in known or other is entry or name_of(last) not in levels):
-                last, other, activation = node, None, ("none", ())
-            own = levels.get(name_of(last))
-            name = f"bytes_{order[node]}"
-            shape = given[node]
-            convolution = ByteConvolution(module, shape, known[read], activation, own, known.get(other))
-            network.add_module(name, convolution)
-            with graph.inserting_after(last):
-                new = graph.call_module(name, (read,) if other is None else (read, other))
-            replace(last, new, own)
-        elif (pool := _pool_of(node, modules)) and node.args[0] in known:
-            with graph.inserting_after(node):
-                new = graph.call_function(torch.ops.quantized.max_pool2d, (node.args[0], *pool))
-            replace(node, new, known[node.args[0]])
-        elif _is_same(node, modules):
-            node.replace_all_uses_with(node.args[0])
-        elif (parts := _joined(node)) and len({known.get(part) for part in parts}) == 1 and parts[0] in known:
-            known[node] = known[parts[0]]
-        else:
-            for part in node.all_input_nodes:
-                if (values := as_values(part)) is not part:
-                    node.replace_input_with(part, values)
-    graph.eliminate_dead_code()
+        if node.op not in ("placeholder", "get_attr", "output") and node.users:
+            quantiser.take(node)
+    network.graph.eliminate_dead_code()
     network.delete_all_unused_submodules()
     _protect_what_is_read_later(network)
     network.recompile()
-    given_out = next(node for node in graph.nodes if node.op == "output").args[0]
-    return known[entry], {place: known[node] for place, node in enumerate(given_out) if node in known}
+    (outputs,) = (node.args[0] for node in network.graph.nodes if node.op == "output")
+    known = quantiser.known
+    return known[quantiser.entry], {place: known[node] for place, node in enumerate(outputs) if node in known}
+
+
+class _Quantiser:
+    """Has the nodes of a folded graph compute in bytes, or else in float32, one after the other, in their order.
+
+    levels: of the maps that have a range, by name. known: the nodes that give bytes, and what these stand for.
+    """
+
+    def __init__(self, network: fx.GraphModule, images: torch.Size, ranges: Ranges) -> None:
+        self.network, self.graph = network, network.graph
+        self.given = note_shapes(network, images)
+        self.modules = dict(network.named_modules())
+        self.order = {node: place for place, node in enumerate(network.graph.nodes)}
+        self.levels = {name: Levels.between(*bounds) for name, bounds in ranges.items()}
+        self.entry = next(node for node in network.graph.nodes if node.op == "placeholder")
+        self.known = {self.entry: self.levels[name_of(self.entry)]}
+        # The bytes of a map of numbers, or the numbers of one of bytes, where they are wanted.
+        self._twins: dict[fx.Node, fx.Node] = {}
+
+    def take(self, node: fx.Node) -> None:
+        """Settle how a node computes; what it reads is settled."""
+        convolution = module_of(node, self.modules)
+        if is_plain(convolution) and (read := self._as_bytes(read_by(node))):
+            self._convolve(node, convolution, read)
+        elif (pool := _pool_of(node, self.modules)) and (read := read_by(node)) in self.known:
+            with self.graph.inserting_after(node):
+                pooled = self.graph.call_function(torch.ops.quantized.max_pool2d, (read, *pool))
+            self._replace(node, pooled, self.known[read])
+        elif _is_same(node, self.modules):
+            node.replace_all_uses_with(read_by(node))
+        elif (parts := _joined(node)) and parts[0] in self.known and len({self.known.get(part) for part in parts}) == 1:
+            self.known[node] = self.known[parts[0]]
+        else:
+            for part in node.all_input_nodes:
+                if (values := self._as_values(part)) is not part:
+                    node.replace_input_with(part, values)
+
+    def _convolve(self, node: fx.Node, convolution: nn.Conv2d, read: fx.Node) -> None:
+        last, other, activation = what_follows(node, self.order, self.modules)
+        if other is not None and (other not in self.known or other is self.entry or name_of(last) not in self.levels):
+            last, other, activation = node, None, _NO_ACTIVATION
+        target = self.levels.get(name_of(last))
+        added = None if other is None else self.known[other]
+        name = f"bytes_{self.order[node]}"
+        in_bytes = ByteConvolution(
+            convolution, self.given[node], activation, read=self.known[read], target=target, added=added
+        )
+        self.network.add_module(name, in_bytes)
+        with self.graph.inserting_after(last):
+            new = self.graph.call_module(name, (read,) if other is None else (read, other))
+        self._replace(last, new, target)
+
+    def _replace(self, old: fx.Node, new: fx.Node, levels: Levels | None) -> None:
+        new.meta |= {"shape": old.meta["shape"], "stands for": name_of(old)}
+        self.order[new] = self.order[old]
+        old.replace_all_uses_with(new)
+        if levels:
+            self.known[new] = levels
+
+    def _as_bytes(self, node: fx.Node) -> fx.Node | None:
+        """A node that gives the bytes of a map; None where it has no range."""
+        if node in self.known:
+            return node
+        if node not in self._twins and (levels := self.levels.get(name_of(node))):
+            with self.graph.inserting_after(node):
+                self._twins[node] = self.graph.call_function(_bytes, (node, levels.scale, levels.zero))
+            self.known[self._twins[node]] = levels
+        return self._twins.get(node)
+
+    def _as_values(self, node: fx.Node) -> fx.Node:
+        """A node that gives a map's numbers."""
+        if node in self.known and node not in self._twins:
+            levels = self.known[node]
+            with self.graph.inserting_after(node):
+                settings = (levels.scale, levels.zero, node.meta["shape"][1])
+                self._twins[node] = self.graph.call_function(_values, (node, *settings))
+        return self._twins[node] if node in self.known else node
 
 
 class ByteConvolution(nn.Module):
@@ -149,8 +171,9 @@ class ByteConvolution(nn.Module):
         self,
         convolution: nn.Conv2d,
         shape: torch.Size,
-        read: Levels,
         activation: Activation,
+        *,
+        read: Levels,
         target: Levels | None,
         added: Levels | None,
     ) -> None:
@@ -181,6 +204,7 @@ class ByteConvolution(nn.Module):
                 images, self.read.scale, self.read.zero, *weights, self.bias, *self.how, *to,
                 self.activation, self.numbers, "",
             )  # fmt: skip
+        assert self.added is not None, "a convolution that adds was told the levels of what it adds"
         if self.keeps_added:
             other = other.clone()
         return torch.ops.onednn.qconv2d_pointwise.binary(
@@ -194,9 +218,11 @@ def _protect_what_is_read_later(network: fx.GraphModule) -> None:
     order = {node: place for place, node in enumerate(network.graph.nodes)}
     modules = dict(network.named_modules())
     for node in order:
-        module = modules.get(node.target) if node.op == "call_module" else None
-        if isinstance(module, ByteConvolution) and len(node.args) == 2:
-            module.keeps_added = max(order[reader] for reader in node.args[1].users) > order[node]
+        module = module_of(node, modules)
+        # A map that is both read and added is one input, not two; it is kept.
+        if isinstance(module, ByteConvolution) and len(node.all_input_nodes) == 2:
+            added = node.all_input_nodes[1]
+            module.keeps_added = max(order[reader] for reader in added.users) > order[node]
 
 
 def _bytes(values: torch.Tensor, scale: float, zero: int) -> torch.Tensor:
@@ -208,18 +234,19 @@ def _values(levels: torch.Tensor, scale: float, zero: int, channels: int) -> tor
     return Levels(scale, zero).to_values(levels[:, :channels])
 
 
-def _pool_of(node: fx.Node, modules: dict[str, nn.Module]) -> tuple | None:
+def _pool_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> tuple[Any, ...] | None:
     """What a maximum over windows is told, if that is what a node does: windows, stride, padding, dilation, ceiling."""
-    module = modules.get(node.target) if node.op == "call_module" else None
+    module = module_of(node, modules)
     if type(module) is not nn.MaxPool2d or module.return_indices:
         return None
-    pairs = (module.kernel_size, module.stride, module.padding, module.dilation)
-    return (*([each] * 2 if isinstance(each, int) else list(each) for each in pairs), module.ceil_mode)
+    settings = (module.kernel_size, module.stride, module.padding, module.dilation)
+    pairs = ([setting] * 2 if isinstance(setting, int) else list(setting) for setting in settings)
+    return (*pairs, module.ceil_mode)
 
 
-def _is_same(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _is_same(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     """Whether a node gives what it reads."""
-    return node.op == "call_module" and type(modules.get(node.target)) in _SAME
+    return type(module_of(node, modules)) in _SAME
 
 
 def _joined(node: fx.Node) -> list[fx.Node]:
@@ -227,5 +254,7 @@ def _joined(node: fx.Node) -> list[fx.Node]:
     if node.target is not torch.cat:
         return []
     parts, place = [*node.args, *node.kwargs.values(), 0][:2]
-    sound = isinstance(parts, list | tuple) and place == 1 and all(isinstance(part, fx.Node) for part in parts)
-    return list(parts) if sound else []
+    if place != 1 or not isinstance(parts, list | tuple):
+        return []
+    maps = [part for part in parts if isinstance(part, fx.Node)]
+    return maps if len(maps) == len(parts) else []

@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import importlib.metadata
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from extract.fusing import can_fuse, fuse_convolutions, grey_suffices, take_grey
+from extract.fusing import can_fuse, fuse_convolutions, grey_suffices, module_of, take_grey
 from extract.levels import Levels
 from extract.pooling import pool_output
 from extract.quantising import quantise_convolutions
@@ -147,27 +147,30 @@ class Trunk:
         preprocessing: Preprocessing | None = None,
     ) -> None:
         self.device = device
+        self.recipe = recipe
         self.levels: Levels | None = None
         self.grey = recipe.grey
         if device.type == "cpu":
             keep_freed_memory()
         shape = torch.Size((recipe.batch, 2 if self.grey else 3, cut.image_size, cut.image_size))
+        module = pooled_trunk(cut, outputs)
+        self._run: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] = module
         if recipe.engine == "quantised":
             self.dtype = torch.uint8
-            module = pooled_trunk(cut, outputs).float().to(memory_format=torch.channels_last)
+            module.float().to(memory_format=torch.channels_last)
             self.levels, module.levels = quantise_convolutions(module.network, shape, require_ranges(recipe.precision))
-            self._run = module
             return
         self.dtype = getattr(torch, recipe.precision)
-        module = pooled_trunk(cut, outputs)
         if self.grey:
+            assert preprocessing is not None, "grey images are normalised by the network itself"
             take_grey(module.network, preprocessing.mean, preprocessing.std)
-        module = module.to(device, self.dtype).to(memory_format=torch.channels_last)
+        module.to(device, self.dtype).to(memory_format=torch.channels_last)
         # oneDNN's relu makes zero of what is no number, which would hide weights that are none.
         sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
         if sound and recipe.engine == "fused":
             fuse_convolutions(module.network, shape)
-        self._run = compile_frozen(module, device) if sound and recipe.engine == "compiled" else module
+        if sound and recipe.engine == "compiled":
+            self._run = compile_frozen(module, device)
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """One batch; always the same number of images, so that every image meets the same arithmetic."""
@@ -196,15 +199,19 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def pooled_trunk(cut: Cut, outputs: Sequence[Output]) -> nn.Module:
+def pooled_trunk(cut: Cut, outputs: Sequence[Output]) -> "PooledTrunk":
     """The trunk with batch norm folded and its poolings, as a copy: images in, a tuple of pooled outputs out."""
     nodes = list(dict.fromkeys(output.node for output in outputs))
     taken = [(nodes.index(output.node), output.pool, cut.layout(output.node)) for output in outputs]
-    return _Pooled(fold_batch_norm(copy.deepcopy(cut.trunk(nodes)).eval()), taken)
+    return PooledTrunk(fold_batch_norm(copy.deepcopy(cut.trunk(nodes)).eval()), taken)
 
 
-class _Pooled(nn.Module):
-    def __init__(self, network: nn.Module, taken: Sequence[tuple[int, str, str]]) -> None:
+class PooledTrunk(nn.Module):
+    """A graph that gives a tuple, and of each output that is taken its place there, its pooling and its layout."""
+
+    network: fx.GraphModule
+
+    def __init__(self, network: fx.GraphModule, taken: Sequence[tuple[int, str, str]]) -> None:
         super().__init__()
         self.network = network
         self.taken = tuple(taken)
@@ -212,6 +219,7 @@ class _Pooled(nn.Module):
         self.levels: dict[int, Levels] = {}
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The pooled outputs, one row an image."""
         outputs = self.network(images)
         return tuple(self._pooled(outputs[which], which, pool, layout) for which, pool, layout in self.taken)
 
@@ -223,7 +231,7 @@ class _Pooled(nn.Module):
         return pool_output(levels.to_steps(output), pool, layout).mul(levels.scale)
 
 
-def compile_frozen(module: nn.Module, device: torch.device) -> nn.Module:
+def compile_frozen(module: nn.Module, device: torch.device) -> Callable[..., Any]:
     """The module compiled for one shape, its parameters laid out as constants for the processor's matrix products.
 
     On a GPU kernels are chosen by trying, and a batch is one CUDA graph.
@@ -242,11 +250,11 @@ def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
     """Fold each batch norm into the convolution before it, in place, where nothing else reads that convolution."""
     modules = dict(network.named_modules())
     for node in list(network.graph.nodes):
-        norm = modules.get(node.target) if node.op == "call_module" else None
+        norm = module_of(node, modules)
         if not isinstance(norm, nn.BatchNorm2d):
             continue
         source = node.args[0]
-        convolution = modules.get(source.target) if source.op == "call_module" else None
+        convolution = module_of(source, modules)
         shared = len(source.users) > 1 or _uses(network, source.target) > 1 or _uses(network, node.target) > 1
         if type(convolution) is not nn.Conv2d or shared:
             continue

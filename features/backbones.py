@@ -136,9 +136,9 @@ def _with_state(name: str, state: dict[str, torch.Tensor], source: Path) -> tupl
     """A model of this architecture that holds `state`, with as many classes, and whether it lacks a classifier."""
     model = build_model(name)
     classifier = classifier_name(model)
-    weight = state.get(f"{classifier}.weight")
-    if weight is not None and weight.ndim and len(weight) != len(model.get_submodule(classifier).weight):
-        model = build_model(name, classes=len(weight))
+    scores = f"{classifier}.weight"
+    if scores in state and state[scores].ndim and len(state[scores]) != len(model.state_dict()[scores]):
+        model = build_model(name, classes=len(state[scores]))
     wanted = model.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     missing = [key for key in missing if not _auxiliary(key)]

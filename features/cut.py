@@ -109,7 +109,7 @@ class Cut:
             return ("maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", *last)
         maps = self._legal_before_pooling
         candidates = self.blocks if len(self.blocks) >= 4 else maps
-        stages: dict[int, str] = {}
+        stages: dict[float, str] = {}
         side = math.inf
         for layer in candidates:
             # 149 and 147 pixels are one resolution: what counts is a halving, not a border that was not padded.
@@ -195,7 +195,8 @@ class Cut:
     def trunk(self, layers: Sequence[str]) -> fx.GraphModule:
         """The network up to the deepest of `layers` (names of nodes), giving a tuple of their outputs in this order."""
         wanted = [self._nodes[layer] for layer in layers]
-        graph, copied = fx.Graph(), {}
+        graph = fx.Graph()
+        copied: dict[fx.Node, fx.Node] = {}
         for node in self._needed(wanted):
             copied[node] = graph.node_copy(node, copied.__getitem__)
         graph.output(tuple(copied[node] for node in wanted))
@@ -321,12 +322,12 @@ class Cut:
             if math.prod(self._shapes.get(node, ())) != numbers:
                 break
             passed.append(node)
-        averaging = [each for each in passed if self._averages(each)]
+        averaging = [node for node in passed if self._averages(node)]
         return averaging[0] if averaging else passed[min(1, len(passed) - 1)]
 
     def _averages(self, node: fx.Node) -> bool:
         """Whether a node averages over the places of a map."""
-        module = self.model.get_submodule(node.target) if node.op == "call_module" else None
+        module = self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
         by_function = node.target is nn.functional.adaptive_avg_pool2d
         by_mean = node.target == "mean" and tuple(node.args[1:2]) in (([2, 3],), ((2, 3),))
         return isinstance(module, nn.AdaptiveAvgPool2d) or by_function or by_mean

@@ -12,9 +12,10 @@ from typing import Any
 from features.digests import sha256_json
 
 FORMAT = 1
+DTYPES = ("float32", "float16")  # of the stored numbers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CacheKey:
     """What one file of features holds; every field is a string or a number, so that it can be compared and printed.
 
@@ -43,14 +44,14 @@ class CacheKey:
         """64 hex digits that name the file."""
         return sha256_json(self.to_json())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, str | int]:
         """The fields as a dictionary."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "CacheKey":
         """The key that `to_json` described; ValueError if a field is missing, unknown or of the wrong type."""
-        expected = {field.name: field.type for field in dataclasses.fields(cls)}
+        expected = {field.name: int if field.type is int else str for field in dataclasses.fields(cls)}
         if set(fields) != set(expected):
             raise ValueError(f"a cache key has the fields {sorted(expected)}, not {sorted(fields)}")
         for name, kind in expected.items():
@@ -58,7 +59,7 @@ class CacheKey:
                 raise ValueError(f"the cache key's {name} is {fields[name]!r}, which is not of type {kind.__name__}")
         return cls(**fields)
 
-    def differences(self, other: "CacheKey") -> dict[str, tuple[Any, Any]]:
+    def differences(self, other: "CacheKey") -> dict[str, tuple[str | int, str | int]]:
         """The fields in which two keys differ: name -> (this one's value, the other's)."""
         mine, theirs = self.to_json(), other.to_json()
         return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}

@@ -49,7 +49,7 @@ def validation_split(
     cannot do both and is refused.
     """
     random = np.random.default_rng([seed, 1])
-    validation = []
+    held_out = []
     for label in np.unique(labels[rows]):
         members = random.permutation(rows[labels[rows] == label])
         if len(members) < 2:
@@ -57,8 +57,8 @@ def validation_split(
                 f"class {label} has one image among the {len(rows)} training rows, and needs two: one to train on and "
                 "one to validate on; add images, raise --limit or leave the class out"
             )
-        validation.append(members[: max(1, round(fraction * len(members)))])
-    validation = np.sort(np.concatenate(validation))
+        held_out.append(members[: max(1, round(fraction * len(members)))])
+    validation = np.sort(np.concatenate(held_out))
     return np.setdiff1d(rows, validation), validation
 
 

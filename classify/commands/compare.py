@@ -1,37 +1,39 @@
 """`python -m classify compare`: heads on cached features against networks from scratch and fine-tuned, in one table."""
 
-import argparse
+import re
 from collections.abc import Sequence
 
-from classify.commands.outputs import add_output_options, check_outputs, write_outputs
-from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
-from classify.commands.training import add_training_options, given, regularizers_explained, row_options
+from classify.commands.outputs import add_output_options, check_outputs, deliver
+from classify.commands.tensorboard import tensorboard_log
+from classify.commands.training import (
+    RULES_OF_COMPARE,
+    add_training_options,
+    models_explained,
+    refuse_unread,
+    regularizers_explained,
+    row_options,
+)
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from features.commands.completion import one_of
-from features.commands.options import Parser, add_request_options, request_from
-from features.commands.speaking import say, tell
-from features.errors import UserError
+from features.commands.options import Parser, add_request_options, add_shared, request_from
+from features.commands.speaking import tell
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line, compare, and print and write what was asked for."""
     options = _parser().parse_args(arguments)
     check_outputs(options)
-    names = {text.split(":")[0].split("@")[0].split("+")[0] for text in options.models or NETWORKS}
-    trainable = set(NETWORKS) - {"untouched"}
-    if (told := given(options)) and not names & trainable:
-        raise UserError(f"{told[0]} is about networks that are trained, and none is compared; leave it out")
+    refuse_unread(options, [re.split("[:@+]", text)[0] for text in options.models or NETWORKS], RULES_OF_COMPARE)
 
     from classify.experiments.compare import QUICK_EPOCHS, compare
-    from classify.show.table import show
 
     if options.quick and options.training_epochs is None and options.training_steps is None:
         options.training_epochs = QUICK_EPOCHS
     request = vars(request_from(options)).copy()
     for name in ("layers", "pools", "seed"):
         del request[name]
-    with tensorboard_log(options, names & trainable) as log:
+    with tensorboard_log(options.tensorboard) as log:
         result = compare(
             models=options.models,
             layers=options.layer,
@@ -52,49 +54,34 @@ def main(arguments: Sequence[str]) -> int:
             **request,
         )
         if log is not None:
-            for saved in (each for row in result.rows for each in row.saved if each.result.extra.get("history")):
+            for saved in (saved for row in result.rows for saved in row.saved if saved.result.extra.history):
                 log.finish(saved.result)
-    show(result.table)
-    for note in result.notes:
-        show(f"note: {note}")
-    say()
-    write_outputs(options, result)
-    say(f"kept in {result.folder}: {result.stem}.json and a record of every row")
-    for line in result.answer():
-        show(line)
+    deliver(options, result)
     return 0
 
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m classify compare", description=__doc__)
-    models = "\n".join(f"  {head.name:<12} {head.summary}" for head in (*HEADS.values(), *NETWORKS.values()))
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = (
-        f"models:\n{models}\n\na head may name its layer (svm@layer3), a fine-tuned network the first stage that "
-        "trains and\nregularisers (finetune:layer4, finetune:all+l2-sp=0.01)\n\n"
-        f"{regularizers_explained()}"
+    forms = (
+        "a head may name its layer (svm@layer3), a fine-tuned network the first stage that trains and\n"
+        "regularisers (finetune:layer4, finetune:all+l2-sp=0.01)"
     )
-    group = parser.add_argument_group("what is compared")
-    add = group.add_argument
+    parser.epilog = "\n\n".join([models_explained(HEADS, NETWORKS), forms, regularizers_explained()])
+    add = parser.section("what is compared")
     add(
         "--models",
         nargs="+",
         metavar="M",
         help="default: untouched, convnet, scratch, finetune:fc, finetune:layer4, finetune:all, and svm, logistic and "
         "linear at avgpool and at the best layer",
-    ).completer = one_of(*HEADS, *NETWORKS)
-    add("--seeds", nargs="+", type=int, metavar="K", help="several seeds: mean and standard deviation (default --seed)")
-    add("--quick", action="store_true", help="2,000 images of 64 pixels and three epochs, where nothing else is asked")
-    add("--no-search", action="store_true", help="take each head's untuned default")
+        completer=one_of(*HEADS, *NETWORKS),
+    )
+    add_shared(add, "--seeds", "--quick", "--no-search")
     add("--forget-networks", action="store_true", help="do not keep the trained networks beside their results")
     add_request_options(parser, layers=False)
     add("--layer", nargs="+", default=["all"], metavar="L", help="layers that the best is chosen from; default all")
     add_training_options(parser)
-    group = parser.add_argument_group("how")
-    add = group.add_argument
-    add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
-    add("--results", default="results", metavar="FOLDER", help="where results are kept (results/)")
-    add("--again", action="store_true", help="make rows again that stand in the results folder")
-    add_tensorboard_option(add)
+    add = parser.section("how")
+    add_shared(add, "--compile", "--results", "--again", "--tensorboard")
     add_output_options(add)
     return parser

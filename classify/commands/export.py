@@ -6,7 +6,6 @@ file is checked against the model on real images, and kept only if it does the s
 in a .json file beside it.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,12 +42,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m classify export", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_model_options(parser.add_argument_group("which model").add_argument)
-    group = parser.add_argument_group("what to write")
-    group.add_argument("--format", default="onnx", choices=tuple(_ENDINGS), help="default onnx")
-    group.add_argument(
-        "--output", metavar="PATH", help="where to: .onnx, .pt2, and .pth or .safetensors (the record's name, here)"
-    )
-    group.add_argument("--check", nargs="+", metavar="IMAGE", help="check with these, not the data set's test images")
+    add_model_options(parser.section("which model"))
+    add = parser.section("what to write")
+    add("--format", default="onnx", choices=tuple(_ENDINGS), help="default onnx")
+    add("--output", metavar="PATH", help="where to: .onnx, .pt2, and .pth or .safetensors (the record's name, here)")
+    add("--check", nargs="+", metavar="IMAGE", help="check with these, not the data set's test images")
     return parser

@@ -1,64 +1,83 @@
-"""Where an outcome is written besides the results folder: `--json`, `--csv`, `--markdown`, and the figure."""
+"""What an outcome comes to on the command line: shown, and written besides the results folder where that is asked for.
+
+An outcome has an answer (sentences), notes and tables, turns into JSON, CSV, Markdown and a figure, and knows the
+folder and the stem of its record.
+"""
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from features.commands.options import Add
 from features.commands.speaking import say
 from features.errors import UserError
 
 
-def add_output_options(add: Any) -> None:
-    """The three options; `add` is a parser's or a group's `add_argument`."""
+def add_output_options(add: Add) -> None:
+    """The three options; `add` is a section's."""
     add("--json", metavar="PATH", help="write everything as JSON")
     add("--csv", metavar="PATH", help="write all rows as CSV")
     add("--markdown", metavar="PATH", help="write the answer and the tables as Markdown")
 
 
-def check_outputs(options: argparse.Namespace) -> None:
-    """UserError, before anything is computed, for a path in a folder that is not there."""
-    for path in (options.json, options.csv, options.markdown):
+def require_folders(*paths: str | None) -> None:
+    """UserError, before anything is computed, for a path in a folder that is not there; None is no path."""
+    for path in paths:
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
 
 
-def show_outcome(answer: Iterable[str], result: Any) -> None:
-    """Print the answer first, then the notes and the tables of what was found."""
+def check_outputs(options: argparse.Namespace) -> None:
+    """UserError where a file that was asked for could not be written."""
+    require_folders(options.json, options.csv, options.markdown)
+
+
+def present(outcome: Any) -> None:
+    """Print the answer first, then notes and tables; where people came for the table, that, and the notes."""
     from classify.show.table import show
 
-    for line in answer:
-        show(line)
-    for note in result.notes:
-        show(f"note: {note}")
-    for table in result.tables:
-        print()
-        show(table)
+    notes = [f"note: {note}" for note in outcome.notes]
+    if outcome.table_first:
+        show(*outcome.tables, *notes)
+        return
+    show(*outcome.sentences, *notes)
+    for table in outcome.tables:
+        show("", table)
+
+
+def deliver(options: argparse.Namespace, outcome: Any) -> None:
+    """Show what was found, write what was asked for and the figure, and say where all of it is."""
+    from classify.show.table import show
+
+    present(outcome)
     say()
+    _write(options, outcome)
+    if outcome.panels:
+        _draw(outcome)
+    say(f"kept in {outcome.folder}: {outcome.stem}.json and a record of every row")
+    if outcome.table_first:
+        show(*outcome.sentences)
 
 
-def write_outputs(options: argparse.Namespace, result: Any) -> None:
-    """Write what was asked for, and say where."""
+def _write(options: argparse.Namespace, outcome: Any) -> None:
     from features.digests import write_json
 
     if options.json is not None:
-        write_json(Path(options.json), result.to_json())
-    for path, text in ((options.csv, result.to_csv), (options.markdown, result.to_markdown)):
+        write_json(Path(options.json), outcome.to_json())
+    for path, text in ((options.csv, outcome.to_csv), (options.markdown, outcome.to_markdown)):
         if path is not None:
             Path(path).write_text(text(), encoding="utf-8")
-    written = [str(path) for path in (options.json, options.csv, options.markdown) if path is not None]
-    if written:
+    if written := [path for path in (options.json, options.csv, options.markdown) if path is not None]:
         say(f"written: {', '.join(written)}")
 
 
-def write_figure(result: Any) -> None:
-    """Draw what the result plots beside its record, and say where; without matplotlib say what is missing."""
+def _draw(outcome: Any) -> None:
+    """The figure beside the record; without matplotlib what is missing."""
     from classify.show.figures import save_figure
 
     try:
-        figures = save_figure(result.plot(), result.folder / result.stem)
+        files = save_figure(outcome.plot(), outcome.folder / outcome.stem)
     except UserError as error:
         say(f"no figure: {error}")
     else:
-        say(f"figure: {' and '.join(map(str, figures))}")
-    say(f"kept in {result.folder}: {result.stem}.json and a record of every row")
+        say(f"figure: {' and '.join(map(str, files))}")

@@ -11,11 +11,12 @@ import itertools
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from features.commands.options import Parser, positive
+from classify.commands.outputs import require_folders
+from features.commands.options import Add, Parser, add_shared, positive
 from features.commands.stopping import status_of
 from features.errors import UserError
 
@@ -40,18 +41,18 @@ def main(arguments: Sequence[str]) -> int:
     failed = done = 0
     try:
         with contextlib.closing(_written(options, model)) as written:
-            for one in written:
+            for prediction in written:
                 done += 1
-                if one.problem is not None:
+                if prediction.problem is not None:
                     failed += 1
-                    print(f"error: {one.problem}", file=sys.stderr, flush=True)
+                    print(f"error: {prediction.problem}", file=sys.stderr, flush=True)
     except KeyboardInterrupt as stop:
         print(f"stopped after {done} images, whose classes stand above or in their files", file=sys.stderr)
         return status_of(stop)
     return 1 if failed else 0
 
 
-def _written(options: argparse.Namespace, model: Any) -> Iterator[Any]:
+def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, None]:
     """The predictions, each given out after it was written to wherever they go."""
     from classify.use.images import count_of, given_images
     from classify.use.predicting import predictions
@@ -61,12 +62,12 @@ def _written(options: argparse.Namespace, model: Any) -> Iterator[Any]:
         writers = [stack.enter_context(writer) for writer in _writers(options, model)]
         progress = stack.enter_context(row_progress())
         total = count_of(options.images)
-        given = given_images(options.images, sys.stdin.buffer)
-        for done, one in enumerate(predictions(model, given, options.top, options.jobs or 4), start=1):
+        images = given_images(options.images, sys.stdin.buffer)
+        for done, prediction in enumerate(predictions(model, images, options.top, options.jobs or 4), start=1):
             for write in writers:
-                write(one)
+                write(prediction)
             progress("images", done, total)
-            yield one
+            yield prediction
 
 
 def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
@@ -81,14 +82,14 @@ def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _tables(model: Any) -> Iterator[Callable]:
-    from classify.show.predictions import predictions_table
     from classify.show.table import show
+    from classify.use.predictions import predictions_table
 
     rows: list = []
     titles = itertools.chain([f"{model}\n{model.saved.path}"], itertools.repeat(""))
 
-    def write(one: Any) -> None:
-        rows.append(one)
+    def write(prediction: Any) -> None:
+        rows.append(prediction)
         if len(rows) == _ROWS:
             show(predictions_table(rows, next(titles)))
             rows.clear()
@@ -108,7 +109,7 @@ def _json(path: str, model: Any) -> Iterator[Callable]:
         stream.write(f'{{"model": {json.dumps(about)},\n"images": [')
         between = itertools.chain(["\n"], itertools.repeat(",\n"))
         try:
-            yield lambda one: stream.write(next(between) + json.dumps(one.to_json()))
+            yield lambda prediction: stream.write(next(between) + json.dumps(prediction.to_json()))
         finally:
             stream.write("\n]}\n")
 
@@ -121,7 +122,7 @@ def _csv(path: str) -> Iterator[Callable]:
     with _opened(path) as stream:
         writer = csv.DictWriter(stream, CSV_FIELDS, lineterminator="\n")
         writer.writeheader()
-        yield lambda one: writer.writerows(one.records())
+        yield lambda prediction: writer.writerows(prediction.records())
 
 
 @contextlib.contextmanager
@@ -137,13 +138,11 @@ def _opened(path: str) -> Iterator[TextIO]:
 def _check_outputs(options: argparse.Namespace) -> None:
     if options.json == options.csv == "-":
         raise UserError("--json - and --csv - would both write to the standard output; name a file for one of them")
-    for path in (options.json, options.csv):
-        if path not in (None, "-") and not Path(path).absolute().parent.is_dir():
-            raise UserError(f"{path}: there is no folder {Path(path).parent}; make it, or name another place")
+    require_folders(*(path for path in (options.json, options.csv) if path != "-"))
 
 
-def add_model_options(add: Callable[..., Any]) -> None:
-    """The options that say which saved model, as `predict` and `export` have them; `add` is a group's."""
+def add_model_options(add: Add) -> None:
+    """The options that say which saved model, as `predict` and `export` have them; `add` is a section's."""
     add(
         "--from",
         dest="source",
@@ -158,14 +157,11 @@ def add_model_options(add: Callable[..., Any]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m classify predict", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image, a folder of images, or -")
-    add_model_options(parser.add_argument_group("which model").add_argument)
-    group = parser.add_argument_group("what to say")
-    group.add_argument("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (1)")
-    group.add_argument("--json", metavar="PATH", help="write everything as JSON; - to the standard output, alone")
-    group.add_argument("--csv", metavar="PATH", help="write a line for each guess; - to the standard output, alone")
-    group = parser.add_argument_group("how")
-    group.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
-    group.add_argument("--jobs", type=positive, metavar="J", help="processor cores to use (default: all)")
+    add_model_options(parser.section("which model"))
+    add = parser.section("what to say")
+    add("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (1)")
+    add("--json", metavar="PATH", help="write everything as JSON; - to the standard output, alone")
+    add("--csv", metavar="PATH", help="write a line for each guess; - to the standard output, alone")
+    add_shared(parser.section("how"), "--device", "--jobs")
     return parser

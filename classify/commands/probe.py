@@ -1,12 +1,12 @@
 """`python -m classify probe`: which layer transfers best, the answer first, then the tables, then a figure."""
 
-import argparse
 from collections.abc import Sequence
 
-from classify.commands.outputs import add_output_options, check_outputs, show_outcome, write_figure, write_outputs
+from classify.commands.outputs import add_output_options, check_outputs, deliver
+from classify.commands.training import models_explained
 from classify.heads import HEADS, find_head
 from features.commands.completion import one_of
-from features.commands.options import Parser, add_cluster_option, add_request_options, request_from
+from features.commands.options import Parser, add_request_options, add_shared, request_from
 from features.commands.speaking import tell
 
 
@@ -43,38 +43,27 @@ def main(arguments: Sequence[str]) -> int:
             say=tell,
             **request,
         )
-    show_outcome(result.answer(), result)
-    write_outputs(options, result)
-    write_figure(result)
+    deliver(options, result)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(prog="python -m classify probe", description=__doc__)
-    models = "\n".join(f"  {head.name:<12} {head.summary}" for head in HEADS.values())
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"models:\n{models}"
-    group = parser.add_argument_group("what is probed")
-    add = group.add_argument
-    model = add("--model", nargs="+", metavar="M", help="heads; default logistic, linear-svm, ridge and knn")
-    model.completer = one_of(*HEADS)
+    parser.epilog = models_explained(HEADS)
+    add = parser.section("what is probed")
+    heads = "heads; default logistic, linear-svm, ridge and knn"
+    add("--model", nargs="+", metavar="M", help=heads, completer=one_of(*HEADS))
     add("--depth", choices=("stage", "block"), default="stage", help="what --layer all stands for; default stage")
-    add("--quick", action="store_true", help="a first answer in minutes: fewer rows, heads and controls; says which")
+    add_shared(add, "--quick")
     add("--head2toe", action="store_true", help="a row with the features that matter of all layers (Evci et al. 2022)")
     add("--select", action="store_true", help="rows with layers joined greedily while validation gains")
     add("--no-controls", action="store_true", help="no random weights, raw pixels and shuffled labels")
     add("--no-widths", action="store_true", help="no readings at one common width")
     add("--no-scores", action="store_true", help="no transferability scores and CKA")
-    add("--class-weight", choices=("balanced",), help="weigh rare classes up")
-    add("--no-search", action="store_true", help="take each head's untuned default")
-    add("--no-refit", action="store_true", help="do not fit again on training + validation rows")
+    add_shared(add, "--class-weight", "--no-search", "--no-refit")
     add_request_options(parser)
     parser.set_defaults(layer=["all"])
-    group = parser.add_argument_group("how")
-    add = group.add_argument
-    add_cluster_option(group)
-    add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
-    add("--results", default="results", metavar="FOLDER", help="where results and figures are kept (results/)")
-    add("--again", action="store_true", help="make rows again that stand in the results folder")
+    add = parser.section("how")
+    add_shared(add, "--cluster", "--compile", "--results", "--again")
     add_output_options(add)
     return parser

@@ -14,13 +14,13 @@ def main(arguments: Sequence[str]) -> int:
     from classify.measure.results import open_result
     from classify.use.weights import recorded_option
 
-    saved, different = [open_result(record) for record in options.records], 0
-    for each in saved:
-        dataset = options.dataset or recorded_option(each, "dataset")
-        weights = options.weights or recorded_option(each, "weights")
-        repetition = repeat(each, dataset=dataset, weights=weights, afresh=options.afresh)
+    results, different = [open_result(record) for record in options.records], 0
+    for saved in results:
+        dataset = options.dataset or recorded_option(saved, "dataset")
+        weights = options.weights or recorded_option(saved, "weights")
+        repetition = repeat(saved, dataset=dataset, weights=weights, afresh=options.afresh)
         different += not repetition.same
-        print(f"{each.path}\n{repetition}", flush=True)
+        print(f"{saved.path}\n{repetition}", flush=True)
     return 1 if different else 0
 
 

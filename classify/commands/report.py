@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.commands.options import Parser, positive
+from classify.commands.outputs import require_folders
+from features.commands.options import Parser, add_shared, positive
 from features.commands.speaking import say, tell
 from features.errors import UserError
 
@@ -13,8 +14,7 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, make the page and say where it is."""
     options = _parser().parse_args(arguments)
     output = Path(options.output)
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent}; make it, or name another place")
+    require_folders(options.output)
     if output.is_dir():
         raise UserError(f"{output}: a folder is there; name a file for the page")
     if not os.access(output if output.exists() else output.absolute().parent, os.W_OK):
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="python -m classify report", description=__doc__)
     add = parser.add_argument
-    add("--results", default="results", metavar="FOLDER", help="where the results are (results/)")
+    add_shared(add, "--results")
     add("--output", default="report.html", metavar="PATH", help="the page (report.html)")
     add("--sample", default=400, type=positive, metavar="N", help="test images on the maps of the features (400)")
     add("--seed", default=0, type=int, metavar="K", help="of that sample and of the maps")

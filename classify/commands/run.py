@@ -5,12 +5,17 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
-from classify.commands.tensorboard import add_tensorboard_option, tensorboard_log
+from classify.commands.outputs import present
+from classify.commands.tensorboard import tensorboard_log
 from classify.commands.training import (
+    RULES,
     add_training_options,
     find_models,
+    how_from,
+    models_explained,
+    refuse_contradictions,
     refuse_unread,
     regularizers_explained,
     row_options,
@@ -19,7 +24,7 @@ from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from classify.measure.wording import settings as settings_text
 from features.commands.completion import one_of
-from features.commands.options import Parser, add_cluster_option, add_request_options, positive, request_from
+from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
 from features.commands.speaking import detail, say
 
 
@@ -27,24 +32,17 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, make every (layer, head) row and print what came out."""
     options = _parser().parse_args(arguments)
     names, networks = find_models(options.model)
-    refuse_unread(options, names, networks)
+    refuse_unread(options, (*names, *networks), RULES)
+    refuse_contradictions(options)
     from classify.experiments.making import make, make_all
-    from classify.experiments.settings import How
+    from classify.experiments.run import RunOutcome
     from extract.cluster import on_cluster
 
     rows, of_heads, of_networks = _network_rows(options, networks), [], []
     of_features = _head_rows(options, names)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    how = How(
-        folder=Path(options.results),
-        command=options.command_line,
-        again=options.again,
-        compiled=options.compile,
-        jobs=options.jobs,
-        say=say,
-    )
-    log_of_training = tensorboard_log(options, [name for name in networks if name != "untouched"])
-    with on_cluster(options.cluster), log_of_training as log:
+    how = how_from(options, say=say)
+    with on_cluster(options.cluster), tensorboard_log(options.tensorboard) as log:
         for saved in make_all(of_features, how):
             of_heads.append(saved.result)
             for trial in saved.result.extra.trials or ():
@@ -59,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
             print()
-        _show(results)
+        present(RunOutcome(tuple(results), folder=how.folder))
     results = [*of_heads, *of_networks]
     if older := sum(result.created < started for result in results):
         say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
@@ -122,60 +120,31 @@ def _network_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     return rows
 
 
-def _line(result) -> str:
+def _line(result: Any) -> str:
     """One row, said as soon as it is known."""
     config, metrics = result.config, result.metrics
-    return f"{config['layer']} {config['pool']} {config['head']}: {metrics.accuracy:.2%}, {result.seconds['fit']:.1f} s"
-
-
-def _show(results: list) -> None:
-    """One result in full; of several the tables, the answer first."""
-    from classify.show.network_tables import network_tables, networks_table
-    from classify.show.table import show
-    from classify.show.tables import layer_by_head, result_report, summary_table
-
-    if len(results) == 1:
-        show(result_report(results[0]))
-        for table in network_tables(results):
-            show("", table)
-        return
-    best = max(results, key=lambda result: result.validation_accuracy)
-    print()
-    pooling = f" ({best.config['pool']} pooling)" if "pool" in best.config else ""
-    print(f"best on validation: {best.config['head']} on {best.config['layer']}{pooling}")
-    print(best)
-    print()
-    if not pooling:
-        for table in (networks_table(results), *network_tables(results)):
-            show(table, "")
-        return
-    show(summary_table(results))
-    if len({result.config["layer"] for result in results}) > 1:
-        show(layer_by_head(results))
+    return f"{config.layer} {config.pool} {config.head}: {metrics.accuracy:.2%}, {result.seconds['fit']:.1f} s"
 
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m classify", description=__doc__)
-    models = "\n".join(f"  {head.name:<12} {head.summary}" for head in (*HEADS.values(), *NETWORKS.values()))
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"models:\n{models}\n\n{regularizers_explained()}"
-    group = parser.add_argument_group("which heads")
-    group.add_argument(
-        "--model", nargs="+", default=["svm"], metavar="M", help="heads and networks (below); default svm"
-    ).completer = one_of(*HEADS, *NETWORKS)
-    group.add_argument("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
-    group.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
-    group.add_argument("--no-search", action="store_true", help="take each head's untuned default")
-    group.add_argument("--pca", type=positive, metavar="N", help="bring features to N principal axes first")
-    group.add_argument("--no-refit", action="store_true", help="do not fit again on training + validation rows")
+    parser.epilog = f"{models_explained(HEADS, NETWORKS)}\n\n{regularizers_explained()}"
+    add = parser.section("which heads")
+    add(
+        "--model",
+        nargs="+",
+        default=["svm"],
+        metavar="M",
+        help="heads and networks (below); default svm",
+        completer=one_of(*HEADS, *NETWORKS),
+    )
+    add("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
+    add_shared(add, "--class-weight", "--no-search", "--no-refit")
+    add("--pca", type=positive, metavar="N", help="bring features to N principal axes first")
     add_request_options(parser)
     add_training_options(parser)
-    group = parser.add_argument_group("how")
-    add_cluster_option(group)
-    told = "leave features on the disk and read them in blocks (default: when they would not fit into memory)"
-    group.add_argument("--in-blocks", default="auto", choices=("auto", "on", "off"), help=told)
-    group.add_argument("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
-    group.add_argument("--results", default="results", metavar="FOLDER", help="where results are kept (results/)")
-    group.add_argument("--again", action="store_true", help="make rows again that stand in the results folder")
-    add_tensorboard_option(group.add_argument)
+    add = parser.section("how")
+    add_shared(add, "--cluster", "--compile", "--results", "--again", "--tensorboard")
+    in_blocks = "leave features on the disk and read them in blocks (default: when they would not fit into memory)"
+    add("--in-blocks", default="auto", choices=("auto", "on", "off"), help=in_blocks)
     return parser

@@ -1,33 +1,26 @@
 """`python -m classify study`: when, what and where to transfer; each study ends in a table, a figure and a JSON."""
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-from classify.commands.outputs import add_output_options, check_outputs, show_outcome, write_figure, write_outputs
-from classify.commands.training import add_training_options, training_fields
+from classify.commands.outputs import add_output_options, check_outputs, deliver
+from classify.commands.training import add_training_options, how_from, training_fields
 from classify.experiments.studies import STUDIES, find_study
 from features.commands.completion import one_of
-from features.commands.options import Parser, add_request_options, positive, request_from
+from features.commands.options import SHARED, Parser, add_request_options, add_shared, positive, request_from
 from features.commands.speaking import tell
 from features.errors import UserError
 
 # What only some studies read; `Study.options` names them.
-_OWN = {
-    "models": (
-        "--models",
-        {"nargs": "+", "metavar": "M", "help": "as in compare: svm@layer3, finetune:layer4, scratch"},
-    ),
-    "per_class": ("--per-class", {"nargs": "+", "type": positive, "metavar": "N", "help": "images per class"}),
-    "corruptions": ("--corruptions", {"nargs": "+", "metavar": "C", "help": "noise, blur, rotation, ...; default all"}),
-    "others": ("--others", {"nargs": "+", "metavar": "D", "help": "data sets with the same classes"}),
-    "foreign": ("--foreign", {"nargs": "+", "metavar": "D", "help": "data sets with none of the classes, and noise"}),
-    "stages": (
-        "--stages",
-        {"nargs": "+", "metavar": "L", "help": "taken over up to here, or trained alone; default each in turn"},
-    ),
-    "data": ("--data", {"metavar": "PATH", "required": True, "help": "a folder with amazon/, webcam/ and dslr/"}),
-    "seeds": ("--seeds", {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"}),
+_OWN: dict[str, dict[str, Any]] = {
+    "models": {"nargs": "+", "metavar": "M", "help": "as in compare: svm@layer3, finetune:layer4, scratch"},
+    "per_class": {"nargs": "+", "type": positive, "metavar": "N", "help": "images per class"},
+    "corruptions": {"nargs": "+", "metavar": "C", "help": "noise, blur, rotation, ...; default all"},
+    "others": {"nargs": "+", "metavar": "D", "help": "data sets with the same classes"},
+    "foreign": {"nargs": "+", "metavar": "D", "help": "data sets with none of the classes, and noise"},
+    "stages": {"nargs": "+", "metavar": "L", "help": "taken over up to here, or trained alone; default each in turn"},
+    "data": {"metavar": "PATH", "required": True, "help": "a folder with amazon/, webcam/ and dslr/"},
+    "seeds": SHARED["--seeds"],
 }
 
 
@@ -37,7 +30,6 @@ def main(arguments: Sequence[str]) -> int:
     check_outputs(options)
 
     from classify.experiments.models import parse_model
-    from classify.experiments.settings import How
     from classify.experiments.studies.asking import Asked
 
     study = find_study(options.study)
@@ -52,51 +44,36 @@ def main(arguments: Sequence[str]) -> int:
         models=tuple(dict.fromkeys(map(parse_model, models))) if models else None,
         training=training_fields(options),
         quick=options.quick,
-        how=How(
-            folder=Path(options.results),
-            command=options.command_line,
-            again=options.again,
-            compiled=options.compile,
-            jobs=options.jobs,
-            with_models=True,
-            # The answer is what the standard output is for; how it is going belongs elsewhere.
-            say=tell,
-        ),
+        # The answer is what the standard output is for; how it is going belongs elsewhere.
+        how=how_from(options, with_models=True, say=tell),
     )
     own = {name: getattr(options, name) for name in study.options if name not in ("models", "seeds")}
     result = study.load()(asked, **own)
     result.save()
-    show_outcome(result.answer, result)
-    write_outputs(options, result)
-    write_figure(result)
+    deliver(options, result)
     return 0
 
 
 def _parser(arguments: Sequence[str]) -> Parser:
     parser = Parser(prog="python -m classify study", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     studies = "\n".join(f"  {study.name:<18} {study.summary}" for study in STUDIES.values())
     parser.epilog = f"studies:\n{studies}\n\n`python -m classify study NAME --help` lists what one of them takes"
-    parser.add_argument("study", metavar="NAME", help="which study (below)").completer = one_of(*STUDIES)
+    parser.add_argument("study", metavar="NAME", help="which study (below)", completer=one_of(*STUDIES))
     name = next((text for text in arguments if not text.startswith("-")), None)
     if name is None:
         return parser
     study = find_study(name)
     parser.prog = f"python -m classify study {name}"
     parser.description, parser.epilog = study.summary, None
-    group = parser.add_argument_group("what is studied")
-    group.add_argument("--quick", action="store_true", help="an answer in minutes; says what it cut")
-    for option in study.options:
-        spelled, how = _OWN[option]
-        group.add_argument(spelled, **how)
+    add = parser.section("what is studied")
+    add_shared(add, "--quick")
+    for name in study.options:
+        add(f"--{name.replace('_', '-')}", **_OWN[name])
     add_request_options(parser, layers=False)
     if study.own_data:
         parser.set_defaults(dataset=None)
     add_training_options(parser, cuts=False)
-    group = parser.add_argument_group("how")
-    add = group.add_argument
-    add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the network first")
-    add("--results", default="results", metavar="FOLDER", help="where results and figures are kept (results/)")
-    add("--again", action="store_true", help="make rows again that stand in the results folder")
+    add = parser.section("how")
+    add_shared(add, "--compile", "--results", "--again")
     add_output_options(add)
     return parser

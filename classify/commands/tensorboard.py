@@ -1,32 +1,19 @@
-"""`--tensorboard [FOLDER]`, which `run` and `compare` share."""
+"""What `--tensorboard [FOLDER]` asks for, which `run` and `compare` share."""
 
-import argparse
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
-
-from features.errors import UserError
-
-FOLDER = "tensorboard"
-
-
-def add_tensorboard_option(add: Any) -> None:
-    """The option; `add` is a parser's or a group's `add_argument`."""
-    told = f"write the networks' training curves for TensorBoard (default {FOLDER}/)"
-    add("--tensorboard", nargs="?", const=FOLDER, metavar="FOLDER", help=told)
 
 
 @contextlib.contextmanager
-def tensorboard_log(options: argparse.Namespace, trained: Collection[str]) -> Iterator[Any]:
-    """The log that was asked for, or None. trained: the networks that are trained; UserError if there are none."""
-    if options.tensorboard is None:
+def tensorboard_log(folder: str | None) -> Iterator[Any]:
+    """The log in the folder that was asked for, or None."""
+    if folder is None:
         yield None
         return
-    if not trained:
-        raise UserError("--tensorboard is about networks that are trained, and none was asked for; leave it out")
     from classify.show.tensorboard import TensorBoardLog
     from features.commands.speaking import tell
 
-    with TensorBoardLog(options.tensorboard) as log:
+    with TensorBoardLog(folder) as log:
         yield log
-    tell(f"training curves: tensorboard --logdir {options.tensorboard}")
+    tell(f"training curves: tensorboard --logdir {folder}")

@@ -4,45 +4,117 @@ An option that nothing would read is refused: whoever gives `--epochs` with an S
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from classify.heads import HEADS
-from classify.heads.network import NETWORKS
+from classify.heads import HEADS, Head
+from classify.heads.legal import OneOf
+from classify.heads.network import NETWORKS, NetworkHead
+from classify.heads.network.settings import AUGMENTATIONS, LEGAL, TrainingSettings
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
+from features.commands.options import Parser, offered
 from features.errors import UserError, unknown
 
-# Option, field of TrainingSettings, type, metavar or choices, help. `settings` holds defaults and what is legal.
+if TYPE_CHECKING:
+    from classify.experiments.settings import How
+
+# A field of TrainingSettings, its option, a metavar and what `--help` says; the settings know what is legal and usual.
 _TRAINING = (
-    ("--epochs", "epochs", int, "N", "passes over the training images (10)"),
-    ("--steps", "steps", int, "N", "a fixed number of batches instead; the last weights are the result"),
-    ("--batch-size", "batch_size", int, "N", "images in a batch (128)"),
-    ("--optimizer", "optimizer", str, "O", "adamw (default), adam or sgd"),
-    ("--lr", "learning_rate", float, "R", "learning rate (2e-4)"),
-    ("--head-multiple", "head_multiple", float, "X", "learning rate of the new layer, in units of the others' (10)"),
-    ("--schedule", "schedule", str, "S", "cosine (default), one-cycle, book or constant"),
-    ("--weight-decay", "weight_decay", float, "W", "weight decay (0.01)"),
-    ("--patience", "patience", int, "N", "stop after N epochs without a better one on validation (never)"),
-    ("--batch-norm", "batch_norm", str, "B", "train (default) or freeze"),
-    ("--train-precision", "precision", str, "P", "of training: auto (default), float32 or bfloat16"),
-    ("--label-smoothing", "label_smoothing", float, "E", "share of the label given to all classes (0)"),
-    ("--init-head", "init_head", str, "I", "random (default), or probe: start from a fitted linear probe (LP-FT)"),
+    ("epochs", "--epochs", "N", "passes over the training images ({default:g})"),
+    ("steps", "--steps", "N", "a fixed number of batches instead; the last weights are the result"),
+    ("batch_size", "--batch-size", "N", "images in a batch ({default:g})"),
+    ("optimizer", "--optimizer", "O", "{values}"),
+    ("learning_rate", "--lr", "R", "learning rate ({default:g})"),
+    ("head_multiple", "--head-multiple", "X", "learning rate of the new layer, in units of the others' ({default:g})"),
+    ("schedule", "--schedule", "S", "{values}"),
+    ("weight_decay", "--weight-decay", "W", "weight decay ({default:g})"),
+    ("patience", "--patience", "N", "stop after N epochs without a better one on validation (never)"),
+    ("batch_norm", "--batch-norm", "B", "{values}"),
+    ("precision", "--train-precision", "P", "of training: {values}"),
+    ("label_smoothing", "--label-smoothing", "E", "share of the label given to all classes ({default:g})"),
+    ("init_head", "--init-head", "I", "{values}: start from a fitted linear probe (LP-FT)"),
 )
 
 
-def add_training_options(parser: argparse.ArgumentParser, cuts: bool = True) -> None:
+@dataclass(frozen=True)
+class Rule:
+    """Options that some models read, and the complaint where none of these is asked for.
+
+    options: as they are typed. readers: names of heads and networks. complaint: what is said of the first of the
+    options that was given; {models} stands for all that was asked for.
+    """
+
+    options: tuple[str, ...]
+    readers: Collection[str]
+    complaint: str
+
+
+_TRAINED = tuple(name for name, network in NETWORKS.items() if network.trains)
+_PRETRAINED = tuple(name for name in _TRAINED if not NETWORKS[name].drawn)
+_UNFROZEN = tuple(name for name, network in NETWORKS.items() if network.unfreezes)
+_REGULARISED = tuple(name for name, network in NETWORKS.items() if network.regularised)
+_ABOUT_TRAINING = (
+    *(option for _, option, *_ in _TRAINING),
+    *("--augment", "--regularizer", "--map-dtype", "--frozen", "--tensorboard"),
+)
+
+# Which option goes with which model: first come, first said.
+RULES = (
+    Rule(
+        _ABOUT_TRAINING,
+        _TRAINED,
+        "is about networks that are trained, and {models} is none; leave it out, or add --model finetune",
+    ),
+    Rule(
+        ("--unfreeze", "--map-dtype", "--frozen"),
+        _UNFROZEN,
+        "is about --model finetune, which was not asked for; leave it out or add that model",
+    ),
+    Rule(
+        ("--head-multiple",),
+        _PRETRAINED,
+        "is about a new layer on pre-trained ones, and {models} has none; leave it out",
+    ),
+    Rule(("--regularizer",), _REGULARISED, "acts on a backbone that trains; take --model finetune, or leave it out"),
+    Rule(
+        ("--class-weight", "--no-search", "--no-refit", "--in-blocks"),
+        HEADS,
+        "is about heads on cached features, and none was asked for; leave it out",
+    ),
+    Rule(("--layer", "--pool"), HEADS, "is about heads on cached features; --unfreeze says where a network is cut"),
+)
+RULES_OF_COMPARE = (
+    Rule(_ABOUT_TRAINING, _TRAINED, "is about networks that are trained, and none is compared; leave it out"),
+)
+
+
+def add_training_options(parser: Parser, cuts: bool = True) -> None:
     """The options about networks; without any of them `TrainingSettings` as it is. cuts: with those about regularisers
     and about what lies below the cut."""
-    group = parser.add_argument_group("how networks are trained")
-    add = group.add_argument
-    for option, field, kind, metavar, text in _TRAINING:
+    add = parser.section("how networks are trained")
+    for field, option, metavar, text in _TRAINING:
+        rule, default = LEGAL[field][-1], getattr(TrainingSettings, field)
+        values = offered(rule.values, default) if isinstance(rule, OneOf) else ""
+        kind = str if values else int if rule.integer else float
+        text = text.format(default=default, values=values)
         add(option, dest=f"training_{field}", type=kind, metavar=metavar, help=text)
-    add("--augment", dest="training_augment", nargs="+", metavar="A", help="any of shift, rotate, scale and flip")
+    *others, last = AUGMENTATIONS
+    augment = f"any of {', '.join(others)} and {last}"
+    add("--augment", dest="training_augment", nargs="+", metavar="A", help=augment)
     if not cuts:
         return
     names = ", ".join(REGULARIZERS)
     add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001 (below); {names}")
     add("--map-dtype", choices=("float32", "float16"), help="of cached maps below the cut; default float32")
     add("--frozen", choices=("cached", "loop"), help="read the frozen part's output from the cache (default) or run it")
+
+
+def models_explained(*registries: Mapping[str, Head] | Mapping[str, NetworkHead]) -> str:
+    """What `--help` says below the options: each head and network by name."""
+    models = (model for registry in registries for model in registry.values())
+    return "\n".join(["models:", *(f"  {model.name:<12} {model.summary}" for model in models)])
 
 
 def regularizers_explained() -> str:
@@ -54,38 +126,36 @@ def regularizers_explained() -> str:
     return "\n".join(["regularisers, with their default strengths:", *lines])
 
 
-def given(options: argparse.Namespace) -> tuple[str, ...]:
-    """The options about networks that were given, as they are typed."""
-    names = {option: f"training_{field}" for option, field, *_ in _TRAINING}
-    names |= {"--augment": "training_augment", "--regularizer": "regularizer", "--map-dtype": "map_dtype"}
-    names |= {"--frozen": "frozen"}
-    return tuple(option for option, name in names.items() if getattr(options, name) is not None)
-
-
 def training_fields(options: argparse.Namespace) -> dict:
     """The fields of `TrainingSettings` that were given. Raises UserError for two that contradict each other."""
-    prefix = "training_"
-    fields = {name.removeprefix(prefix): value for name, value in vars(options).items() if name.startswith(prefix)}
-    fields = {name: value for name, value in fields.items() if value is not None}
+    typed = {name: value for name, value in vars(options).items() if name.startswith("training_")}
+    fields = {name.removeprefix("training_"): value for name, value in typed.items() if value is not None}
     if {"epochs", "steps"} <= set(fields):
         raise UserError("--epochs and --steps both say how long to train; give one of them")
     return fields
 
 
-def settings_from(options: argparse.Namespace):
-    """The `TrainingSettings` that the options spell. Raises UserError for what is not legal."""
-    from classify.heads.network.settings import TrainingSettings
-
-    return TrainingSettings(**training_fields(options))
-
-
 def row_options(options: argparse.Namespace) -> dict:
     """What `compare` takes about networks: settings, regularizers and in_loop."""
     return {
-        "settings": settings_from(options),
+        "settings": TrainingSettings(**training_fields(options)),
         "regularizers": parse_regularizers(options.regularizer or ()),
         "in_loop": options.frozen == "loop",
     }
+
+
+def how_from(options: argparse.Namespace, **more: Any) -> "How":
+    """How the rows are made that the options ask for; more: other fields of `How`."""
+    from classify.experiments.settings import How
+
+    return How(
+        folder=Path(options.results),
+        command=options.command_line,
+        again=options.again,
+        compiled=options.compile,
+        jobs=options.jobs,
+        **more,
+    )
 
 
 def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -97,18 +167,16 @@ def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     return tuple(name for name in names if name in HEADS), tuple(name for name in names if name in NETWORKS)
 
 
-def refuse_unread(options: argparse.Namespace, heads: tuple[str, ...], networks: tuple[str, ...]) -> None:
-    """Raise UserError for an option that none of the models would read."""
-    trained = [name for name in networks if name != "untouched"]
-    if not trained and (told := given(options)):
-        raise UserError(
-            f"{told[0]} is about networks that are trained, and {', '.join((*heads, *networks))} is none; leave it "
-            "out, or add --model finetune"
-        )
-    if "finetune" not in trained and options.unfreeze is not None:
-        raise UserError("--unfreeze is about --model finetune, which was not asked for; leave it out or add that model")
-    if "finetune" not in trained and (options.map_dtype or options.frozen):
-        raise UserError("--map-dtype and --frozen are about --model finetune, which was not asked for; leave them out")
+def refuse_unread(options: argparse.Namespace, models: Sequence[str], rules: Iterable[Rule]) -> None:
+    """Raise UserError for an option that none of the models would read. models: names of heads and networks."""
+    for rule in rules:
+        given = [option for option in rule.options if option in options.given]
+        if given and not set(rule.readers) & set(models):
+            raise UserError(f"{given[0]} {rule.complaint.format(models=', '.join(models))}")
+
+
+def refuse_contradictions(options: argparse.Namespace) -> None:
+    """Raise UserError for options about what lies below the cut where nothing does, or where it is not cached."""
     if (options.map_dtype or options.frozen) and set(options.unfreeze or ["all"]) == {"all"}:
         raise UserError(
             "--map-dtype and --frozen are about the part below the cut, and with --unfreeze all there is none; leave "
@@ -119,19 +187,3 @@ def refuse_unread(options: argparse.Namespace, heads: tuple[str, ...], networks:
             "--augment draws every image anew, so the frozen part runs on it each time and no maps are cached; leave "
             "out --map-dtype and --frozen cached, or --augment"
         )
-    if options.training_head_multiple is not None and not {"finetune", "spottune"} & set(trained):
-        raise UserError(
-            f"--head-multiple is about a new layer on pre-trained ones, and {', '.join(trained)} has none; leave it out"
-        )
-    if options.regularizer and not {"finetune", "scratch"} & set(trained):
-        raise UserError("--regularizer acts on a backbone that trains; take --model finetune, or leave it out")
-    for option, value in (
-        ("--class-weight", options.class_weight),
-        ("--no-search", options.no_search),
-        ("--no-refit", options.no_refit),
-        ("--in-blocks", options.in_blocks != "auto"),
-    ):
-        if not heads and value:
-            raise UserError(f"{option} is about heads on cached features, and none was asked for; leave it out")
-    if not heads and (options.layer, options.pool) != (["avgpool"], ["avg"]):
-        raise UserError("--layer and --pool are about heads on cached features; --unfreeze says where a network is cut")

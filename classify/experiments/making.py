@@ -42,14 +42,14 @@ def make(row: Row, how: How = PLAINLY) -> SavedResult:
 def make_all(rows: Sequence[Row], how: How = PLAINLY) -> Iterator[SavedResult]:
     """The results of rows that have nothing to do with each other, in their order: one after the other with all cores,
     or on the cluster where there is one."""
+    making = Making(how)
+    for row in rows:
+        # Whoever asks for rows of the cache gets the cache, whether or not their results stand in the folder.
+        making.ensure(row)
     client = cluster_client()
     if client is None:
         yield from (make(row, how) for row in rows)
         return
-    making = Making(how)
-    for row in rows:
-        if not making.knows(row):
-            making.ensure(row)
     threads = threads_each(client, how.jobs)
     # Workers start in folders of their own.
     there = replace(_quiet(how), folder=Path(how.folder).absolute())

@@ -68,10 +68,10 @@ def parse_model(text: str) -> Model:
         if unfreeze or rest:
             raise UserError(f"{text}: the head {name} takes a layer and nothing else, as in {name}@layer3")
         return Model(name, (layer,) if layer else ("avgpool", BEST))
-    if layer or (unfreeze and name != "finetune"):
+    if layer or (unfreeze and not NETWORKS[name].unfreezes):
         raise UserError(f"{text}: only heads take @LAYER and only finetune takes :STAGE; give models {_FORMS}")
     regularizers = parse_regularizers(_regularizers(rest))
-    if regularizers and name not in ("finetune", "scratch"):
+    if regularizers and not NETWORKS[name].regularised:
         raise UserError(f"{text}: regularisers act on a backbone that trains; give them to finetune or scratch")
     return Model(name, unfreeze=unfreeze or "all", regularizers=regularizers)
 

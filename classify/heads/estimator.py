@@ -1,4 +1,4 @@
-"""What all heads share as scikit-learn classifiers: legal values as data, class weights, threads, linear prediction.
+"""What all heads share as scikit-learn classifiers: legal arguments, class weights, threads, linear prediction.
 
 A head's constructor stores its arguments and nothing else. `fit` begins with `HeadClassifier._start`, which checks
 the arguments against the class's `LEGAL` table, checks the samples and encodes the labels. Mistakes are raised as
@@ -7,15 +7,12 @@ expect.
 """
 
 import functools
-import math
-import numbers
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,51 +22,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from threadpoolctl import ThreadpoolController
 
+from classify.heads.legal import FitError, Number, OneOf
 from features.blocks import Blocks, memory_told
-from features.errors import UserError
 
 BLOCK_ROWS = 4096
 _jobs: ContextVar[int | None] = ContextVar("jobs", default=None)
-
-
-class FitError(UserError, ValueError):
-    """A head cannot be fitted with these arguments or samples."""
-
-
-@dataclass(frozen=True)
-class Number:
-    """A legal range: numbers from `low` to `high`, `low` itself only where `closed`; whole numbers where `integer`."""
-
-    low: float
-    high: float = math.inf
-    closed: bool = False
-    integer: bool = False
-
-    def admits(self, value: Any) -> bool:
-        """Whether a value is of the right kind and inside the range."""
-        kind = numbers.Integral if self.integer else numbers.Real
-        if not isinstance(value, kind) or isinstance(value, bool | np.bool_) or not math.isfinite(value):
-            return False
-        return (value >= self.low if self.closed else value > self.low) and value <= self.high
-
-    def __str__(self) -> str:
-        bound = f"{'of at least' if self.closed else 'above'} {self.low:g}"
-        limit = f" and at most {self.high:g}" if math.isfinite(self.high) else ""
-        return f"a {'whole ' if self.integer else ''}number {bound}{limit}"
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """A legal set of values."""
-
-    values: tuple
-
-    def admits(self, value: Any) -> bool:
-        """Whether a value is one of them, True and 1 not being the same."""
-        return any(type(value) is type(legal) and value == legal for legal in self.values)
-
-    def __str__(self) -> str:
-        return " or ".join(repr(value) for value in self.values)
 
 
 JOBS = (OneOf((None,)), Number(1, closed=True, integer=True))

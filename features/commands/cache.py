@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from features.commands.completion import cached_names
 from features.commands.options import Parser
@@ -40,18 +41,19 @@ def _parser() -> Parser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     verbs.add_parser("list", help="what the cache holds (the default)")
     verify = verbs.add_parser("verify", help="compare every byte with its checksum; status 1 if one is damaged")
-    names = verify.add_argument("names", nargs="*", metavar="NAME", help=f"{_NAMES}; without one: everything")
-    names.completer = cached_names
-    away = verbs.add_parser("remove", help="delete files of the cache")
-    away.add_argument("names", nargs="*", metavar="NAME", help=_NAMES).completer = cached_names
-    away.add_argument("--dataset", metavar="NAME", help="features of this data set")
-    away.add_argument("--layer", metavar="L", help="features of this layer")
-    away.add_argument("--partial", action="store_true", help="only what is not complete")
-    away.add_argument("--all", action="store_true", help="everything")
-    one = verbs.add_parser("compact", help="make one file of each that a cluster made in shards")
-    one.add_argument("names", nargs="*", metavar="NAME", help=f"{_NAMES}; without one: all that have shards")
-    told = "take weights or a data set that changed since they were first used for what they should be"
-    verbs.add_parser("accept", help=told).add_argument("names", nargs="+", metavar="NAME", help="as the refusal says")
+    files: dict[str, Any] = {"nargs": "*", "metavar": "NAME", "completer": cached_names}
+    verify.add_argument("names", **files, help=f"{_NAMES}; without one: everything")
+    add = verbs.add_parser("remove", help="delete files of the cache").add_argument
+    add("names", **files, help=_NAMES)
+    add("--dataset", metavar="NAME", help="features of this data set")
+    add("--layer", metavar="L", help="features of this layer")
+    add("--partial", action="store_true", help="only what is not complete")
+    add("--all", action="store_true", help="everything")
+    add = verbs.add_parser("compact", help="make one file of each that a cluster made in shards").add_argument
+    add("names", **files, help=f"{_NAMES}; without one: all that have shards")
+    changed = "take weights or a data set that changed since they were first used for what they should be"
+    add = verbs.add_parser("accept", help=changed).add_argument
+    add("names", nargs="+", metavar="NAME", help="as the refusal says")
     return parser
 
 
@@ -59,9 +61,9 @@ def _list() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    found = entries()
-    shown = [entry for entry in found if entry.state != "left over"]
-    if not found:
+    everything = entries()
+    shown = [entry for entry in everything if entry.state != "left over"]
+    if not everything:
         say(f"the cache in {features_folder()} is empty; `python -m extract` fills it")
         return 0
     if is_quiet():
@@ -79,10 +81,10 @@ def _list() -> int:
     for entry in shown:
         table.add_row(*_cells(entry))
     console.print(table)
-    total = as_bytes(sum(entry.size for entry in found))
-    complete = sum(entry.state == "complete" for entry in found)
+    total = as_bytes(sum(entry.size for entry in everything))
+    complete = sum(entry.state == "complete" for entry in everything)
     print(f"{complete} complete, {len(shown) - complete} not, {total} in {features_folder()}")
-    if left := [entry for entry in found if entry.state == "left over"]:
+    if left := [entry for entry in everything if entry.state == "left over"]:
         size = as_bytes(sum(entry.size for entry in left))
         print(f"{size} left over by processes that were killed; `python -m features remove --partial` deletes them")
     for entry in shown:
@@ -104,11 +106,11 @@ def _cells(entry: Entry) -> list[str]:
     if isinstance(entry.record, ShardedFile):
         state = f"complete, {len(entry.record.layout.shards)} shards"
     layer = about.layer_name if about.layer_name == key.layer else f"{about.layer_name} ({key.layer})"
-    texts = (about.dataset_name, key.split, key.backbone, about.weights_name, layer, key.pool)
+    names = (about.dataset_name, key.split, key.backbone, about.weights_name, layer, key.pool)
     precision = key.precision if key.dtype == "float32" else f"{key.precision}, kept in {key.dtype}"
     width = " x ".join(f"{length:,}" for length in entry.record.shape)
     # Names may come from folders and files of others: no control characters on the terminal.
-    texts = ["".join(letter if letter.isprintable() else "?" for letter in text) for text in texts]
+    texts = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names]
     return [*map(escape, texts), str(key.image_size), precision, width, size, state, digits]
 
 
@@ -136,9 +138,9 @@ def _remove(options: argparse.Namespace) -> int:
     chosen = _named(options.names)
     if options.partial:
         chosen = [entry for entry in chosen if entry.unfinished]
-    for wanted, names in ((options.dataset, _dataset_names), (options.layer, _layer_names)):
+    for wanted, names_of in ((options.dataset, _dataset_names), (options.layer, _layer_names)):
         if wanted is not None:
-            chosen = [entry for entry in chosen if entry.record is not None and wanted in names(entry)]
+            chosen = [entry for entry in chosen if wanted in names_of(entry)]
     total = 0
     for entry in chosen:
         size = remove(entry)
@@ -155,22 +157,23 @@ def _accept(options: argparse.Namespace) -> int:
 
 
 def _compact(options: argparse.Namespace) -> int:
-    chosen = [entry for entry in _named(options.names) if isinstance(entry.record, ShardedFile)]
-    for entry in chosen:
-        count = len(entry.record.layout.shards)
-        whole = compact(entry.record)
+    records = [entry.record for entry in _named(options.names)]
+    sharded = [record for record in records if isinstance(record, ShardedFile)]
+    for record in sharded:
+        count = len(record.layout.shards)
+        whole = compact(record)
         print(f"compacted {whole.path.name}: one file of {count} shards, {as_bytes(whole.size)}", flush=True)
-    if not chosen:
+    if not sharded:
         print("nothing here has shards")
     return 0
 
 
 def _dataset_names(entry: Entry) -> tuple[str, ...]:
-    return (entry.record.about.dataset_name,)
+    return () if entry.record is None else (entry.record.about.dataset_name,)
 
 
 def _layer_names(entry: Entry) -> tuple[str, ...]:
-    return (entry.record.about.layer_name, entry.record.key.layer)
+    return () if entry.record is None else (entry.record.about.layer_name, entry.record.key.layer)
 
 
 def _named(names: Sequence[str]) -> list[Entry]:

@@ -14,6 +14,9 @@ from typing import Any
 
 from features.errors import UserError
 
+# The backbone that is not torchvision's: `features.backbones` says so too, and imports torch.
+OFFLINE = "efficientnet_lite0"
+
 
 def is_completing() -> bool:
     """Whether a shell asks what could be typed, rather than a person for something to be done."""
@@ -56,9 +59,9 @@ def words_typed(verbs: Sequence[str]) -> list[str]:
 
 def backbones(**_: object) -> list[str]:
     """The names that `--backbone` takes, read from torchvision's source rather than by importing it."""
-    found = importlib.util.find_spec("torchvision")
-    names = ["efficientnet_lite0"]
-    for path in Path(found.origin).parent.glob("models/*.py") if found and found.origin else ():
+    package = importlib.util.find_spec("torchvision")
+    names = [OFFLINE]
+    for path in Path(package.origin).parent.glob("models/*.py") if package and package.origin else ():
         names += re.findall(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", path.read_text(encoding="utf-8"), re.M)
     return sorted(names)
 
@@ -84,5 +87,5 @@ def one_of(*names: str) -> Callable[..., tuple[str, ...]]:
 
 def weights(prefix: str, **_: object) -> list[str]:
     """What `--weights` takes by name, and files of weights with the folders on the way to them."""
-    found = _argcomplete().FilesCompleter(("pth", "pt", "safetensors"))(prefix)
-    return ["default", "random", *found]
+    files = _argcomplete().FilesCompleter(("pth", "pt", "safetensors"))(prefix)
+    return ["default", "random", *files]

@@ -1,17 +1,21 @@
 """The command line's shared part: options spelled and defaulted once, and what happens to a user's mistake."""
 
 import argparse
+import dataclasses
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from features.commands import completion
-from features.commands.parser import Parser
+from features.commands.parser import Add, Parser
 from features.commands.stopping import status_of, told_to_stop
+from features.datasets import dataset_names
 from features.errors import UserError
 
-__all__ = ["Parser", "add_cluster_option", "add_request_options", "positive", "request_from", "run_command"]
+if TYPE_CHECKING:
+    from features.request import Request
 
 
 def positive(text: str) -> int:
@@ -28,27 +32,72 @@ def _cores(text: str) -> int:
     return min(count, os.cpu_count() or count)
 
 
-def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) -> None:
+# What more than one command takes.
+SHARED: dict[str, dict[str, Any]] = {
+    "--again": {"action": "store_true", "help": "make rows again that stand in the results folder"},
+    "--class-weight": {"choices": ("balanced",), "help": "weigh rare classes up"},
+    "--cluster": {
+        "metavar": "C",
+        "help": "have the workers of a Dask cluster work: tcp://HOST:PORT, a scheduler file, or local:N (N processes)",
+    },
+    "--compile": {"default": "auto", "choices": ("auto", "on", "off"), "help": "compile the network first"},
+    "--device": {
+        "default": "auto",
+        "metavar": "D",
+        "help": "auto (default), cpu, cuda, cuda:1 or mps",
+        "completer": completion.one_of("auto", "cpu", "cuda", "mps"),
+    },
+    "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)"},
+    "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows"},
+    "--no-search": {"action": "store_true", "help": "take each head's untuned default"},
+    "--quick": {"action": "store_true", "help": "an answer in minutes; says what it cut"},
+    "--results": {"default": "results", "metavar": "FOLDER", "help": "folder of results (results/)"},
+    "--tensorboard": {
+        "nargs": "?",
+        "const": "tensorboard",
+        "metavar": "FOLDER",
+        "help": "write the networks' training curves for TensorBoard (default tensorboard/)",
+    },
+    "--seeds": {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"},
+}
+
+
+def add_shared(add: Add, *names: str) -> None:
+    """Options of these names, as every command that has them spells them; `add` is a parser's or a section's."""
+    for name in names:
+        add(name, **SHARED[name])
+
+
+def offered(values: Sequence[str], default: str) -> str:
+    """Legal values as `--help` lists them: 'adamw (default), adam or sgd'."""
+    *others, last = (f"{value} (default)" if value == default else value for value in values)
+    return f"{', '.join(others)} or {last}"
+
+
+def add_request_options(parser: Parser, layers: bool = True) -> None:
     """The options that say which features of which data; `request_from` reads them back."""
-    group = parser.add_argument_group("which features of which data")
-    add = group.add_argument
+    add = parser.section("which features of which data")
     add(
         "--dataset",
         default="mnist",
         metavar="NAME",
-        help="mnist (default), fashion-mnist, kmnist, qmnist, emnist-digits, emnist-letters, usps, svhn, cifar10, "
-        "cifar100, digits, imagenet, folder:PATH, csv:PATH, npz:PATH or transfer:SOURCE->TARGET (two folders)",
-    ).completer = completion.datasets
-    backbone = add(
-        "--backbone", default="resnet18", metavar="NAME", help="any torchvision classifier, or efficientnet_lite0"
+        help=offered(dataset_names(), "mnist"),
+        completer=completion.datasets,
     )
-    backbone.completer = completion.backbones
+    add(
+        "--backbone",
+        default="resnet18",
+        metavar="NAME",
+        help=f"any torchvision classifier, or {completion.OFFLINE}",
+        completer=completion.backbones,
+    )
     add(
         "--weights",
         default="default",
         metavar="W",
         help="default (ImageNet), the name of a torchvision enum's entry, random, or a .pth or .safetensors file",
-    ).completer = completion.weights
+        completer=completion.weights,
+    )
     if layers:
         add(
             "--layer",
@@ -56,9 +105,16 @@ def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) ->
             default=["avgpool"],
             metavar="L",
             help="stages or nodes (layer3), joined ones (layer2+layer3), or all (every stage); default avgpool",
-        ).completer = completion.one_of("all", "avgpool", "fc")
-        pool = add("--pool", nargs="+", default=["avg"], metavar="P", help="avg (default), max, grid:N or none")
-        pool.completer = completion.one_of("avg", "max", "grid:2", "grid:4", "none")
+            completer=completion.one_of("all", "avgpool", "fc"),
+        )
+        add(
+            "--pool",
+            nargs="+",
+            default=["avg"],
+            metavar="P",
+            help="avg (default), max, grid:N or none",
+            completer=completion.one_of("avg", "max", "grid:2", "grid:4", "none"),
+        )
     add("--image-size", type=int, metavar="S", help="pixels that the network sees (default: the weights' own, 224)")
     add(
         "--precision",
@@ -71,36 +127,19 @@ def add_request_options(parser: argparse.ArgumentParser, layers: bool = True) ->
     add("--limit", type=int, metavar="N", help="take N training rows, stratified; smaller limits nest in larger ones")
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
-    device = add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
-    device.completer = completion.one_of("auto", "cpu", "cuda", "mps")
-    add("--jobs", type=_cores, metavar="J", help="processor cores to use (default: all)")
+    add_shared(add, "--device", "--jobs")
 
 
-def add_cluster_option(parser: argparse.ArgumentParser) -> None:
-    """`--cluster`, for the commands whose work can be spread."""
-    told = "have the workers of a Dask cluster do the work: tcp://HOST:PORT, a scheduler file, or local:N (N processes)"
-    parser.add_argument("--cluster", metavar="C", help=told)
-
-
-def request_from(options: argparse.Namespace, **changes):
-    """The request that the options spell; `changes` replaces fields."""
+def request_from(options: argparse.Namespace) -> "Request":
+    """The request that the options spell; a command without `--layer` and `--pool` asks for the usual ones."""
     from features.request import Request
 
-    fields = {
-        "dataset": options.dataset,
-        "backbone": options.backbone,
-        "weights": options.weights,
-        "layers": tuple(getattr(options, "layer", ("avgpool",))),
-        "pools": tuple(getattr(options, "pool", ("avg",))),
-        "image_size": options.image_size,
-        "precision": options.precision,
-        "dtype": options.dtype,
-        "device": options.device,
-        "limit": options.limit,
-        "limit_test": options.limit_test,
-        "seed": options.seed,
-    }
-    return Request(**{**fields, **changes})
+    singular = {"layers": "layer", "pools": "pool"}
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(Request):
+        value = getattr(options, singular.get(field.name, field.name), field.default)
+        fields[field.name] = tuple(value) if isinstance(value, list) else value
+    return Request(**fields)
 
 
 def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:

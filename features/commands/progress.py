@@ -7,10 +7,10 @@ from features.commands.speaking import is_quiet
 
 
 @contextlib.contextmanager
-def row_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A function to be called with what is being worked on, the rows done and the rows in all."""
+def row_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A function to be called with what is being worked on, the rows done and the rows in all, None if unknown."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     shown = console.is_terminal and not is_quiet()
@@ -21,10 +21,11 @@ def row_progress() -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    tasks, first = {}, {}
+    tasks: dict[str, TaskID] = {}
+    first: dict[str, int] = {}
     with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
 
-        def advance(name: str, done: int, total: int) -> None:
+        def advance(name: str, done: int, total: int | None) -> None:
             if name not in tasks:
                 tasks[name], first[name] = bars.add_task(name, total=total, rate=""), done
             task = bars.tasks[tasks[name]]

@@ -7,10 +7,10 @@ from typing import Any
 
 def version_line() -> str:
     """'layerprobe 0.1.0, torch 2.15.0, Python 3.11.7'."""
-    return f"{_told('layerprobe')}, {_told('torch')}, Python {platform.python_version()}"
+    return f"{_version_of('layerprobe')}, {_version_of('torch')}, Python {platform.python_version()}"
 
 
-def _told(package: str) -> str:
+def _version_of(package: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:

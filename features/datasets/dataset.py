@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,10 +40,16 @@ class Dataset(abc.ABC):
     it again from anywhere. classes: the names of the labels 0, 1, ... splits: 'train' and 'test', or one of them.
     """
 
-    name: str
-    spec: str
-    classes: tuple[str, ...]
-    splits: tuple[str, ...]
+    if TYPE_CHECKING:
+        # To be read only, be they fields, class variables or worked out; a dataclass would take these for defaults.
+        @property
+        def name(self) -> str: ...
+        @property
+        def spec(self) -> str: ...
+        @property
+        def classes(self) -> tuple[str, ...]: ...
+        @property
+        def splits(self) -> tuple[str, ...]: ...
 
     @abc.abstractmethod
     def fingerprint(self) -> str:

@@ -23,6 +23,6 @@ def open_named(name: str, source: Path, target: Path) -> ListedImages:
         )
     parts = {"train": labelled_rows(source, classes), "test": labelled_rows(target, classes, known_as=str(source))}
     # Office-31 keeps a domain's classes in amazon/images: every domain would be called alike.
-    called = [folder.parent if folder.name == "images" else folder for folder in (source, target)]
-    called = f"{name_of(name, called[0])}-to-{name_of(name, called[1]).removeprefix(f'{name}-')}"
+    domains = [folder.parent if folder.name == "images" else folder for folder in (source, target)]
+    called = f"{name_of(name, domains[0])}-to-{name_of(name, domains[1]).removeprefix(f'{name}-')}"
     return ListedImages(called, f"{name}:{source}{ARROW}{target}", classes, source.parent, parts)

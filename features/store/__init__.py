@@ -6,17 +6,15 @@ process at a time make a file, `disk` turns what the system says (full, read-onl
 features are, and how they come about, is left to others.
 """
 
-from features.store.catalogue import list_files, list_partial, nearest
+from features.store.catalogue import list_files, nearest
 from features.store.disk import check_disk
-from features.store.layout import DTYPES
 from features.store.locks import lock
 from features.store.naming import CacheError, feature_path
 from features.store.reader import FeatureFile, ShardedFile, find
 from features.store.shards import Division, begun_division, compact, join
-from features.store.writer import PartialFile, PartialRecord, existing_partial, existing_recipe
+from features.store.writer import PartialFile, PartialRecord, existing_partial
 
 __all__ = [
-    "DTYPES",
     "CacheError",
     "Division",
     "FeatureFile",
@@ -27,12 +25,10 @@ __all__ = [
     "check_disk",
     "compact",
     "existing_partial",
-    "existing_recipe",
     "feature_path",
     "find",
     "join",
     "list_files",
-    "list_partial",
     "lock",
     "nearest",
 ]

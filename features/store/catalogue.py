@@ -5,6 +5,7 @@ Only regular files in the folder that bear a name of the store's making are look
 
 import contextlib
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ class PartialShards:
         return self.division.about
 
 
+Record = FeatureFile | PartialRecord | PartialShards
+
+
 @dataclass(frozen=True)
 class Entry:
     """One thing in the cache: the files that belong to it, and what they hold if that can be read.
@@ -49,7 +53,7 @@ class Entry:
     stem: str
     paths: tuple[Path, ...]
     state: str
-    record: FeatureFile | PartialRecord | PartialShards | None = None
+    record: Record | None = None
     fault: str = ""
     shards: Path | None = None
 
@@ -71,8 +75,8 @@ class Entry:
     @property
     def share(self) -> float:
         """The part of its rows that is there, 0 to 1."""
-        unfinished = isinstance(self.record, PartialRecord | PartialShards)
-        return self.record.rows_done / self.record.shape[0] if unfinished else 1.0
+        record = self.record
+        return record.rows_done / record.shape[0] if isinstance(record, PartialRecord | PartialShards) else 1.0
 
 
 def entries() -> list[Entry]:
@@ -84,7 +88,7 @@ def entries() -> list[Entry]:
         complete = [path for path, kind in files.items() if not kind]
         beside = tuple(path for path, kind in files.items() if kind and path != folder)
         for path in complete:
-            entry = _entry(stem, (path,), "complete", lambda path=path: FeatureFile.open(path))
+            entry = _entry(stem, (path,), "complete", path, FeatureFile.open)
             if folder and (isinstance(entry.record, ShardedFile) or entry.state == "damaged"):
                 entry, folder = replace(entry, paths=(path, *shard_files(folder)), shards=folder), None
             found.append(entry)
@@ -92,15 +96,17 @@ def entries() -> list[Entry]:
             found.append(_shards_entry(stem, folder, begun=not complete))
         if any(files[path] == ".partial" for path in beside):
             path = partial_path(beside[0].with_name(f"{stem}.h5"))
-            found.append(_entry(stem, beside, "partial", lambda path=path: PartialRecord.read(path)))
+            found.append(_entry(stem, beside, "partial", path, PartialRecord.read))
         elif beside:
             found.append(Entry(stem, beside, "left over"))
     return found
 
 
-def _entry(stem: str, paths: tuple[Path, ...], state: str, read: Any) -> Entry:
+def _entry(
+    stem: str, paths: tuple[Path, ...], state: str, path: Path, read: Callable[[Path], FeatureFile | PartialRecord]
+) -> Entry:
     try:
-        return Entry(stem, paths, state, read())
+        return Entry(stem, paths, state, read(path))
     except (CacheError, OSError) as error:
         return Entry(stem, paths, "damaged", fault=str(error))
 
@@ -112,7 +118,7 @@ def _shards_entry(stem: str, folder: Path, begun: bool) -> Entry:
         return Entry(stem, paths, "left over", shards=folder)
     if (division := read_division(folder)) is None:
         return Entry(stem, paths, "damaged", fault=f"{folder} does not say what it is for", shards=folder)
-    rows, shape = 0, ()
+    rows, shape = 0, tuple[int, ...]()
     for path in paths:
         if path.suffix == ".h5":
             with contextlib.suppress(CacheError, OSError):
@@ -124,11 +130,6 @@ def _shards_entry(stem: str, folder: Path, begun: bool) -> Entry:
 def list_files() -> list[FeatureFile]:
     """The complete files whose description is sound."""
     return [entry.record for entry in entries() if isinstance(entry.record, FeatureFile)]
-
-
-def list_partial() -> list[PartialRecord]:
-    """The partial files that a pass can carry on."""
-    return [entry.record for entry in entries() if isinstance(entry.record, PartialRecord)]
 
 
 def nearest(key: CacheKey) -> tuple[FeatureFile, dict[str, tuple[Any, Any]]] | None:

@@ -28,13 +28,12 @@ from typing import Any
 import numpy as np
 
 from features.digests import canonical_json
-from features.key import About, CacheKey
+from features.key import DTYPES, About, CacheKey
 from features.store.checksums import BLOCK, SUM, read_exactly
 from features.store.disk import write_exactly
 from features.store.draft import draft_of
 from features.store.naming import CacheError, names_a_file, shards_path, way_out
 
-DTYPES = ("float32", "float16")
 _FAMILY = b"layerprobe h5 "
 _MAGIC = _FAMILY + b"1\n"
 _HEAD = struct.Struct("<16s32sQQQ")
@@ -128,6 +127,11 @@ class LaidOut:
         """'float32' or 'float16'."""
         return self.layout.dtype
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How the pass computes it (batch size, versions and the like), as the pass gave it."""
+        return {name: value for name, value in self.layout.recipe.items() if name != "store"}
+
 
 def read_layout(descriptor: int, path: Path, *, sealed: bool = True) -> tuple[Layout, bytes]:
     """The layout and the checksums of an open file; CacheError where its user block is damaged or the file cut short.
@@ -213,8 +217,9 @@ def lay_out(
 
     recipe = {**recipe, "store": {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}}
     told = {"key": key.to_json(), "about": dataclasses.asdict(about), "recipe": recipe}
-    whole = {"at": dict.fromkeys(("labels", "index", "features"), _LARGEST), "size": _LARGEST}
-    fields = {**told, "shape": list(shape), "dtype": dtype, **whole}
+    columns = ("labels", "index", "features")
+    whole = {"at": dict.fromkeys(columns, _LARGEST), "size": _LARGEST}
+    fields: dict[str, Any] = {**told, "shape": list(shape), "dtype": dtype, **whole}
     if shards:
         fields["shards"] = [[shard.name, shard.rows, shard.fingerprint] for shard in shards]
     texts = {name: canonical_json(value).encode() for name, value in told.items()}
@@ -223,9 +228,9 @@ def lay_out(
     # Room for the largest numbers that the description may come to hold, and a MiB for HDF5's own records.
     room = _HEAD.size + len(canonical_json(fields)) + (expected // BLOCK + 2) * SUM
     start = max(4096, 1 << (room - 1).bit_length())
-    arrays = {
-        "about": np.bytes_(texts["about"]),
-        "recipe": np.bytes_(texts["recipe"]),
+    arrays: dict[str, np.ndarray] = {
+        "about": np.array(texts["about"]),
+        "recipe": np.array(texts["recipe"]),
         "labels": np.ascontiguousarray(labels, "<i8"),
         "index": np.ascontiguousarray(index, "<i8"),
     }
@@ -245,7 +250,7 @@ def lay_out(
         # Last, so that the features end the file and can be hashed as they are written.
         _reserve(file, "features", shape, np.dtype(dtype).newbyteorder("<"), _virtual(path, shape, shards))
         offsets = {name: file[name].id.get_offset() for name in file}
-    at, size = {name: offsets[name] for name in whole["at"]}, path.stat().st_size
+    at, size = {name: offsets[name] for name in columns}, path.stat().st_size
     if shards:
         at["features"] = size
     elif at["features"] + math.prod(shape) * np.dtype(dtype).itemsize != size:

@@ -78,14 +78,14 @@ class Division:
             file = FeatureFile.open(feature_path(key, self.about, self.folder))
         except FileNotFoundError:
             return None
-        if file.key != key or not _made_by(file, self.recipe):
+        if file.key != key or file.recipe != self.recipe:
             return None
         return file
 
     def keep(self) -> "Division":
         """Write this division down, unless the same one is; shards of another one are deleted."""
         if begun_division(self.key) != self:
-            fields = {"key": self.key.to_json(), "about": dataclasses.asdict(self.about)}
+            fields: dict[str, Any] = {"key": self.key.to_json(), "about": dataclasses.asdict(self.about)}
             fields |= {"rows": self.rows, "size": self.size, "recipe": self.recipe}
             for folder in _folders(self.key):
                 remove_shards(folder)
@@ -132,14 +132,23 @@ def join(division: Division, names: list[str]) -> FeatureFile:
     if [file.shape[0] for file in files] != [here.stop - here.start for here in rows]:
         raise CacheError(f"the {len(files)} shards in {division.folder} do not make up {division.rows} rows")
     labels, index = (np.concatenate([getattr(file, name)() for file in files]) for name in ("labels", "index"))
-    if division.key_of(index) != division.key or any(not _made_by(file, division.recipe) for file in files):
+    if division.key_of(index) != division.key or any(file.recipe != division.recipe for file in files):
         raise CacheError(f"the shards in {division.folder} are not those of {division.path.name}")
     shards = [Shard(file.path.name, file.shape[0], file.fingerprint) for file in files]
     shape = (division.rows, *files[0].shape[1:])
     fresh = new_path(division.path)
     with refusals_told(division.path):
-        arrays = {"labels": labels, "index": index, "recipe": division.recipe}
-        lay_out(fresh, division.key, division.about, shape=shape, dtype=files[0].dtype, shards=shards, **arrays)
+        lay_out(
+            fresh,
+            division.key,
+            division.about,
+            shape=shape,
+            dtype=files[0].dtype,
+            labels=labels,
+            index=index,
+            recipe=division.recipe,
+            shards=shards,
+        )
         descriptor = os.open(fresh, os.O_RDWR | os.O_NOFOLLOW)
         try:
             layout, _ = read_layout(descriptor, fresh, sealed=False)
@@ -156,13 +165,13 @@ def join(division: Division, names: list[str]) -> FeatureFile:
     return FeatureFile.open(division.path)
 
 
-def compact(file: ShardedFile) -> FeatureFile:
+def compact(sharded: ShardedFile) -> FeatureFile:
     """One file out of the shards, byte for byte the one that a single machine makes by the same recipe.
 
     Killed, it is carried on by the next call. The shards are deleted once the whole file has its name.
     """
-    with lock(file.key):
-        file = FeatureFile.open(file.path)
+    with lock(sharded.key):
+        file = FeatureFile.open(sharded.path)
         if not isinstance(file, ShardedFile):
             remove_shards(shards_path(file.path))
             return file
@@ -174,7 +183,7 @@ def compact(file: ShardedFile) -> FeatureFile:
             dtype=file.dtype,
             labels=file.labels(),
             index=file.index(),
-            recipe={name: value for name, value in file.recipe.items() if name != "store"},
+            recipe=file.recipe,
         )
         with contextlib.closing(partial):
             if partial.path != file.path:
@@ -212,10 +221,6 @@ def remove_shards(folder: Path) -> None:
 def _folders(key: CacheKey) -> list[Path]:
     found = sorted(features_folder().glob(f"*-{short_digest(key)}.h5.shards"))
     return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
-
-
-def _made_by(file: FeatureFile, recipe: dict[str, Any]) -> bool:
-    return {name: value for name, value in file.recipe.items() if name != "store"} == recipe
 
 
 def _sums(descriptor: int, begin: int, end: int) -> bytes:

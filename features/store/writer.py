@@ -17,11 +17,11 @@ import numpy as np
 
 from features.errors import UserError
 from features.home import features_folder
-from features.key import About, CacheKey, short_digest
+from features.key import DTYPES, About, CacheKey, short_digest
 from features.notes import read_json, write_json
 from features.store.checksums import BLOCK, SUM, RunningSums, read_exactly
 from features.store.disk import refusals_told, reserve, sync_data, sync_folder, write_exactly
-from features.store.layout import DTYPES, SEAL, LaidOut, Layout, lay_out, read_layout
+from features.store.layout import SEAL, LaidOut, Layout, lay_out, read_layout
 from features.store.naming import (
     CacheError,
     feature_path,
@@ -56,21 +56,10 @@ class PartialRecord(LaidOut):
         progress = read_json(progress_path(path.with_suffix("")))
         fields = progress if isinstance(progress, dict) else {}
         done, tail = fields.get("rows_done"), fields.get("tail")
-        sound = fields.get("description") == layout.digest and type(done) is int and isinstance(tail, str)
-        if not sound or not 0 <= done <= layout.shape[0]:
+        described = fields.get("description") == layout.digest and isinstance(tail, str)
+        if not described or type(done) is not int or not 0 <= done <= layout.shape[0]:
             raise CacheError(f"{path} has no record of how far it got; {way_out(path)}")
-        return cls(path, layout, done, tail)
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """The recipe as the pass gave it, without what the store adds of its own."""
-        return {name: value for name, value in self.layout.recipe.items() if name != "store"}
-
-
-def existing_recipe(key: CacheKey) -> dict[str, Any] | None:
-    """The recipe of the partial file for a key, for the pass that wants to carry it on; None where there is none."""
-    record = existing_partial(key)
-    return record.recipe if record else None
+        return cls(path, layout, done, str(tail))
 
 
 def existing_partial(key: CacheKey, folder: Path | None = None) -> PartialRecord | None:
@@ -135,7 +124,6 @@ class PartialFile(LaidOut):
             raise ValueError(f"{shape[0]} rows with {len(labels)} labels and {len(index)} positions")
         begun = existing_partial(key, folder)
         needed = math.prod(shape) * np.dtype(dtype).itemsize + 16 * shape[0]
-        arrays = {"labels": labels, "index": index, "recipe": recipe}
 
         def laid_out(about: About) -> Path:
             path = feature_path(key, about, folder)
@@ -143,7 +131,9 @@ class PartialFile(LaidOut):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 sweep(path)
                 try:
-                    lay_out(new_path(path), key, about, shape=shape, dtype=dtype, **arrays)
+                    lay_out(
+                        new_path(path), key, about, shape=shape, dtype=dtype, labels=labels, index=index, recipe=recipe
+                    )
                 except OSError:
                     new_path(path).unlink(missing_ok=True)
                     raise
@@ -217,7 +207,7 @@ class PartialFile(LaidOut):
         block = block[self._written - start :]
         if not len(block):
             return
-        data = memoryview(self._converted(block).reshape(-1)).cast("B")
+        data = self._converted(block).reshape(-1).data.cast("B")
         with self._refusals_told():
             write_exactly(self._descriptor, self._row_at(self._written), data)
         self._sums.update(data)

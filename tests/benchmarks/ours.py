@@ -31,14 +31,11 @@ def link_home(folder: Path, environment: MutableMapping[str, str]) -> None:
 def _serve(options: dict) -> None:
     import torch
 
+    from extract.bench import Bench
     from extract.one_pass import run_pass
-    from extract.preprocess import Preprocessor
-    from extract.trunk import Output, Trunk, choose_recipe
+    from extract.planning import plan
     from features import store
-    from features.backbones import load_backbone
-    from features.cut import Cut
-    from features.datasets import open_dataset
-    from features.request import Request, plan, selected_rows
+    from features.request import Request
     from tests.benchmarks.served import serve
 
     torch.set_num_threads(options["threads"])
@@ -52,53 +49,25 @@ def _serve(options: dict) -> None:
         device="cpu",
     )
     answer = plan(request)
-    wanted = list({one.key.digest: one for one in answer.wanted if one.split == "train"}.values())
-    backbone = load_backbone(answer.request.backbone, answer.request.weights)
-    steps = backbone.preprocessing.at(request.image_size)
-    cut, device = Cut(backbone.model, steps.crop), torch.device("cpu")
-    outputs = [Output(one.key.layer, one.key.pool) for one in wanted]
-    data = open_dataset(request.dataset).load("train")
-    recipe = choose_recipe(
-        cut,
-        outputs,
-        images=options["count"],
-        precision=wanted[0].key.precision,
-        device=device,
-        compiled=options["compile"],
-        grey=data.grey,
-    )
-    trunk, preprocessor = Trunk(cut, outputs, recipe, device, steps), Preprocessor(steps, device)
-    rows = selected_rows(data.labels, request, "train")
+    wanted = list({file.key.digest: file for file in answer.wanted if file.split == "train"}.values())
+    bench = Bench.of(answer.request)
+    part = bench.part("train", wanted)
+    recipe = bench.recipe(wanted, images=options["count"], compiled=options["compile"], grey=part.data.grey)
+    trunk = bench.trunk(wanted, recipe)
 
     def turn() -> dict:
         with contextlib.ExitStack() as stack:
-            files = [
-                stack.enter_context(
-                    contextlib.closing(
-                        store.PartialFile.open(
-                            one.key,
-                            one.about,
-                            shape=(len(rows), *one.shape),
-                            dtype=one.key.dtype,
-                            labels=data.labels[rows],
-                            index=rows,
-                            recipe=recipe.to_json(),
-                        )
-                    )
-                )
-                for one in wanted
-            ]
-            images, computing = run_pass(
-                "train", data, rows, files, preprocessor, recipe, trunk, cores=options["threads"]
-            )
-        found = [store.find(one.key) for one in wanted]
+            files = [stack.enter_context(contextlib.closing(part.open(file, recipe.to_json()))) for file in wanted]
+            images, computing = run_pass(part, files, bench.preprocessor, trunk, cores=options["threads"])
+        found = [store.find(file.key) for file in wanted]
         total = float(found[-1].features().sum())
         for file in found:
             file.path.unlink()
         return {"rows": images, "computing": computing, "sum": total}
 
     turn()
-    serve(turn, engine=recipe.engine, precision=recipe.precision, operations=cut.flops([o.node for o in outputs]))
+    operations = bench.cut.flops([file.key.layer for file in wanted])
+    serve(turn, engine=recipe.engine, precision=recipe.precision, operations=operations)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from extract.extraction import extract, missing
+from extract.extraction import extract
 from features import store
 from features.backbones import load_backbone
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.first_use import accept
-from features.reading import find_cached, load_features
+from features.reading import find_cached, load_features, missing
 from features.request import Request, plan, selected_rows
+from features.store.catalogue import entries
 from features.weights import state_sha256
 
 STAGES = ("maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc")
@@ -238,7 +239,7 @@ def test_killed_when_only_one_of_a_splits_files_is_laid_out_the_bytes_are_those_
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(store.PartialFile, "open", stop)
         extract(plan(request), compiled="off", say=lambda line: None)
-    assert len(files()) == 2 and len(store.list_partial()) == 1
+    assert len(files()) == 2 and [entry.state for entry in entries()].count("partial") == 1
     extract(plan(request), compiled="off", say=lambda line: None)
     assert files() == expected
 

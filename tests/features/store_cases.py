@@ -4,6 +4,7 @@ import numpy as np
 
 from features import store
 from features.key import About, CacheKey
+from features.store.catalogue import entries
 
 ROWS, WIDTH, STEP = 1500, 701, 128
 RECIPE = {"batch": STEP, "torch": "2.0"}
@@ -54,3 +55,8 @@ def make(of: CacheKey, features: np.ndarray | None = None, **options) -> store.F
     file = begin(of, features.shape, **options)
     carry_on(file, features)
     return file.publish()
+
+
+def partial_records() -> list[store.PartialRecord]:
+    """The partial files that can be carried on."""
+    return [entry.record for entry in entries() if isinstance(entry.record, store.PartialRecord)]

@@ -10,7 +10,7 @@ from features import store
 from features.commands.cache import main
 from features.errors import UserError
 from features.key import About
-from tests.features.store_cases import ABOUT, begin, carry_on, key, make, numbers
+from tests.features.store_cases import ABOUT, begin, carry_on, key, make, numbers, partial_records
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_what_a_killed_process_left_is_counted_and_removed(folder, capsys):
 def test_a_file_that_is_being_written_is_not_removed(folder):
     with store.lock(key(layer="layer2")), pytest.raises(UserError, match="being extracted by another process"):
         main(["remove", "--partial"])
-    assert store.list_partial()
+    assert partial_records()
 
 
 def test_the_command_line_without_torch_and_its_exit_status(folder):

@@ -9,7 +9,7 @@ import pytest
 from features import store
 from features.commands.cache import main
 from features.digests import sha256_rows
-from tests.features.store_cases import ABOUT, RECIPE, key, numbers
+from tests.features.store_cases import ABOUT, RECIPE, key, numbers, partial_records
 
 ROWS, SIZE = 1000, 384
 INDEX = np.random.default_rng(1).permutation(5000)[:ROWS]
@@ -109,7 +109,7 @@ def test_what_one_machine_had_begun_goes_when_its_file_is_joined(home):
         _key(), about, shape=features.shape, dtype="float32", labels=LABELS, index=INDEX, recipe=RECIPE
     )
     alone.close()
-    assert len(store.list_partial()) == 1
+    assert len(partial_records()) == 1
     joined = _joined(features)
     assert {path.name for path in joined.path.parent.iterdir()} == {joined.path.name, f"{joined.path.name}.shards"}
     assert main(["compact"]) == 0

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from features import store
 from features.errors import UserError
-from features.key import CacheKey
+from features.key import DTYPES, CacheKey
+from tests.features import store_cases
 from tests.features.store_cases import ABOUT, RECIPE, ROWS, STEP, WIDTH, begin, carry_on, key, make, numbers
 
 TEXT = st.text(max_size=20)
@@ -47,7 +48,7 @@ def test_every_field_of_the_key_leads_to_another_file(field):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (ROWS, WIDTH), (40, 30, 12, 13)])
-@pytest.mark.parametrize("dtype", store.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_written_is_read(home, shape, dtype):
     features = numbers(shape)
     file = make(key(dtype=dtype), features, dtype=dtype)
@@ -106,9 +107,9 @@ def test_nothing_is_found_before_it_is_published(home):
     file = begin(key())
     carry_on(file, numbers())
     assert store.find(key()) is None and store.list_files() == []
-    assert [(one.rows_done, one.shape) for one in store.list_partial()] == [(ROWS, (ROWS, WIDTH))]
+    assert [(one.rows_done, one.shape) for one in store_cases.partial_records()] == [(ROWS, (ROWS, WIDTH))]
     file.publish()
-    assert store.find(key()) is not None and store.list_partial() == []
+    assert store.find(key()) is not None and store_cases.partial_records() == []
 
 
 def test_another_layer_is_never_returned(home):
@@ -134,7 +135,7 @@ def test_a_partial_file_is_carried_on(home):
     carry_on(file, features, until=4 * STEP)
     file.write(4 * STEP, features[4 * STEP : 5 * STEP])  # never recorded
     file.close()
-    assert store.existing_recipe(key()) == RECIPE
+    assert store.existing_partial(key()).recipe == RECIPE
     file = begin(key())
     assert file.rows_done == 4 * STEP
     # Layers that advance together start at the row of the slowest: rows that are there keep their values.
@@ -187,7 +188,7 @@ def test_a_lost_or_garbled_record_starts_over(home, record):
         path.unlink()
     else:
         path.write_text(record)
-    assert store.existing_recipe(key()) is None
+    assert store.existing_partial(key()) is None
     file = begin(key())
     assert file.rows_done == 0
     carry_on(file, numbers())

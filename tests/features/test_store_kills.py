@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features import store
-from tests.features.store_cases import ROWS, STEP, begin, carry_on, key, make, numbers
+from tests.features.store_cases import ROWS, STEP, begin, carry_on, key, make, numbers, partial_records
 
 _STEPS = ("pwrite", "fdatasync", "fsync", "rename", "replace", "unlink", "posix_fallocate")
 
@@ -58,7 +58,7 @@ def test_kills_at_random_moments_change_no_byte(home, expected):
             assert {path.suffix for path in file.path.parent.iterdir()} <= {".h5", ".lock", ".json"}
             file.path.unlink()
             finished += 1
-        kept += any(partial.rows_done for partial in store.list_partial())
+        kept += any(partial.rows_done for partial in partial_records())
         child = _in_a_child(_work)
         time.sleep(clock.uniform(0, unbroken))
         os.kill(child, signal.SIGKILL)

@@ -20,7 +20,7 @@ from classify.experiments.settings import Settings
 from classify.experiments.sources import Images, Maps, Rows, Source, take_images, training_image
 from classify.experiments.timing import seconds_for_one
 from classify.heads.estimator import FitError
-from classify.heads.network import DRAWN, NETWORKS
+from classify.heads.network import NETWORKS
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.record import RowConfig
@@ -71,10 +71,12 @@ class Network(Kind):
 
         in_loop: run the frozen part for each batch instead of reading its cached output. start: the other fields.
         """
-        if network != "finetune":
+        if not NETWORKS[network].unfreezes:
             unfreeze = "all"
             # Drawn weights take nothing from the ones asked for; the images are prepared alike.
-            request = dataclasses.replace(request, weights="random" if network == "scratch" else request.weights)
+            request = dataclasses.replace(
+                request, weights="random" if NETWORKS[network].drawn and NETWORKS[network].backbone else request.weights
+            )
         # Where int8 is asked for, its ranges belong to extraction.
         trunk = None if asks_int8(request.precision) else request.precision
         training = dataclasses.replace(training or TrainingSettings(), seed=request.seed)
@@ -86,15 +88,16 @@ class Network(Kind):
         return self.network
 
     def label(self, source: Source) -> str:
-        name = f"{self.network} {self.unfreeze}" if self.network == "finetune" else self.network
+        name = f"{self.network} {self.unfreeze}" if NETWORKS[self.network].unfreezes else self.network
         name += f" until {self.until}" if self.until else ""
         drawn = [f"drawn anew above {self.fresh_above}"] if self.fresh_above else []
         return ", ".join([name, *drawn, *map(str, self.regularizers)])
 
     @property
     def unread(self) -> tuple[str, ...]:
-        weights = ("weights", "weights_sha256")
-        return {"scratch": weights, "convnet": (*weights, "backbone", "image_size")}.get(self.network, ())
+        kind = NETWORKS[self.network]
+        weights = ("weights", "weights_sha256") if kind.drawn else ()
+        return weights if kind.backbone else (*weights, "backbone", "image_size")
 
     def precision(self, source: Source) -> str:
         """The precision of training, `auto` resolved."""
@@ -107,7 +110,7 @@ class Network(Kind):
         training = {**self.training.to_json(), "precision": precision}
         del training["seed"]
         config: dict[str, Any] = {"refit": False, "training": training}
-        if self.network not in DRAWN:
+        if not NETWORKS[self.network].drawn:
             config["unfreeze"] = self.unfreeze
         if isinstance(source, Images) and source.layer != "input":
             trunk = source.first.key.precision
@@ -143,12 +146,13 @@ class Network(Kind):
             require_training_rows(source.request)
         else:
             require_splits(source.request, "train", "test")
-        if self.regularizers and self.network == "convnet":
+        kind = NETWORKS[self.network]
+        if self.regularizers and not kind.backbone:
             raise UserError(
-                "--regularizer acts on a backbone, and the convnet has none; leave it out, or take finetune"
+                f"--regularizer acts on a backbone, and the {self.network} has none; leave it out, or take finetune"
             )
         training = self.training
-        if self.network in DRAWN and training != training.from_drawn_weights():
+        if kind.drawn and training != training.from_drawn_weights():
             raise UserError(
                 f"{self.network} starts from drawn weights: there are neither statistics to freeze nor features to "
                 "probe; leave out --batch-norm freeze and --init-head probe"
@@ -162,7 +166,7 @@ class Network(Kind):
         """The unfitted classifier."""
         request, head = source.request, NETWORKS[self.network]
         shared = {"classes": len(source.classes), "settings": self.training, "device": request.device}
-        if self.network == "convnet":
+        if not head.backbone:
             return head.build(**shared)
         start = {"unfreeze": self.unfreeze, "fresh_above": self.fresh_above, "until": self.until}
         start["trunk_precision"] = self.trunk_precision
@@ -173,7 +177,7 @@ class Network(Kind):
             image_size=request.image_size,
             regularizers=self.regularizers,
             **shared,
-            **(start if self.network == "finetune" else {}),
+            **(start if head.unfreezes else {}),
         )
 
     def take(self, inputs: Any, rows: np.ndarray) -> Any:

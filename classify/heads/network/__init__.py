@@ -13,7 +13,8 @@ class NetworkHead:
     """A network by name: one line for `--help`, where its class is, what is fixed, and what it reads.
 
     reads: 'images' (uint8), 'cut' (images, or the cached maps of the layer below `unfreeze`) or 'logits' (the cached
-    output of `fc`).
+    output of `fc`). backbone: it is one, or a part of one. drawn: it starts from a random initialisation. regularised:
+    it takes regularisers.
     """
 
     name: str
@@ -21,6 +22,19 @@ class NetworkHead:
     estimator: str
     reads: str
     fixed: dict[str, Any] = field(default_factory=dict)
+    backbone: bool = True
+    drawn: bool = False
+    regularised: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is trained, rather than taken as it is."""
+        return self.reads != "logits"
+
+    @property
+    def unfreezes(self) -> bool:
+        """Whether it trains from a stage on, above a frozen part."""
+        return self.reads == "cut"
 
     def estimator_class(self) -> Any:
         """The class of the classifier, imported now."""
@@ -36,7 +50,11 @@ NETWORKS: dict[str, NetworkHead] = {
     head.name: head
     for head in (
         NetworkHead(
-            "finetune", "the pre-trained network, trained from a stage on", "classifier:NetworkClassifier", "cut"
+            "finetune",
+            "the pre-trained network, trained from a stage on",
+            "classifier:NetworkClassifier",
+            "cut",
+            regularised=True,
         ),
         NetworkHead(
             "scratch",
@@ -44,14 +62,23 @@ NETWORKS: dict[str, NetworkHead] = {
             "classifier:NetworkClassifier",
             "images",
             {"unfreeze": "all", "fresh_above": "input"},
+            drawn=True,
+            regularised=True,
         ),
         NetworkHead(
             "spottune", "each image through each block's frozen or tuned copy", "spottune:SpotTuneClassifier", "images"
         ),
-        NetworkHead("convnet", "two convolution blocks and two linear layers", "convnet:ConvNetClassifier", "images"),
+        NetworkHead(
+            "convnet",
+            "two convolution blocks and two linear layers",
+            "convnet:ConvNetClassifier",
+            "images",
+            backbone=False,
+            drawn=True,
+        ),
         NetworkHead("untouched", "the ImageNet network as it is", "untouched:UntouchedClassifier", "logits"),
     )
 }
 
 # Those that start from a random initialisation.
-DRAWN = ("scratch", "convnet")
+DRAWN = tuple(name for name, network in NETWORKS.items() if network.drawn)

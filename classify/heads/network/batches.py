@@ -23,7 +23,7 @@ from features.datasets import ImageFiles
 _ROTATION, _SHIFT, _SCALE = 15.0, 0.1, 0.1
 
 
-class Source(Protocol):
+class Inputs(Protocol):
     """Rows that a network can be fed with."""
 
     def __len__(self) -> int: ...
@@ -156,7 +156,7 @@ def source_for(
     preprocessor: Preprocessor,
     trunk: Callable[[torch.Tensor], torch.Tensor] | None,
     augment: Sequence[str] = (),
-) -> Source:
+) -> Inputs:
     """A source for uint8 images (N, H, W), (N, H, W, 3) or ImageFiles, or for cached maps (an array or a `Part` of
     one), which are not augmented."""
     if is_images(X):
@@ -189,7 +189,7 @@ def even_batches(order: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def read_ahead(
-    source: Source, batches: Sequence[tuple[np.ndarray, np.random.Generator | None]]
+    source: Inputs, batches: Sequence[tuple[np.ndarray, np.random.Generator | None]]
 ) -> Iterator[torch.Tensor]:
     """The batches in order, each read while the caller works on the one before."""
     if not batches:

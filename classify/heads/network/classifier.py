@@ -16,7 +16,7 @@ from torch import nn
 
 from classify.heads.estimator import FitError
 from classify.heads.logistic import Logistic
-from classify.heads.network.batches import Source, channels_last, even_batches, is_images, source_for
+from classify.heads.network.batches import Inputs, channels_last, even_batches, is_images, source_for
 from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.graph import observed, set_linear
 from classify.heads.network.logits import autocast
@@ -221,7 +221,7 @@ class NetworkClassifier(TrainedNetwork):
         if frozen and "stochnorm" in specs:
             raise UserError("--regularizer stochnorm trains batch norm in its own way; take --batch-norm train")
 
-    def _rows(self, network: Network, X: Any, augment: Sequence[str] = ()) -> Source:
+    def _rows(self, network: Network, X: Any, augment: Sequence[str] = ()) -> Inputs:
         return source_for(
             X,
             shape=network.shape,
@@ -255,7 +255,7 @@ class NetworkClassifier(TrainedNetwork):
     def _forward(self) -> nn.Module:
         return self.network_.tail
 
-    def _source(self, X: Any) -> Source:
+    def _source(self, X: Any) -> Inputs:
         return self._rows(self.network_, X)
 
     def _frozen(self) -> "FrozenTrunk | None":

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import ImageSource, Source, is_images
+from classify.heads.network.batches import ImageSource, Inputs, is_images
 from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.graph import NORMALISATIONS, parameters_of
 from classify.heads.network.settings import TrainingSettings
@@ -155,7 +155,7 @@ class ConvNetClassifier(TrainedNetwork):
         """The network."""
         return self.network_
 
-    def _source(self, X: Any) -> Source:
+    def _source(self, X: Any) -> Inputs:
         if not is_images(X):
             raise FitError("the convnet takes uint8 images (N, H, W) or (N, H, W, 3), or image files")
         return ImageSource(X, self.prepare)

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from classify.heads.estimator import FitError, Number, OneOf
+from classify.heads.legal import FitError, Number, OneOf
 
 SCHEDULES = ("cosine", "one-cycle", "book", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")

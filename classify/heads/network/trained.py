@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import Ready, Source
+from classify.heads.network.batches import Inputs, Ready
 from classify.heads.network.checkpoint import Checkpoint
 from classify.heads.network.logits import logits_of
 from classify.heads.network.settings import TrainingSettings
@@ -145,7 +145,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         """The module that gives logits."""
         raise NotImplementedError
 
-    def _source(self, X: Any) -> Source:
+    def _source(self, X: Any) -> Inputs:
         """Rows to predict."""
         raise NotImplementedError
 
@@ -180,7 +180,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._logits(self._source(X))
 
-    def _logits(self, source: Source) -> np.ndarray:
+    def _logits(self, source: Inputs) -> np.ndarray:
         module = self._forward()
         return logits_of(module, Trainee(module, module), source, self._precision)
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import Source, channels_last, even_batches, read_ahead
+from classify.heads.network.batches import Inputs, channels_last, even_batches, read_ahead
 from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors
 from classify.heads.network.logits import autocast, logits_of
 from classify.heads.network.optimising import Optimizer, build_optimizer, rate_factor
@@ -57,7 +57,7 @@ class Epoch:
 class Labelled:
     """Rows to feed and their class numbers, int64 (N,)."""
 
-    source: Source
+    source: Inputs
     codes: np.ndarray
 
 
@@ -327,7 +327,7 @@ class Trainer:
         counts = [np.bincount(which, minlength=classes) for which in (codes[codes == predicted], predicted, codes)]
         return loss, float((predicted == codes).mean()), float(macro_f1(*counts))
 
-    def predict(self, source: Source) -> np.ndarray:
+    def predict(self, source: Inputs) -> np.ndarray:
         """Logits (N, K), float32, in eval mode."""
         return logits_of(lambda batch: self.trainee.forward(batch)[0], self.trainee, source, self.precision)
 

@@ -1,0 +1,69 @@
+"""The options that commands share: none is missing, none is spelled twice, and `--help` says what holds."""
+
+import argparse
+import dataclasses
+import importlib
+
+import pytest
+
+import classify.__main__ as classify
+from features.commands.options import SHARED, Parser, add_request_options, request_from
+from features.datasets import dataset_names
+from features.device import PRECISIONS
+from features.request import DTYPES, Request
+
+# Fields of a request that no option spells, with the reason.
+WITHOUT_OPTION: dict[str, str] = {}
+
+VERBS = {"extract": "extract.__main__"} | {verb: f"classify.commands.{verb}" for verb in classify.VERBS}
+
+
+def _parsers(verb: str) -> list[Parser]:
+    module = importlib.import_module(VERBS[verb])
+    if verb != "study":
+        return [module._parser()]
+    return [module._parser([name]) for name in module.STUDIES]
+
+
+def _request_parser() -> Parser:
+    parser = Parser()
+    add_request_options(parser)
+    return parser
+
+
+def test_every_field_of_a_request_has_an_option_that_is_read_back():
+    singular = {"layers": "layer", "pools": "pool"}
+    fields = {field.name for field in dataclasses.fields(Request)} - set(WITHOUT_OPTION)
+    options = {action.dest for action in _request_parser().options.values()}
+    assert {singular.get(name, name) for name in fields} == options - {"jobs"}
+    # Nothing here is checked or converted: a request is what the options say.
+    typed = argparse.Namespace(**{singular.get(name, name): [name] for name in fields})
+    assert request_from(typed) == Request(**{name: (name,) for name in fields})
+
+
+def test_without_options_a_request_is_the_usual_one():
+    assert request_from(_request_parser().parse_args([])) == Request()
+
+
+def test_help_offers_what_is_legal():
+    options = _request_parser().options
+    assert tuple(options["precision"].choices) == PRECISIONS
+    assert tuple(options["dtype"].choices) == DTYPES
+    assert all(name in options["dataset"].help for name in dataset_names())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_parser_knows_all_its_options(verb):
+    everywhere = {"--help", "--version", "--verbose", "--quiet", "--config", "--save-config"}
+    for parser in _parsers(verb):
+        known = {f"--{name}": action for name, action in parser.options.items()}
+        long = {name: action for action in parser._actions for name in action.option_strings if name.startswith("--")}
+        assert known == {name: action for name, action in long.items() if name not in everywhere}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_is_shared_is_spelled_once(verb):
+    for parser in _parsers(verb):
+        for name, spelled in SHARED.items():
+            action = parser.options.get(name.removeprefix("--"))
+            assert action is None or action.help == spelled["help"]
