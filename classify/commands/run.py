@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from classify.commands.tensorboard import tensorboard_log
 from classify.commands.training import (
     RULES,
     add_training_options,
@@ -17,6 +16,7 @@ from classify.commands.training import (
     refuse_unread,
     regularizers_explained,
     row_options,
+    tensorboard_log,
 )
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     of_features = _head_rows(options, names)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     how = how_from(options, say=say)
-    with on_cluster(options.cluster), tensorboard_log(options.tensorboard) as log:
+    with on_cluster(options.cluster), tensorboard_log(options) as log:
         for saved in make_all(of_features, how):
             of_heads.append(saved.result)
             for trial in saved.result.extra.trials or ():
