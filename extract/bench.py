@@ -3,7 +3,6 @@
 Weights, data and rows are held against the keys of the files before anything is computed.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,10 +35,6 @@ class Part:
     def layers(self) -> tuple[str, ...]:
         """The layers that are computed, as they were asked for."""
         return tuple(wanted.layer for wanted in self.wanted)
-
-    def only(self, rows: np.ndarray) -> "Part":
-        """Some of the rows."""
-        return dataclasses.replace(self, rows=rows)
 
     def open(self, wanted: Wanted, recipe: dict[str, Any], division: store.Division | None = None) -> store.PartialFile:
         """The file to write for these rows, or with a division its shard of them, begun by this recipe or anew."""
@@ -97,16 +92,8 @@ class Bench:
 
     def recipe(self, wanted: Sequence[Wanted], *, images: int, compiled: str, grey: bool = False) -> Recipe:
         """How these files are computed here; see `choose_recipe`."""
-        precision = wanted[0].key.precision
-        return choose_recipe(
-            self.cut,
-            _outputs(wanted),
-            images=images,
-            precision=precision,
-            device=self.device,
-            compiled=compiled,
-            grey=grey,
-        )
+        asked = {"precision": wanted[0].key.precision, "compiled": compiled}
+        return choose_recipe(self.cut, _outputs(wanted), images=images, device=self.device, grey=grey, **asked)
 
     def trunk(self, wanted: Sequence[Wanted], recipe: Recipe) -> Trunk:
         """The trunk that computes these files."""

@@ -25,10 +25,11 @@ class Cost:
     def of(cls, wanted: Sequence[Wanted]) -> "Cost":
         """The cost of making these files."""
         entries = []
-        for one in wanted:
-            numbers = math.prod(one.shape)
+        for file in wanted:
+            numbers = math.prod(file.shape)
             # Beside each row of features stand its label and its position.
-            entries.append((one.layer, one.split, one.rows, numbers, one.rows * (numbers * _ITEM[one.key.dtype] + 16)))
+            size = file.rows * (numbers * _ITEM[file.key.dtype] + 16)
+            entries.append((file.layer, file.split, file.rows, numbers, size))
         return cls(tuple(entries))
 
     @property

@@ -23,7 +23,7 @@ from features.request import Plan, Wanted
 
 
 def extract(
-    answer: Plan,
+    plan: Plan,
     *,
     compiled: str = "auto",
     jobs: int | None = None,
@@ -37,19 +37,19 @@ def extract(
     all. Files already begun are carried on. UserError where data or weights are no longer those that the plan was made
     for.
     """
-    todo = missing(answer)
+    todo = missing(plan)
     if not todo:
         return []
     with contextlib.ExitStack() as locks:
         for wanted in sorted(todo, key=lambda file: file.key.digest):
             locks.enter_context(store.lock(wanted.key, say=say))
         # Whoever held a lock may have made the file while this one waited.
-        todo = missing(answer)
-        return _extract_locked(answer, todo, compiled, jobs, progress) if todo else []
+        todo = missing(plan)
+        return _extract_locked(plan, todo, compiled, jobs, progress) if todo else []
 
 
 def _extract_locked(
-    answer: Plan, todo: list[Wanted], compiled: str, jobs: int | None, progress: Progress | None
+    plan: Plan, todo: list[Wanted], compiled: str, jobs: int | None, progress: Progress | None
 ) -> list[Pass]:
     store.check_disk(Cost.of(todo).disk, [wanted.key for wanted in todo])
     client = cluster_client()
@@ -58,7 +58,7 @@ def _extract_locked(
     if jobs:
         torch.set_num_threads(jobs)
     cores = torch.get_num_threads()
-    bench = Bench.of(answer.request)
+    bench = Bench.of(plan.request)
     images = sum({wanted.split: wanted.rows for wanted in todo}.values())
     trunk: Trunk | None = None
     passes = []
@@ -69,9 +69,9 @@ def _extract_locked(
         if join_complete(part) if in_shards else _published(part):
             continue
         recipe = bench.recipe(part.wanted, images=images, compiled=compiled, grey=part.data.grey)
-        recipe = _carried_on(recipe, _recipes_before(answer, part, in_shards), compiled)
+        recipe = _carried_on(recipe, _recipes_before(plan, part, in_shards), compiled)
         if in_shards:
-            passes.append(pass_in_shards(answer.request, part, recipe, cores=cores, progress=progress))
+            passes.append(pass_in_shards(plan.request, part, recipe, cores=cores, progress=progress))
             continue
         if trunk is None or trunk.recipe != recipe:
             trunk = bench.trunk(part.wanted, recipe)
@@ -94,7 +94,7 @@ def _carried_on(recipe: Recipe, before: list[dict[str, Any] | None], compiled: s
     return recipe.following(first) if allowed else recipe
 
 
-def _recipes_before(answer: Plan, part: Part, in_shards: bool) -> list[dict[str, Any] | None]:
+def _recipes_before(plan: Plan, part: Part, in_shards: bool) -> list[dict[str, Any] | None]:
     """How the files were begun, or else the same layers of another split computed: a head should not meet features of
     two kinds.
 
@@ -102,12 +102,12 @@ def _recipes_before(answer: Plan, part: Part, in_shards: bool) -> list[dict[str,
     """
     look = store.begun_division if in_shards else store.existing_partial
     begun = [file.recipe for wanted in part.wanted if (file := look(wanted.key))]
-    return [*begun] or [_recipe_of_another_split(answer, wanted) for wanted in part.wanted]
+    return [*begun] or [_recipe_of_another_split(plan, wanted) for wanted in part.wanted]
 
 
-def _recipe_of_another_split(answer: Plan, wanted: Wanted) -> dict[str, Any] | None:
+def _recipe_of_another_split(plan: Plan, wanted: Wanted) -> dict[str, Any] | None:
     layer = (wanted.key.layer, wanted.key.pool)
-    others = (other.key for other in answer.wanted if other.split != wanted.split)
+    others = (other.key for other in plan.wanted if other.split != wanted.split)
     files = (store.find(key) for key in others if (key.layer, key.pool) == layer)
     return next((file.recipe for file in files if file), None)
 

@@ -65,7 +65,7 @@ class Preprocessor:
             looked_up = torch.embedding(table, resized.reshape(-1).to(torch.int32))
             return looked_up.view(count, height, width, -1).permute(0, 3, 1, 2)
         rows = resized.permute(0, 2, 3, 1).reshape(count, height, width * channels)
-        mean, std = (each.flatten().repeat(width) for each in (self._mean, self._std))
+        mean, std = (numbers.flatten().repeat(width) for numbers in (self._mean, self._std))
         if levels:
             ready = torch.empty((count, height, width, 4), dtype=torch.uint8)
             for row, target in zip(rows, ready, strict=True):

@@ -6,6 +6,7 @@ that is complete is never made again; one whose worker was lost is carried on by
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from extract import planning
 from extract.bench import Bench, Part
 from extract.cluster import spread
 from extract.cost import record_seconds
 from extract.one_pass import Pass, Progress, run_pass
-from extract.planning import plan
 from extract.preprocess import Preprocessor
 from extract.trunk import Recipe, Trunk
 from features import store
@@ -111,7 +112,7 @@ def make_shard(share: Share, number: int) -> Made:
     """On a worker: make one shard of each of the files, unless it is there; UserError if this machine is no match."""
     started = time.perf_counter()
     place = _workplace(share)
-    part = place.part.only(place.part.rows[place.divisions[0].rows_of(number)])
+    part = dataclasses.replace(place.part, rows=place.part.rows[place.divisions[0].rows_of(number)])
     pairs = list(zip(part.wanted, place.divisions, strict=True))
     keys = {division.key_of(part.rows): division for division in place.divisions}
     with contextlib.ExitStack() as stack:
@@ -147,17 +148,17 @@ class _Workplace:
 @lru_cache(maxsize=1)
 def _workplace(share: Share) -> _Workplace:
     """Set up once for each pass and worker."""
-    answer = plan(share.request)
-    here = {wanted.key.digest: wanted for wanted in answer.wanted}
+    plan = planning.plan(share.request)
+    here = {wanted.key.digest: wanted for wanted in plan.wanted}
     if lacking := [key for key in share.keys if key not in here]:
-        precisions = [wanted.key.precision for wanted in answer.wanted if wanted.split == share.split]
+        precisions = [wanted.key.precision for wanted in plan.wanted if wanted.split == share.split]
         raise UserError(
             f"a worker does not come to the same features as the client: it has no file {lacking[0][:16]} in its plan, "
             f"and computes in {[*precisions, 'no precision'][0]}; have the same data, weights, versions and kind of "
             "processor on all machines, and name --precision and --device"
         )
     wanted = [here[key] for key in share.keys]
-    bench = Bench.of(answer.request)
+    bench = Bench.of(plan.request)
     own = bench.recipe(wanted, images=1, compiled="off")
     if not own.can_follow(share.recipe.to_json()):
         mine, theirs = (f"{recipe.device}, {', '.join(recipe.versions)}" for recipe in (own, share.recipe))

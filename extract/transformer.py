@@ -10,13 +10,13 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from extract.calibration import ranges_on
+from extract.int8_ranges import ranges_on
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import load_backbone
 from features.device import resolve_device, resolve_precision
 from features.pooling import canonical_pool, parse_pool, pooled_shape
-from features.ranges import CALIBRATION_ROWS, keep_ranges
+from features.ranges import RANGE_ROWS, keep_ranges
 
 
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -97,7 +97,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         cut = backbone.cut(self.image_size)
         if precision == "int8":
             if images is not None:
-                chosen = np.unique(np.linspace(0, len(images) - 1, CALIBRATION_ROWS).astype(int))
+                chosen = np.unique(np.linspace(0, len(images) - 1, RANGE_ROWS).astype(int))
                 self.ranges_ = ranges_on(images[chosen], backbone.name, steps, cut)
             precision = keep_ranges(self.ranges_)
         node = cut.resolve(self.layer)

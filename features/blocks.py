@@ -12,6 +12,7 @@ import numpy as np
 from features.errors import UserError
 from features.memory import memory_at_hand
 from features.store import FeatureFile
+from features.store.disk import as_bytes
 
 # An array is read, its training rows are copied, and those are standardised: so often features are in memory at once.
 COPIES = 3
@@ -68,8 +69,6 @@ class Blocks:
 
 def memory_told(X: Blocks) -> str:
     """In words: the memory that the features would take as an array, and what there is."""
-    from features.store.disk import as_bytes
-
     had = memory_at_hand()
     there = f"{as_bytes(had)} are free" if had is not None else "it is not known how much is free"
     return f"{len(X):,} x {X.shape[1]:,} numbers would take {as_bytes(COPIES * X.nbytes)} of memory, and {there}"

@@ -322,7 +322,7 @@ class Cut:
             if math.prod(self._shapes.get(node, ())) != numbers:
                 break
             passed.append(node)
-        averaging = [each for each in passed if self._averages(each)]
+        averaging = [node for node in passed if self._averages(node)]
         return averaging[0] if averaging else passed[min(1, len(passed) - 1)]
 
     def _averages(self, node: fx.Node) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # The experiments and heads still ask here for what is kept in `features.notes`.
-from features.notes import Notes, read_json, remembered_answer, write_json  # noqa: F401
+from features.notes import Notes, if_there_is_place, read_json, remembered_answer, write_json  # noqa: F401
 
 # Nanoseconds. File systems stamp changes by a clock that moves every 1 to 10 ms: a file that changed less than this
 # before it is read might change again without getting another time.
@@ -60,22 +60,23 @@ def sha256_files(paths: Sequence[Path | str], *, together: Path | str) -> list[s
     """
     kind = f"digests/{hashlib.sha256(str(Path(together).absolute()).encode()).hexdigest()[:16]}"
     notes = Notes(kind)
-    noted = {question: known for question, known in notes.items() if isinstance(known, dict)}
-    remembered = {path: entry for known in noted.values() for path, entry in known.items()}
-    remembered = remembered or dict(Notes(kind, old=f"{kind}.json").items())
+    noted = dict(notes.items())
+    known = {path: entry for entries in noted.values() for path, entry in entries.items()}
+    known = known or dict(Notes(kind, old=f"{kind}.json").items())
 
     def note(new: dict[str, Entry]) -> None:
-        # A note is named by all that is known and never changes; those that it holds the whole of are not needed
-        # beside it. So processes that read at the same time may leave several, but lose nothing.
-        known = {**remembered, **new}
-        digest = sha256_json(known)
-        if notes.put(digest, known):
-            for older in noted.keys() - {digest}:
-                notes.drop(older)
+        # A note is named by all that is known and never changes, and goes when another one holds the whole of it: so
+        # processes that read at the same time may leave several, but lose nothing.
+        everything = {**known, **new}
+        name = sha256_json(everything)
+        if notes.put(name, everything):
+            for older in noted.keys() - {name}:
+                with if_there_is_place():
+                    notes.place(older).unlink(missing_ok=True)
 
     if len(noted) > 1:
         note({})
-    return _sha256_files(paths, remembered, note)
+    return _sha256_files(paths, known, note)
 
 
 def witness(path: Path | str) -> list[int]:

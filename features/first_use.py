@@ -13,7 +13,7 @@ from typing import Any
 
 from features.digests import witness
 from features.errors import UserError
-from features.home import home, user_path
+from features.home import user_path
 from features.notes import Notes
 
 # By name: what something held when it was first used or last accepted, and what was last refused. Version 0.1.0 had
@@ -28,17 +28,16 @@ def recognise(name: str, digest: str, files: Iterable[Path] = ()) -> None:
     name: the path of a file of weights, or a data set as `open_dataset` takes it. files: what it is read from, to name
     those that changed since.
     """
-    known = _known(name)
-    if known is None:
+    first, seen = _noted(_KNOWN, name, "sha256"), _noted(_KNOWN, name, "seen")
+    if first is None:
         _KNOWN.put(name, {"sha256": digest, "seen": time.time_ns()})
-        return
-    if known["sha256"] == digest:
+    if first in (None, digest):
         return
     _REFUSED.put(name, {"refused": digest})
     raise UserError(
-        f"{name} is not what it was when it was first used here (SHA-256 {known['sha256'][:8]} then, {digest[:8]} "
-        f"now){_changed(files, known.get('seen'))}, and nothing was computed from it; put back what it was or, if the "
-        f"change is meant, accept it with `python -m features accept {name}`"
+        f"{name} is not what it was when it was first used here (SHA-256 {first[:8]} then, {digest[:8]} now)"
+        f"{_changed(files, seen)}, and nothing was computed from it; put back what it was or, if the change is meant, "
+        f"accept it with `python -m features accept {name}`"
     )
 
 
@@ -60,21 +59,15 @@ def accept(name: str) -> str:
     raise UserError(f"no change of {name!r} was refused, so there is none to accept; {hint}")
 
 
-def _known(name: str) -> dict[str, Any] | None:
-    known = _KNOWN.get(name)
-    if known is not None and not (isinstance(known, dict) and isinstance(known.get("sha256"), str)):
-        raise UserError(
-            f"{home() / 'known.json'} does not say what {name} was when it was first used here; take the entry out"
-        )
-    return known
-
-
 def _refused(name: str) -> str | None:
     """The digest that was last refused under a name, if it was not accepted since."""
-    refused = _REFUSED.get(name)
-    digest = refused.get("refused") if isinstance(refused, dict) else None
-    known = _known(name) if digest else None
-    return None if known and known["sha256"] == digest else digest
+    digest = _noted(_REFUSED, name, "refused")
+    return None if digest == _noted(_KNOWN, name, "sha256") else digest
+
+
+def _noted(notes: Notes, name: str, field: str) -> Any:
+    note = notes.get(name)
+    return note.get(field) if isinstance(note, dict) else None
 
 
 def _changed(files: Iterable[Path], since: int | None) -> str:

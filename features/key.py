@@ -12,9 +12,10 @@ from typing import Any
 from features.digests import sha256_json
 
 FORMAT = 1
+DTYPES = ("float32", "float16")  # of the stored numbers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CacheKey:
     """What one file of features holds; every field is a string or a number, so that it can be compared and printed.
 

@@ -63,7 +63,7 @@ def _known() -> Iterator[int]:
 
 def _left_by_cgroups() -> Iterator[int]:
     """What each control group that this process is in leaves, of version 2 and of version 1."""
-    for line in _lines("/proc/self/cgroup"):
+    for line in lines_of("/proc/self/cgroup"):
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers == "":
             root, limit, used, idle = _CGROUPS, "memory.max", "memory.current", "inactive_file"
@@ -81,21 +81,22 @@ def _left_by_cgroups() -> Iterator[int]:
 
 
 def _number(path: Path) -> int | None:
-    text = "".join(_lines(path)).strip()
+    text = "".join(lines_of(path)).strip()
     return int(text) if text.isdecimal() else None
 
 
 def _fields(path: Path | str) -> dict[str, int]:
     """Lines such as `MemAvailable:  123 kB` or `inactive_file 123`, in bytes."""
     found = {}
-    for line in _lines(path):
+    for line in lines_of(path):
         words = line.replace(":", " ").split()
         if len(words) >= 2 and words[1].isdecimal():
             found[words[0]] = int(words[1]) * (1024 if words[2:3] == ["kB"] else 1)
     return found
 
 
-def _lines(path: Path | str) -> list[str]:
+def lines_of(path: Path | str) -> list[str]:
+    """The lines of a file of the system's; none where it cannot be read."""
     try:
         return Path(path).read_text().splitlines()
     except OSError:

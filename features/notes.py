@@ -3,9 +3,8 @@
 A note answers a question and is named by the question's SHA-256. It is written aside and renamed, so that a reader
 finds it whole or not at all, and nothing is ever read, changed and written back: users, processes and machines may
 share a home, on a network file system too. Its own SHA-256 stands in it: one that is damaged is as good as none.
-Permissions follow the umask.
-
-Version 0.1.0 kept all notes of a kind in one file. Those are still read where a note is missing, and never written.
+Permissions follow the umask. What version 0.1.0 kept in one file for all is read where a note is missing, and never
+written.
 """
 
 import contextlib
@@ -16,26 +15,24 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from features.errors import UserError
 from features.home import home
 
 _NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
-_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True)
 class Notes:
     """The notes of one kind: questions are text, answers JSON values.
 
-    old: the file in the home that version 0.1.0 kept them in, as one JSON object. most: how many there may be; the
-    oldest go. vital: whether a note that is there but cannot be read is an error, and not as good as none.
+    old: the file in the home that version 0.1.0 kept them in, as one JSON object. vital: whether a note that is there
+    but cannot be read is an error, and not as good as none.
     """
 
     kind: str
-    old: str | None = None
-    most: int | None = None
+    old: str = ""
     vital: bool = False
 
     @property
@@ -43,43 +40,34 @@ class Notes:
         """Where they stand."""
         return home() / "notes" / self.kind
 
+    def place(self, question: str) -> Path:
+        """The file of a note. Paths are asked about too, and may hold bytes that are no text."""
+        return self.folder / f"{hashlib.sha256(question.encode(errors='surrogatepass')).hexdigest()}.json"
+
     def get(self, question: str) -> Any:
         """The answer to a question; None where there is none. UserError for a vital one that cannot be read."""
-        note = self._read(self._place(question), _unsealed)
-        return note[1] if note and note[0] == question else self._of_old().get(question)
+        note = self._read(self.place(question), _unsealed)
+        return note[1] if note else self._of_old().get(question)
 
     def put(self, question: str, answer: Any) -> bool:
         """Note an answer; whether there was a place for it: a full or read-only one only costs work the next time."""
-        body = json.dumps([question, answer], separators=(",", ":"), allow_nan=False).encode()
         with if_there_is_place():
-            # Where the seal tells whether a note is whole, only a vital one has to be on the disk before all else.
-            _write(self._place(question), _sealed(body), sync=self.vital)
-            self._thin_out()
+            _write(self.place(question), _sealed(json.dumps([question, answer], separators=(",", ":")).encode()))
             return True
         return False
 
-    def drop(self, question: str) -> None:
-        """Delete a note, where that is allowed."""
-        with if_there_is_place():
-            self._place(question).unlink(missing_ok=True)
-
     def items(self) -> Iterator[tuple[str, Any]]:
-        """Every question with its answer. Those of version 0.1.0 come first: what was noted since follows."""
+        """Every question with its answer; after those of version 0.1.0 those that were noted since."""
         yield from self._of_old().items()
         for path in sorted(self.folder.glob("*.json")):
             if note := self._read(path, _unsealed):
                 yield note
 
-    def _place(self, question: str) -> Path:
-        # Paths are asked about too, and may hold bytes that are no text.
-        return self.folder / f"{hashlib.sha256(question.encode(errors='surrogatepass')).hexdigest()}.json"
-
     def _of_old(self) -> dict[str, Any]:
-        if self.old is None:
-            return {}
-        return self._read(home() / self.old, _record) or {}
+        record = self._read(home() / self.old, json.loads) if self.old else None
+        return record if isinstance(record, dict) else {}
 
-    def _read(self, path: Path, parse: Callable[[bytes], _Parsed]) -> _Parsed | None:
+    def _read(self, path: Path, parse: Callable[[bytes], Any]) -> Any:
         try:
             return parse(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
@@ -92,14 +80,6 @@ class Notes:
                 f"{path} says what was used here before and cannot be read ({reason}); make it readable, or delete it "
                 "if what is there now is to be taken for right"
             ) from error
-
-    def _thin_out(self) -> None:
-        if self.most is not None:
-            # Another process may be at it, too.
-            with contextlib.suppress(FileNotFoundError):
-                by_age = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-                for path in by_age[: -self.most]:
-                    path.unlink()
 
 
 _ANSWERS = Notes("answers", old="answers.json")
@@ -131,25 +111,24 @@ def if_there_is_place() -> Iterator[None]:
 def read_json(path: Path) -> Any:
     """The value in a JSON file; None where the file is absent, unreadable or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that a reader finds the old content or the new, never a part of it."""
-    _write(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode(), sync=True)
+    _write(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
 
 
-def _write(path: Path, data: bytes, *, sync: bool) -> None:
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with aside.open("xb") as stream:
             stream.write(data)
             stream.flush()
-            if sync:
-                os.fsync(stream.fileno())
+            os.fsync(stream.fileno())
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
@@ -160,19 +139,9 @@ def _sealed(body: bytes) -> bytes:
     return b'{"sha256":"%s","note":%s}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
 
 
-_BEFORE = len(_sealed(b"")) - 2
-
-
 def _unsealed(text: bytes) -> tuple[str, Any]:
-    body = text[_BEFORE:-2]
+    body = text[len(_sealed(b"")) - 2 : -2]
     if text != _sealed(body):
         raise ValueError("damaged")
     question, answer = json.loads(body)
     return question, answer
-
-
-def _record(text: bytes) -> dict[str, Any]:
-    record = json.loads(text)
-    if not isinstance(record, dict):
-        raise TypeError("no record")
-    return record

@@ -18,7 +18,7 @@ from features.notes import if_there_is_place, read_json, remembered_answer, writ
 Ranges = dict[str, tuple[float, float]]
 
 # So many training images they are found on, whatever limit a run has: what some rows are computed in, all rows are.
-CALIBRATION_ROWS = 256
+RANGE_ROWS = 256
 _VERSION = 1  # of how they are found
 
 _SPELLED = re.compile(r"int8:[0-9a-f]{16}")
@@ -90,7 +90,7 @@ def settle_precision(precision: str, question: Mapping[str, Any], find: Callable
             )
         return keep_ranges(find())
 
-    asked = f"ranges of int8 {sha256_json([_VERSION, CALIBRATION_ROWS, dict(question)])}"
+    asked = f"ranges of int8 {sha256_json([_VERSION, RANGE_ROWS, dict(question)])}"
     settled = remembered_answer(asked, kept_anew)
     if ranges_of(settled) is None:
         settled = kept_anew()

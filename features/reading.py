@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from features import request as requests
 from features import store
 from features.blocks import Blocks
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.notes import remembered_answer
-from features.request import Plan, Request, Wanted, plan, selected_rows
+from features.request import Plan, Request, Wanted, selected_rows
 from features.rows import validation_split
 
 
@@ -43,36 +44,36 @@ def find_cached(wanted: Wanted, request: Request) -> Cached | None:
     return None
 
 
-def missing(answer: Plan) -> list[Wanted]:
+def missing(plan: Plan) -> list[Wanted]:
     """The files of a plan that neither stand in the cache nor are part of one that does, each once."""
-    files = {wanted.key.digest: wanted for wanted in answer.wanted}
-    return [wanted for wanted in files.values() if find_cached(wanted, answer.request) is None]
+    files = {wanted.key.digest: wanted for wanted in plan.wanted}
+    return [wanted for wanted in files.values() if find_cached(wanted, plan.request) is None]
 
 
-def read_layer(answer: Plan, layer: str, split: str, pool: str | None = None) -> tuple[np.ndarray, Cached]:
+def read_layer(plan: Plan, layer: str, split: str, pool: str | None = None) -> tuple[np.ndarray, Cached]:
     """The features of a layer, or of layers joined by `+` side by side, and the file (the first of several).
 
     UserError where they are not in the cache, saying what the nearest file differs in.
     """
-    parts = _parts(answer, layer, split, pool)
+    parts = _parts(plan, layer, split, pool)
     if len(parts) == 1:
         return parts[0].features(), parts[0]
     flat = [part.features().reshape(len(part.labels()), -1) for part in parts]
     return np.concatenate(flat, axis=1), parts[0]
 
 
-def read_blocks(answer: Plan, layer: str, split: str, pool: str | None = None) -> tuple[Blocks, Cached]:
+def read_blocks(plan: Plan, layer: str, split: str, pool: str | None = None) -> tuple[Blocks, Cached]:
     """The same as `read_layer` without reading: the features stay in the store, flattened to (N, D)."""
-    parts = _parts(answer, layer, split, pool)
+    parts = _parts(plan, layer, split, pool)
     return Blocks([part.file for part in parts], [part.rows for part in parts]), parts[0]
 
 
-def _parts(answer: Plan, layer: str, split: str, pool: str | None) -> list[Cached]:
+def _parts(plan: Plan, layer: str, split: str, pool: str | None) -> list[Cached]:
     parts = []
-    for wanted in answer.parts(layer, split, pool):
-        cached = find_cached(wanted, answer.request)
+    for wanted in plan.parts(layer, split, pool):
+        cached = find_cached(wanted, plan.request)
         if cached is None:
-            raise UserError(_miss(wanted, answer.request))
+            raise UserError(_miss(wanted, plan.request))
         parts.append(cached)
     return parts
 
@@ -108,10 +109,10 @@ def load_features(
     extracted here: what is missing is named, with the command that makes it.
     """
     request = Request(dataset=dataset, layers=(layer,), pools=(pool,), **options)
-    answer = plan(request)
-    if split not in answer.splits:
-        raise UserError(f"{dataset} has no split {split!r}; it has {' and '.join(answer.splits)}")
-    features, cached = read_layer(answer, layer, split)
+    plan = requests.plan(request)
+    if split not in plan.splits:
+        raise UserError(f"{dataset} has no split {split!r}; it has {' and '.join(plan.splits)}")
+    features, cached = read_layer(plan, layer, split)
     return features, cached.labels()
 
 
@@ -131,6 +132,6 @@ def _miss(wanted: Wanted, request: Request) -> str:
     message = f"{wanted.layer} of the {wanted.split} split is not in the cache; make it with `{command}`"
     if near := store.nearest(wanted.key):
         file, differences = near
-        told = "; ".join(f"{name} {theirs!r} instead of {mine!r}" for name, (mine, theirs) in differences.items())
-        message += f" (the nearest file, {file.path.name}, has {told})"
+        has = "; ".join(f"{name} {theirs!r} instead of {mine!r}" for name, (mine, theirs) in differences.items())
+        message += f" (the nearest file, {file.path.name}, has {has})"
     return message

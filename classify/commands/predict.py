@@ -82,8 +82,8 @@ def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _tables(model: Any) -> Iterator[Callable]:
-    from classify.show.predictions import predictions_table
     from classify.show.table import show
+    from classify.use.predictions import predictions_table
 
     rows: list = []
     titles = itertools.chain([f"{model}\n{model.saved.path}"], itertools.repeat(""))

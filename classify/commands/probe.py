@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             say=tell,
             **request,
         )
-    deliver(options, result, result.answer())
+    deliver(options, result)
     return 0
 
 

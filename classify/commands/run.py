@@ -5,7 +5,9 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from classify.commands.outputs import present
 from classify.commands.training import (
     RULES,
     add_training_options,
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     refuse_unread(options, (*names, *networks), RULES)
     refuse_contradictions(options)
     from classify.experiments.making import make, make_all
+    from classify.experiments.run import RunOutcome
     from extract.cluster import on_cluster
 
     rows, of_heads, of_networks = _network_rows(options, networks), [], []
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
             print()
-        _show(results)
+        present(RunOutcome(tuple(results), folder=how.folder))
     results = [*of_heads, *of_networks]
     if older := sum(result.created < started for result in results):
         say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
@@ -117,36 +120,10 @@ def _network_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     return rows
 
 
-def _line(result) -> str:
+def _line(result: Any) -> str:
     """One row, said as soon as it is known."""
     config, metrics = result.config, result.metrics
-    return f"{config['layer']} {config['pool']} {config['head']}: {metrics.accuracy:.2%}, {result.seconds['fit']:.1f} s"
-
-
-def _show(results: list) -> None:
-    """One result in full; of several the tables, the answer first."""
-    from classify.show.network_tables import network_tables, networks_table
-    from classify.show.table import show
-    from classify.show.tables import layer_by_head, result_report, summary_table
-
-    if len(results) == 1:
-        show(result_report(results[0]))
-        for table in network_tables(results):
-            show("", table)
-        return
-    best = max(results, key=lambda result: result.validation_accuracy)
-    print()
-    pooling = f" ({best.config['pool']} pooling)" if "pool" in best.config else ""
-    print(f"best on validation: {best.config['head']} on {best.config['layer']}{pooling}")
-    print(best)
-    print()
-    if not pooling:
-        for table in (networks_table(results), *network_tables(results)):
-            show(table, "")
-        return
-    show(summary_table(results))
-    if len({result.config["layer"] for result in results}) > 1:
-        show(layer_by_head(results))
+    return f"{config.layer} {config.pool} {config.head}: {metrics.accuracy:.2%}, {result.seconds['fit']:.1f} s"
 
 
 def _parser() -> Parser:

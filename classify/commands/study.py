@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     own = {name: getattr(options, name) for name in study.options if name not in ("models", "seeds")}
     result = study.load()(asked, **own)
     result.save()
-    deliver(options, result, result.answer)
+    deliver(options, result)
     return 0
 
 

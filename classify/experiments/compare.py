@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classify.experiments.compared import ComparedRow, ComparisonResult, against, best_on_validation
+from classify.experiments.compared import ComparedRow, ComparisonResult, against_best, best_on_validation
 from classify.experiments.kinds.classical import Classical, search_of
 from classify.experiments.making import Making
 from classify.experiments.models import (
@@ -32,7 +32,6 @@ from classify.measure.results import SavedResult
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
 from features.backbones import load_backbone
-from features.digests import write_json
 from features.errors import UserError
 from features.reading import require_training_rows
 from features.request import Plan, Request
@@ -126,8 +125,8 @@ def compare(
         "options": {name: value for name, value in options.items() if value is not None},
         "quick": quick,
     }
-    result = ComparisonResult(question, compared, best, against(best, compared), tuple(notes), Path(results))
-    write_json(Path(results) / f"{result.stem}.json", result.to_json())
+    result = ComparisonResult(question, compared, best, against_best(best, compared), tuple(notes), Path(results))
+    result.save()
     return result
 
 

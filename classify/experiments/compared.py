@@ -1,25 +1,21 @@
 """The answer to a comparison: rows with what they reach and cost, paired tests, and the trade-off in a sentence."""
 
-import html
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
+from classify.experiments.outcome import Outcome
 from classify.measure.outcome import Result, plain_json
-from classify.measure.paired import holm, mcnemar
 from classify.measure.results import SavedResult
-from classify.measure.wording import count, duration, percent
+from classify.measure.standing import LEVEL, against, frontier
+from classify.measure.wording import MISSING, count, duration, percent
+from classify.show import columns
+from classify.show.panels import Panel
+from classify.show.table import Column, Table
 from features.digests import sha256_json
-from features.errors import UserError
-
-FORMAT = "layerprobe comparison"
-VERSION = 1
-LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +39,15 @@ class ComparedRow:
 
     def mean(self, get: Callable[[Result], float | None]) -> float | None:
         """The mean over seeds of a number of a result; None where one lacks it."""
-        values = [get(saved.result) for saved in self.saved]
-        return None if None in values else statistics.fmean(values)
+        values = [value for saved in self.saved if (value := get(saved.result)) is not None]
+        return statistics.fmean(values) if len(values) == len(self.saved) else None
 
     @cached_property
     def validation(self) -> float:
         """Mean accuracy on the validation rows, before any refit."""
-        return self.mean(lambda result: result.validation_accuracy)
+        accuracy = self.mean(lambda result: result.validation_accuracy)
+        assert accuracy is not None  # every model of a comparison has validation rows
+        return accuracy
 
     @cached_property
     def accuracies(self) -> tuple[float, ...]:
@@ -79,24 +77,27 @@ class ComparedRow:
 
     def extra(self, name: str) -> float | None:
         """The mean over seeds of an extra number."""
-        return self.mean(lambda result: result.extra.get(name))
+        return self.mean(lambda result: getattr(result.extra, name))
 
     @property
     def name(self) -> str:
         """The model with its layer and how it was fitted, as sentences call it."""
-        head = self.first.config["head"]
-        name = f"{self.model} on {self.layer}" if self.model == head and "pool" in self.first.config else self.model
+        config = self.first.config
+        name = f"{self.model} on {self.layer}" if self.model == config.head and "pool" in config else self.model
         return f"{name} (refitted)" if self.refit else name
 
 
 @dataclass(frozen=True, eq=False)
-class ComparisonResult:
+class ComparisonResult(Outcome):
     """What a comparison found.
 
     question: what was asked, as plain values. rows: in the order of the models. best: the row with the highest
     validation accuracy. p_values: of McNemar's mid-p test of each row against `best` on the first seed's test
     predictions, Holm's correction over all rows; None for `best` itself. notes: what was left out and why.
     """
+
+    FORMAT: ClassVar[str] = "layerprobe comparison"
+    table_first: ClassVar[bool] = True
 
     question: dict[str, Any]
     rows: tuple[ComparedRow, ...]
@@ -106,32 +107,41 @@ class ComparisonResult:
     folder: Path
 
     @property
-    def table(self):
-        """The one table: a `classify.show.table.Table`."""
-        from classify.show.compare_tables import comparison_table
-
+    def table(self) -> Table:
+        """The one table."""
         return comparison_table(self)
 
     @property
-    def tables(self) -> tuple:
-        """What is shown: the one table."""
+    def tables(self) -> tuple[Table, ...]:
         return (self.table,)
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        return ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of all rows."""
         return tuple(self.question["seeds"])
 
+    @property
+    def title(self) -> str:
+        return f"comparison: {self.best.first.config.dataset}"
+
     @cached_property
     def stem(self) -> str:
         """What its record is called: 'compare-mnist-<ten digits>'."""
         rows = [[saved.result.digest for saved in row.saved] for row in self.rows]
-        return f"compare-{self.best.first.config['dataset']}-{sha256_json([plain_json(self.question), rows])[:10]}"
+        return f"compare-{self.best.first.config.dataset}-{sha256_json([plain_json(self.question), rows])[:10]}"
 
     @cached_property
     def frontier(self) -> tuple[ComparedRow, ...]:
         """The rows that no other row beats in both test accuracy and cost, from the cheapest to the most accurate."""
-        return frontier(self.rows)
+        return frontier(self.rows, lambda row: row.cost, lambda row: row.accuracy)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return self.answer()
 
     def answer(self) -> tuple[str, ...]:
         """The answer as sentences: what is best on validation, and the trade-off."""
@@ -157,27 +167,7 @@ class ComparisonResult:
             return f"{sentence}: nothing is gained by waiting longer."
         return f"{sentence}; each further 0.1 points costs {_and(steps)}."
 
-    def __str__(self) -> str:
-        notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([str(self.table), *notes, "", *self.answer()])
-
-    def to_markdown(self) -> str:
-        """The table, the notes and the answer."""
-        from classify.show.table import markdown_text
-
-        notes = ["\n".join(f"- {markdown_text(note)}" for note in self.notes)] if self.notes else []
-        return "\n\n".join([self.table.to_markdown(), *notes, " ".join(map(markdown_text, self.answer()))]) + "\n"
-
-    def _repr_html_(self) -> str:
-        lines = [*self.answer(), *(f"note: {note}" for note in self.notes)]
-        return "".join(f"<p>{html.escape(line)}</p>" for line in lines) + self.table.to_html()
-
-    def to_csv(self) -> str:
-        """All rows with full numbers."""
-        return self.table.to_csv()
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain values; `results` name the records that hold predictions and environment."""
+    def body(self) -> dict[str, Any]:
         records = self.table.records()
         for record, row in zip(records, self.rows, strict=True):
             record |= {
@@ -185,18 +175,12 @@ class ComparisonResult:
                 "cost_seconds": row.cost,
                 "results": [saved.path.name for saved in row.saved],
             }
-        body = {
-            "format": FORMAT,
-            "version": VERSION,
-            "question": self.question,
-            "answer": self.answer(),
+        return {
             "best": self.best.name,
             "frontier": [row.name for row in self.frontier],
             "rows": records,
-            "notes": self.notes,
             "environment": self.best.first.environment,
         }
-        return plain_json(body, "comparison")
 
 
 def best_on_validation(rows: Sequence[ComparedRow]) -> ComparedRow:
@@ -204,27 +188,103 @@ def best_on_validation(rows: Sequence[ComparedRow]) -> ComparedRow:
     return max(rows, key=lambda row: row.validation)
 
 
-def against(best: ComparedRow, rows: Sequence[ComparedRow]) -> tuple[float | None, ...]:
+def against_best(best: ComparedRow, rows: Sequence[ComparedRow]) -> tuple[float | None, ...]:
     """Holm's adjusted p-values of McNemar's test of each row against `best` on the first seed's test rows."""
-    reference = best.saved[0].predictions()
     others = [row for row in rows if row is not best]
-    p_values = []
-    for row in others:
-        predictions = row.saved[0].predictions()
-        if not np.array_equal(predictions.rows, reference.rows):
-            raise UserError(f"{row.saved[0].path} was tested on other rows than {best.saved[0].path}; give --again")
-        p_values.append(mcnemar(reference.labels, reference.predicted, predictions.predicted).p_value)
-    corrected = dict(zip(map(id, others), holm(p_values).tolist(), strict=True)) if others else {}
+    corrected = dict(zip(map(id, others), against(best.saved[0], [row.saved[0] for row in others]), strict=True))
     return tuple(corrected.get(id(row)) for row in rows)
 
 
-def frontier(rows: Sequence[ComparedRow]) -> tuple[ComparedRow, ...]:
-    """The rows that no other row beats in both accuracy and cost, cheapest first; of equals the first."""
-    kept: list[ComparedRow] = []
-    for row in sorted(rows, key=lambda row: (row.cost, -row.accuracy)):
-        if not kept or row.accuracy > kept[-1].accuracy:
-            kept.append(row)
-    return tuple(kept)
+def comparison_table(found: "ComparisonResult") -> Table:
+    """One line for each model: what it reaches, what it costs, and whether it differs from the best on validation."""
+    several = len(found.seeds) > 1
+    on_gpu = any(row.extra("peak_device_bytes") is not None for row in found.rows)
+    shown = [
+        columns.text("model"),
+        columns.text("layer", "cut"),
+        columns.text("fitted_on", "fitted on"),
+        columns.VALIDATION,
+        columns.accuracy(),
+        *([Column("seeds", "mean ± sd %", format=_mean, parts=("mean", "sd"))] if several else []),
+        columns.MACRO_F1,
+        columns.LOG_LOSS,
+        columns.ECE,
+        columns.number("trained_parameters", "parameters"),
+        columns.seconds("extract_seconds", "extract"),
+        columns.seconds("train_seconds", "train"),
+        columns.seconds("one_seconds", "one image"),
+        columns.gigabytes("peak_memory", "memory"),
+        *([columns.gigabytes("peak_gpu_memory", "GPU memory")] if on_gpu else []),
+        columns.p_value(),
+    ]
+    rows = []
+    for row, p_value in zip(found.rows, found.p_values, strict=True):
+        metrics = row.first.metrics
+        rows.append(
+            (
+                row.model,
+                row.layer,
+                "train + validation" if row.refit else "nothing" if _untrained(row) else "train",
+                row.validation,
+                columns.estimate(metrics),
+                *([(row.accuracy, row.deviation)] if several else []),
+                row.mean(lambda result: result.metrics.macro_f1),
+                row.mean(lambda result: result.metrics.log_loss),
+                row.mean(lambda result: result.metrics.ece),
+                row.extra("trained_parameters"),
+                row.seconds("extract"),
+                row.seconds("search", "fit"),
+                row.one_seconds,
+                row.extra("peak_host_bytes"),
+                *([row.extra("peak_device_bytes")] if on_gpu else []),
+                p_value,
+            )
+        )
+    place = next(number for number, row in enumerate(found.rows) if row is found.best)
+    marked = frozenset({(place, [column.name for column in shown].index("validation"))})
+    return Table(_title(found), tuple(shown), tuple(rows), _notes(found, several), marked)
+
+
+def _title(found: "ComparisonResult") -> str:
+    config, rows = found.best.first.config, found.best.first.rows
+    counted = f"{count(rows['train'])} + {count(rows['validation'])} training and validation images"
+    return f"{config.dataset}: {counted}, {count(rows['test'])} test images"
+
+
+def _notes(found: "ComparisonResult", several: bool) -> tuple[str, ...]:
+    notes = ["* best on validation"]
+    notes.append("accuracy: on the test set ± half the width of its 95 % interval")
+    if several:
+        seeds = " ".join(map(str, found.seeds))
+        notes[-1] += f", with seed {found.seeds[0]}; mean and standard deviation over seeds {seeds}"
+        notes.append("all other figures are means over seeds")
+    notes.append(
+        "fitted on: a head's hyper-parameters and a network's epoch are chosen on validation; networks are not fitted "
+        "again after that, so compare them with the rows fitted on train"
+    )
+    notes.append(
+        "extract: of the training images, all layers of the pass; train: search and last fit; one image: from its "
+        "pixels to its class; memory: of the whole process at its most"
+    )
+    silent = dict.fromkeys(row.model for row in found.rows if row.first.metrics.log_loss is None)
+    if silent:
+        notes.append(f"log loss, ECE: of probabilities, which there are none of for {', '.join(silent)}")
+    which = f" with seed {found.seeds[0]}" if several else ""
+    notes.append(
+        f"p: McNemar's mid-p test against the row best on validation{which}, Holm's correction over all rows; below "
+        f"{LEVEL:g} they differ"
+    )
+    if any(row.first.metrics.outside for row in found.rows):
+        notes.append("untouched own: its own classes taken for labels; predictions that are no label count as wrong")
+    return tuple(notes)
+
+
+def _untrained(row: ComparedRow) -> bool:
+    return row.first.extra.trained_parameters == 0
+
+
+def _mean(value: tuple[float, float | None] | None) -> str:
+    return MISSING if value is None else f"{percent(value[0])} ± {percent(value[1])}"
 
 
 def _and(parts: Sequence[str]) -> str:

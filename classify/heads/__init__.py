@@ -9,9 +9,12 @@ import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from features.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from classify.heads.protocol import Classifier
 
 
 def _grid(**values: tuple) -> tuple[dict[str, Any], ...]:
@@ -36,7 +39,7 @@ class Head:
     complexity: Callable[[Mapping[str, Any]], Any] = lambda params: 0
     search_rows: int | None = None
 
-    def estimator_class(self) -> type:
+    def estimator_class(self) -> type[Any]:
         """The scikit-learn style class, imported now."""
         module, name = self.estimator.split(":")
         return getattr(importlib.import_module(module), name)
@@ -49,7 +52,7 @@ class Head:
         jobs: int | None = None,
         device: str | None = None,
         **params: Any,
-    ) -> Any:
+    ) -> "Classifier":
         """An unfitted classifier; parameters that are not given take the untuned default.
 
         jobs: threads to use (None: all). device: a GPU, for the heads that can use it. Raises UserError for class

@@ -35,6 +35,9 @@ JOBS = (OneOf((None,)), Number(1, closed=True, integer=True))
 class HeadClassifier(ClassifierMixin, BaseEstimator):
     """The base of all heads: sets `classes_` and `n_features_in_` in fit, and checks samples in prediction."""
 
+    jobs: int | None
+    classes_: np.ndarray
+    n_features_in_: int
     LEGAL: ClassVar[dict[str, tuple]] = {}
     # Whether it learns and predicts in passes over blocks of rows, and so takes `Blocks` in the place of an array.
     BLOCKS: ClassVar[bool] = False
@@ -176,8 +179,8 @@ def by_blocks(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np
 def trained_parameters(head: Any) -> int | None:
     """How many numbers a fitted head has trained: weights, dual coefficients and intercepts; None for one without."""
     head = getattr(head, "head_", head)
-    arrays = [getattr(head, name, None) for name in ("coef_", "coefficients_", "intercept_")]
-    arrays = [*(array for array in arrays if array is not None), *getattr(head, "parameters_", ())]
+    arrays = [getattr(head, name) for name in ("coef_", "coefficients_", "intercept_") if hasattr(head, name)]
+    arrays += getattr(head, "parameters_", ())
     return sum(int(np.size(array)) for array in arrays) if arrays else None
 
 
@@ -189,6 +192,8 @@ class LinearHead(HeadClassifier):
     """
 
     BLOCKS = True
+    coef_: np.ndarray
+    intercept_: np.ndarray
 
     def _set_plane(self, coef: np.ndarray, intercept: np.ndarray, scale: Any) -> None:
         """Keep weights (D, K) and intercepts (K,) over standardised features as weights over the features given."""
@@ -211,7 +216,7 @@ class LinearHead(HeadClassifier):
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
 
-class ProbabilityMixin:
+class ProbabilityMixin(LinearHead):
     """Probabilities for a linear head that was fitted by maximum likelihood: the softmax of its scores."""
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -48,6 +48,17 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     converged_, steps_ : whether the group lasso came to rest, and after how many steps.
     head_ : the fitted final head (standardising, then logistic regression).
     """
+
+    classes_: np.ndarray
+    n_features_in_: int
+    relevance_: np.ndarray
+    fraction_: float
+    kept_: np.ndarray
+    kept_by_layer_: tuple[int, ...]
+    validation_accuracies_: dict[float, float]
+    converged_: bool
+    steps_: int
+    head_: Pipeline
 
     def __init__(
         self,
@@ -97,7 +108,7 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
             accuracy = float(np.mean(head.predict(normalised[validation][:, kept]) == labels[validation]))
             self.validation_accuracies_[fraction] = accuracy
         # The first of equals is the smallest, since the fractions were tried in rising order.
-        self.fraction_ = max(self.validation_accuracies_, key=self.validation_accuracies_.get)
+        self.fraction_ = max(self.validation_accuracies_, key=self.validation_accuracies_.__getitem__)
         self.kept_ = order[: self._count(self.fraction_)]
         self.kept_by_layer_ = tuple(
             int(np.count_nonzero((self.kept_ >= start) & (self.kept_ < stop))) for start, stop in self._layer_bounds()
@@ -148,7 +159,7 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     def _count(self, fraction: float) -> int:
         return max(1, round(fraction * self.n_features_in_))
 
-    def _new_head(self):
+    def _new_head(self) -> Pipeline:
         return make_pipeline(
             StandardScaler(), LogisticRegression(C=self.regularisation, max_iter=self.max_steps, random_state=self.seed)
         )
@@ -172,7 +183,7 @@ def group_lasso_relevance(
     intercept = np.log(np.maximum(targets.mean(axis=0), 0.5 / rows))
     weights = np.zeros((columns, targets.shape[1]), dtype=centred.dtype)
 
-    def gradients(weights, intercept):
+    def gradients(weights: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         slopes = softmax(centred @ weights + intercept, axis=1) - targets
         return centred.T @ slopes / rows, slopes.mean(axis=0)
 
@@ -200,8 +211,7 @@ def group_lasso_relevance(
 
 def _largest_square(centred: np.ndarray) -> float:
     """A little over the largest eigenvalue of X'X, by power iteration."""
-    direction = np.random.default_rng(0).normal(size=centred.shape[1]).astype(centred.dtype)
-    size = 0.0
+    direction = np.random.default_rng(0).normal(size=(centred.shape[1],)).astype(centred.dtype)
     for _ in range(30):
         size = np.linalg.norm(direction)
         if size == 0:

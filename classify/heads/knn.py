@@ -26,13 +26,18 @@ class KNN(HeadClassifier):
     nearest. Probabilities are shares of the votes. Keeps a float32 copy of the training features.
     """
 
-    device = None  # of heads that were saved before they had one
+    device: str | None = None  # of heads that were saved before they had one
     LEGAL = {
         "k": (Number(1, closed=True, integer=True),),
         "metric": (OneOf(("euclidean", "cosine")),),
         "jobs": JOBS,
         "device": DEVICE,
     }
+    codes_: np.ndarray
+    shares_: np.ndarray
+    scale_: Standardiser | None
+    rows_: np.ndarray
+    lengths_: np.ndarray
 
     def __init__(
         self,

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from classify.heads.estimator import JOBS, LinearHead, Number, ProbabilityMixin, class_shares, threads
+from classify.heads.estimator import JOBS, Number, ProbabilityMixin, class_shares, threads
 from classify.heads.scaling import moments
 
 
-class LDA(ProbabilityMixin, LinearHead):
+class LDA(ProbabilityMixin):
     """Class means with the within-class covariance S of the standardised features, shrunk to (1 - s) S + s * v * I.
 
     shrinkage: s, from 0 (singular where features repeat; the pseudo-inverse is taken) to 1 (nearest mean); v is the

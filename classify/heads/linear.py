@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from classify.heads.estimator import JOBS, LinearHead, Number, ProbabilityMixin, class_shares, threads
+from classify.heads.estimator import JOBS, Number, ProbabilityMixin, class_shares, threads
 from classify.heads.scaling import Standardiser
 
 
-class SoftmaxLayer(ProbabilityMixin, LinearHead):
+class SoftmaxLayer(ProbabilityMixin):
     """A linear layer over standardised features, cross entropy, AdamW with a learning rate that rises and falls.
 
     It starts from zero, so that `random_state` decides the order of the batches alone. class_weight: None, 'balanced'
@@ -24,6 +24,8 @@ class SoftmaxLayer(ProbabilityMixin, LinearHead):
         "jobs": JOBS,
         "random_state": (Number(0, closed=True, integer=True),),
     }
+    n_iter_: int
+    converged_: bool
 
     def __init__(
         self,

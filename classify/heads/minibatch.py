@@ -83,9 +83,9 @@ def train(
         losses.append(total / len(Z))
         if held_out is None:
             continue
-        loss = _loss(forward, parameters, held_out, weights)
-        if loss < best_loss:
-            best, best_loss, waited = [p.detach().clone() for p in parameters], loss, 0
+        held_out_loss = _loss(forward, parameters, held_out, weights)
+        if held_out_loss < best_loss:
+            best, best_loss, waited = [p.detach().clone() for p in parameters], held_out_loss, 0
         else:
             waited += 1
             if waited == schedule.patience:

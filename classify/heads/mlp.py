@@ -31,6 +31,10 @@ class MLP(HeadClassifier):
         "jobs": JOBS,
         "random_state": (Number(0, closed=True, integer=True),),
     }
+    scale_: Standardiser
+    parameters_: tuple[np.ndarray, ...]
+    n_iter_: int
+    converged_: bool
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 A reduction is worked out on training rows alone and applied to all others as it is.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,8 @@ class Reduction:
             random = np.random.default_rng([self.seed, columns, width])
             axes = random.standard_normal((columns, width), dtype=np.float32) / np.float32(np.sqrt(width))
             return Axes(np.zeros(columns, np.float32), axes)
-        total = sum(np.sum(features[rows], axis=0, dtype=np.float64) for rows in _blocks(features))
+        sums = (features[rows].sum(axis=0, dtype=np.float64) for rows in _blocks(features))
+        total: np.ndarray = sum(sums, np.zeros(columns))
         mean = (total / len(features)).astype(np.float32)
         return Axes(mean, _principal_axes(features, mean, width))
 
@@ -106,6 +108,6 @@ def _principal_axes(features: np.ndarray, mean: np.ndarray, width: int) -> np.nd
     return np.ascontiguousarray(axes * np.where(signs == 0, 1, signs), dtype=np.float32)
 
 
-def _blocks(features: np.ndarray):
+def _blocks(features: np.ndarray) -> Iterator[slice]:
     step = max(1, BLOCK_VALUES // features.shape[1])
     return (slice(start, start + step) for start in range(0, len(features), step))

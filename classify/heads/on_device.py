@@ -8,7 +8,7 @@ driver torch is not even imported.
 import ctypes
 import re
 import sys
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def _has_driver() -> bool:
     return True
 
 
-def is_there(device: str | None) -> bool:
+def is_there(device: str | None) -> TypeGuard[str]:
     """Whether a head's device can be used in this process."""
     if device is None or device == "cpu":
         return device is not None
@@ -91,10 +91,10 @@ class DeviceRows:
 
     def weighted(self, shares: np.ndarray) -> np.ndarray:
         """shares (K, N) times the rows, float64 (K, D)."""
-        shares = self._there(shares)
+        there = self._there(shares)
         total = self._torch.zeros((len(shares), self.shape[1]), dtype=self._torch.float64, device=self.device)
         for rows in row_blocks(len(self), ROWS):
-            total += shares[:, rows] @ self._rows[rows]
+            total += there[:, rows] @ self._rows[rows]
         return total.cpu().numpy()
 
     def nearest(self, queries: np.ndarray, lengths: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,8 +102,8 @@ class DeviceRows:
         distances = self._there(queries) @ self._rows.T
         distances *= -2
         distances += self._there(lengths)
-        found = distances.topk(k, dim=1, largest=False)
-        return found.indices.cpu().numpy(), found.values.cpu().numpy()
+        nearest = distances.topk(k, dim=1, largest=False)
+        return nearest.indices.cpu().numpy(), nearest.values.cpu().numpy()
 
 
 def squares_on(device: str, block: np.ndarray) -> np.ndarray:

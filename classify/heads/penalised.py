@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from classify.heads.estimator import JOBS, LinearHead, Number, class_shares, threads
 from classify.heads.on_device import DEVICE, DeviceRows, is_there
-from classify.heads.scaling import Standardiser, row_space
+from classify.heads.scaling import FeatureRows, Standardiser, row_space
 from classify.heads.solvers.descent import LinearProblem, minimise
 from classify.heads.solvers.losses import Loss
 
@@ -21,6 +21,9 @@ class PenalisedLinear(LinearHead):
     """
 
     loss: ClassVar[Loss]
+    converged_: bool
+    n_iter_: int
+    objective_: float
     LEGAL = {
         "C": (Number(0),),
         "tol": (Number(0),),
@@ -65,11 +68,12 @@ class PenalisedLinear(LinearHead):
         weights = class_shares(self.class_weight, self.classes_, codes).astype(np.float32)[codes]
         with threads(self.jobs):
             scale = Standardiser.fit(X)
-            R, back = row_space(scale.apply(X))
-            if is_there(self.device) and isinstance(R, np.ndarray):
-                R = DeviceRows(R, self.device)
-        problem = LinearProblem(R, codes, weights, self.loss, self._columns())
-        last = None
+            rows: FeatureRows
+            rows, back = row_space(scale.apply(X))
+            if is_there(self.device) and isinstance(rows, np.ndarray):
+                rows = DeviceRows(rows, self.device)
+        problem = LinearProblem(rows, codes, weights, self.loss, self._columns())
+        last: np.ndarray | None = None
         for head in heads:
             head._start_like(self)
             with threads(self.jobs):

@@ -6,11 +6,12 @@ that does not vary becomes zero everywhere, in training and prediction alike.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
 from classify.heads.estimator import FitError, row_blocks
-from classify.heads.on_device import squares_on
+from classify.heads.on_device import DeviceRows, squares_on
 from features.blocks import Blocks, memory_told
 
 
@@ -42,6 +43,12 @@ class Standardiser:
         # A constant column is not quite constant after rounding: compare with the precision that X itself has.
         varies = deviation > 4 * np.finfo(X.dtype).eps * np.abs(mean)
         return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies))
+
+    @overload
+    def apply(self, X: np.ndarray) -> np.ndarray: ...
+
+    @overload
+    def apply(self, X: Blocks) -> "StandardisedBlocks": ...
 
     def apply(self, X: np.ndarray | Blocks) -> "np.ndarray | StandardisedBlocks":
         """The standardised rows as a new float32 array (N, D); of Blocks something that standardises what is read."""
@@ -81,12 +88,18 @@ class StandardisedBlocks:
         return self.scale._apply(read, read)
 
 
+# Standardised rows (N, D) in memory, in the store or on a GPU.
+FeatureRows = np.ndarray | StandardisedBlocks | DeviceRows
+
+
 def as_they_are(weights: np.ndarray) -> np.ndarray:
     """The way back where nothing was reduced."""
     return weights
 
 
-def row_space(Z: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+def row_space(
+    Z: np.ndarray | StandardisedBlocks,
+) -> tuple[np.ndarray | StandardisedBlocks, Callable[[np.ndarray], np.ndarray]]:
     """Coordinates of the rows in the space that they span, for more features than rows.
 
     Returns R, float32 (N, r), with the same inner products as Z (N, D), and a function that turns weights (r, K) over

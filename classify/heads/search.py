@@ -1,7 +1,7 @@
 """The choice of a head's parameters on validation rows; the test rows are nobody's business here."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,9 @@ def search(
     X_train, X_validation = in_memory(X_train), in_memory(X_validation)
     candidates = sorted(head.grid, key=head.complexity)
     estimator = head.build(seed=seed, class_weight=class_weight, jobs=jobs, device=device)
-    trials, best, labels = [], None, None
+    trials: list[Trial] = []
+    best: Trial | None = None
+    labels: np.ndarray | None = None
     before = began
     for params, predicted in zip(
         candidates, _predictions(estimator, X_train, y_train, X_validation, candidates), strict=True
@@ -76,12 +78,13 @@ def search(
         # On a tie the first stays: the more regularised.
         if best is None or trials[-1].accuracy > best.accuracy:
             best, labels = trials[-1], None if part else predicted
+    assert best is not None  # a grid has its untuned default at least
     seconds = time.perf_counter() - began
     return Search(dict(best.params), best.accuracy, tuple(trials), len(rows), seconds, labels)
 
 
 def _predictions(
-    estimator: Any, X: np.ndarray, y: np.ndarray, X_validation: np.ndarray, candidates: list[Mapping]
+    estimator: Any, X: np.ndarray, y: np.ndarray, X_validation: np.ndarray, candidates: Sequence[Mapping]
 ) -> Iterator[np.ndarray]:
     """The labels that each candidate predicts, sharing work the way that the head offers.
 

@@ -65,6 +65,15 @@ class RBFSVM(HeadClassifier):
         "max_iter": (Number(1, closed=True, integer=True), Number(-1, -1, closed=True, integer=True)),
         "jobs": JOBS,
     }
+    mean_: np.ndarray
+    gamma_: float
+    solver_: str
+    vectors_: np.ndarray
+    coefficients_: np.ndarray
+    intercept_: np.ndarray
+    n_support_: np.ndarray
+    n_iter_: int
+    converged_: bool
 
     def __init__(
         self,
@@ -124,7 +133,7 @@ class RBFSVM(HeadClassifier):
         for (i, j), dual in zip(_pairs(len(counts)), duals, strict=True):
             coefficients[bounds[i] : bounds[i + 1], j - 1] = dual.beta[: counts[i]]
             coefficients[bounds[j] : bounds[j + 1], i] = dual.beta[counts[i] :]
-        chosen = coefficients.any(axis=1)
+        chosen = np.any(coefficients, axis=1)
         self.solver_ = "own"
         self.vectors_, self.coefficients_ = rows[chosen], coefficients[chosen]
         self.n_support_ = np.array([chosen[low:high].sum() for low, high in itertools.pairwise(bounds)])

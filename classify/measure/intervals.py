@@ -4,10 +4,10 @@ Both speak about the sampling of test images only, not about the seed or the cho
 `mean_interval` is about, over several seeds. scipy is imported where it is used: reading a record does without.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def bootstrap_difference(
     return Difference(statistic, float(value), float(low), float(high), confidence, resamples)
 
 
-def _difference_of_counts(triples: np.ndarray, statistic: str, classes: int):
+def _difference_of_counts(triples: np.ndarray, statistic: str, classes: int) -> Callable[[np.ndarray], np.ndarray]:
     """A function from counts of each triple (R, K) to the difference in each resample (R,)."""
     truth, first, second = triples
     if statistic == "accuracy":
@@ -109,7 +109,7 @@ def _difference_of_counts(triples: np.ndarray, statistic: str, classes: int):
 
     from scipy.sparse import csr_array
 
-    def per_class(values: np.ndarray, where: np.ndarray):
+    def per_class(values: np.ndarray, where: np.ndarray) -> Any:
         chosen = np.flatnonzero(where & (values >= 0) & (values < classes))
         ones = np.ones(len(chosen), dtype=np.int64)
         return csr_array((ones, (chosen, values[chosen])), shape=(len(values), classes))
@@ -143,9 +143,9 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     """
     from scipy import stats
 
-    values = np.asarray(values, dtype=np.float64)
-    mean = float(values.mean())
-    if len(values) < 2:
+    sample = np.asarray(values, dtype=np.float64)
+    mean = float(sample.mean())
+    if len(sample) < 2:
         return mean, mean, mean
-    half = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
     return mean, mean - half, mean + half

@@ -53,7 +53,9 @@ def has_skops() -> bool:
 def _only_what_is_needed() -> Iterator[None]:
     """Inside the block the heavy packages that are not imported yet count as missing, which skops takes as it comes."""
     kept_out = [name for name in _HEAVY if name not in sys.modules]
-    sys.modules |= dict.fromkeys(kept_out)
+    for name in kept_out:
+        # What a module that is None means to Python's import, typeshed does not know.
+        sys.modules[name] = None  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -59,6 +60,6 @@ def _forget() -> None:
         return
 
 
-def _cuda():
+def _cuda() -> Any:
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_available() and torch.cuda.is_initialized() else None

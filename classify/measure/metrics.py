@@ -5,7 +5,7 @@ average='macro', log_loss, confusion_matrix), without importing it.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +135,9 @@ def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, int
     return float(losses.mean()), int(np.sum(own < eps))
 
 
-def _class_names(labels, predicted, probabilities, classes: Sequence[str]) -> tuple[str, ...]:
+def _class_names(
+    labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, classes: Sequence[str]
+) -> tuple[str, ...]:
     if len(classes):
         return tuple(map(str, classes))
     columns = 0 if probabilities is None else probabilities.shape[1]
@@ -157,7 +159,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -1e300 < value < 1e300
 
 
-def _is_list(value: Any, length: int, check) -> bool:
+def _is_list(value: Any, length: int, check: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and len(value) == length and all(map(check, value))
 
 

@@ -74,7 +74,7 @@ class Result:
         return {**fields, "config": dict(self.config), "extra": dict(self.extra), "metrics": self.metrics.to_json()}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "Result":
+    def from_json(cls, fields: Any) -> "Result":
         """The result that `to_json` described; ValueError naming what is missing, unknown or cannot be."""
         expected = {each.name for each in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or set(fields) != expected:

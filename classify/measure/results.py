@@ -132,7 +132,7 @@ class SavedResult:
             if not sound:
                 raise UserError(f"{self.path}: the ranges in it are not those of {precision[:24]}; run it again")
 
-    def _opened(self, path: Path, what: str) -> BinaryIO:
+    def _opened(self, path: Path, what: str) -> io.BufferedReader:
         try:
             return path.open("rb")
         except OSError as error:
@@ -287,7 +287,7 @@ def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         os.fsync(stream.fileno())
 
 
-def _sha256(stream: BinaryIO) -> str:
+def _sha256(stream: io.BufferedReader) -> str:
     """The SHA-256 of an open file, which is left at its beginning."""
     digest = hashlib.file_digest(stream, "sha256").hexdigest()
     stream.seek(0, io.SEEK_SET)

@@ -153,16 +153,17 @@ class Table:
         """The rows as dictionaries of plain values, cells of several parts spread out."""
         return [
             {
-                name: each
+                name: field
                 for column, value in zip(self.columns, row, strict=True)
-                for name, each in column.fields(value).items()
+                for name, field in column.fields(value).items()
             }
             for row in self.rows
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """title, rows (dictionaries) and notes."""
-        return {"title": self.title, "rows": self.records(), "notes": list(self.notes)}
+        """title, rows (dictionaries) and notes; header and cells as people read them."""
+        read = {"header": [column.shown for column in self.columns], "cells": self.cells()}
+        return {"title": self.title, "rows": self.records(), "notes": list(self.notes), **read}
 
     def to_csv(self) -> str:
         """Comma-separated values with a header line; full numbers, empty where there is none."""

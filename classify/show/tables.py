@@ -4,25 +4,22 @@ How a table prints itself is in `table`. Results are read here, never computed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from classify.measure.outcome import Result
-from classify.measure.wording import MISSING, count, decimal, duration, one_line, percent, percent_interval, settings
-from classify.show.table import Column, Table, markdown_text, pivot, show
+from classify.measure.wording import MISSING, one_line, settings
+from classify.show import columns
+from classify.show.table import Column, Table, pivot, show
 
 __all__ = [
     "Column",
-    "Report",
     "Table",
     "confusion_table",
     "layer_by_head",
     "per_class_table",
     "pivot",
-    "result_report",
     "show",
     "summary_table",
 ]
@@ -33,67 +30,25 @@ WORST = 10
 _NO_COLUMN = ("layer", "head")
 
 
-@dataclass(frozen=True)
-class Report:
-    """A headline of (label, text) pairs and the tables under it."""
-
-    summary: tuple[tuple[str, str], ...]
-    tables: tuple[Table, ...]
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def to_text(self) -> str:
-        """Plain text, the same for every width of the screen."""
-        return "\n\n".join([self._headline(), *(table.to_text() for table in self.tables)])
-
-    def to_markdown(self) -> str:
-        """The headline as a list, then the tables."""
-        lines = "\n".join(f"- {label}: {markdown_text(text)}" for label, text in self.summary)
-        return "\n\n".join([lines, *(table.to_markdown() for table in self.tables)])
-
-    def __rich__(self):
-        from rich.console import Group
-        from rich.text import Text
-
-        return Group(Text(self._headline()), *(part for table in self.tables for part in (Text(""), table)))
-
-    def _repr_html_(self) -> str:
-        cells = "".join(f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in self.summary)
-        return "".join([f"<table>{cells}</table>", *(table.to_html() for table in self.tables)])
-
-    def _headline(self) -> str:
-        width = max(len(label) for label, _ in self.summary)
-        return "\n".join(f"{label:<{width}}  {text}" for label, text in self.summary)
-
-
-def result_report(result: Result) -> Report:
-    """All there is to say about one result: its summary, the classes one by one and the confusion matrix.
-
-    With more than 20 classes, the ten with the lowest F1 and the ten pairs that are confused most.
-    """
-    tables = (per_class_table(result), confusion_table(result))
-    return Report(tuple(result.summary()), tuple(table for table in tables if table.rows))
-
-
 def per_class_table(result: Result) -> Table:
     """Precision, recall, F1 and support of each class, or of the ten worst if there are more than 20."""
     metrics = result.metrics
     occurring = np.flatnonzero(np.asarray(metrics.support) + np.asarray(metrics.confusion).sum(axis=0))
-    order, title, notes = range(len(metrics.classes)), "Classes", ()
+    order, title = list(range(len(metrics.classes))), "Classes"
+    notes: tuple[str, ...] = ()
     if len(metrics.classes) > MOST_CLASSES:
-        order = sorted(occurring, key=lambda label: metrics.f1[label])[:WORST]
+        order = sorted(occurring.tolist(), key=lambda label: metrics.f1[label])[:WORST]
         title = f"The {len(order)} classes with the lowest F1"
         notes = (f"of {len(metrics.classes)}, {len(occurring)} of which occur in the test set or the predictions",)
-    columns = (
-        Column("class", align="left"),
-        Column("precision", "precision %", format=percent),
-        Column("recall", "recall %", format=percent),
-        Column("f1", "F1 %", format=percent),
-        Column("support", "images", format=count),
+    shown = (
+        columns.text("class"),
+        columns.share("precision", "precision %"),
+        columns.share("recall", "recall %"),
+        columns.share("f1", "F1 %"),
+        columns.number("support", "images"),
     )
     fields = (metrics.classes, metrics.precision, metrics.recall, metrics.f1, metrics.support)
-    return Table(title, columns, tuple(tuple(values[label] for values in fields) for label in order), notes)
+    return Table(title, shown, tuple(tuple(values[label] for values in fields) for label in order), notes)
 
 
 def confusion_table(result: Result) -> Table:
@@ -104,8 +59,8 @@ def confusion_table(result: Result) -> Table:
         cells = tuple(
             Column(f"{label}: {name}", one_line(name), format=_nonzero) for label, name in enumerate(metrics.classes)
         )
-        rows = tuple((name, *row) for name, row in zip(metrics.classes, metrics.confusion, strict=True))
-        return Table("Confusion", (Column("truth", "truth \\ predicted", align="left"), *cells), rows)
+        counts = tuple((name, *row) for name, row in zip(metrics.classes, metrics.confusion, strict=True))
+        return Table("Confusion", (columns.text("truth", "truth \\ predicted"), *cells), counts)
     matrix = np.array(metrics.confusion)
     np.fill_diagonal(matrix, 0)
     pairs = np.argsort(-matrix, axis=None, kind="stable")[:WORST]
@@ -113,13 +68,13 @@ def confusion_table(result: Result) -> Table:
     for truth, guess in zip(*np.unravel_index(pairs, matrix.shape), strict=True):
         if number := int(matrix[truth, guess]):
             rows.append((metrics.classes[truth], metrics.classes[guess], number, number / metrics.support[truth]))
-    columns = (
-        Column("truth", align="left"),
-        Column("predicted", "predicted as", align="left"),
-        Column("images", format=count),
-        Column("share", "% of the class", format=percent),
+    shown = (
+        columns.text("truth"),
+        columns.text("predicted", "predicted as"),
+        columns.number("images"),
+        columns.share("share", "% of the class"),
     )
-    return Table("Most confused", columns, tuple(rows))
+    return Table("Most confused", shown, tuple(rows))
 
 
 def summary_table(results: Sequence[Result]) -> Table:
@@ -128,22 +83,22 @@ def summary_table(results: Sequence[Result]) -> Table:
     The row that was best on validation is marked, since that is the one to choose; the test set chooses nothing.
     """
     varying = _varying(results)
-    columns = (
-        Column("layer", align="left"),
-        Column("head", align="left"),
-        *(Column(name, name.replace("_", " "), align="left") for name in varying),
-        Column("validation", "validation %", format=percent),
-        Column("accuracy", "accuracy %", format=percent_interval, parts=("", "low", "high")),
-        Column("macro_f1", "macro F1 %", format=percent),
-        Column("log_loss", "log loss", format=decimal),
+    shown = (
+        columns.text("layer"),
+        columns.text("head"),
+        *(columns.text(name, name.replace("_", " ")) for name in varying),
+        columns.VALIDATION,
+        columns.accuracy(),
+        columns.MACRO_F1,
+        columns.LOG_LOSS,
         Column("chosen", align="left", format=lambda values: one_line(settings(values or {}))),
-        Column("fit_seconds", "fit", format=duration),
+        columns.seconds("fit_seconds", "fit"),
     )
     rows = tuple(
         (
             *(_spelled(result.config.get(name)) for name in ("layer", "head", *varying)),
             result.validation_accuracy,
-            _estimate(result),
+            columns.estimate(result.metrics),
             result.metrics.macro_f1,
             result.metrics.log_loss,
             result.chosen,
@@ -151,10 +106,10 @@ def summary_table(results: Sequence[Result]) -> Table:
         )
         for result in results
     )
-    notes = ["accuracy on the test set ± half the width of its 95 % interval"]
+    notes = [columns.ACCURACY_NOTE]
     if unfinished := sum(result.converged is False for result in results):
         notes.append(f"{unfinished} of {len(results)} solvers stopped before they converged")
-    return Table("Results", columns, rows, tuple(notes)).best("validation", note="best on validation")
+    return Table("Results", shown, rows, tuple(notes)).best("validation", note="best on validation")
 
 
 def layer_by_head(results: Sequence[Result]) -> Table:
@@ -166,15 +121,15 @@ def layer_by_head(results: Sequence[Result]) -> Table:
     long = Table(
         "Accuracy on the test set, layer x head",
         (
-            *(Column(name, name.replace("_", " "), align="left") for name in labels),
+            *(columns.text(name, name.replace("_", " ")) for name in labels),
             Column("head"),
-            Column("accuracy", format=percent_interval, parts=("", "low", "high")),
+            columns.accuracy(header="accuracy"),
             Column("validation"),
         ),
         tuple(
             (
                 *(_spelled(result.config.get(name)) for name in (*labels, "head")),
-                _estimate(result),
+                columns.estimate(result.metrics),
                 result.validation_accuracy,
             )
             for result in results
@@ -198,10 +153,6 @@ def _varying(results: Sequence[Result]) -> tuple[str, ...]:
         for name in names
         if name not in taken and len({_spelled(result.config.get(name)) for result in results}) > 1
     )
-
-
-def _estimate(result: Result) -> tuple[float, float, float]:
-    return (result.metrics.accuracy, *result.metrics.accuracy_interval)
 
 
 def _spelled(value: Any) -> Any:

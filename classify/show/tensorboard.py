@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.measure.outcome import Result, plain_json
-from classify.show.network_tables import network_label
+from classify.measure.record import RowConfig
 from features.digests import sha256_json
 from features.errors import UserError
 
@@ -46,20 +46,20 @@ class TensorBoardLog:
             writer.close()
         self._writers.clear()
 
-    def run_folder(self, config: Mapping[str, Any]) -> Path:
+    def run_folder(self, config: RowConfig) -> Path:
         """Where the row with this configuration is logged."""
-        label = re.sub(r"[^a-z0-9.+=]+", "-", network_label(config).lower()).strip("-.")[:60]
+        label = re.sub(r"[^a-z0-9.+=]+", "-", config.network_label.lower()).strip("-.")[:60]
         return self.folder / f"{label or 'network'}-{sha256_json(plain_json(config))[:10]}"
 
     def epoch(self, row: Any, epoch: Any) -> None:
-        """Write what one `Epoch` of a `NetworkRow` did, as soon as it is over."""
+        """Write what one `Epoch` of a network's row did, as soon as it is over."""
         self._write(row.config, dataclasses.asdict(epoch))
 
     def finish(self, result: Result) -> None:
         """Write the hyper-parameters with what they reached, and the curves if these were not written yet."""
         place = self.run_folder(result.config)
         if not any(place.glob("events.out.tfevents.*")):
-            for epoch in result.extra["history"]:
+            for epoch in result.extra.history or ():
                 self._write(result.config, epoch)
         writer = self._writers.pop(str(place), None)
         if writer is None:
@@ -71,7 +71,7 @@ class TensorBoardLog:
         writer.add_hparams(_hyper_parameters(result.config), reached, run_name=".")
         writer.close()
 
-    def _write(self, config: Mapping[str, Any], epoch: Mapping[str, Any]) -> None:
+    def _write(self, config: RowConfig, epoch: Mapping[str, Any]) -> None:
         place = str(self.run_folder(config))
         if place not in self._writers:
             self._writers[place] = self._open(place, epoch["epoch"])

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy.special import softmax
 from sklearn.datasets import load_digits
 
 from classify.heads.network.trained import TrainedNetwork
 from classify.use.images import given_images
-from classify.use.saved import Answers, SavedModel
+from classify.use.saved import Answers, SavedModel, logit_answers
 from classify.use.weights import recorded_option
 from classify.use.whole import input_shape
 from features.datasets import ImageFiles, open_dataset
@@ -44,9 +43,9 @@ class Agreement:
     as_in_result: int | None
 
     def __str__(self) -> str:
-        told = f"same classes as the model on {self.images} images ({self.origin}), largest difference"
+        same = f"same classes as the model on {self.images} images ({self.origin})"
         kept = "" if self.as_in_result is None else f"; {self.as_in_result} as in its test"
-        return f"{told} {self.difference:.1e}{kept}"
+        return f"{same}, largest difference {self.difference:.1e}{kept}"
 
 
 def check_images(model: SavedModel, named: Sequence[str] = ()) -> CheckImages:
@@ -67,17 +66,17 @@ def reference(model: SavedModel, images: list[np.ndarray]) -> Answers:
         return model.answers(ready)
     with torch.no_grad():
         logits = model.head.whole().float()(ready).cpu().numpy()
-    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))
+    return logit_answers(logits)
 
 
-def agree(model: SavedModel, checked: CheckImages, expected: Answers, found: Answers) -> Agreement:
+def agree(model: SavedModel, checked: CheckImages, expected: Answers, exported: Answers) -> Agreement:
     """How far they agree; UserError where a class differs, or a probability by more than 0.0001."""
     count = len(checked.images)
-    same = int(np.count_nonzero(expected.predicted == found.predicted))
+    same = int(np.count_nonzero(expected.predicted == exported.predicted))
     if expected.probabilities is None:
-        difference = float(np.abs(expected.scores - found.scores).max() / max(1.0, np.abs(expected.scores).max()))
+        difference = float(np.abs(expected.scores - exported.scores).max() / max(1.0, np.abs(expected.scores).max()))
     else:
-        difference = float(np.abs(expected.probabilities - found.probabilities).max())
+        difference = float(np.abs(expected.probabilities - exported.probabilities).max())
     if same < count or not difference <= TOLERANCE:
         what = "scores" if expected.probabilities is None else "probabilities"
         raise UserError(
@@ -86,7 +85,7 @@ def agree(model: SavedModel, checked: CheckImages, expected: Answers, found: Ans
         )
     kept = None
     if checked.predicted is not None:
-        kept = int(np.count_nonzero(model.labels[found.predicted] == checked.predicted))
+        kept = int(np.count_nonzero(model.labels[exported.predicted] == checked.predicted))
     return Agreement(count, checked.origin, difference, kept)
 
 
@@ -111,17 +110,12 @@ def _digits(model: SavedModel) -> CheckImages:
     grey = np.round(load_digits().images[:_MOST] * (255 / 16)).astype(np.uint8)
     if model.reader is None and model.head.preprocessing is None:
         channels, height, width = input_shape(model)
-        pictures = (Image.fromarray(each).convert("RGB" if channels == 3 else "L") for each in grey)
-        return CheckImages([np.asarray(each.resize((width, height))) for each in pictures], "scikit-learn's digits")
+        digits = (Image.fromarray(digit).convert("RGB" if channels == 3 else "L") for digit in grey)
+        return CheckImages([np.asarray(digit.resize((width, height))) for digit in digits], "scikit-learn's digits")
     return CheckImages(list(grey), "scikit-learn's digits")
 
 
 def answers_of(outputs: Sequence[Any]) -> Answers:
     """An exported network's outputs as answers: label, scores and probabilities if it gives any."""
-    label, scores, *rest = (np.asarray(each) for each in outputs)
+    label, scores, *rest = map(np.asarray, outputs)
     return Answers(label, scores, rest[0] if rest else None)
-
-
-def answers_of_logits(logits: np.ndarray) -> Answers:
-    """The logits (N, K) of a plain network as answers."""
-    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))

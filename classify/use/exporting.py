@@ -29,12 +29,11 @@ from classify.use.checking import (
     CheckImages,
     agree,
     answers_of,
-    answers_of_logits,
     check_images,
     reference,
 )
 from classify.use.plain import architecture, plain_state
-from classify.use.saved import Answers, SavedModel
+from classify.use.saved import Answers, SavedModel, logit_answers
 from classify.use.whole import input_shape, preprocessing, whole_network
 from features.backbones import build_model
 from features.digests import sha256_file, write_json
@@ -88,7 +87,7 @@ def export_model(
     require_export(form, output)
     model = SavedModel.open(record, trust=trust, weights=weights, device="cpu", exact=True)
     # What cannot be exported says so before the images are looked for.
-    made = plain_state(model) if form == "state-dict" else whole_network(model)
+    made: Any = plain_state(model) if form == "state-dict" else whole_network(model)
     if form == "onnx":
         _check_size(made)
     checked = check_images(model, images)
@@ -124,7 +123,7 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
         mean, std = (list(steps.mean), list(steps.std)) if steps else ([], [])
         values = f"(pixel / 255 - mean) / std, with mean {mean} and std {std} for red, green and blue"
     probable = hasattr(model.head, "predict_proba")
-    softmax = "their softmax gives the probabilities" if probable else "scores of a head that has no probabilities"
+    meaning = "their softmax gives the probabilities" if probable else "scores of a head that has no probabilities"
     return {
         "format": f"layerprobe {form}",
         "made_from": {"record": saved.path.name, "digest": saved.result.digest, "config": dict(saved.result.config)},
@@ -138,7 +137,7 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
             "values": values,
             "before": before,
         },
-        "outputs": _outputs(probable) if whole else {"logits": f"float32 (N, K); {softmax}"},
+        "outputs": _outputs(probable) if whole else {"logits": f"float32 (N, K); {meaning}"},
         "test_accuracy": saved.result.metrics.accuracy,
         "precision": "float32, whatever the precision in training",
         "environment": this_environment(),
@@ -146,11 +145,11 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
 
 
 def _outputs(probable: bool) -> dict[str, str]:
-    told = {
+    outputs = {
         "label": "int64 (N,), the place among `classes` that is decided for",
         "scores": "float32 (N, K), what decides; with two classes half the decision value and its negative",
     }
-    return {**told, "probabilities": "float32 (N, K)"} if probable else told
+    return {**outputs, "probabilities": "float32 (N, K)"} if probable else outputs
 
 
 @contextlib.contextmanager
@@ -215,6 +214,7 @@ def _write_onnx(path: Path, made: torch.nn.Module, model: SavedModel, about: dic
             dynamo=True,
             verbose=False,
         )
+        assert program is not None  # torch's exporter gives one, its predecessor (dynamo=False) did not
         program.model.metadata_props["layerprobe"] = json.dumps(about)
         program.save(str(path), external_data=False)
 
@@ -238,7 +238,7 @@ def _write_program(path: Path, made: torch.nn.Module, model: SavedModel, about: 
 def _run_program(path: Path, model: SavedModel, checked: CheckImages) -> Answers:
     with _exporting("torch"):
         outputs = torch.export.load(path).module()(torch.from_numpy(_crops(model, checked)))
-        return answers_of([each.numpy() for each in outputs])
+        return answers_of([output.numpy() for output in outputs])
 
 
 def _write_state(path: Path, made: dict[str, torch.Tensor], model: SavedModel, about: dict[str, Any]) -> None:
@@ -252,7 +252,7 @@ def _run_state(path: Path, model: SavedModel, checked: CheckImages) -> Answers:
     network = build_model(architecture(model), classes=len(model.classes)).eval()
     network.load_state_dict(read_state_dict(path), strict=True)
     with torch.no_grad():
-        return answers_of_logits(network(model.prepare(checked.images)).numpy())
+        return logit_answers(network(model.prepare(checked.images)).numpy())
 
 
 def _crops(model: SavedModel, checked: CheckImages) -> np.ndarray:

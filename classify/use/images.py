@@ -73,26 +73,26 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of `size` images, each decoded and prepared by several threads while the one before is worked on."""
 
-    def ready(one: Given) -> Any:
+    def ready(image: Given) -> torch.Tensor | str:
         try:
-            return prepare([one.read()])
+            return prepare([image.read()])
         except UserError as error:
             return str(error)
         except MemoryError:
-            return f"cannot read the image {one.name} (it does not fit into memory); make it smaller or take it out"
+            return f"cannot read the image {image.name} (it does not fit into memory); make it smaller or take it out"
 
-    def gathered(waiting: Sequence[tuple[Given, Future]]) -> Batch:
-        found = [future.result() for _, future in waiting]
-        places = tuple(place for place, each in enumerate(found) if not isinstance(each, str))
-        problems = {place: each for place, each in enumerate(found) if isinstance(each, str)}
-        tensors = [found[place] for place in places]
-        return Batch(tuple(one for one, _ in waiting), places, torch.cat(tensors) if tensors else None, problems)
+    def gathered(images: Sequence[tuple[Given, Future[torch.Tensor | str]]]) -> Batch:
+        outcomes = {place: future.result() for place, (_, future) in enumerate(images)}
+        tensors = {place: outcome for place, outcome in outcomes.items() if not isinstance(outcome, str)}
+        problems = {place: outcome for place, outcome in outcomes.items() if isinstance(outcome, str)}
+        together = torch.cat(list(tensors.values())) if tensors else None
+        return Batch(tuple(image for image, _ in images), tuple(tensors), together, problems)
 
     with ThreadPoolExecutor(threads, "decode") as pool:
-        waiting: deque[tuple[Given, Future]] = deque()
+        waiting: deque[tuple[Given, Future[torch.Tensor | str]]] = deque()
         try:
-            for one in given:
-                waiting.append((one, pool.submit(ready, one)))
+            for image in given:
+                waiting.append((image, pool.submit(ready, image)))
                 if len(waiting) == 2 * size:
                     yield gathered([waiting.popleft() for _ in range(size)])
             while waiting:
@@ -106,10 +106,10 @@ def _from_path(argument: str) -> Iterator[Given]:
     path = user_path(argument)
     try:
         if path.is_dir():
-            found = images_below(path)
-            if not found:
+            files = images_below(path)
+            if not files:
                 yield _absent(argument, f"the folder {argument} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-            yield from (Given(str(each), each) for each in found)
+            yield from (Given(str(file), file) for file in files)
         elif path.is_file():
             yield Given(argument, path)
         elif path.exists():

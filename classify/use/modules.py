@@ -78,6 +78,9 @@ class _Linear(nn.Module):
 
 
 class _OnAxes(nn.Module):
+    mean: torch.Tensor
+    axes: torch.Tensor
+
     def __init__(self, head: OnAxes) -> None:
         super().__init__()
         self.register_buffer("mean", _tensor(head.axes.mean))
@@ -90,6 +93,16 @@ class _OnAxes(nn.Module):
 
 class _RBFSVM(nn.Module):
     """The kernel expansion, and the vote of each pair of classes."""
+
+    mean: torch.Tensor
+    vectors: torch.Tensor
+    lengths: torch.Tensor
+    coefficients: torch.Tensor
+    intercept: torch.Tensor
+    one_side: torch.Tensor
+    other_side: torch.Tensor
+    firsts: torch.Tensor
+    seconds: torch.Tensor
 
     def __init__(self, head: RBFSVM) -> None:
         super().__init__()
@@ -132,11 +145,17 @@ class _RBFSVM(nn.Module):
 class _KNN(nn.Module):
     """All distances, and the votes of the nearest."""
 
+    mean: torch.Tensor
+    factor: torch.Tensor
+    rows: torch.Tensor
+    lengths: torch.Tensor
+    votes: torch.Tensor
+
     def __init__(self, head: KNN) -> None:
         super().__init__()
         self.k = min(head.k, len(head.rows_))
         self.cosine = head.scale_ is None
-        if not self.cosine:
+        if head.scale_ is not None:
             self.register_buffer("mean", _tensor(head.scale_.mean))
             self.register_buffer("factor", _tensor(head.scale_.factor))
         self.register_buffer("rows", _tensor(head.rows_))
@@ -159,6 +178,9 @@ class _KNN(nn.Module):
 
 
 class _MLP(nn.Module):
+    mean: torch.Tensor
+    factor: torch.Tensor
+
     def __init__(self, head: MLP) -> None:
         super().__init__()
         A, a, B, b = (torch.from_numpy(np.asarray(array, dtype=np.float32)) for array in head.parameters_)
@@ -179,6 +201,10 @@ class _MLP(nn.Module):
 
 class _Head2Toe(nn.Module):
     """Each layer brought to length 1, the relevant columns kept, and the scaler folded into the logistic regression."""
+
+    kept: torch.Tensor
+    weights: torch.Tensor
+    intercept: torch.Tensor
 
     def __init__(self, head: Head2Toe) -> None:
         super().__init__()

@@ -20,10 +20,12 @@ _RESHAPING = ("flatten", "reshape", "view", "squeeze", "contiguous", "dropout")
 
 def architecture(model: SavedModel) -> str:
     """The name of the architecture that a model's plain weights are for; UserError where it has none."""
-    backbone = getattr(model.head, "network_", None) if isinstance(model.head, TrainedNetwork) else model
-    if getattr(backbone, "backbone", None) is None:
+    backbone = model.backbone
+    if isinstance(model.head, TrainedNetwork):
+        backbone = getattr(model.head.network_, "backbone", None)
+    if backbone is None:
         raise UserError(f"the {model.saved.result.config['head']} is no architecture that others have; {_OTHERS}")
-    return backbone.backbone.name
+    return backbone.name
 
 
 def plain_state(model: SavedModel) -> dict[str, torch.Tensor]:
@@ -41,6 +43,7 @@ def plain_state(model: SavedModel) -> dict[str, torch.Tensor]:
     if isinstance(model.head, TrainedNetwork):
         state = dict(model.head.whole().state_dict())
     else:
+        assert model.backbone is not None  # a head that is no network takes features
         state = dict(model.backbone.model.state_dict())
         state |= dict(zip((f"{final}.weight", f"{final}.bias"), _final_layer(model, final), strict=True))
     wanted = fresh.state_dict()
@@ -54,6 +57,7 @@ def plain_state(model: SavedModel) -> dict[str, torch.Tensor]:
 def _final_layer(model: SavedModel, final: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights (K, D) and intercepts (K,) over what the final layer reads."""
     weights, intercept = (torch.from_numpy(array) for array in linear_form(model.head))
+    assert model.reader is not None and model.backbone is not None  # a head that is no network takes features
     cut, key = model.reader.cut, model.reader.keys[0]
     old = model.backbone.model.get_submodule(final)
     if len(model.reader.keys) == 1 and torch.Size(cut.shape(key.layer)).numel() == weights.shape[1]:
@@ -83,6 +87,6 @@ def _reads_unchanged(cut: Cut, layer: str, final: str) -> bool:
 
 def _only_reshapes(tail: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
-        return isinstance(tail.get_submodule(node.target), nn.Flatten | nn.Identity | nn.Dropout)
+        return isinstance(tail.get_submodule(str(node.target)), nn.Flatten | nn.Identity | nn.Dropout)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     return name in (*_RESHAPING, "size", "getitem", "getattr")

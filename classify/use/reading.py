@@ -67,8 +67,8 @@ class LayerReader:
         missing = -count % 8
         if missing:
             ready = torch.cat([ready, ready.new_zeros(missing, *ready.shape[1:])])
-        found = [output[:count].float().cpu().numpy() for output in self._trunk(ready)]
-        return [layer.astype(key.dtype, copy=False) for layer, key in zip(found, self.keys, strict=True)]
+        layers = [output[:count].float().cpu().numpy() for output in self._trunk(ready)]
+        return [layer.astype(key.dtype, copy=False) for layer, key in zip(layers, self.keys, strict=True)]
 
 
 def _require_sound(key: CacheKey) -> None:

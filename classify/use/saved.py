@@ -84,19 +84,15 @@ class SavedModel:
         config = saved.result.config
         if config.get("head") in TRAINED:
             head = load_network(saved, device=device)
-            keys, backbone = _keys(saved, optional=True), None
-            if keys:
-                network = head.network_
-                # Below the cut its weights are the source's, untouched; so it can stand for the source.
-                steps = network.backbone.preprocessing
-                backbone = Backbone(keys[0].backbone, network.model, "", keys[0].weights, steps)
+            keys = _keys(saved, optional=True)
+            backbone = _lower_part(head, keys[0]) if keys else None
         else:
             head = saved.load_head(trust)
             keys = _keys(saved)
             backbone = backbone_of(saved, keys[0], weights)
         if exact:
             keys = tuple(dataclasses.replace(key, precision="float32", dtype="float32") for key in keys)
-        reader = LayerReader(backbone, keys, resolve_device(device)) if keys else None
+        reader = None if backbone is None else LayerReader(backbone, keys, resolve_device(device))
         if reader and not isinstance(head, TrainedNetwork):
             _require_fitting(saved, head, reader.width)
         labels = np.asarray(head.classes_, dtype=np.int64)
@@ -124,21 +120,24 @@ class SavedModel:
                 if self.reader is None
                 else self.head.decision_function(self.reader.maps(ready))
             )
-            return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))
+            return logit_answers(logits)
+        assert self.reader is not None  # a head that is no network takes features
         return head_answers(self.head, self.reader.features(ready))
 
     def predict(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
         """The names of the classes of images, (N,): one uint8 array (N, H, W) or (N, H, W, 3), or a list of such
         images and of paths. UserError for a file that is no image."""
-        found = [answers.predicted for answers in self._through(images)]
-        return np.array(self.classes)[np.concatenate(found)]
+        outputs = [answers.predicted for answers in self._through(images)]
+        return np.array(self.classes)[np.concatenate(outputs)]
 
     def predict_proba(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
         """Probabilities (N, K) in the order of `classes`; AttributeError for a head that has none."""
-        found = [answers.probabilities for answers in self._through(images)]
-        if found[0] is None:
-            raise AttributeError(f"{type(self.head).__name__} has scores and no probabilities")
-        return np.concatenate(found)
+        parts = []
+        for answers in self._through(images):
+            if answers.probabilities is None:
+                raise AttributeError(f"{type(self.head).__name__} has scores and no probabilities")
+            parts.append(answers.probabilities)
+        return np.concatenate(parts)
 
     def _through(self, images: Any) -> Iterator[Answers]:
         if not len(images):
@@ -146,7 +145,7 @@ class SavedModel:
         for start in range(0, len(images), self.batch):
             part = images[start : start + self.batch]
             if not isinstance(part, np.ndarray):
-                part = [read_image(Path(each)) if isinstance(each, str | Path) else each for each in part]
+                part = [read_image(Path(image)) if isinstance(image, str | Path) else image for image in part]
             yield self.answers(self.prepare(part))
 
     def __str__(self) -> str:
@@ -182,13 +181,25 @@ def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
     return NETWORKS[saved.result.config.head].estimator_class().load(folder, device=device)
 
 
+def logit_answers(logits: np.ndarray) -> Answers:
+    """What a network says by its logits (N, K)."""
+    return Answers(logits.argmax(axis=1), logits, softmax(logits.astype(np.float64), axis=1))
+
+
 def head_answers(head: Any, features: np.ndarray) -> Answers:
     """What a fitted head says of features (N, D)."""
     probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
     scores = head.decision_function(features) if hasattr(head, "decision_function") else probabilities
+    assert scores is not None  # a head has one of them at least
     if scores.ndim == 1:
         scores = np.stack([-scores, scores], axis=1) / 2
     return Answers(np.searchsorted(head.classes_, head.predict(features)), scores, probabilities)
+
+
+def _lower_part(head: TrainedNetwork, key: CacheKey) -> Backbone:
+    """What stands for the source network of a trained one: below the cut its weights are the source's, untouched."""
+    network = head.network_
+    return Backbone(key.backbone, network.model, "", key.weights, network.backbone.preprocessing)
 
 
 def _keys(saved: SavedResult, optional: bool = False) -> tuple[CacheKey, ...]:

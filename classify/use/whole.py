@@ -22,6 +22,9 @@ class WholeNetwork(nn.Module):
     images: uint8 (N, channels, H, W). mean and std: of pixels from 0 to 255, for each channel.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, trunk: nn.Module, decide: nn.Module, mean: torch.Tensor, std: torch.Tensor) -> None:
         super().__init__()
         self.trunk, self.decide = trunk, decide
@@ -58,17 +61,17 @@ def whole_network(model: SavedModel) -> WholeNetwork:
         network = copy.deepcopy(model.head.whole()).cpu().float().to(memory_format=torch.contiguous_format).eval()
         return WholeNetwork(network, _Logits(), *normalisation(model)).eval()
     decide = head_module(model.head)
-    reader = model.reader
-    trunk = _Features(pooled_trunk(reader.cut, reader.outputs).cpu())
+    assert model.reader is not None  # a head that is no network takes features
+    trunk = _Features(pooled_trunk(model.reader.cut, model.reader.outputs).cpu())
     return WholeNetwork(trunk, decide, *normalisation(model)).eval()
 
 
 def normalisation(model: SavedModel) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of pixels from 0 to 255, for each channel of the network's input."""
-    if hasattr(model.head, "pixel_mean_"):
-        channels = model.head.image_shape_[0]
-        return tuple(torch.full((channels,), value) for value in (model.head.pixel_mean_, model.head.pixel_deviation_))
     steps = preprocessing(model)
+    if steps is None:
+        shape = (model.head.image_shape_[0],)
+        return torch.full(shape, model.head.pixel_mean_), torch.full(shape, model.head.pixel_deviation_)
     return torch.tensor(steps.mean) * 255, torch.tensor(steps.std) * 255
 
 

@@ -1,6 +1,6 @@
 """Make what a request needs, with its cost said first, a progress bar, and a line on what was done."""
 
-from extract.planning import plan
+from extract import planning
 from features.request import Plan, Request
 
 
@@ -16,43 +16,43 @@ def ensure_features(
     from features.reading import missing
     from features.store.disk import as_bytes
 
-    planned = plan(request)
-    for line in _decided(planned):
+    plan = planning.plan(request)
+    for line in _decided(plan):
         detail(line)
-    todo = missing(planned)
-    for wanted in {file.key.digest: file for file in planned.wanted}.values():
+    todo = missing(plan)
+    for wanted in {file.key.digest: file for file in plan.wanted}.values():
         if wanted not in todo and (is_verbose() or not quiet):
             say(f"in the cache: {wanted.split} {wanted.about.layer_name} ({wanted.key.pool}), {wanted.rows:,} rows")
     if not todo:
-        return planned
+        return plan
     cost = Cost.of(todo)
     for layer, split, rows, numbers, size in cost.files:
         say(f"to extract: {split} {layer}, {rows:,} x {numbers:,} numbers, {as_bytes(size)}")
     say(f"this takes {as_bytes(cost.disk)} of disk and about {as_bytes(memory_needed(cost))} of memory")
     if dry_run:
-        return planned
+        return plan
 
     from extract.extraction import extract
     from features.commands.progress import row_progress
 
     with row_progress() as progress:
-        passes = extract(planned, compiled=compiled, jobs=jobs, progress=progress)
+        passes = extract(plan, compiled=compiled, jobs=jobs, progress=progress)
     for done in passes:
         rate = done.images / done.seconds if done.seconds else 0
         say(
             f"{done.split}: {done.images:,} images in {done.seconds:.1f} s ({rate:,.0f} images/s, "
             f"{done.computing:.0%} of the time in the network): {', '.join(dict.fromkeys(done.layers))}"
         )
-    return planned
+    return plan
 
 
-def _decided(planned: Plan) -> list[str]:
+def _decided(plan: Plan) -> list[str]:
     """What a plan settled on: the network and its weights, how it computes, and the file of every layer."""
-    key, about = planned.wanted[0].key, planned.wanted[0].about
+    key, about = plan.wanted[0].key, plan.wanted[0].about
     lines = [
         f"network: {key.backbone}, {about.weights_name} (SHA-256 {key.weights[:8]}), {key.image_size} pixels, "
-        f"{key.precision} on {planned.request.device}"
+        f"{key.precision} on {plan.request.device}"
     ]
     return lines + [
-        f"{file.split} {file.about.layer_name} ({file.key.pool}): key {file.key.digest}" for file in planned.wanted
+        f"{file.split} {file.about.layer_name} ({file.key.pool}): key {file.key.digest}" for file in plan.wanted
     ]

@@ -12,14 +12,26 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
-from features.commands.parser import Parser
 from features.errors import UserError
 from features.home import user_path
 
 
-def replayed(parser: Parser, arguments: Sequence[str]) -> list[str]:
+class Optioned(Protocol):
+    """What is asked of a `features.commands.parser.Parser`."""
+
+    prog: str
+
+    @property
+    def options(self) -> Mapping[str, argparse.Action]:
+        """Its options by their names."""
+
+    def error(self, message: str) -> NoReturn:
+        """Complain of what was typed."""
+
+
+def replayed(parser: Optioned, arguments: Sequence[str]) -> list[str]:
     """The arguments with `--config FILE` replaced by what the file says and the other arguments do not."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("--config", action="append", default=[])
@@ -47,7 +59,7 @@ def replayed(parser: Parser, arguments: Sequence[str]) -> list[str]:
     return [*typed[:end], *words, *typed[end:]]
 
 
-def save_configuration(path: Path | str, parser: Parser, options: argparse.Namespace) -> None:
+def save_configuration(path: Path | str, parser: Optioned, options: argparse.Namespace) -> None:
     """Write every option's value; those without one stand in a comment. UserError where the file cannot be replaced."""
     path = user_path(str(path))
     lines = [f"# Replay with: {parser.prog} --config {path.name}", f"command = {_toml(_command(parser.prog))}", ""]

@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """How torchvision knows a data set.
 
     class_name: in torchvision.datasets. folder: where, relative to the root, the class keeps its files. calls: the
@@ -66,7 +66,7 @@ class Source:
         return {Path(address).name: md5 for address, md5 in resources}
 
 
-def check(source: Source, folder: Path, name: str) -> None:
+def check(source: Origin, folder: Path, name: str) -> None:
     """Raise UserError unless the file `folder/name` is the one that torchvision expects; asked once per content."""
     digest = sha256_file(folder / name)
 
@@ -75,16 +75,21 @@ def check(source: Source, folder: Path, name: str) -> None:
         if expected is None:
             return "unknown to torchvision"
         if not _intact(source, folder / name, name):
-            raise UserError(
-                f"{folder / name} is cut short or altered: its MD5 is not the {expected} that torchvision expects; "
-                "delete it and run again to download it, or put an intact copy in its place"
-            )
+            raise damaged(folder / name, f"its MD5 is not the {expected} that torchvision expects")
         return "intact"
 
     remembered_answer(f"is {digest} torchvision's {source.class_name} {name}", answer)
 
 
-def fetch(dataset: str, source: Source, root: Path, missing: list[Path]) -> None:
+def damaged(path: Path, reason: str) -> UserError:
+    """The error for a file that is not what it was when it was published."""
+    return UserError(
+        f"{path} is cut short or altered: {reason}; delete it and run again to download it, or put an intact copy in "
+        "its place"
+    )
+
+
+def fetch(dataset: str, source: Origin, root: Path, missing: list[Path]) -> None:
     """Download or unpack through torchvision so that the `missing` files below `root` are there; UserError if not."""
     folder = root / source.folder
     try:
@@ -107,7 +112,7 @@ def fetch(dataset: str, source: Source, root: Path, missing: list[Path]) -> None
         ) from error
 
 
-def _fetch_into(dataset: str, source: Source, folder: Path, incoming: Path, missing: list[Path]) -> None:
+def _fetch_into(dataset: str, source: Origin, folder: Path, incoming: Path, missing: list[Path]) -> None:
     (incoming / source.folder).mkdir(parents=True)
     for name in [name for name in source.checksums() if (folder / name).is_file()]:
         # torchvision downloads over a file with a wrong MD5, and through a link to it.
@@ -152,7 +157,7 @@ def _fetch_into(dataset: str, source: Source, folder: Path, incoming: Path, miss
         ) from failure
 
 
-def _intact(source: Source, path: Path, name: str) -> bool:
+def _intact(source: Origin, path: Path, name: str) -> bool:
     from torchvision.datasets.utils import check_md5
 
     return check_md5(path, source.checksums()[name])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from features.bombs import refuse_bomb
+from features.datasets.download import damaged
 from features.digests import sha256_file
 from features.errors import UserError
 from features.notes import remembered_answer
@@ -51,7 +52,7 @@ def _content(path: Path) -> bytes:
             # One byte more than was promised is enough to see that there is more.
             return content + (stream.read(max(0, promise[2] + 1 - len(content))) if promise else b"")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(_damaged(path, str(error))) from error
+        raise damaged(path, str(error)) from error
     except OSError as error:
         raise UserError(
             f"cannot read {path} ({error.strerror}); make it readable or put a copy in its place"
@@ -61,11 +62,11 @@ def _content(path: Path) -> bytes:
 def _array(content: bytes, path: Path) -> np.ndarray:
     promise = _promise(content)
     if promise is None:
-        raise UserError(_damaged(path, "it has no IDX header"))
+        raise damaged(path, "it has no IDX header")
     kind, shape, promised = promise
     if len(content) != promised:
         more = "more than that" if len(content) > promised else f"{len(content)}"
-        raise UserError(_damaged(path, f"its header promises {promised} bytes and it has {more}"))
+        raise damaged(path, f"its header promises {promised} bytes and it has {more}")
     return np.frombuffer(content, kind, offset=4 + 4 * len(shape)).reshape(shape)
 
 
@@ -77,10 +78,3 @@ def _promise(content: bytes) -> tuple[np.dtype, list[int], int] | None:
         return None
     shape = np.frombuffer(content, ">u4", dimensions, 4).tolist()
     return _TYPES[content[2]], shape, start + math.prod(shape) * _TYPES[content[2]].itemsize
-
-
-def _damaged(path: Path, reason: str) -> str:
-    return (
-        f"{path} is cut short or altered: {reason}; delete it and run again to download it, or put an intact copy in "
-        "its place"
-    )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from features.datasets.dataset import Dataset, Split
-from features.datasets.download import Source, check, fetch
+from features.datasets.download import Origin, check, fetch
 from features.datasets.idx import idx_digest, read_idx
 from features.digests import sha256_json
 from features.errors import UserError
@@ -33,8 +33,8 @@ def _emnist_files(part: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def _emnist_source(part: str) -> Source:
-    return Source("EMNIST", "EMNIST/raw", {split: {"split": part, "train": split == "train"} for split in _MNIST_FILES})
+def _emnist_source(part: str) -> Origin:
+    return Origin("EMNIST", "EMNIST/raw", {split: {"split": part, "train": split == "train"} for split in _MNIST_FILES})
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Member:
     transposed: the file holds each image mirrored at its diagonal, as EMNIST does; rows get it upright.
     """
 
-    source: Source
+    source: Origin
     classes: tuple[str, ...]
     files: dict[str, tuple[str, str]] = field(default_factory=lambda: _MNIST_FILES)
     first_label: int = 0
@@ -53,16 +53,16 @@ class Member:
 
 
 FAMILY = {
-    "mnist": Member(Source("MNIST", "MNIST/raw"), _NUMERALS),
+    "mnist": Member(Origin("MNIST", "MNIST/raw"), _NUMERALS),
     "fashion-mnist": Member(
-        Source("FashionMNIST", "FashionMNIST/raw"),
+        Origin("FashionMNIST", "FashionMNIST/raw"),
         ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
     "kmnist": Member(
-        Source("KMNIST", "KMNIST/raw"), ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+        Origin("KMNIST", "KMNIST/raw"), ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
     ),
     "qmnist": Member(
-        Source("QMNIST", "QMNIST/raw"),
+        Origin("QMNIST", "QMNIST/raw"),
         _NUMERALS,
         {
             split: (f"qmnist-{split}-images-idx3-ubyte", f"qmnist-{split}-labels-idx2-int")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from features.datasets.dataset import Dataset, Split
-from features.datasets.download import Source, check, fetch
+from features.datasets.download import Origin, check, fetch
 from features.digests import sha256_file, sha256_json
 from features.errors import UserError
 from features.home import datasets_folder
@@ -32,7 +32,7 @@ _CIFAR100 = """
 class Member:
     """One set: how torchvision knows it, the folder of its own below the data sets' folder, its classes and files."""
 
-    source: Source
+    source: Origin
     own_folder: str
     classes: tuple[str, ...]
     files: tuple[str, ...]
@@ -40,13 +40,13 @@ class Member:
 
 FAMILY = {
     "svhn": Member(
-        Source("SVHN", calls={"train": {"split": "train"}, "test": {"split": "test"}}),
+        Origin("SVHN", calls={"train": {"split": "train"}, "test": {"split": "test"}}),
         "svhn",
         _NUMERALS,
         ("train_32x32.mat", "test_32x32.mat"),
     ),
     "cifar10": Member(
-        Source("CIFAR10"),
+        Origin("CIFAR10"),
         ".",
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         (
@@ -56,7 +56,7 @@ FAMILY = {
         ),
     ),
     "cifar100": Member(
-        Source("CIFAR100"),
+        Origin("CIFAR100"),
         ".",
         tuple(_CIFAR100.split()),
         ("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta"),

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from features.datasets.dataset import Dataset, Split
-from features.datasets.download import Source, fetch
+from features.datasets.download import Origin, damaged, fetch
 from features.digests import sha256_file, sha256_json
-from features.errors import UserError
 from features.home import datasets_folder
 from features.notes import remembered_answer
 
-SOURCE = Source("USPS", exact=False)
+SOURCE = Origin("USPS", exact=False)
 _LONGEST_ROW = 8192
 FILES = {"train": ("usps.bz2", 7291), "test": ("usps.t.bz2", 2007)}
 
@@ -68,21 +67,14 @@ def _content_digest(path: Path, rows: int) -> str:
             if not unpacker.eof:
                 raise EOFError("it ends early, or is far too long")
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(_damaged(path, f"it cannot be unpacked, {error}")) from error
+            raise damaged(path, f"it cannot be unpacked, {error}") from error
         lines = content.splitlines()
         if len(lines) != rows:
-            raise UserError(_damaged(path, f"it has {len(lines)} rows in place of {rows}"))
+            raise damaged(path, f"it has {len(lines)} rows in place of {rows}")
         for number, line in enumerate(lines, 1):
             label, *pixels = line.split()
             if not label.isdigit() or not 1 <= int(label) <= 10 or len(pixels) != 256:
-                raise UserError(_damaged(path, f"row {number} is no label from 1 to 10 with 256 pixels"))
+                raise damaged(path, f"row {number} is no label from 1 to 10 with 256 pixels")
         return hashlib.sha256(content).hexdigest()
 
     return remembered_answer(f"the SHA-256 of the USPS {rows} rows inside {sha256_file(path)}", answer)
-
-
-def _damaged(path: Path, reason: str) -> str:
-    return (
-        f"{path} is cut short or altered: {reason}; delete it and run again to download it, or put an intact copy in "
-        "its place"
-    )

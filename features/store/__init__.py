@@ -8,7 +8,6 @@ features are, and how they come about, is left to others.
 
 from features.store.catalogue import list_files, nearest
 from features.store.disk import check_disk
-from features.store.layout import DTYPES
 from features.store.locks import lock
 from features.store.naming import CacheError, feature_path
 from features.store.reader import FeatureFile, ShardedFile, find
@@ -16,7 +15,6 @@ from features.store.shards import Division, begun_division, compact, join
 from features.store.writer import PartialFile, PartialRecord, existing_partial
 
 __all__ = [
-    "DTYPES",
     "CacheError",
     "Division",
     "FeatureFile",

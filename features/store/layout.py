@@ -28,13 +28,12 @@ from typing import Any
 import numpy as np
 
 from features.digests import canonical_json
-from features.key import About, CacheKey
+from features.key import DTYPES, About, CacheKey
 from features.store.checksums import BLOCK, SUM, read_exactly
 from features.store.disk import write_exactly
 from features.store.draft import draft_of
 from features.store.naming import CacheError, names_a_file, shards_path, way_out
 
-DTYPES = ("float32", "float16")
 _FAMILY = b"layerprobe h5 "
 _MAGIC = _FAMILY + b"1\n"
 _HEAD = struct.Struct("<16s32sQQQ")

@@ -80,7 +80,7 @@ class FeatureFile(LaidOut):
         """(N,) int64: each row's position in its split of the data set, verified."""
         return self._column("index")
 
-    def features(self, rows: np.ndarray | None = None, verify: bool = True) -> np.ndarray:
+    def features(self, rows: np.ndarray | None = None) -> np.ndarray:
         """The features of the given rows, in the order given (None: of all), as an array in memory.
 
         rows: row numbers (n,) or a mask (N,). Blocks that are read are verified first, once per process. CacheError
@@ -88,8 +88,7 @@ class FeatureFile(LaidOut):
         """
         rows = self._row_numbers(rows)
         with self._opened() as descriptor:
-            if verify:
-                self._verify(descriptor, self._blocks_of_rows(rows))
+            self._verify(descriptor, self._blocks_of_rows(rows))
             return self._gather(descriptor, rows)
 
     def _row_numbers(self, rows: np.ndarray | None) -> np.ndarray:
@@ -105,11 +104,10 @@ class FeatureFile(LaidOut):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a file with rows 0 to {self.shape[0] - 1}")
         return rows
 
-    def whole(self, verify: bool = True) -> np.ndarray:
+    def whole(self) -> np.ndarray:
         """All features, verified first: a read-only map of the file, or where it has shards an array in memory."""
-        if verify:
-            with self._opened() as descriptor:
-                self._verify(descriptor, self._blocks_of_rows(np.array([0, self.shape[0] - 1]), between=True))
+        with self._opened() as descriptor:
+            self._verify(descriptor, self._blocks_of_rows(np.array([0, self.shape[0] - 1]), between=True))
         return np.memmap(self.path, self._little, "r", self.layout.at["features"], self.shape)
 
     def verify(self) -> None:
@@ -214,7 +212,7 @@ class ShardedFile(FeatureFile):
         paths = (self._path_of(number) for number in range(len(self.layout.shards)))
         return self.layout.size + sum(path.stat().st_size for path in paths if path.exists())
 
-    def features(self, rows: np.ndarray | None = None, verify: bool = True) -> np.ndarray:
+    def features(self, rows: np.ndarray | None = None) -> np.ndarray:
         """As of a single file; CacheError too where a shard is missing or is another than was joined."""
         rows = self._row_numbers(rows)
         result = np.empty((len(rows), *self.shape[1:]), self._little)
@@ -225,12 +223,12 @@ class ShardedFile(FeatureFile):
             if begin < end:
                 number, here = int(which[begin]), order[begin:end]
                 first = int(self._ends[number]) - self.layout.shards[number].rows
-                result[here] = self.shard(number).features(rows[here] - first, verify)
+                result[here] = self.shard(number).features(rows[here] - first)
         return result
 
-    def whole(self, verify: bool = True) -> np.ndarray:
+    def whole(self) -> np.ndarray:
         """All features as an array in memory: several files cannot be mapped as one."""
-        return self.features(None, verify)
+        return self.features()
 
     def verify(self) -> None:
         """Read the file and every shard anew; CacheError for the first that is damaged, missing or another one."""

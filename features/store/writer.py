@@ -17,11 +17,11 @@ import numpy as np
 
 from features.errors import UserError
 from features.home import features_folder
-from features.key import About, CacheKey, short_digest
+from features.key import DTYPES, About, CacheKey, short_digest
 from features.notes import read_json, write_json
 from features.store.checksums import BLOCK, SUM, RunningSums, read_exactly
 from features.store.disk import refusals_told, reserve, sync_data, sync_folder, write_exactly
-from features.store.layout import DTYPES, SEAL, LaidOut, Layout, lay_out, read_layout
+from features.store.layout import SEAL, LaidOut, Layout, lay_out, read_layout
 from features.store.naming import (
     CacheError,
     feature_path,

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from extract import FeatureExtractor, extraction
 from extract.__main__ import main
-from extract.calibration import find_ranges, observed_ranges, ranges_on
+from extract.int8_ranges import find_ranges, observed_ranges, ranges_on
 from extract.planning import plan
 from extract.preprocess import Preprocessor
 from extract.quantising import quantise_convolutions
@@ -197,7 +197,7 @@ def test_ranges_stand_in_the_key_and_come_from_training_rows_alone(home, tmp_pat
 
 def test_a_limited_run_a_layer_and_the_test_split_share_the_ranges(home, monkeypatch):
     whole = _key(_digits())
-    monkeypatch.setattr("extract.calibration.find_ranges", lambda *material: pytest.fail("found again"))
+    monkeypatch.setattr("extract.int8_ranges.find_ranges", lambda *material: pytest.fail("found again"))
     assert _key(_digits(limit=20, limit_test=5)).precision == whole.precision
     assert _key(_digits(layers=("layer3",)), "test").precision == whole.precision
 

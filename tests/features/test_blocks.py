@@ -71,6 +71,6 @@ def test_what_limits_memory_is_seen(home, tmp_path, monkeypatch):
     (group / "memory.stat").write_text("anon 1\ninactive_file 30000000\n")
     (tmp_path / "memory.max").write_text("max\n")
     monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
-    told = memory._lines
-    monkeypatch.setattr(memory, "_lines", lambda path: ["0::/job"] if path == "/proc/self/cgroup" else told(path))
+    told = memory.lines_of
+    monkeypatch.setattr(memory, "lines_of", lambda path: ["0::/job"] if path == "/proc/self/cgroup" else told(path))
     assert memory.memory_at_hand() == 50_000_000

@@ -15,7 +15,6 @@ import pytest
 from extract.cost import seconds_to_extract
 from features import digests, first_use, notes
 from features.commands.cache import main
-from features.commands.options import run_command
 from features.errors import UserError
 from features.notes import Notes, remembered_answer
 from tests.features.store_cases import key
@@ -146,15 +145,6 @@ def test_an_answer_is_worked_out_once_and_a_failure_never_kept(home):
     assert remembered_answer("\udcff how many?", lambda: "five") == "five"
 
 
-def test_of_a_kind_that_is_bounded_the_oldest_go(home):
-    kind = Notes("few", most=3)
-    for number in range(6):
-        kind.put(str(number), number)
-        (path,) = [path for path in kind.folder.iterdir() if json.loads(path.read_text())["note"][0] == str(number)]
-        os.utime(path, ns=(number, number))
-    assert dict(kind.items()) == {"3": 3, "4": 4, "5": 5}
-
-
 @pytest.fixture
 def old(home, tmp_path):
     """A home as version 0.1.0 left it, and files that it knew."""
@@ -166,7 +156,6 @@ def old(home, tmp_path):
     known = {
         "npz:/data/mine.npz": {"sha256": "a" * 64, "seen": 1},
         "/data/mine.pth": {"sha256": "b" * 64, "seen": 1, "refused": "c" * 64},
-        "digits": {"sha": "none"},
     }
     contents = {
         home / "answers.json": {"how many?": "three"},
@@ -215,6 +204,3 @@ def test_what_version_0_1_0_accepted_need_not_be_accepted_again_and_what_it_refu
             main(["accept", name])
     with pytest.raises(UserError, match="nothing was refused so far"):
         main(["accept", "another"])
-    assert run_command(main, ["accept", "digits"]) == 2
-    with pytest.raises(UserError, match="known.json does not say what digits was when it was first used"):
-        first_use.recognise("digits", "e" * 64)

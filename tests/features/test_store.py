@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from features import store
 from features.errors import UserError
-from features.key import CacheKey
+from features.key import DTYPES, CacheKey
 from tests.features import store_cases
 from tests.features.store_cases import ABOUT, RECIPE, ROWS, STEP, WIDTH, begin, carry_on, key, make, numbers
 
@@ -48,7 +48,7 @@ def test_every_field_of_the_key_leads_to_another_file(field):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (ROWS, WIDTH), (40, 30, 12, 13)])
-@pytest.mark.parametrize("dtype", store.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_written_is_read(home, shape, dtype):
     features = numbers(shape)
     file = make(key(dtype=dtype), features, dtype=dtype)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from features import store
-from features.key import About, CacheKey
+from features.key import DTYPES, About, CacheKey
 from features.store.catalogue import entries, remove
 from tests.features.store_cases import begin, key
 
@@ -52,7 +52,7 @@ class OneKey(RuleBasedStateMachine):
     The home belongs to one example: hypothesis gives examples up half-way, which leave a partial file as a kill does.
     """
 
-    @initialize(rows=st.integers(1, 40), shape=SHAPES, dtype=st.sampled_from(store.DTYPES))
+    @initialize(rows=st.integers(1, 40), shape=SHAPES, dtype=st.sampled_from(DTYPES))
     def begin_in_a_home(self, rows, shape, dtype):
         self.folder = Path(tempfile.mkdtemp(prefix="store-"))
         self.patch = mock.patch.dict(os.environ, LAYERPROBE_HOME=str(self.folder))

@@ -22,17 +22,16 @@ from classify.experiments.probe.entries import (
     single_sources,
     sources_of,
 )
+from classify.experiments.probe.found import best_on_validation, probe_row, standings
 from classify.experiments.probe.question import Question, ask
 from classify.experiments.probe.scoring import Scores, ranked, score_layers
 from classify.experiments.probe.selecting import select as select_greedily
 from classify.experiments.settings import PLAINLY, How
 from classify.experiments.sources import Pixels
-from classify.experiments.standing import best_on_validation, probe_row, standings
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
-from features.digests import write_json
 from features.request import Plan, Request
 
 Say = Callable[[str], None]
@@ -152,5 +151,5 @@ def _run(question: Question, asked: Plan, random: Plan | None, how: How) -> Prob
         pass_seconds=max(measured) if len(measured) == len(sources) else None,
         folder=how.folder,
     )
-    write_json(how.folder / f"{result.stem}.json", result.to_json())
+    result.save()
     return result

@@ -1,72 +1,55 @@
-"""The answer to a probe: a plain value that prints itself, turns into JSON and tables, and draws itself."""
+"""The answer to a probe: sentences, tables and panels of what was found, and the document that is kept."""
 
-import html
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from classify.experiments.outcome import Outcome
+from classify.experiments.probe.found import Found, ProbeRow, Standing
 from classify.experiments.probe.scoring import Scores
-from classify.experiments.probe.selecting import Selection
-from classify.experiments.standing import ProbeRow, Standing
+from classify.experiments.probe.tables import rows_table, shown_tables
 from classify.measure.outcome import plain_json
 from classify.measure.wording import count, duration, percent
+from classify.show.layers import layer_panels
+from classify.show.panels import Panel
+from classify.show.table import Table
 from features.digests import sha256_json
-
-FORMAT = "layerprobe probe"
-VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeResult:
-    """What a probe found.
+class ProbeResult(Found, Outcome):
+    """What a probe found, as people read it."""
 
-    question: what was asked, as plain values. rows: all rows, controls among them. best: the row with the highest
-    validation accuracy. standings: every layer held against it. selection: the layers joined greedily, or None.
-    scores: those that need no training, or None. notes: what was left out and why. pass_seconds: of the pass over all
-    layers, training images alone, where it was measured. folder: where results and figures are kept.
-    """
-
-    question: dict[str, Any]
-    rows: tuple[ProbeRow, ...]
-    best: ProbeRow
-    standings: tuple[Standing, ...]
-    scores: Scores | None
-    selection: Selection | None
-    notes: tuple[str, ...]
-    pass_seconds: float | None
-    folder: Path
+    FORMAT: ClassVar[str] = "layerprobe probe"
 
     @property
-    def table(self):
+    def table(self) -> Any:
         """All rows, controls among them: a pandas DataFrame where pandas is installed, else a `Table`."""
-        from classify.show.probe_tables import rows_table
-
-        table = rows_table(self)
         try:
             import pandas
         except ImportError:
-            return table
-        return pandas.DataFrame(table.records())
+            return self.all_rows
+        return pandas.DataFrame(self.all_rows.records())
 
     @property
-    def tables(self) -> tuple:
-        """What is shown under the answer: layers x heads with their controls, the standings, widths, scores, CKA."""
-        from classify.show.probe_tables import shown_tables
+    def all_rows(self) -> Table:
+        return rows_table(self)
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
         return shown_tables(self)
 
-    def plot(self, path: Path | str | None = None):
-        """The matplotlib figure: accuracy by layer, controls dashed; written to `path` (its ending says how) if given.
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        return layer_panels(self.rows)
 
-        Without an ending both PNG and SVG are written.
-        """
-        from classify.show.figures import probe_figure, save_figure
-
-        figure = probe_figure(self)
-        if path is not None:
-            save_figure(figure, path)
-        return figure
+    @property
+    def title(self) -> str:
+        config, best = self.best.result.config, self.best
+        return (
+            f"{config.dataset}, {config.backbone} ({config.weights}), {config.image_size} px\n"
+            f"best on validation: {best.layer} with {best.head}"
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -79,7 +62,11 @@ class ProbeResult:
     def stem(self) -> str:
         """What its files are called: 'probe-mnist-resnet18-<ten digits>'."""
         config = self.best.result.config
-        return f"probe-{config['dataset']}-{config['backbone']}-{self.digest[:10]}"
+        return f"probe-{config.dataset}-{config.backbone}-{self.digest[:10]}"
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return self.answer()
 
     def answer(self) -> tuple[str, ...]:
         """The answer as sentences: the best, what is as good, what the controls reach, what extraction costs."""
@@ -98,80 +85,37 @@ class ProbeResult:
             sentences.append(f"Layers joined one by one while validation gained (ridge): {self.selection}.")
         return tuple(sentence for sentence in sentences if sentence)
 
-    def __str__(self) -> str:
-        return "\n\n".join([*self._opening(), *(str(table) for table in self.tables)])
-
-    def _opening(self) -> list[str]:
-        notes = [f"note: {note}" for note in self.notes]
-        return ["\n".join(self.answer()), *(["\n".join(notes)] if notes else [])]
-
-    def to_markdown(self) -> str:
-        """The answer, the notes, and all tables."""
-        from classify.show.table import markdown_text
-
-        opening = [" ".join(map(markdown_text, self.answer()))]
-        opening += ["\n".join(f"- {markdown_text(note)}" for note in self.notes)] if self.notes else []
-        return "\n\n".join([*opening, *(table.to_markdown() for table in self.tables)]) + "\n"
-
-    def _repr_html_(self) -> str:
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self.answer())
-        notes = "".join(f"<p>note: {html.escape(note)}</p>" for note in self.notes)
-        return lines + notes + "".join(table.to_html() for table in self.tables)
-
-    def to_csv(self) -> str:
-        """All rows, controls among them, with full numbers."""
-        from classify.show.probe_tables import rows_table
-
-        return rows_table(self).to_csv()
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain values; `results` name the records that hold predictions and environment."""
-        from classify.show.probe_tables import rows_table
-
-        rows = rows_table(self).records()
+    def body(self) -> dict[str, Any]:
+        rows = self.all_rows.records()
         for record, row in zip(rows, self.rows, strict=True):
             record |= {"config": row.result.config, "chosen": row.result.chosen, "result": row.saved.path.name}
-        body = {
-            "format": FORMAT,
-            "version": VERSION,
+        return {
             "digest": self.digest,
-            "question": self.question,
-            "answer": self.answer(),
             "best": next(record for record, row in zip(rows, self.rows, strict=True) if row is self.best),
             "rows": rows,
             "layers": [_standing(standing) for standing in self.standings],
             "scores": _scores(self.scores) if self.scores else None,
             "selection": vars(self.selection) | {"layer": self.selection.layer} if self.selection else None,
-            "notes": self.notes,
             "pass_seconds": self.pass_seconds,
             "environment": self.best.result.environment,
         }
-        return plain_json(body, "probe")
-
-    def find(self, kind: str, row: ProbeRow, head: str | None = None) -> ProbeRow | None:
-        """The row of another kind on the same layer under the same head (or the one named); pixels have no layer."""
-        head = head or row.head
-        place = ("pixels", "") if kind == "pixels" else (row.layer, row.pool)
-        return next(
-            (each for each in self.rows if (each.kind, each.layer, each.pool, each.head) == (kind, *place, head)), None
-        )
 
     def _name(self, row: ProbeRow) -> str:
-        pools = {each.row.pool for each in self.standings}
+        pools = {standing.row.pool for standing in self.standings}
         name = f"{row.layer} ({row.pool})" if len(pools) > 1 else row.layer
         return f"Head2Toe over {name}" if row.kind == "head2toe" else name
 
     def _standing(self, row: ProbeRow) -> Standing:
-        return next(
-            each
-            for each in self.standings
-            if (each.row.kind, each.row.layer, each.row.pool) == (row.kind, row.layer, row.pool)
-        )
+        return next(standing for standing in self.standings if standing.row.place == row.place)
+
+    def _as_good(self) -> list[Standing]:
+        """The layers that cannot be told from the best."""
+        return [mine for mine in self.standings if mine.row is not self.best and not mine.distinguishable]
 
     def _equals(self) -> str:
         if len(self.standings) < 2:
             return ""
-        equals = [each.row for each in self.standings if each.row is not self.best and not each.distinguishable]
+        equals = [standing.row for standing in self._as_good()]
         how = "paired McNemar test on the same test images, Holm's correction, 5 %"
         if not equals:
             return f"Every other layer does worse, for certain ({how})." if not self._better() else ""
@@ -180,7 +124,7 @@ class ProbeResult:
 
     def _better(self) -> str:
         """What the test set shows and validation did not: said, and not acted upon."""
-        better = [each.row for each in self.standings if each.better]
+        better = [standing.row for standing in self.standings if standing.better]
         if not better:
             return ""
         named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in better)
@@ -195,12 +139,10 @@ class ProbeResult:
         return f"The same head gets {' and '.join(parts)}." if parts else ""
 
     def _cost(self) -> str:
-        named = [self._standing(self.best)]
-        named += [each for each in self.standings if each.row is not self.best and not each.distinguishable]
         parts = []
-        for each in named:
-            flops = f"{each.flops / 1e9:.2f} GFLOP and " if each.flops is not None else ""
-            parts.append(f"{self._name(each.row)} {flops}{each.bytes / 1000:.1f} kB")
+        for standing in (self._standing(self.best), *self._as_good()):
+            flops = f"{standing.flops / 1e9:.2f} GFLOP and " if standing.flops is not None else ""
+            parts.append(f"{self._name(standing.row)} {flops}{standing.bytes / 1000:.1f} kB")
         measured = ""
         if self.pass_seconds:
             rows = self.best.result.rows["train"] + self.best.result.rows["validation"]

@@ -10,11 +10,9 @@ from classify.experiments.row import Row
 from classify.experiments.sources import CachedLayer, Pixels, Source
 from classify.heads import HEADS, Head
 from classify.heads.on_axes import Reduction
+from classify.show.layers import CANDIDATES
 from features.cut import Cut
 from features.request import Plan, Request, split_names
-
-# The kinds that the best is chosen from; the others are there to be compared with.
-CANDIDATES = ("layer", "selection", "head2toe")
 
 
 @dataclass(frozen=True)

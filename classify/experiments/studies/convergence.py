@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from classify.experiments.models import Model
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
+from classify.measure.record import EpochRecord
 from classify.measure.results import SavedResult
 from classify.measure.wording import MISSING, count, duration, percent
-from classify.show.network_tables import network_label
+from classify.show import columns
 from classify.show.panels import Line, Panel
 from classify.show.table import Column, Table
 from features.errors import UserError
@@ -40,7 +41,7 @@ def convergence(asked: Asked) -> StudyResult:
         ]
         for model in models
     }
-    names = {model: network_label(made[model][0].result.config) for model in models}
+    names = {model: made[model][0].result.config.network_label for model in models}
     first = {names[model]: saved[0] for model, saved in made.items()}
     notes = [
         "seconds: training and validation, without extracting the maps that partial fine-tuning reads",
@@ -63,12 +64,12 @@ def convergence(asked: Asked) -> StudyResult:
     )
 
 
-def reached(history: Sequence[dict], target: float) -> tuple[int, float] | None:
+def reached(history: Sequence[EpochRecord], target: float) -> tuple[int, float] | None:
     """The first epoch whose validation accuracy is at least `target` and the seconds until its end, or None."""
     seconds = 0.0
     for epoch in history:
         seconds += epoch["seconds"]
-        if epoch["validation_accuracy"] >= target:
+        if (epoch["validation_accuracy"] or 0.0) >= target:
             return epoch["epoch"], seconds
     return None
 
@@ -78,20 +79,20 @@ def _default_models(asked: Asked) -> tuple[Model, ...]:
     return (*tuned, Model("scratch"))
 
 
-def _history(saved: SavedResult) -> list[dict]:
-    return saved.result.extra["history"]
+def _history(saved: SavedResult) -> list[EpochRecord]:
+    return saved.result.extra.history or []
 
 
 def _table(first: dict[str, SavedResult]) -> Table:
-    columns = [
-        Column("model", align="left"),
-        Column("epoch_seconds", "an epoch", format=duration),
+    shown = [
+        columns.text("model"),
+        columns.seconds("epoch_seconds", "an epoch"),
         *(
             Column(f"to_{round(100 * target)}", f"to {percent(target, 0)} %", format=_when, parts=("epochs", "seconds"))
             for target in TARGETS
         ),
-        Column("validation", "best validation %", format=percent),
-        Column("accuracy", "test %", format=percent),
+        columns.share("validation", "best validation %"),
+        columns.share("accuracy", "test %"),
     ]
     rows = []
     for name, saved in first.items():
@@ -107,18 +108,18 @@ def _table(first: dict[str, SavedResult]) -> Table:
         )
     rows_of = next(iter(first.values())).result.rows
     title = f"{count(rows_of['train'])} training and {count(rows_of['validation'])} validation images"
-    return Table(title, tuple(columns), tuple(rows))
+    return Table(title, tuple(shown), tuple(rows))
 
 
 def _spread_table(made: dict[str, list[SavedResult]], seeds: Sequence[int]) -> Table:
     """Epochs to each target, seed by seed."""
-    columns = [Column("model", align="left"), Column("target", "target %", format=lambda value: percent(value, 0))]
-    columns += [Column(f"seed_{seed}", f"seed {seed}", format=_epochs) for seed in seeds]
+    shown = [columns.text("model"), Column("target", "target %", format=lambda value: percent(value, 0))]
+    shown += [Column(f"seed_{seed}", f"seed {seed}", format=_epochs) for seed in seeds]
     rows = []
     for (name, saved), target in itertools.product(made.items(), TARGETS):
         when = [reached(_history(each), target) for each in saved]
         rows.append((name, target, *(each and each[0] for each in when)))
-    return Table("Epochs to each target, by seed", tuple(columns), tuple(rows))
+    return Table("Epochs to each target, by seed", tuple(shown), tuple(rows))
 
 
 def _panel(first: dict[str, SavedResult], seconds: bool) -> Panel:
@@ -127,18 +128,20 @@ def _panel(first: dict[str, SavedResult], seconds: bool) -> Panel:
         history = _history(saved)
         times = tuple(itertools.accumulate(epoch["seconds"] for epoch in history))
         x = times if seconds else tuple(float(epoch["epoch"]) for epoch in history)
-        y = tuple(100 * epoch["validation_accuracy"] for epoch in history)
-        lines.append(Line(name, x, y, dashed=saved.result.config["head"] != "finetune"))
+        y = tuple(100 * (epoch["validation_accuracy"] or 0.0) for epoch in history)
+        lines.append(Line(name, x, y, dashed=saved.result.config.head != "finetune"))
     label = "seconds of training" if seconds else "epochs"
     return Panel(f"against {label.split()[0]}", label, "validation accuracy, %", tuple(lines), log=seconds)
 
 
 def _answer(first: dict[str, SavedResult]) -> tuple[str, ...]:
     """How much sooner the best pre-trained network reaches each target than the one from scratch."""
-    scratch = next((name for name, saved in first.items() if saved.result.config["head"] == "scratch"), None)
+    scratch = next((name for name, saved in first.items() if saved.result.config.head == "scratch"), None)
     tuned = [name for name in first if name != scratch]
     sentences = []
-    for target in TARGETS if scratch and tuned else ():
+    for target in TARGETS if tuned else ():
+        if scratch is None:
+            break
         slow = reached(_history(first[scratch]), target)
         when = {name: found for name in tuned if (found := reached(_history(first[name]), target))}
         goal = f"{percent(target, 0)} % on validation"

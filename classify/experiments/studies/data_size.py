@@ -18,9 +18,10 @@ from classify.heads.network import DRAWN
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.intervals import mean_interval
 from classify.measure.results import SavedResult
-from classify.measure.wording import count, percent, percent_interval
+from classify.measure.wording import count, percent
+from classify.show import columns
 from classify.show.panels import Line, Panel
-from classify.show.table import Column, Table
+from classify.show.table import Table
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.rows import limit_rows
@@ -50,14 +51,15 @@ def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResu
 
     made: dict[tuple[Model, int], list[SavedResult]] = {}
     for seed, size in itertools.product(asked.seeds, sizes):
-        request = dataclasses.replace(asked.request, seed=seed, limit=min(size * classes, most))
+        images = min(size * classes, most)
+        request = dataclasses.replace(asked.request, seed=seed, limit=images)
         settings = Settings(seed=seed, search=False, refit=False, jobs=asked.how.jobs, validation=False)
         heads = asked.make_heads([model for model in models if model.is_head], request, settings)
         for model in models:
             if model.is_head:
                 saved = heads[model]
             else:
-                row = asked.network_row(model, request, _training(asked, request.limit), settings=settings)
+                row = asked.network_row(model, request, _training(asked, images), settings=settings)
                 saved = asked.make_network(row)
             made.setdefault((model, size), []).append(saved)
 
@@ -119,10 +121,9 @@ def _training(asked: Asked, images: int) -> TrainingSettings:
 
 
 def _table(accuracies: dict, models: Sequence[Model], sizes: Sequence[int], names: dict[Model, str]) -> Table:
-    columns = [Column("model", align="left")]
-    columns += [Column(f"n{size}", f"{size:,}", format=percent_interval, parts=("", "low", "high")) for size in sizes]
+    shown = [columns.text("model"), *(columns.accuracy(f"n{size}", f"{size:,}") for size in sizes)]
     rows = [(names[model], *(mean_interval(accuracies[model, size]) for size in sizes)) for model in models]
-    table = Table("Test accuracy in percent, by training images per class", tuple(columns), tuple(rows))
+    table = Table("Test accuracy in percent, by training images per class", tuple(shown), tuple(rows))
     for size in sizes:
         table = table.best(f"n{size}")
     return dataclasses.replace(table, notes=(*table.notes, "* highest mean"))
@@ -132,9 +133,11 @@ def _panel(accuracies: dict, models: Sequence[Model], sizes: Sequence[int], name
     lines = []
     for model in models:
         means, lows, highs = zip(*(mean_interval(accuracies[model, size]) for size in sizes), strict=True)
-        ends = [tuple(min(100.0, max(0.0, 100 * end)) for end in each) for each in (lows, highs)]
+        low, high = (tuple(min(100.0, max(0.0, 100 * end)) for end in ends) for ends in (lows, highs))
         scratch = model.name in DRAWN
-        lines.append(Line(names[model], tuple(map(float, sizes)), tuple(100 * m for m in means), *ends, dashed=scratch))
+        lines.append(
+            Line(names[model], tuple(map(float, sizes)), tuple(100 * m for m in means), low, high, dashed=scratch)
+        )
     ticks = tuple((float(size), f"{size:,}") for size in sizes)
     return Panel("", "training images per class", "accuracy on the test set, %", tuple(lines), log=True, ticks=ticks)
 

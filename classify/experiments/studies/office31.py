@@ -8,6 +8,7 @@ a better one. The target domain is the test set, all of it. The learning rate fa
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,9 @@ from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network import DRAWN
 from classify.measure.results import SavedResult
 from classify.measure.wording import count, percent
+from classify.show import columns
 from classify.show.panels import Line, Panel
-from classify.show.table import Column, Table
+from classify.show.table import Table
 from features.datasets.images import folders_in
 from features.errors import UserError
 from features.home import user_path
@@ -35,14 +37,15 @@ TRANSFERS = (
     ("webcam", "amazon"),
 )
 CLASSES = 31
-PROTOCOL = {
+EPOCHS = 100
+PROTOCOL: dict[str, Any] = {
     "optimizer": "sgd",
     "learning_rate": 1e-4,
     "head_multiple": 10.0,
     "batch_size": 64,
     "schedule": "book",
     "weight_decay": 0.0,
-    "epochs": 100,
+    "epochs": EPOCHS,
     "patience": 20,
 }
 HELD_OUT = 0.2
@@ -57,7 +60,7 @@ def office31(asked: Asked, data: str) -> StudyResult:
     """The study. data: the folder with the three domains' folders. Raises UserError where one of them is missing, or
     they have not the same classes."""
     folders = {domain: _folder(user_path(data).absolute(), domain) for domain in DOMAINS}
-    asked, cuts = asked.quickly(epochs=(QUICK_EPOCHS, PROTOCOL["epochs"]), image_size=QUICK_SIZE)
+    asked, cuts = asked.quickly(epochs=(QUICK_EPOCHS, EPOCHS), image_size=QUICK_SIZE)
     specs = {pair: f"transfer:{folders[pair[0]]}->{folders[pair[1]]}" for pair in TRANSFERS}
     first = dataclasses.replace(asked, request=dataclasses.replace(asked.request, dataset=specs[TRANSFERS[0]]))
     models = features_and_networks(first)
@@ -123,29 +126,29 @@ def _accuracies(saved: dict[tuple[str, str], SavedResult]) -> dict[tuple[str, st
 
 
 def _table(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> Table:
-    columns = [Column("method", align="left")]
-    columns += [Column(f"{a}_{b}", _called((a, b)), format=percent) for a, b in TRANSFERS]
-    columns += [Column("average", format=percent)]
+    shown = [columns.text("method")]
+    shown += [columns.share(f"{a}_{b}", _called((a, b))) for a, b in TRANSFERS]
+    shown += [columns.share("average")]
     rows = []
     for model, saved in made.items():
         found = _accuracies(saved)
         rows.append((model.label, *(found[pair] for pair in TRANSFERS), average(found)))
     notes = ("A amazon, W webcam, D dslr",)
     title = "Accuracy on the target domain, %"
-    return Table(title, tuple(columns), tuple(rows), notes).best("average", note="highest average")
+    return Table(title, tuple(shown), tuple(rows), notes).best("average", note="highest average")
 
 
 def _source_table(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> Table:
     """What the source domain's own held-out images say, and the epochs."""
-    columns = [Column("method", align="left")]
-    columns += [Column(f"{a}_{b}", _called((a, b)), format=percent) for a, b in TRANSFERS]
-    columns += [Column("epochs", "epochs kept", align="left")]
+    shown = [columns.text("method")]
+    shown += [columns.share(f"{a}_{b}", _called((a, b))) for a, b in TRANSFERS]
+    shown += [columns.text("epochs", "epochs kept")]
     rows = []
     for model, saved in made.items():
         validation = (saved[pair].result.validation_accuracy for pair in TRANSFERS)
         chosen = [saved[pair].result.chosen.get("epoch") for pair in TRANSFERS]
         rows.append((model.label, *validation, ", ".join(map(str, chosen)) if all(chosen) else "-"))
-    return Table("Accuracy on the source domain's held-out images, %", tuple(columns), tuple(rows))
+    return Table("Accuracy on the source domain's held-out images, %", tuple(shown), tuple(rows))
 
 
 def _panel(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> Panel:

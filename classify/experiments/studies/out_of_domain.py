@@ -25,9 +25,10 @@ from classify.measure.calibration import (
 from classify.measure.foreign import Mahalanobis, NearestNeighbours, energy_score, separation, softmax_score
 from classify.measure.intervals import wilson_interval
 from classify.measure.results import SavedResult
-from classify.measure.wording import count, decimal, percent, percent_interval
+from classify.measure.wording import count, percent
+from classify.show import columns
 from classify.show.panels import Line, Panel
-from classify.show.table import Column, Table
+from classify.show.table import Table
 from classify.use.saved import SavedModel
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
@@ -62,14 +63,15 @@ class _Opened:
         for start in range(0, len(images), self.model.batch):
             ready = self.model.prepare(images[start : start + self.model.batch])
             answers.append(self.model.answers(ready))
-            if self.mahalanobis is not None:
+            if self.model.reader is not None and self.mahalanobis is not None:
                 features.append(self.model.reader.features(ready))
-        outputs = np.concatenate([each.scores for each in answers])
-        predicted = np.concatenate([each.predicted for each in answers])
+        outputs = np.concatenate([answer.scores for answer in answers])
+        predicted = np.concatenate([answer.predicted for answer in answers])
         scores = {"energy": energy_score(outputs)}
-        if answers[0].probabilities is not None:
-            scores = {"softmax": softmax_score(np.concatenate([each.probabilities for each in answers])), **scores}
-        if features:
+        probabilities = [answer.probabilities for answer in answers if answer.probabilities is not None]
+        if probabilities:
+            scores = {"softmax": softmax_score(np.concatenate(probabilities)), **scores}
+        if features and self.mahalanobis is not None and self.neighbours is not None:
             rows = np.concatenate(features)
             scores |= {"Mahalanobis": self.mahalanobis.score(rows), "kNN": self.neighbours.score(rows)}
         return _Seen(predicted, outputs, scores)
@@ -93,16 +95,17 @@ def out_of_domain(
     opened = {model: _open(asked, model, each) for model, each in saved.items()}
 
     rows = next(iter(saved.values())).predictions()
+    assert rows.validation_rows is not None  # every model of a study chooses on validation
     own_images = _images(home, "test", rows.rows)
     names = np.array(home.classes)
     seen = {model: each.look(own_images) for model, each in opened.items()}
-    abroad = {model: {} for model in models}
+    abroad: dict[Model, dict[str, tuple[int, int]]] = {model: {} for model in models}
     for (name, images, labels), (model, each) in itertools.product(elsewhere, opened.items()):
         found = each.look(images)
         told = np.array(each.model.classes)[found.predicted]
         abroad[model][name] = (int(np.sum(told == labels)), len(labels))
         asked.how.say(f"{model.label} on {name}: {percent(abroad[model][name][0] / len(labels))} %")
-    apart = {model: {} for model in models}
+    apart: dict[Model, dict[tuple[str, str], Any]] = {model: {} for model in models}
     for (name, images), (model, each) in itertools.product(strangers, opened.items()):
         found = each.look(images)
         for score, values in found.scores.items():
@@ -230,42 +233,41 @@ def _calibrated(opened: _Opened, validation: Any, held: np.ndarray, seen: _Seen,
 
 def _abroad_table(saved: dict[Model, SavedResult], abroad: dict[Model, dict]) -> Table:
     others = list(dict.fromkeys(name for found in abroad.values() for name in found))
-    interval = {"format": percent_interval, "parts": ("", "low", "high")}
-    columns = [Column("model", align="left"), Column("own", "own test set", **interval)]
-    columns += [Column(name, **interval) for name in others]
+    shown = [columns.text("model"), columns.accuracy("own", "own test set")]
+    shown += [columns.accuracy(name, name) for name in others]
     rows = []
     for model, each in saved.items():
         metrics = each.result.metrics
         found = [(right / n, *wilson_interval(right, n)) for right, n in abroad[model].values()]
-        rows.append((model.label, (metrics.accuracy, *metrics.accuracy_interval), *found))
-    return Table("Accuracy on data sets with the same classes, %", tuple(columns), tuple(rows if others else ()))
+        rows.append((model.label, columns.estimate(metrics), *found))
+    return Table("Accuracy on data sets with the same classes, %", tuple(shown), tuple(rows if others else ()))
 
 
 def _apart_table(apart: dict[Model, dict]) -> Table:
-    columns = (
-        Column("model", align="left"),
-        Column("foreign", align="left"),
-        Column("score", align="left"),
-        Column("auroc", "AUROC %", format=percent),
-        Column("false_positives", "taken for own at 95 %", format=percent),
+    shown = (
+        columns.text("model"),
+        columns.text("foreign"),
+        columns.text("score"),
+        columns.share("auroc", "AUROC %"),
+        columns.share("false_positives", "taken for own at 95 %"),
     )
     rows = tuple(
         (model.label, name, score, found.auroc, found.false_positives)
         for model, each in apart.items()
         for (name, score), found in each.items()
     )
-    return Table("Foreign images told apart", columns, rows)
+    return Table("Foreign images told apart", shown, rows)
 
 
 def _sure_table(sure: dict[Model, dict[str, Any]]) -> Table:
-    columns = (
-        Column("model", align="left"),
-        Column("before", "ECE %", format=percent),
-        Column("temperature", format=decimal),
-        Column("after", "ECE after scaling %", format=percent),
+    shown = (
+        columns.text("model"),
+        columns.share("before", "ECE %"),
+        columns.plain("temperature"),
+        columns.share("after", "ECE after scaling %"),
     )
     rows = tuple((model.label, each["before"], each["temperature"], each["after"]) for model, each in sure.items())
-    return Table("Calibration", columns, rows)
+    return Table("Calibration", shown, rows)
 
 
 def _sure_panel(model: Model, found: dict[str, Any]) -> Panel:

@@ -6,6 +6,7 @@ of the network from scratch, as mean corruption error is beside a reference netw
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from classify.experiments.studies.corruptions import CORRUPTIONS, SEVERITIES, co
 from classify.experiments.studies.outcome import StudyResult
 from classify.experiments.training_sets import Change, Imbalance, LabelNoise
 from classify.heads.network import DRAWN
+from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import SavedResult
 from classify.measure.wording import MISSING, percent
+from classify.show import columns
 from classify.show.panels import Line, Panel
 from classify.show.table import Column, Table
 from classify.use.saved import SavedModel
@@ -81,7 +84,9 @@ def mean_corruption_error(
     return float(np.mean(ratios))
 
 
-def _train(asked: Asked, models: Sequence[Model], training: object, change: Change | None) -> dict[Model, SavedResult]:
+def _train(
+    asked: Asked, models: Sequence[Model], training: TrainingSettings, change: Change | None
+) -> dict[Model, SavedResult]:
     settings = Settings(seed=asked.request.seed, jobs=asked.how.jobs)
     heads = [model for model in models if model.is_head]
     made = asked.make_heads(heads, asked.request, settings, change=change, keep=change is None)
@@ -94,8 +99,8 @@ def _train(asked: Asked, models: Sequence[Model], training: object, change: Chan
 
 def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[str]) -> Accuracies:
     """Test every model on every corruption; each corrupted set is made once and shown to all."""
-    how = {"device": asked.request.device, "weights": asked.weights}
-    opened = {model: SavedModel.open(saved, **how) for model, saved in clean.items()}
+    device, weights = asked.request.device, asked.weights
+    opened = {model: SavedModel.open(saved, device=device, weights=weights) for model, saved in clean.items()}
     dataset = open_dataset(asked.request.dataset)
     data = dataset.load("test")
     rows = next(iter(clean.values())).predictions().rows
@@ -104,6 +109,7 @@ def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[st
     found: Accuracies = {model: {} for model in clean}
     for kind in kinds:
         for severity in SEVERITIES:
+            changed: Any
             if isinstance(images, np.ndarray):
                 changed = corrupt(images, kind, severity, asked.request.seed)
             else:
@@ -121,26 +127,26 @@ def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[st
 
 def _corruption_table(clean: dict[Model, SavedResult], accuracies: Accuracies, reference: Model | None) -> Table:
     kinds = list(next(iter(accuracies.values())))
-    columns = [Column("model", align="left"), Column("clean", format=percent)]
-    columns += [Column(kind, format=percent) for kind in kinds]
-    columns += [Column("mean", "mean corrupted", format=percent)]
-    columns += [Column("mce", "mCE", format=lambda value: MISSING if value is None else f"{100 * value:.0f}")]
+    shown = [columns.text("model"), columns.share("clean")]
+    shown += [columns.share(kind) for kind in kinds]
+    shown += [columns.share("mean", "mean corrupted")]
+    shown += [Column("mce", "mCE", format=lambda value: MISSING if value is None else f"{100 * value:.0f}")]
     rows = []
     for model, saved in clean.items():
         means = [float(np.mean(accuracies[model][kind])) for kind in kinds]
         relative = reference and mean_corruption_error(accuracies[model], accuracies[reference])
         rows.append((model.label, saved.result.metrics.accuracy, *means, float(np.mean(means)), relative or None))
-    return Table("Accuracy on corrupted test images, %", tuple(columns), tuple(rows)).best("mean", note="least hurt")
+    return Table("Accuracy on corrupted test images, %", tuple(shown), tuple(rows)).best("mean", note="least hurt")
 
 
 def _training_table(clean: dict[Model, SavedResult], worse: dict[Change, dict[Model, SavedResult]]) -> Table:
-    columns = [Column("model", align="left"), Column("clean", format=percent)]
-    columns += [Column(change.name, format=percent) for change in worse]
+    shown = [columns.text("model"), columns.share("clean")]
+    shown += [columns.share(change.name) for change in worse]
     rows = []
     for model, saved in clean.items():
         changed = [each[model].result.metrics.accuracy for each in worse.values()]
         rows.append((model.label, saved.result.metrics.accuracy, *changed))
-    return Table("Accuracy on clean test images after training on a worse set, %", tuple(columns), tuple(rows))
+    return Table("Accuracy on clean test images after training on a worse set, %", tuple(shown), tuple(rows))
 
 
 def _corruption_panels(

@@ -19,9 +19,10 @@ from classify.experiments.studies.outcome import StudyResult
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.intervals import mean_interval
 from classify.measure.results import SavedResult
-from classify.measure.wording import percent, percent_interval
+from classify.measure.wording import percent
+from classify.show import columns
 from classify.show.panels import Line, Panel
-from classify.show.table import Column, Table
+from classify.show.table import Table
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.home import home
@@ -92,7 +93,8 @@ def class_halves(dataset: str, seed: int) -> tuple[tuple[str, ...], tuple[str, .
     order = np.random.default_rng([seed, 5]).permutation(len(classes))
     middle = -(-len(classes) // 2)
     # In the data set's own order: which half a class is in is drawn, not its place there.
-    return tuple(tuple(classes[place] for place in sorted(part)) for part in (order[:middle], order[middle:]))
+    first, second = (tuple(classes[place] for place in sorted(part)) for part in (order[:middle], order[middle:]))
+    return first, second
 
 
 def transferable_stages(asked: Asked) -> tuple[str, ...]:
@@ -121,7 +123,7 @@ def _on(asked: Asked, names: Sequence[str], seed: int) -> Request:
 
 def _weights_of(saved: SavedResult) -> Path:
     """The weights of a trained network under a name that is theirs alone: another training does not change them."""
-    digest = saved.result.extra.network_sha256
+    digest = str(saved.result.extra.network_sha256)
     kept = home() / "fitted" / f"{digest[:32]}.safetensors"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -136,13 +138,12 @@ def _called(source: str, frozen: bool) -> str:
 
 
 def _table(bases: dict[str, tuple[float, ...]], curves: Curves, stages: Sequence[str]) -> Table:
-    interval = {"format": percent_interval, "parts": ("", "low", "high")}
-    columns = [Column("network", align="left"), Column("base", "from scratch", **interval)]
-    columns += [Column(stage, f"up to {stage}", **interval) for stage in stages]
+    shown = [columns.text("network"), columns.accuracy("base", "from scratch")]
+    shown += [columns.accuracy(stage, f"up to {stage}") for stage in stages]
     rows = [(name, mean_interval(values), *(None for _ in stages)) for name, values in bases.items()]
     for (source, frozen), curve in curves.items():
         rows.append((_called(source, frozen), None, *(mean_interval(curve[stage]) for stage in stages)))
-    return Table("Test accuracy in percent (baseA on A, all others on B)", tuple(columns), tuple(rows))
+    return Table("Test accuracy in percent (baseA on A, all others on B)", tuple(shown), tuple(rows))
 
 
 def _panels(bases: dict[str, tuple[float, ...]], curves: Curves, stages: Sequence[str]) -> tuple[Panel, ...]:
@@ -155,12 +156,12 @@ def _panels(bases: dict[str, tuple[float, ...]], curves: Curves, stages: Sequenc
         for (source, frozen), curve in curves.items():
             if source in sources:
                 means, lows, highs = zip(*(mean_interval(curve[stage]) for stage in stages), strict=True)
-                ends = [(base, *(100 * end for end in each)) for each in (lows, highs)]
-                heights = (base, *(100 * mean for mean in means))
-                lines.append(Line(_called(source, frozen), (0.0, *places), heights, *ends, dashed=frozen))
+                heights, low, high = ((base, *(100 * end for end in ends)) for ends in (means, lows, highs))
+                lines.append(Line(_called(source, frozen), (0.0, *places), heights, low, high, dashed=frozen))
         if lines:
-            shared = {"log": False, "ticks": ticks, "levels": (base,)}
-            panels.append(Panel(title, "stages taken over", "accuracy on B, %", tuple(lines), **shared))
+            panels.append(
+                Panel(title, "stages taken over", "accuracy on B, %", tuple(lines), ticks=ticks, levels=(base,))
+            )
     return tuple(panels)
 
 

@@ -22,9 +22,10 @@ from classify.experiments.studies.transferability import transferable_stages
 from classify.heads.network.gradients import relative_gradient_norms
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import parse_regularizers
-from classify.measure.paired import mcnemar
 from classify.measure.results import SavedResult
-from classify.measure.wording import count, decimal, duration, percent, percent_interval
+from classify.measure.standing import against, differs
+from classify.measure.wording import count, decimal, percent
+from classify.show import columns
 from classify.show.panels import Line, Panel
 from classify.show.table import Column, Table
 from features.errors import UserError
@@ -32,7 +33,6 @@ from features.errors import UserError
 QUICK_ROWS, QUICK_EPOCHS, EPOCHS = 1_000, 3, 10
 BATCH = 32
 PLAIN, FC, SPOTTUNE, SCRATCH, L2T = "everything", "fc alone", "SpotTune", "from scratch", "L2T-ww, from scratch"
-_CERTAIN = 0.05
 
 
 def where(asked: Asked, stages: Sequence[str] | None = None) -> StudyResult:
@@ -60,7 +60,7 @@ def where(asked: Asked, stages: Sequence[str] | None = None) -> StudyResult:
         "SpotTune and L2T-ww see the same images as often; a step of theirs takes longer",
     ]
     notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
-    learned = {name: saved.result.extra.get("learned", {}) for name, saved in made.items()}
+    learned = {name: saved.result.extra.learned or {} for name, saved in made.items()}
     tuned, matching = learned[SPOTTUNE]["tuned"], learned[L2T]["matching"]
     return StudyResult(
         study="where",
@@ -106,8 +106,7 @@ def _gradient_norms(row: Row) -> dict[str, float]:
 
 
 def _accuracy(saved: SavedResult) -> tuple[float, float, float]:
-    metrics = saved.result.metrics
-    return metrics.accuracy, *metrics.accuracy_interval
+    return columns.estimate(saved.result.metrics)
 
 
 def _called(name: str) -> str:
@@ -116,13 +115,13 @@ def _called(name: str) -> str:
 
 
 def _table(made: dict[str, SavedResult], norms: dict[str, float]) -> Table:
-    columns = (
-        Column("trained", align="left"),
-        Column("norm", "relative gradient norm", format=decimal),
-        Column("validation", "validation %", format=percent),
-        Column("accuracy", "test %", format=percent_interval, parts=("", "low", "high")),
-        Column("parameters", "trained parameters", format=count),
-        Column("fit", "training", format=duration),
+    shown = (
+        columns.text("trained"),
+        columns.plain("norm", "relative gradient norm"),
+        columns.VALIDATION,
+        columns.accuracy(header="test %"),
+        columns.number("parameters", "trained parameters"),
+        columns.seconds("fit", "training"),
     )
     rows = tuple(
         (
@@ -130,7 +129,7 @@ def _table(made: dict[str, SavedResult], norms: dict[str, float]) -> Table:
             norms.get(name),
             saved.result.validation_accuracy,
             _accuracy(saved),
-            saved.result.extra["trained_parameters"],
+            saved.result.extra.trained_parameters,
             saved.result.seconds["fit"],
         )
         for name, saved in made.items()
@@ -138,12 +137,12 @@ def _table(made: dict[str, SavedResult], norms: dict[str, float]) -> Table:
     sizes = next(iter(made.values())).result.rows
     title = f"{count(sizes['train'])} training and {count(sizes['validation'])} validation images"
     notes = ("± half the width of the 95 % interval of the test images",)
-    return Table(title, columns, rows, notes).best("validation", note="best on validation")
+    return Table(title, shown, rows, notes).best("validation", note="best on validation")
 
 
 def _tuned_table(tuned: dict[str, float]) -> Table:
-    columns = (Column("block", align="left"), Column("share", "images that take the tuned copy, %", format=_share))
-    return Table("SpotTune's routes", columns, tuple(tuned.items()))
+    shown = (columns.text("block"), Column("share", "images that take the tuned copy, %", format=_share))
+    return Table("SpotTune's routes", shown, tuple(tuned.items()))
 
 
 def _grid(matching: dict[str, float]) -> tuple[list[str], list[str]]:
@@ -153,10 +152,10 @@ def _grid(matching: dict[str, float]) -> tuple[list[str], list[str]]:
 
 def _matching_table(matching: dict[str, float]) -> Table:
     sources, targets = _grid(matching)
-    columns = [Column("source", "source layer", align="left")]
-    columns += [Column(f"to_{target}", f"to {target}", format=_weight) for target in targets]
+    shown = [columns.text("source", "source layer")]
+    shown += [columns.plain(f"to_{target}", f"to {target}", 2) for target in targets]
     rows = tuple((m, *(matching[f"{m} to {n}"] for n in targets)) for m in sources)
-    return Table("L2T-ww's weights of the pairs (lambda, 0 to 6; 1 at the start)", tuple(columns), rows)
+    return Table("L2T-ww's weights of the pairs (lambda, 0 to 6; 1 at the start)", tuple(shown), rows)
 
 
 def _stage_panels(made: dict[str, SavedResult], stages: Sequence[str], norms: dict[str, float]) -> tuple[Panel, ...]:
@@ -196,12 +195,12 @@ def _answer(
     tuned: dict[str, float],
     matching: dict[str, float],
 ) -> tuple[str, ...]:
-    best = max(made, key=lambda name: made[name].result.validation_accuracy)
+    best = max(made, key=lambda name: _validated(made[name]))
     sentences = [
         f"Best on validation is training {_called(best)} ({percent(made[best].result.validation_accuracy)} %), with "
         f"{percent(_accuracy(made[best])[0])} % of the test images right."
     ]
-    top = max(stages, key=lambda stage: made[stage].result.validation_accuracy)
+    top = max(stages, key=lambda stage: _validated(made[stage]))
     sentences.append(f"Of single stages {top} is best on validation: {_beside(made, top, PLAIN)}.")
     picked = choice(norms, stages)
     same = "the same stage" if picked == top else f"{picked} instead: {_beside(made, picked, PLAIN)}"
@@ -218,13 +217,18 @@ def _answer(
 
 def _beside(made: dict[str, SavedResult], name: str, other: str) -> str:
     """'98.10 % on test, -0.40 points against everything (p = 0.02)', by McNemar's test."""
-    first, second = (made[each].predictions() for each in (name, other))
-    p_value = mcnemar(first.labels, first.predicted, second.predicted).p_value
+    (p_value,) = against(made[name], [made[other]])
     points = 100 * (_accuracy(made[name])[0] - _accuracy(made[other])[0])
-    sure = "" if p_value < _CERTAIN else ", not certain"
+    sure = "" if differs(p_value) else ", not certain"
     return (
         f"{percent(_accuracy(made[name])[0])} % on test, {points:+.2f} points against {other} (p = {p_value:.2g}{sure})"
     )
+
+
+def _validated(saved: SavedResult) -> float:
+    accuracy = saved.result.validation_accuracy
+    assert accuracy is not None  # every network of the study has validation rows
+    return accuracy
 
 
 def _share(value: float) -> str:

@@ -23,7 +23,7 @@ from features.datasets import ImageFiles
 _ROTATION, _SHIFT, _SCALE = 15.0, 0.1, 0.1
 
 
-class Source(Protocol):
+class Inputs(Protocol):
     """Rows that a network can be fed with."""
 
     def __len__(self) -> int: ...
@@ -51,14 +51,16 @@ class ImageSource:
         self.preprocess = preprocess
         self.trunk = trunk
         self.augment = tuple(augment)
-        self._readers = None if isinstance(images, np.ndarray) else ThreadPoolExecutor(8, "decode")
+        self._readers = ThreadPoolExecutor(8, "decode")  # no thread is started before there is work
 
     def __len__(self) -> int:
         return len(self.images)
 
     def read(self, rows: np.ndarray) -> np.ndarray | list[np.ndarray]:
         """uint8 images: one array, or a list where they come from files."""
-        return self.images[rows] if self._readers is None else list(self._readers.map(self.images.read, map(int, rows)))
+        if isinstance(self.images, np.ndarray):
+            return self.images[rows]
+        return list(self._readers.map(self.images.read, map(int, rows)))
 
     def prepare(self, read: Any, draw: np.random.Generator | None = None) -> torch.Tensor:
         """The network's input, float32 (B, 3, S, S), or the trunk's output."""
@@ -154,7 +156,7 @@ def source_for(
     preprocessor: Preprocessor,
     trunk: Callable[[torch.Tensor], torch.Tensor] | None,
     augment: Sequence[str] = (),
-) -> Source:
+) -> Inputs:
     """A source for uint8 images (N, H, W), (N, H, W, 3) or ImageFiles, or for cached maps (an array or a `Part` of
     one), which are not augmented."""
     if is_images(X):
@@ -187,11 +189,13 @@ def even_batches(order: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def read_ahead(
-    source: Source, batches: Sequence[tuple[np.ndarray, np.random.Generator | None]]
+    source: Inputs, batches: Sequence[tuple[np.ndarray, np.random.Generator | None]]
 ) -> Iterator[torch.Tensor]:
     """The batches in order, each read while the caller works on the one before."""
+    if not batches:
+        return
     with ThreadPoolExecutor(1, "read") as pool:
-        ahead = pool.submit(source.read, batches[0][0]) if batches else None
+        ahead = pool.submit(source.read, batches[0][0])
         for place, (_, draw) in enumerate(batches):
             current = ahead
             if place + 1 < len(batches):

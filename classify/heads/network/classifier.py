@@ -16,7 +16,7 @@ from torch import nn
 
 from classify.heads.estimator import FitError
 from classify.heads.logistic import Logistic
-from classify.heads.network.batches import Source, channels_last, even_batches, is_images, source_for
+from classify.heads.network.batches import Inputs, channels_last, even_batches, is_images, source_for
 from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.graph import observed, set_linear
 from classify.heads.network.logits import autocast
@@ -98,8 +98,8 @@ class NetworkClassifier(TrainedNetwork):
         network, codes = context.network, data.codes
         held = None
         if validation is not None:
-            held = self._encode(np.asarray(validation[1]), "validation")
-            held = Labelled(self._rows(network, validation[0]), held)
+            validation_codes = self._encode(np.asarray(validation[1]), "validation")
+            held = Labelled(self._rows(network, validation[0]), validation_codes)
         penalties = tuple(spec.prepare(context) for spec in specs)
         self.regularizer_notes_ = tuple(penalty.described for penalty in penalties if penalty.described)
         identity = self._identity(
@@ -221,7 +221,7 @@ class NetworkClassifier(TrainedNetwork):
         if frozen and "stochnorm" in specs:
             raise UserError("--regularizer stochnorm trains batch norm in its own way; take --batch-norm train")
 
-    def _rows(self, network: Network, X: Any, augment: Sequence[str] = ()) -> Source:
+    def _rows(self, network: Network, X: Any, augment: Sequence[str] = ()) -> Inputs:
         return source_for(
             X,
             shape=network.shape,
@@ -255,7 +255,7 @@ class NetworkClassifier(TrainedNetwork):
     def _forward(self) -> nn.Module:
         return self.network_.tail
 
-    def _source(self, X: Any) -> Source:
+    def _source(self, X: Any) -> Inputs:
         return self._rows(self.network_, X)
 
     def _frozen(self) -> "FrozenTrunk | None":
@@ -369,8 +369,7 @@ def _fit_probe(network: Network, context: Context, batch_statistics: bool = Fals
         for inputs, batch_codes in context.batches(context.shuffled_rows()):
             features.append(look(inputs)[1][0].float().cpu())
             codes.append(batch_codes.cpu())
-    codes = torch.cat(codes).numpy()
-    probe = Logistic().fit(torch.cat(features).numpy(), codes)
+    probe = Logistic().fit(torch.cat(features).numpy(), torch.cat(codes).numpy())
     weight, bias = probe.coef_, probe.intercept_
     if len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import ImageSource, Source, is_images
+from classify.heads.network.batches import ImageSource, Inputs, is_images
 from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.graph import NORMALISATIONS, parameters_of
 from classify.heads.network.settings import TrainingSettings
@@ -55,6 +55,11 @@ class ConvNetClassifier(TrainedNetwork):
     with the other networks, so that they compare; what is about pre-trained weights (head_multiple, init_head, frozen
     batch norm) has no meaning here and is refused or, for head_multiple, without effect.
     """
+
+    image_shape_: tuple[int, int, int]
+    pixel_mean_: float
+    pixel_deviation_: float
+    network_: nn.Module
 
     def __init__(
         self, *, classes: int | None = None, settings: TrainingSettings | None = None, device: str = "auto"
@@ -112,13 +117,10 @@ class ConvNetClassifier(TrainedNetwork):
                 f"the convnet takes uint8 images (N, H, W) or (N, H, W, 3), not {getattr(X, 'dtype', type(X).__name__)}"
             )
         stride = max(1, len(X) // _ROWS_FOR_MOMENTS)
-        if isinstance(X, ImageFiles):
-            first = X.read(0)
-            self.image_shape_ = (3 if first.ndim == 3 else 1, *first.shape[:2])
-            some = self._stack([X.read(row) for row in range(0, len(X), stride)[:1000]])
-        else:
-            self.image_shape_ = (3 if X.ndim == 4 else 1, *X.shape[1:3])
-            some = X[::stride]
+        files = isinstance(X, ImageFiles)
+        shape = X.read(0).shape if files else X.shape[1:]
+        self.image_shape_ = (3 if len(shape) == 3 else 1, shape[0], shape[1])
+        some = self._stack([X.read(row) for row in range(0, len(X), stride)[:1000]]) if files else X[::stride]
         if min(self.image_shape_[1:]) < 4:
             raise FitError(
                 f"images of {self.image_shape_[1:]} pixels are too small for two poolings; give 4 x 4 or more"
@@ -153,7 +155,7 @@ class ConvNetClassifier(TrainedNetwork):
         """The network."""
         return self.network_
 
-    def _source(self, X: Any) -> Source:
+    def _source(self, X: Any) -> Inputs:
         if not is_images(X):
             raise FitError("the convnet takes uint8 images (N, H, W) or (N, H, W, 3), or image files")
         return ImageSource(X, self.prepare)
@@ -197,7 +199,7 @@ def pixel_moments(images: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of uint8 pixels, from how often each value occurs: a few images at a time, since
     NumPy's own `std` would hold every pixel as float64."""
     parts = np.array_split(images, math.ceil(len(images) / _IMAGES_COUNTED))
-    counts = sum(np.bincount(part.ravel(), minlength=256) for part in parts)
+    counts = sum((np.bincount(part.ravel(), minlength=256) for part in parts), np.zeros(256, np.int64))
     values = np.arange(256)
     mean = float(counts @ values / counts.sum())
     return mean, float(counts @ (values - mean) ** 2 / counts.sum()) ** 0.5

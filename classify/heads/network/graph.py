@@ -9,7 +9,7 @@ from torch import fx, nn
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def parameters_of(module: nn.Module, kinds: tuple[type, ...]) -> frozenset[str]:
+def parameters_of(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> frozenset[str]:
     """The full names of the parameters that belong directly to modules of these kinds."""
     return frozenset(
         f"{path}.{name}" if path else name
@@ -21,8 +21,9 @@ def parameters_of(module: nn.Module, kinds: tuple[type, ...]) -> frozenset[str]:
 
 def observed(tail: fx.GraphModule, nodes: Iterable[str]) -> fx.GraphModule:
     """A tail that gives (logits, (output of each node, ...)), over the same modules: no hook is ever set."""
-    graph, copied = fx.Graph(), {}
-    by_name = {}
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    by_name: dict[str, fx.Node] = {}
     for node in tail.graph.nodes:
         if node.op == "output":
             graph.output((copied[node.args[0]], tuple(by_name[name] for name in nodes)))
@@ -34,6 +35,7 @@ def observed(tail: fx.GraphModule, nodes: Iterable[str]) -> fx.GraphModule:
 
 def set_linear(layer: nn.Module, weight: np.ndarray, bias: np.ndarray) -> None:
     """Put weights (K, D) and intercepts (K,) into a linear layer."""
+    assert isinstance(layer, nn.Linear)  # nobody fits a probe for another one
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
         if layer.bias is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import Source, channels_last, read_ahead
+from classify.heads.network.batches import Inputs, channels_last, read_ahead
 
 _BATCH = 256
 
@@ -19,7 +19,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
 
 
-def logits_of(forward: Callable, trainee: Any, source: Source, precision: str) -> np.ndarray:
+def logits_of(forward: Callable, trainee: Any, source: Inputs, precision: str) -> np.ndarray:
     """Logits (N, K), float32, of all rows in eval mode, in batches that fit into memory."""
     size = _BATCH
     while size:
@@ -29,7 +29,7 @@ def logits_of(forward: Callable, trainee: Any, source: Source, precision: str) -
     raise FitError(f"not even one image fits into the memory of {trainee.device}; take a smaller --image-size")
 
 
-def _logits_by(size: int, forward: Callable, trainee: Any, source: Source, precision: str) -> np.ndarray:
+def _logits_by(size: int, forward: Callable, trainee: Any, source: Inputs, precision: str) -> np.ndarray:
     trainee.forward.eval()
     rows = np.array_split(np.arange(len(source)), max(1, math.ceil(len(source) / size)))
     outputs = []

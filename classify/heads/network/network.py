@@ -6,6 +6,7 @@ The backbone that it is made from never changes: everything is copied. What is t
 
 import copy
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -120,10 +121,14 @@ class Network:
             old = whole.get_submodule(name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            new: nn.Module
             if isinstance(old, nn.Linear):
                 new = nn.Linear(old.in_features, self.classes, bias=old.bias is not None)
             else:
-                new = nn.Conv2d(old.in_channels, self.classes, old.kernel_size, old.stride, old.padding)
+                assert isinstance(old, nn.Conv2d)  # the other of the two that `classifier_name` finds
+                # torch has these attributes as tuples of any length, and its constructor asks for pairs.
+                sizes: tuple[Any, ...] = (old.kernel_size, old.stride, old.padding)
+                new = nn.Conv2d(old.in_channels, self.classes, *sizes)
         self.model.set_submodule(name, new)
         return name
 

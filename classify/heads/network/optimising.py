@@ -45,12 +45,13 @@ class Optimizer:
         self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
         described = [{**group, "params": [self._in_order(p) for p in group["params"]]} for group in groups]
         device = described[0]["params"][0].device
-        options = {"lr": settings.learning_rate, "fused": device.type in ("cpu", "cuda")}
+        rate, fused = settings.learning_rate, device.type in ("cpu", "cuda")
+        self.inner: torch.optim.Optimizer
         if settings.optimizer == "sgd":
-            self.inner: torch.optim.Optimizer = torch.optim.SGD(described, momentum=_MOMENTUM, **options)
+            self.inner = torch.optim.SGD(described, lr=rate, momentum=_MOMENTUM, fused=fused)
         else:
             kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-            self.inner = kind(described, **options)
+            self.inner = kind(described, lr=rate, fused=fused)
 
     def _in_order(self, parameter: nn.Parameter) -> nn.Parameter:
         """A view of a parameter in the order of its memory, and the parameter itself where that is its own order."""

@@ -7,6 +7,7 @@ the input stay its own.
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,14 +19,16 @@ _PLACES, _STRIDED_PLACES = 4, 16
 class _Convolution(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu")
-    def forward(ctx, inputs, weight, stride, padding):
+    def forward(
+        ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]
+    ) -> torch.Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.stride, ctx.padding = stride, padding
         return nn.functional.conv2d(inputs, weight, None, stride, padding)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
         inputs, weight = ctx.saved_tensors
         for_inputs = for_weight = None
         if ctx.needs_input_grad[0]:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import Ready, Source
+from classify.heads.network.batches import Inputs, Ready
 from classify.heads.network.checkpoint import Checkpoint
 from classify.heads.network.logits import logits_of
 from classify.heads.network.settings import TrainingSettings
@@ -41,6 +41,15 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
     settings: TrainingSettings | None
     classes: int | None
     device: str
+    classes_: np.ndarray
+    network_: Any
+    history_: tuple[Epoch, ...]
+    best_epoch_: int
+    n_iter_: int
+    stopped_early_: bool
+    converged_: bool | None
+    trained_parameters_: int
+    seconds_: float
 
     def _start(self, X: Any, y: Any) -> np.ndarray:
         """Check the labels, set `classes_` and what is derived from the settings; class numbers, int64 (N,)."""
@@ -136,7 +145,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         """The module that gives logits."""
         raise NotImplementedError
 
-    def _source(self, X: Any) -> Source:
+    def _source(self, X: Any) -> Inputs:
         """Rows to predict."""
         raise NotImplementedError
 
@@ -171,7 +180,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._logits(self._source(X))
 
-    def _logits(self, source: Source) -> np.ndarray:
+    def _logits(self, source: Inputs) -> np.ndarray:
         module = self._forward()
         return logits_of(module, Trainee(module, module), source, self._precision)
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import Source, channels_last, even_batches, read_ahead
+from classify.heads.network.batches import Inputs, channels_last, even_batches, read_ahead
 from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors
 from classify.heads.network.logits import autocast, logits_of
 from classify.heads.network.optimising import Optimizer, build_optimizer, rate_factor
@@ -57,7 +57,7 @@ class Epoch:
 class Labelled:
     """Rows to feed and their class numbers, int64 (N,)."""
 
-    source: Source
+    source: Inputs
     codes: np.ndarray
 
 
@@ -208,7 +208,9 @@ class Trainer:
         self.progress.step = last
         number = math.ceil(last / self.per_epoch)
         # The last step may have broken the weights after its own loss was still finite.
-        sound = scores[0] if scores else sum(each.detach().double().sum() for each in self.trainee.module.parameters())
+        sound = (
+            scores[0] if scores else sum(weight.detach().double().sum() for weight in self.trainee.module.parameters())
+        )
         self._stop_unless_finite(sound, number - 1, last - 1, rate)
         count = last - first
         seconds = time.perf_counter() - started
@@ -237,23 +239,30 @@ class Trainer:
             factor = rate_factor(settings.schedule, step, self.steps, epoch, self.epochs)
             rate = settings.learning_rate * factor
             codes = torch.from_numpy(self.data.codes[rows]).to(device)
-            try:
-                batch = next(inputs)
-                loss, penalty = self._losses(batch, codes)
-                (loss + penalty).backward()
-                optimizer.step(rate)
-                for each in self.trainee.penalties:
-                    each.stepped(channels_last(batch), codes)
-            except torch.OutOfMemoryError:
-                batch = loss = penalty = None
-            if batch is None:
-                # Out here, because the exception's frames hold on to the memory of the pass that failed.
+            taken = self._step(inputs, codes, optimizer, rate)
+            if taken is None:
                 raise self._out_of_memory(rows, codes, optimizer)
-            total += loss.detach()
-            penalties += penalty.detach()
+            total += taken[0]
+            penalties += taken[1]
             if (step + 1) % patience == 0 or step + 1 == last:
                 self._stop_unless_finite(total + penalties, epoch, step, rate)
         return float(total), float(penalties), rate
+
+    def _step(
+        self, inputs: Iterator[torch.Tensor], codes: torch.Tensor, optimizer: Optimizer, rate: float
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The loss and the penalty of one step; None where memory ran out, which is free again once the frames of the
+        pass that failed are left."""
+        try:
+            batch = next(inputs)
+            loss, penalty = self._losses(batch, codes)
+            (loss + penalty).backward()
+            optimizer.step(rate)
+            for regularizer in self.trainee.penalties:
+                regularizer.stepped(channels_last(batch), codes)
+        except torch.OutOfMemoryError:
+            return None
+        return loss.detach(), penalty.detach()
 
     def _losses(self, batch: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         batch = channels_last(batch)
@@ -295,7 +304,8 @@ class Trainer:
             optimizer.forget_gradients()
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            sum(self._losses(source.prepare(source.read(rows[:size])), codes[:size])).backward()
+            loss, penalty = self._losses(source.prepare(source.read(rows[:size])), codes[:size])
+            (loss + penalty).backward()
 
         # Batch norm that trains takes no batch of one image.
         norms = (part for part in self.trainee.forward.modules() if isinstance(part, nn.modules.batchnorm._NormBase))
@@ -317,12 +327,12 @@ class Trainer:
         counts = [np.bincount(which, minlength=classes) for which in (codes[codes == predicted], predicted, codes)]
         return loss, float((predicted == codes).mean()), float(macro_f1(*counts))
 
-    def predict(self, source: Source) -> np.ndarray:
+    def predict(self, source: Inputs) -> np.ndarray:
         """Logits (N, K), float32, in eval mode."""
         return logits_of(lambda batch: self.trainee.forward(batch)[0], self.trainee, source, self.precision)
 
     def _keep_best(self, record: Epoch) -> bool:
-        if record.validation_accuracy is None or self.settings.steps:
+        if record.validation_accuracy is None or record.validation_loss is None or self.settings.steps:
             self.progress.best_epoch = record.epoch
             return False
         score = (record.validation_accuracy, -record.validation_loss)

@@ -30,6 +30,10 @@ class UntouchedClassifier(ClassifierMixin, BaseEstimator):
     source classes is right on most training images. Both say a label for every image, since others are not looked at.
     """
 
+    classes_: np.ndarray
+    source_classes_: np.ndarray
+    n_features_in_: int
+
     def __init__(self, reading: str = "matched") -> None:
         self.reading = reading
 

@@ -105,7 +105,9 @@ def parse_regularizers(texts: Iterable[str | RegularizerSpec]) -> tuple[Regulari
 
 
 def _parse(text: str) -> RegularizerSpec:
-    name, numbers, layers = re.fullmatch(r"([^=@]*)(=[^@]*)?(@.*)?", text.strip(), re.DOTALL).groups()
+    parts = re.fullmatch(r"([^=@]*)(=[^@]*)?(@.*)?", text.strip(), re.DOTALL)
+    assert parts is not None  # since each of them may be empty, there is no other text
+    name, numbers, layers = parts.groups()
     if name not in REGULARIZERS:
         raise unknown(f"there is no regulariser {name!r}", name, REGULARIZERS)
     kind = REGULARIZERS[name]

@@ -25,12 +25,13 @@ class CoTuning(Regularizer):
     in the paper. The relation comes from the source network's predictions on at most 5,000 training images.
     """
 
+    relation: torch.Tensor
+
     @classmethod
     def check(cls, context: Context, *strengths: float, **options: Any) -> None:
         """Raise UserError where there is nothing that it acts on."""
         context.require_transferred("co-tuning")
-        context.require_source_head("co-tuning")
-        head = context.network.source_head
+        head = context.source_head("co-tuning")
         if not isinstance(head, nn.Linear):
             raise UserError(
                 f"--regularizer co-tuning needs a linear classifier, and {context.network.backbone.name} ends in "
@@ -39,7 +40,8 @@ class CoTuning(Regularizer):
 
     def __init__(self, context: Context, strength: float) -> None:
         super().__init__()
-        source, head = context.source_tail("co-tuning"), context.network.source_head
+        source, head = context.source_tail("co-tuning"), context.source_head("co-tuning")
+        assert isinstance(head, nn.Linear)  # what `check` has made sure of
         rows = context.some_rows(RELATION_IMAGES)
         logits, codes = [], []
         with torch.no_grad():

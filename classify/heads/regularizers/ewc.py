@@ -1,9 +1,10 @@
 """EWC, also L2-SP-Fisher: each weight is drawn towards its start by what the source network's predictions lose."""
 
+from collections.abc import Container, Iterable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
 
@@ -22,7 +23,7 @@ class EWC(Regularizer):
     def check(cls, context: Context, *strengths: float, **options: Any) -> None:
         """Raise UserError where there is nothing that it acts on."""
         context.require_transferred("ewc")
-        context.require_source_head("ewc")
+        context.source_head("ewc")
 
     def __init__(self, context: Context, strength: float) -> None:
         super().__init__()
@@ -46,7 +47,9 @@ class EWC(Regularizer):
         return self.strength * torch.stack(terms).sum()
 
 
-def diagonal_fisher(source: fx.GraphModule | nn.Module, names, batches, seed: int) -> dict[str, torch.Tensor]:
+def diagonal_fisher(
+    source: nn.Module, names: Container[str], batches: Iterable[torch.Tensor], seed: int
+) -> dict[str, torch.Tensor]:
     """The mean over the images of the squared gradient of log p(label | image), the label drawn from p itself.
 
     source: gives logits, in eval mode. names: of its parameters. batches: of its inputs. Each image's gradient is

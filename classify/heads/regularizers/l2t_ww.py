@@ -45,6 +45,12 @@ class L2TWW(Regularizer):
     brought to the target's by bilinear interpolation, as in the authors' programme.
     """
 
+    # Adam's moments of phi and its steps, and the lambda of each pair: buffers, so that they survive a kill.
+    first: torch.Tensor
+    second: torch.Tensor
+    count: torch.Tensor
+    strengths: torch.Tensor
+
     @classmethod
     def check(cls, context: Context, *strengths: float, layers: tuple[str, ...] = ()) -> None:
         """Raise UserError where there is nothing that it acts on."""
@@ -77,7 +83,8 @@ class L2TWW(Regularizer):
         self.source = [observed(source, self.observes).eval()]
         self.target = [observed(network.tail, self.observes)]
         self.pairs = tuple(itertools.product(range(len(nodes)), repeat=2))
-        channels = [_channels(network.cut.shape(node), each) for node, each in zip(nodes, self.layouts, strict=True)]
+        shapes = [network.cut.shape(node) for node in nodes]
+        channels = [_channels(shape, layout) for shape, layout in zip(shapes, self.layouts, strict=True)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             self.project = nn.ModuleList(nn.Conv2d(channels[n], channels[m], 1) for m, n in self.pairs)
@@ -86,18 +93,18 @@ class L2TWW(Regularizer):
         # The optimiser of the network leaves phi alone: it has a gradient, and steps, of its own.
         self.meta.requires_grad_(False)
         phi = parameters_to_vector(self.meta.parameters())
-        for name, value in {"first": phi * 0, "second": phi * 0, "count": torch.zeros(()), "strengths": None}.items():
-            self.register_buffer(name, torch.zeros(len(self.pairs)) if value is None else value)
+        self.register_buffer("first", phi * 0)
+        self.register_buffer("second", phi * 0)
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("strengths", torch.zeros(len(self.pairs)))
         self.to(device)
 
     def forward(self, step: Step) -> torch.Tensor:
         """strength * L_wfm for this batch, phi taken as given (equation 3)."""
         sources = self._source_maps(step.inputs)
         weights, strengths = self.meta(self._of_pairs(sources))
-        target = tuple(as_map(each, layout) for each, layout in zip(step.seen, self.layouts, strict=True))
-        return self.strength * self._matching(
-            target, sources, dict(self.project.named_parameters()), weights, strengths
-        )
+        projections: Tensors = dict(self.project.named_parameters())
+        return self.strength * self._matching(self._maps(step.seen), sources, projections, weights, strengths)
 
     def stepped(self, inputs: torch.Tensor, codes: torch.Tensor) -> None:
         """One step of phi (algorithm 1)."""
@@ -107,9 +114,9 @@ class L2TWW(Regularizer):
             with sdpa_kernel(SDPBackend.MATH):
                 gradient, strengths = self.meta_gradient(inputs, codes, sources)
         except RuntimeError as error:
-            if found := re.search(r"derivative for (\S+) is not implemented", str(error)):
+            if operation := re.search(r"derivative for (\S+) is not implemented", str(error)):
                 raise UserError(
-                    f"--regularizer l2t-ww takes second derivatives, and torch has none for {found[1]}, which "
+                    f"--regularizer l2t-ww takes second derivatives, and torch has none for {operation[1]}, which "
                     f"{self.backbone} computes with; take another backbone, such as resnet18"
                 ) from error
             raise
@@ -119,16 +126,15 @@ class L2TWW(Regularizer):
 
     def learned(self) -> dict[str, Any]:
         """lambda of each pair, 'source layer to target layer', the mean over images of the latest batches."""
-        told = self.strengths.tolist()
-        named = (f"{self.names[m]} to {self.names[n]}" for m, n in self.pairs)
-        return {"matching": dict(zip(named, told, strict=True))}
+        names = (f"{self.names[m]} to {self.names[n]}" for m, n in self.pairs)
+        return {"matching": dict(zip(names, self.strengths.tolist(), strict=True))}
 
     def meta_gradient(
         self, inputs: torch.Tensor, codes: torch.Tensor, sources: Maps
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(gradient of L_org after the T + 1 steps by phi as one vector, lambda (pairs, B)); nothing moves."""
         target = self.target[0]
-        fixed = {name: value for name, value in target.named_parameters() if not value.requires_grad}
+        fixed: Tensors = {name: value for name, value in target.named_parameters() if not value.requires_grad}
         # Statistics move in copies: the network's own are those of its own steps.
         fixed |= {name: value.clone() for name, value in target.named_buffers()}
         with torch.enable_grad():
@@ -139,7 +145,7 @@ class L2TWW(Regularizer):
             def look(theta: Tensors) -> tuple[torch.Tensor, Maps]:
                 own = {name: value for name, value in theta.items() if not name.startswith("r.")}
                 logits, seen = functional_call(target, {**fixed, **own}, (inputs,))
-                return logits, tuple(as_map(each, layout) for each, layout in zip(seen, self.layouts, strict=True))
+                return logits, self._maps(seen)
 
             for _ in range(INNER_STEPS):
                 projections = {name[2:]: value for name, value in theta.items() if name.startswith("r.")}
@@ -153,7 +159,11 @@ class L2TWW(Regularizer):
     def _source_maps(self, inputs: torch.Tensor) -> Maps:
         with torch.no_grad(), self.autocast():
             _, seen = self.source[0](inputs)
-        return tuple(as_map(each, layout) for each, layout in zip(seen, self.layouts, strict=True))
+        return self._maps(seen)
+
+    def _maps(self, outputs: Maps) -> Maps:
+        """The outputs of the layers as float32 (B, C, H, W)."""
+        return tuple(as_map(output, layout) for output, layout in zip(outputs, self.layouts, strict=True))
 
     def _of_pairs(self, sources: Maps) -> list[torch.Tensor]:
         """S^m(x) averaged over its places, (B, C) for each pair."""
@@ -171,7 +181,7 @@ class L2TWW(Regularizer):
         return total
 
     def _descend(self, gradient: torch.Tensor) -> None:
-        """One step of Adam for phi, whose moments are buffers, so that they survive a kill."""
+        """One step of Adam for phi."""
         self.count += 1
         for moment, value, beta in zip((self.first, self.second), (gradient, gradient**2), _BETAS, strict=True):
             moment.mul_(beta).add_(value, alpha=1 - beta)
@@ -192,17 +202,17 @@ class MetaNetworks(nn.Module):
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
-        self.f = nn.ModuleList(nn.Linear(width, width) for width in channels)
-        self.g = nn.ModuleList(nn.Linear(width, 1) for width in channels)
-        for f, g in zip(self.f, self.g, strict=True):
+        what, where = [nn.Linear(width, width) for width in channels], [nn.Linear(width, 1) for width in channels]
+        for f, g in zip(what, where, strict=True):
             nn.init.zeros_(f.weight)
             nn.init.zeros_(f.bias)
             nn.init.ones_(g.bias)
+        self.f, self.g = nn.ModuleList(what), nn.ModuleList(where)
 
     def forward(self, sources: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """(w, lambda) of each pair."""
-        weights = [f(each).softmax(1) for f, each in zip(self.f, sources, strict=True)]
-        return weights, [relu6(g(each)).squeeze(1) for g, each in zip(self.g, sources, strict=True)]
+        weights = [f(source).softmax(1) for f, source in zip(self.f, sources, strict=True)]
+        return weights, [relu6(g(source)).squeeze(1) for g, source in zip(self.g, sources, strict=True)]
 
 
 def distances(projected: torch.Tensor, source: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

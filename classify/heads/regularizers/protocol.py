@@ -70,19 +70,20 @@ class Context:
 
     def source_tail(self, name: str) -> fx.GraphModule:
         """A frozen copy of the tail with the source network's own classifier; UserError where that is unknown."""
-        self.require_source_head(name)
+        head = self.source_head(name)
         tail = copy.deepcopy(self.network.tail).eval().requires_grad_(False)
-        tail.set_submodule(self.network.classifier, copy.deepcopy(self.network.source_head))
+        tail.set_submodule(self.network.classifier, copy.deepcopy(head))
         return tail
 
-    def require_source_head(self, name: str) -> None:
-        """Raise UserError where the weights came without a classifier."""
+    def source_head(self, name: str) -> nn.Module:
+        """The source network's own classifier; UserError where the weights came without one."""
         if self.network.source_head is None:
             weights = self.network.backbone.weights_name
             raise UserError(
                 f"--regularizer {name} needs the source network's own classifier, and {weights} came without one; take "
                 "weights with it, or another regulariser"
             )
+        return self.network.source_head
 
     def stages_above(self, name: str) -> list[str]:
         """The stages whose maps train above the cut, shallow to deep; UserError where there is none."""
@@ -128,9 +129,9 @@ class Regularizer(nn.Module):
     described: str = ""
 
     @classmethod
-    def check(cls, context: Context, *strengths: float, **options: Any) -> None:
-        """Raise UserError where it cannot act on the context's network: called before the constructor, and, without
-        images, before anything is extracted or trained."""
+    def check(cls, context: Context, *strengths: Any, **options: Any) -> None:
+        """Raise UserError where it cannot act on the context's network: called before the constructor, with the same
+        arguments, and, without images, before anything is extracted or trained."""
 
     def attached(self) -> contextlib.AbstractContextManager:
         """Entered before training, left after it in any case."""

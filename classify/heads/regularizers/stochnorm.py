@@ -34,13 +34,11 @@ class StochNorm(Regularizer):
         self.tail = (context.network.tail,)
         self.share = share
 
-    def _norms(self) -> list[str]:
-        return [name for name, module in self.tail[0].named_modules() if isinstance(module, nn.BatchNorm2d)]
-
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Swap the modules, which share parameters and statistics with those they stand for."""
-        originals = {name: self.tail[0].get_submodule(name) for name in self._norms()}
+        modules = self.tail[0].named_modules()
+        originals = {name: module for name, module in modules if isinstance(module, nn.BatchNorm2d)}
         for name, module in originals.items():
             self.tail[0].set_submodule(name, StochasticNorm(module, self.share))
         try:
@@ -73,6 +71,7 @@ class StochasticNorm(nn.BatchNorm2d):
         """(N, C, H, W) normalised."""
         if not self.training:
             return super().forward(inputs)
+        assert self.running_mean is not None and self.running_var is not None  # since it was pre-trained
         # Copies, since torch's backward pass reads the statistics again, and by then they have moved on with the batch.
         mean, variance = self.running_mean.clone(), self.running_var.clone()
         moving = batch_norm(inputs, mean, variance, self.weight, self.bias, False, 0.0, self.eps)

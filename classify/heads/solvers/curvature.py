@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from classify.heads.scaling import FeatureRows
+
 ROWS = 4096  # that tell the curvature of a class, or more of them where features are many
 ROWS_PER_FEATURE = 4
 BLOCK_NUMBERS = 64_000_000  # numbers in all the classes' blocks above which they share one
@@ -26,19 +28,19 @@ class Curvature:
     cost: float
 
     @classmethod
-    def at(cls, Z: np.ndarray, weights: np.ndarray, penalty: float, most: float) -> "Curvature":
+    def at(cls, Z: FeatureRows, weights: np.ndarray, penalty: float, most: float) -> "Curvature":
         """Of the features (N, D), or of what reads them in blocks, where the loss of each row bends so much by each of
         its scores (K, N). Classes share one block where blocks of their own would cost more than `most` operations.
         """
         size = Z.shape[1] + 1
         alike = np.ptp(weights, axis=0).max() == 0
-        each = 2.0 * size**2 * (min(_count(size), len(Z)) + size)
-        if alike or len(weights) * size**2 > BLOCK_NUMBERS or len(weights) * each > most:
+        cost = 2.0 * size**2 * (min(_count(size), len(Z)) + size)
+        if alike or len(weights) * size**2 > BLOCK_NUMBERS or len(weights) * cost > most:
             weights = weights.mean(axis=0, keepdims=True)
         inverses = np.empty((len(weights), size, size), dtype=np.float32)
         for row, inverse in zip(weights, inverses, strict=True):
             inverse[:] = np.linalg.inv(_block(Z, row, penalty))
-        return cls(inverses, len(weights) * each)
+        return cls(inverses, len(weights) * cost)
 
     def __call__(self, gradient: np.ndarray) -> np.ndarray:
         """The inverse blocks times a gradient, float64 (K, D + 1)."""
@@ -51,7 +53,7 @@ def _count(size: int) -> int:
     return max(ROWS, ROWS_PER_FEATURE * size)
 
 
-def _block(Z: np.ndarray, weights: np.ndarray, penalty: float) -> np.ndarray:
+def _block(Z: FeatureRows, weights: np.ndarray, penalty: float) -> np.ndarray:
     """The mean of weight * [z 1][z 1]' over all rows, from those drawn, with the penalty; float64 (D + 1, D + 1)."""
     size = Z.shape[1] + 1
     chosen, chances = _drawn(weights, _count(size))

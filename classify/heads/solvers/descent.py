@@ -13,7 +13,7 @@ import numpy as np
 
 from classify.heads.estimator import in_threads, row_blocks
 from classify.heads.on_device import DeviceRows
-from classify.heads.scaling import StandardisedBlocks
+from classify.heads.scaling import FeatureRows
 from classify.heads.solvers.curvature import Curvature
 from classify.heads.solvers.losses import Loss
 
@@ -41,7 +41,7 @@ class LinearProblem:
     memory.
     """
 
-    Z: np.ndarray | StandardisedBlocks | DeviceRows
+    Z: FeatureRows
     codes: np.ndarray
     weights: np.ndarray
     loss: Loss
@@ -109,9 +109,9 @@ def minimise(
     gradient = _gradient(problem, W, slopes, penalty)
     pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
     steps, age, patience = 0, math.inf, 0
-    precondition = None
+    precondition: Curvature | None = None
     while np.abs(gradient).max() > tolerance and steps < max_iter:
-        if age >= patience:
+        if precondition is None or age >= patience:
             # The first point is zero or another problem's optimum, and its curvature is soon out of date.
             patience = problem.loss.steady if precondition else problem.loss.steady // 2
             scores = problem.scores(W)
@@ -120,13 +120,13 @@ def minimise(
             patience = max(patience, int(precondition.cost / problem.cost))
             pairs, age = [], 0
         direction = -_two_loops(gradient, pairs, precondition)
-        found = _line_search(problem, W, direction, scores, value, gradient, penalty)
-        if found is None:
+        reached = _line_search(problem, W, direction, scores, value, gradient, penalty)
+        if reached is None:
             if age == 0:
                 break
             age = math.inf
             continue
-        step, scores, value, slopes = found
+        step, scores, value, slopes = reached
         before = gradient
         W = W + step * direction
         gradient = _gradient(problem, W, slopes, penalty)

@@ -4,6 +4,7 @@ Rows come ordered by class, so that a pair's rows are two slices and nothing is 
 and the solution for a penalty starts from that for the next smaller one.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,13 +32,13 @@ def squared_lengths(rows: np.ndarray) -> np.ndarray:
     return np.einsum("nd,nd->n", rows, rows)
 
 
-def squared_distances(rows: np.ndarray, others: np.ndarray, lengths: np.ndarray, out: np.ndarray | None = None):
+def squared_distances(rows: np.ndarray, others: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """|a - b|^2 of rows (m, D) and others (N, D), whose squared lengths are known: (m, N)."""
-    found = np.matmul(rows, others.T, out=out)
-    found *= -2
-    found += lengths
-    found += squared_lengths(rows)[:, None]
-    return np.maximum(found, 0, out=found)
+    distances = np.matmul(rows, others.T)
+    distances *= -2
+    distances += lengths
+    distances += squared_lengths(rows)[:, None]
+    return np.maximum(distances, 0, out=distances)
 
 
 def solve_pairs(rows: np.ndarray, counts: np.ndarray, candidates: Sequence[Penalties]) -> list[list[Dual]]:
@@ -80,10 +81,10 @@ class _Pair:
         first, second = self._places
         size = self.sizes[0]
         queries = self._rows[np.where(wanted < size, wanted + first.start, wanted - size + second.start)]
-        found = np.empty((len(wanted), sum(self.sizes)), self._rows.dtype)
+        distances = np.empty((len(wanted), sum(self.sizes)), self._rows.dtype)
         for place, columns in zip(self._places, (slice(0, size), slice(size, None)), strict=True):
-            found[:, columns] = squared_distances(queries, self._rows[place], self._lengths[place])
-        return found
+            distances[:, columns] = squared_distances(queries, self._rows[place], self._lengths[place])
+        return distances
 
 
 class _Kept:
@@ -112,8 +113,8 @@ def _solve_pair(pair: _Pair, classes: tuple[int, int], candidates: Sequence[Pena
         distances = _Kept(pair.distances, count, pair.dtype)
     solved: dict[int, Dual] = {}
     for gamma in widths:
-        working = WorkingSet(lambda wanted, gamma=gamma: _kernel(distances(wanted), gamma), count)
-        last = None
+        working = WorkingSet(functools.partial(_kernel, distances, gamma), count)
+        last: Dual | None = None
         chosen = [number for number, candidate in enumerate(candidates) if candidate.gamma == gamma]
         for number in sorted(chosen, key=lambda number: candidates[number].costs[classes[0]]):
             candidate = candidates[number]
@@ -127,7 +128,8 @@ def _solve_pair(pair: _Pair, classes: tuple[int, int], candidates: Sequence[Pena
     return [solved[number] for number in range(len(candidates))]
 
 
-def _kernel(distances: np.ndarray, gamma: float) -> np.ndarray:
-    """exp(-gamma * distance), in the place of the distances."""
-    distances *= -gamma
-    return np.exp(distances, out=distances)
+def _kernel(distances: Callable[[np.ndarray], np.ndarray], gamma: float, wanted: np.ndarray) -> np.ndarray:
+    """exp(-gamma * distance) of the rows wanted from all, in the place of the distances."""
+    kernel = distances(wanted)
+    kernel *= -gamma
+    return np.exp(kernel, out=kernel)

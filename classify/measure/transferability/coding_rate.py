@@ -20,7 +20,7 @@ def transrate(features: np.ndarray, labels: np.ndarray) -> float:
     order = np.argsort(codes, kind="stable")
     members = np.split(order, np.cumsum(counts)[:-1])
     tall = blocks.rows > blocks.columns
-    total = np.zeros((blocks.columns, blocks.columns)) if tall else None
+    total = np.zeros((blocks.columns, blocks.columns) if tall else (0, 0))
     rates = []
     for rows in members:
         part = blocks.take(rows)

@@ -44,7 +44,7 @@ class Blocks:
             raise ValueError(f"expected a 2-D array of real numbers, got shape {array.shape} of {array.dtype}")
         self.array = array
         self.rows = len(array)
-        sums = np.sum(array, axis=0, dtype=np.float64)
+        sums: np.ndarray = array.sum(axis=0, dtype=np.float64)
         if not np.isfinite(sums).all():
             raise UserError(
                 f"the features hold NaN or infinity in {np.count_nonzero(~np.isfinite(sums))} of {array.shape[1]} "

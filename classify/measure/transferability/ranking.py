@@ -13,9 +13,9 @@ def weighted_tau(scores: Sequence[float], accuracies: Sequence[float]) -> float:
     among the best weighs most), the mean of ranking by either side, as You et al. 2021 report it. NaN, since there is
     no ranking, for fewer than two layers or where either side is the same for all.
     """
-    scores, accuracies = (np.asarray(side, dtype=np.float64) for side in (scores, accuracies))
-    if scores.shape != accuracies.shape or scores.ndim != 1:
-        raise ValueError(f"expected one score and one accuracy a layer, got {scores.shape} and {accuracies.shape}")
-    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(accuracies) == 0:
+    ours, theirs = (np.asarray(side, dtype=np.float64) for side in (scores, accuracies))
+    if ours.shape != theirs.shape or ours.ndim != 1:
+        raise ValueError(f"expected one score and one accuracy a layer, got {ours.shape} and {theirs.shape}")
+    if len(ours) < 2 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         return float("nan")
-    return float(weightedtau(scores, accuracies).statistic)
+    return float(weightedtau(ours, theirs).statistic)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from classify.show.report.folder import CONTROLS, Section
 from classify.show.report.images import TestImages, open_images
-from classify.show.report.maps import map_layers, sample_rows
-from classify.show.report.page import MOST_SHOWN, Error, Material, errors_of, shown
+from classify.show.report.maps import MapGroup, map_layers, sample_rows
+from classify.show.report.page import MOST_SHOWN, Error, Material, Shown, errors_of, shown
 from classify.show.report.stages import see_stages
 
 MOST_BYTES = 2_000_000  # of all the page's images, uncompressed
@@ -41,11 +41,11 @@ def _material(
     notes: list[str] = []
     best = section.best.saved.predictions()
     chosen = sample_rows(best, sample, seed)
-    groups = ()
+    groups: tuple[MapGroup, ...] = ()
     if maps:
         groups, left_out = map_layers(section, best.rows[chosen], seed)
         notes += left_out
-    points = tuple(shown(best, int(place), classes) for place in chosen) if groups else ()
+    points: tuple[Shown, ...] = tuple(shown(best, int(place), classes, Shown) for place in chosen) if groups else ()
     opened = open_images(section) if images else ""
     if not isinstance(opened, TestImages):
         notes += [opened] if opened else []
@@ -58,10 +58,11 @@ def _material(
     if stages and len(right):
         row = int(right[0])
         truth = classes[int(best.labels[best.rows == row][0])]
-        figure = see_stages(section, opened, row, truth, f"s{number}-stages")
-        if isinstance(figure, str):
-            notes.append(figure)
-            figure = None
+        seen = see_stages(section, opened, row, truth, f"s{number}-stages")
+        if isinstance(seen, str):
+            notes.append(seen)
+        else:
+            figure = seen
     return Material(errors, sheet, points, groups, figure, tuple(notes))
 
 

@@ -11,16 +11,18 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from classify.measure.environment import this_environment
 from classify.measure.outcome import Predictions, Result
 from classify.measure.wording import count, one_line, percent, settings
+from classify.show.layers import layer_panels
 from classify.show.report import charts
-from classify.show.report.charts import Priced, Run, layer_curve, trade_off, training_curves
-from classify.show.report.folder import Answer, Model, Section
+from classify.show.report.charts import Priced, Run, panel_figure, trade_off, training_curves
+from classify.show.report.documents import Answer, Study
+from classify.show.report.folder import Model, Section
 from classify.show.report.images import Sheet
 from classify.show.report.maps import MapGroup
 from classify.show.report.plot import Figure
@@ -80,7 +82,10 @@ class Error(Shown):
     """A test row that a model got wrong."""
 
 
-def shown(predictions: Predictions, place: int, classes: tuple[str, ...], kind: type = Shown) -> Shown:
+T = TypeVar("T", bound=Shown)
+
+
+def shown(predictions: Predictions, place: int, classes: tuple[str, ...], kind: type[T]) -> T:
     """The row at a place of some predictions."""
     label, guess = int(predictions.labels[place]), int(predictions.predicted[place])
     known = 0 <= guess < len(classes)
@@ -152,7 +157,7 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
     """What the template shows of a section."""
     prefix = f"s{number}"
     shown_answers = _answers(prefix, section)
-    runs = [_run(model) for model in section.candidates if model.saved.result.extra.get("history")]
+    runs = [_run(model) for model in section.candidates if model.saved.result.extra.history]
     training = training_curves(runs, f"{prefix}-training", "Training")
     errors = {name: found for name, found in material.errors.items() if found}
     data = {
@@ -180,6 +185,7 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "model_tables": shown_answers.model_tables,
         "prices": [_figure(figure) for figure in shown_answers.prices],
         "training": _figure(training) if training else None,
+        "studies": [_study(study, f"{prefix}-study-{place}") for place, study in enumerate(section.studies)],
         "pairs": _pairs(section) if data["classes"] is None else None,
         "models": _choices(section.models[:MOST_MATRICES]),
         "wrong": _choices(tuple(model for model in section.models if model.saved.path.name in errors)),
@@ -234,13 +240,46 @@ def _add_models(made: _Answers, rows: list[dict[str, Any]], best: int | None, na
 def _curves(answer: Answer, name: str, dataset: str) -> list[Figure]:
     config = answer.body["rows"][0].get("config") or {}
     about = [config.get("backbone"), config.get("weights"), config.get("image_size")]
-    told = f"{about[0]}, {about[1]}, {about[2]} px" if None not in about else dataset
-    pools = list(dict.fromkeys(row["pool"] for row in answer.body["layers"]))
+    network = f"{about[0]}, {about[1]}, {about[2]} px" if None not in about else dataset
+    panels = layer_panels([_Probed(row) for row in answer.body["rows"]])
+    caption = "Whiskers are 95 % intervals over the test images. Dashed and dotted: controls that a layer has to beat."
     curves = []
-    for place, pool in enumerate(pools):
-        title = f"Accuracy by layer ({told}{f', {pool} pooling' if len(pools) > 1 else ''})"
-        curves.append(layer_curve(answer.body, pool, f"{name}-curve-{place}", one_line(title)))
+    for place, panel in enumerate(panels):
+        pooling = f", {panel.x.removeprefix('layer, ')}" if len(panels) > 1 else ""
+        title = one_line(f"Accuracy by layer ({network}{pooling})")
+        curves.append(panel_figure(panel, f"{name}-curve-{place}", title, caption))
     return [curve for curve in curves if curve]
+
+
+class _Probed:
+    """A row of a probe's document, as `layer_panels` takes it."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.kind: str = row["kind"]
+        self.layer: str = row["layer"]
+        self.pool: str = row["pool"]
+        self.head: str = row["head"]
+        self.validation: float = row.get("validation") or 0.0
+        self.estimate: tuple[float, float, float] = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+
+
+def _study(study: Study, name: str) -> dict[str, Any]:
+    """What the template shows of a study."""
+    figures = []
+    for place, panel in enumerate(study.panels):
+        title = one_line(panel.title or study.body["study"])
+        figures.append(panel_figure(panel, f"{name}-{place}", title))
+    return {
+        "id": name,
+        "title": study.name,
+        "answer": [one_line(line) for line in study.body["answer"]],
+        "notes": [one_line(note) for note in study.body["notes"]],
+        "tables": [
+            (one_line(title), list(map(one_line, header)), [list(map(one_line, row)) for row in cells], notes)
+            for title, header, cells, notes in study.tables
+        ],
+        "figures": [_figure(figure) for figure in figures if figure],
+    }
 
 
 def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
@@ -268,13 +307,13 @@ def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
 
 def _run(model: Model) -> Run:
     result = model.saved.result
-    return Run(model.name, tuple(result.extra["history"]), result.chosen.get("epoch"))
+    return Run(model.name, tuple(result.extra.history or ()), result.chosen.get("epoch"))
 
 
 def _first_layer(section: Section, group: MapGroup) -> str:
     """The layer whose map is shown first: the best model's, or the deepest."""
     layers = [each.layer for each in group.layers]
-    best = one_line(section.best.saved.result.config.get("layer", ""))
+    best = one_line(section.best.saved.result.config.layer)
     return best if best in layers else layers[-1]
 
 
@@ -324,7 +363,7 @@ def _pairs(section: Section) -> list[tuple[str, str, str, str]]:
 
 
 def _errors_json(section: Section, material: Material, errors: dict[str, list[Error]]) -> dict[str, Any]:
-    places = material.sheet.places
+    places = material.sheet.places if material.sheet else {}
     told = {}
     for model in section.models:
         found = errors.get(model.saved.path.name)

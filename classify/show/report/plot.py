@@ -23,7 +23,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Point:
-    """A number with the ends of its interval (fractions), its place along x, and what is told of it on hover."""
+    """A number with the ends of its interval, in the units of the axes, and what is told of it on hover."""
 
     x: float
     value: float
@@ -34,13 +34,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """Points of one kind. series: its number among the colours and marks; None is grey. level: a line across all."""
+    """Points of one kind. series: its number among the colours and marks; None is grey. level: a line across all.
+
+    connected: its points are joined.
+    """
 
     name: str
     points: tuple[Point, ...]
     series: int | None
     dashed: bool = False
     level: bool = False
+    connected: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,9 @@ def one_line_each(text: str) -> str:
     return "\n".join(one_line(line) for line in text.split("\n"))
 
 
-def percent_range(points: Sequence[Point]) -> tuple[float, float]:
+def ends_of(points: Sequence[Point]) -> tuple[float, float]:
     """From the lowest end of an interval to the highest."""
-    return 100 * min(point.low for point in points), 100 * max(point.high for point in points)
+    return min(point.low for point in points), max(point.high for point in points)
 
 
 def shortened(text: str, most: int) -> str:
@@ -108,17 +112,20 @@ def y_axis(frame: Frame, y: Scale, title: str) -> None:
     frame.parts.append(element("line", x1=frame.x0, x2=frame.x1, y1=frame.y0, y2=frame.y0, class_="axis"))
 
 
-def finish(frame: Frame, lines: Sequence[Line], x: Scale, y: Scale, label: str, connect: bool = True) -> str:
+def finish(frame: Frame, lines: Sequence[Line], x: Scale, y: Scale, label: str) -> str:
     """Draw the lines and their legend; the finished SVG."""
     for line in lines:
-        _draw(frame, line, x, y, connect)
+        _draw(frame, line, x, y)
     at_x, at_y = 14.0, float(frame.height + 4)
+    named: dict[str, Line] = {}
     for line in lines:
+        named.setdefault(line.name, line)
+    for line in named.values():
         name = shortened(line.name, 44)
         wide = 34 + svg.text_width(name)
         if at_x + wide > frame.width and at_x > 14:
             at_x, at_y = 14.0, at_y + _LINE + 4
-        frame.parts.append(_key(line, at_x, at_y, connect))
+        frame.parts.append(_key(line, at_x, at_y))
         frame.parts.append(words(at_x + 27, at_y + 4, name))
         at_x += wide + 14
     return svg.drawing(frame.width, at_y + 14, [_shifted(frame.parts)], label, frame.variant)
@@ -136,10 +143,10 @@ def _shape(line: Line) -> str:
     return MARKS[(line.series or 0) % len(MARKS)]
 
 
-def _key(line: Line, x: float, y: float, connect: bool) -> str:
+def _key(line: Line, x: float, y: float) -> str:
     style = _style(line)
     parts = []
-    if connect or line.level:
+    if line.connected or line.level:
         dash = " dashed" if line.dashed else " dotted" if line.level else ""
         parts.append(element("line", x1=x, x2=x + 22, y1=y, y2=y, class_=f"line {style}{dash}"))
     if not line.level:
@@ -148,22 +155,21 @@ def _key(line: Line, x: float, y: float, connect: bool) -> str:
     return "".join(parts)
 
 
-def _draw(frame: Frame, line: Line, x: Scale, y: Scale, connect: bool) -> None:
+def _draw(frame: Frame, line: Line, x: Scale, y: Scale) -> None:
     style, dash = _style(line), " dashed" if line.dashed else ""
     if line.level:
-        at, point = y(100 * line.points[0].value), line.points[0]
+        at, point = y(line.points[0].value), line.points[0]
         dash = dash or " dotted"
-        bar = {"x1": frame.x0, "x2": frame.x1, "y1": at, "y2": at}
-        frame.parts.append(element("line", **bar, class_=f"line {style}{dash}"))
-        frame.parts.append(element("line", **bar, class_="catch", data_tip=point.tip))
+        for class_, tip in ((f"line {style}{dash}", None), ("catch", point.tip)):
+            frame.parts.append(element("line", x1=frame.x0, x2=frame.x1, y1=at, y2=at, class_=class_, data_tip=tip))
         return
-    places = [(x(point.x), y(100 * point.value), point) for point in line.points]
-    if connect and len(places) > 1:
+    places = [(x(point.x), y(point.value), point) for point in line.points]
+    if line.connected and len(places) > 1:
         path = " ".join(f"{at_x:.1f},{at_y:.1f}" for at_x, at_y, _ in places)
         frame.parts.append(element("polyline", points=path, class_=f"line {style}{dash}"))
     for at_x, _, point in places:
-        ends = {"y1": y(100 * point.low), "y2": y(100 * point.high)}
-        frame.parts.append(element("line", x1=at_x, x2=at_x, **ends, class_=f"whisker {style}"))
+        low, high = y(point.low), y(point.high)
+        frame.parts.append(element("line", x1=at_x, x2=at_x, y1=low, y2=high, class_=f"whisker {style}"))
     hollow = " hollow" if line.dashed else ""
     for at_x, at_y, point in places:
         frame.parts.append(mark(_shape(line), at_x, at_y, f"point {style}{hollow}", data_tip=point.tip))

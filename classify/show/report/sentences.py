@@ -1,7 +1,8 @@
 """What a section of the page says before its figures: the answer in a sentence, what else was found, and four facts."""
 
 from classify.measure.wording import count, duration, one_line, percent
-from classify.show.report.folder import Answer, Section, plain_name
+from classify.show.report.documents import Answer
+from classify.show.report.folder import Section, plain_name
 
 
 def _spoken(answer: Answer) -> list[str]:

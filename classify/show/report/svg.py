@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from classify.show.scale import accuracy_ticks, errors_apart
+
 MARKS = ("circle", "square", "triangle", "diamond", "down", "plus", "cross")
 SERIES = 7
 # An average letter of the page's sans serif is this wide, in parts of the font's size.
@@ -112,14 +114,9 @@ def logarithmic(low: float, high: float, start: float, end: float, ticks: Sequen
     return Scale(low, high, start, end, tuple(tick for tick in ticks if low <= tick <= high), math.log10)
 
 
-_ACCURACIES = (0, 50, 80, 90, 95, 97, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.99)
-
-
 def accuracies(low: float, high: float, start: float, end: float, mostly_right: bool) -> Scale:
     """Percent. Where models are mostly right it is drawn by its errors: 99 is as far from 90 as 99.9 from 99."""
     if not mostly_right:
         return linear(max(0.0, low - 2), min(100.0, high + 2), start, end)
-    bottom = max((tick for tick in _ACCURACIES[:-1] if tick <= low), default=0)
-    top = min((tick for tick in _ACCURACIES if tick >= high and tick > bottom), default=99.99)
-    ticks = tuple(tick for tick in _ACCURACIES if bottom <= tick <= top)
-    return Scale(bottom, top, start, end, ticks, lambda value: -math.log10(1 - min(value, 99.995) / 100))
+    bottom, top, ticks = accuracy_ticks(low, high)
+    return Scale(bottom, top, start, end, ticks, lambda value: float(errors_apart(value)))

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from classify.measure.paired import holm, mcnemar
+from classify.measure.standing import p_values
 from classify.measure.wording import MISSING, count, decimal, duration, one_line, percent, percent_interval
-from classify.show.report.folder import Answer, Model, Section
+from classify.show.columns import spelled_p
+from classify.show.report.documents import Answer
+from classify.show.report.folder import Model, Section
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,10 @@ def _gigabytes(value: float | None) -> str:
     return MISSING if value is None else f"{value / 1e9:.2f} GB"
 
 
-def _p_value(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2g}" if value >= 1e-4 else "< 0.0001"
-
-
 _NUMBERS = (
     _column("validation", "validation %", "accuracy on the validation rows, by which everything is chosen", percent),
     _column("accuracy", "test accuracy %", "on the test images, ± half the width of the 95 % interval", percent),
-    _column("p_value", "p", "McNemar's mid-p test against the row best on validation, Holm's correction", _p_value),
+    _column("p_value", "p", "McNemar's mid-p test against the row best on validation, Holm's correction", spelled_p),
     _column("macro_f1", "macro F1 %", "mean F1 over the classes, on the test images", percent),
     _column("log_loss", "log loss", "mean of -log of the label's probability; lower is better", decimal),
     _column("ece", "ECE %", "expected calibration error in 15 bins; lower is better", percent),
@@ -83,7 +81,7 @@ def model_table(rows: Sequence[dict[str, Any]], best: int | None, name: str, cap
             value = row.get(field)
             text = spelled(value)
             if field == "accuracy":
-                text = percent_interval((value, row["accuracy_low"], row["accuracy_high"]))
+                text = percent_interval((row["accuracy"], row["accuracy_low"], row["accuracy_high"]))
             cells.append(Cell(text, value, marked=place == best and field == "validation"))
             if field == "accuracy" and several:
                 cells.append(_over_seeds(row.get("accuracies", ())))
@@ -126,15 +124,11 @@ def record_rows(models: Sequence[Model]) -> tuple[list[dict[str, Any]], int | No
     if not known:
         return rows, None
     best = -max(known)[1]
-    reference = models[best].saved.predictions()
-    p_values: dict[int, float] = {}
-    for place, model in enumerate(models):
-        predictions = model.saved.predictions() if place != best else reference
-        if place != best and np.array_equal(predictions.rows, reference.rows):
-            p_values[place] = mcnemar(reference.labels, reference.predicted, predictions.predicted).p_value
-    if p_values:
-        for place, value in zip(p_values, holm(list(p_values.values())).tolist(), strict=True):
-            rows[place]["p_value"] = value
+    others = [place for place in range(len(models)) if place != best]
+    for place, value in zip(
+        others, p_values(models[best].saved, [models[place].saved for place in others]), strict=True
+    ):
+        rows[place]["p_value"] = value
     return rows, best
 
 
@@ -142,11 +136,11 @@ def _record_row(model: Model) -> dict[str, Any]:
     result = model.saved.result
     metrics, seconds, extra = result.metrics, result.seconds, result.extra
     low, high = metrics.accuracy_interval
-    untrained = extra.get("trained_parameters") == 0
+    untrained = extra.trained_parameters == 0
     training = [seconds[step] for step in ("search", "fit") if step in seconds]
     return {
         "model": model.name,
-        "layer": str(result.config.get("layer", MISSING)),
+        "layer": result.config.layer or MISSING,
         "fitted_on": "train + validation" if result.refit else "nothing" if untrained else "train",
         "validation": result.validation_accuracy,
         "accuracy": metrics.accuracy,
@@ -155,11 +149,11 @@ def _record_row(model: Model) -> dict[str, Any]:
         "macro_f1": metrics.macro_f1,
         "log_loss": metrics.log_loss,
         "ece": metrics.ece,
-        "trained_parameters": extra.get("trained_parameters"),
+        "trained_parameters": extra.trained_parameters,
         "extract_seconds": seconds.get("extract"),
         "train_seconds": sum(training) if training else None,
-        "one_seconds": extra.get("predict_one_seconds"),
-        "peak_memory": extra.get("peak_host_bytes"),
+        "one_seconds": extra.predict_one_seconds,
+        "peak_memory": extra.peak_host_bytes,
         "p_value": None,
         "anchor": model.anchor,
     }
@@ -188,7 +182,7 @@ def standings_table(answer: Answer, section: Section, name: str) -> SortedTable:
         cells += [
             Cell(one_line(row["head"]), one_line(row["head"])),
             Cell(percent_interval((row["accuracy"], *row["accuracy_interval"])), row["accuracy"]),
-            Cell("best" if best else _p_value(row["p_value"]), None if best else row["p_value"]),
+            Cell("best" if best else spelled_p(row["p_value"]), None if best else row["p_value"]),
             Cell(decimal(gflop, 2), gflop),
             Cell(count(row["bytes"]), row["bytes"]),
         ]

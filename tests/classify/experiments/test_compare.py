@@ -11,10 +11,10 @@ import pytest
 
 from classify.__main__ import main
 from classify.experiments.compare import compare
-from classify.experiments.compared import frontier
 from classify.experiments.models import default_models, parse_model
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import load_results
+from classify.measure.standing import frontier
 from features.commands.options import run_command
 from features.errors import UserError
 from features.rows import validation_split
@@ -116,7 +116,7 @@ def test_mcnemar_and_holm_from_the_stored_predictions_by_hand(small):
 
 
 def test_the_trade_off_names_the_rows_that_no_other_row_beats(small):
-    kept = frontier(small.rows)
+    kept = frontier(small.rows, lambda row: row.cost, lambda row: row.accuracy)
     for row in small.rows:
         better = [each for each in small.rows if each.accuracy >= row.accuracy and each.cost < row.cost]
         better += [each for each in small.rows if each.accuracy > row.accuracy and each.cost <= row.cost]

@@ -17,6 +17,7 @@ from classify.measure.paired import holm, mcnemar
 from features import reading
 from features.datasets import digits
 from features.errors import UserError
+from features.request import Request, plan
 from features.store import FeatureFile
 
 DIGITS = {
@@ -119,7 +120,7 @@ def test_nothing_but_the_final_evaluation_opens_the_test_split_and_that_once(hom
 def test_the_watch_itself_sees_an_early_look(home, tmp_path, monkeypatch):
     _probe(tmp_path)
     Watch(monkeypatch)
-    answer = reading.plan(reading.Request(layers=("layer1",), **DIGITS))
+    answer = plan(Request(layers=("layer1",), **DIGITS))
     with pytest.raises(AssertionError, match="before the final evaluation"):
         reading.read_layer(answer, "layer1", "test")
     with pytest.raises(AssertionError, match="before the final evaluation"):

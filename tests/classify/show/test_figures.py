@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from classify.experiments.probe.answer import ProbeResult
-from classify.experiments.standing import ProbeRow, Standing
+from classify.experiments.probe.found import ProbeRow, Standing
 from classify.measure.metrics import measure
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from classify.experiments.run import RunOutcome
 from classify.measure.metrics import measure
 from classify.measure.results import Result
 from classify.measure.wording import duration, percent_interval, settings
@@ -16,7 +17,6 @@ from classify.show.tables import (
     Table,
     layer_by_head,
     pivot,
-    result_report,
     show,
     summary_table,
 )
@@ -204,7 +204,7 @@ def test_summary_says_what_did_not_converge():
 
 
 def test_report_of_few_classes_shows_all():
-    report = result_report(_result("layer2", "svm", 50))
+    report = RunOutcome((_result("layer2", "svm", 50),))
     text = str(report)
     assert "83.33 % (95 % interval" in text and "cache keys" in text and "converged" in text
     classes, confusion = report.tables
@@ -219,7 +219,7 @@ def test_report_of_many_classes_shows_the_worst():
     predicted[50:57] = 6  # seven of class 5 taken for class 6
     predicted[70] = 8
     result = Result(config={"dataset": "d"}, metrics=measure(labels, predicted, classes=[str(i) for i in range(31)]))
-    classes, confused = result_report(result).tables
+    classes, confused = RunOutcome((result,)).tables
     assert len(classes.rows) == 10
     # Class 30 occurs nowhere: it is not among the worst.
     assert [row[0] for row in classes.rows[:2]] == ["5", "6"]
@@ -230,5 +230,6 @@ def test_report_of_many_classes_shows_the_worst():
 def test_a_report_prints_in_a_terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     terminal = Terminal()
-    show(result_report(_result("layer2", "svm", 60)), stream=terminal)
+    report = RunOutcome((_result("layer2", "svm", 60),))
+    show(*report.sentences, *report.tables, stream=terminal)
     assert "100.00 % (95 % interval" in terminal.getvalue()

@@ -1,10 +1,12 @@
-"""The tables of a probe. Results are read here, never computed."""
+"""The tables of a probe; nothing is computed here."""
 
 import math
 
-from classify.experiments.probe.answer import ProbeResult
-from classify.experiments.standing import ProbeRow, Standing
-from classify.measure.wording import MISSING, count, decimal, duration, percent, percent_interval
+from classify.experiments.probe.entries import CANDIDATES
+from classify.experiments.probe.found import Found, ProbeRow, Standing
+from classify.experiments.probe.scoring import Scores
+from classify.measure.wording import MISSING
+from classify.show import columns
 from classify.show.table import Column, Table
 
 _NAMES = {
@@ -13,31 +15,31 @@ _NAMES = {
 }
 
 
-def shown_tables(result: ProbeResult) -> tuple[Table, ...]:
+def shown_tables(found: Found) -> tuple[Table, ...]:
     """All tables of a probe that have something to say, the most important first."""
-    tables = [layers_table(result), standings_table(result)]
-    if any(row.kind == "pca" for row in result.rows):
-        tables.append(widths_table(result))
-    if result.scores:
-        tables.append(scores_table(result))
-        if len(result.scores.cka_layers) > 1:
-            tables.append(cka_table(result))
+    tables = [layers_table(found), standings_table(found)]
+    if any(row.kind == "pca" for row in found.rows):
+        tables.append(widths_table(found))
+    if found.scores:
+        tables.append(scores_table(found, found.scores))
+        if len(found.scores.cka_layers) > 1:
+            tables.append(cka_table(found.scores))
     return tuple(tables)
 
 
-def rows_table(result: ProbeResult) -> Table:
+def rows_table(found: Found) -> Table:
     """One line for every row, controls among them; what `--csv` writes."""
-    columns = (
-        Column("kind", align="left"),
-        Column("layer", align="left"),
-        Column("pool", align="left"),
-        Column("head", align="left"),
-        Column("features", format=count),
-        Column("validation", "validation %", format=percent),
-        Column("accuracy", "accuracy %", format=percent_interval, parts=("", "low", "high")),
-        Column("macro_f1", "macro F1 %", format=percent),
-        Column("search_seconds", "search", format=duration),
-        Column("fit_seconds", "fit", format=duration),
+    shown = (
+        columns.text("kind"),
+        columns.text("layer"),
+        columns.text("pool"),
+        columns.text("head"),
+        columns.number("features"),
+        columns.VALIDATION,
+        columns.accuracy(),
+        columns.MACRO_F1,
+        columns.seconds("search_seconds", "search"),
+        columns.seconds("fit_seconds", "fit"),
     )
     rows = tuple(
         (
@@ -47,37 +49,37 @@ def rows_table(result: ProbeResult) -> Table:
             row.head,
             row.width,
             row.validation,
-            _estimate(row),
+            row.estimate,
             row.result.metrics.macro_f1,
             row.result.seconds.get("search"),
             row.result.seconds.get("fit"),
         )
-        for row in result.rows
+        for row in found.rows
     )
-    return Table("All rows", columns, rows)
+    return Table("All rows", shown, rows)
 
 
-def layers_table(result: ProbeResult) -> Table:
+def layers_table(found: Found) -> Table:
     """Layers x heads, and beside each row its controls."""
-    plain = [row for row in result.rows if row.kind in ("layer", "selection", "head2toe")]
-    pixels = [row for row in result.rows if row.kind == "pixels"]
-    kinds = {row.kind for row in result.rows}
-    columns = [
-        Column("layer", align="left"),
-        Column("pool", align="left"),
-        Column("head", align="left"),
-        Column("features", "numbers", format=count),
-        Column("validation", "validation %", format=percent),
-        Column("accuracy", "test %", format=percent_interval, parts=("", "low", "high")),
-        Column("random", "random weights %", format=percent),
-        Column("shuffled", "shuffled labels %", format=percent),
+    plain = found.of_kind(*CANDIDATES)
+    pixels = found.of_kind("pixels")
+    kinds = {row.kind for row in found.rows}
+    shown = [
+        columns.text("layer"),
+        columns.text("pool"),
+        columns.text("head"),
+        columns.number("features", "numbers"),
+        columns.VALIDATION,
+        columns.accuracy(header="test %"),
+        columns.share("random", "random weights %"),
+        columns.share("shuffled", "shuffled labels %"),
         Column("selectivity", "selectivity", format=_points),
-        Column("seconds", "search + fit", format=duration),
+        columns.seconds("seconds", "search + fit"),
     ]
     rows = []
     for row in [*plain, *pixels]:
-        random = result.find("random", row) if row.kind != "pixels" else None
-        shuffled = result.find("shuffled", row) if row.kind != "pixels" else None
+        random = found.find("random", row) if row.kind != "pixels" else None
+        shuffled = found.find("shuffled", row) if row.kind != "pixels" else None
         rows.append(
             [
                 _layer_name(row),
@@ -85,7 +87,7 @@ def layers_table(result: ProbeResult) -> Table:
                 row.head,
                 row.width,
                 row.validation,
-                _estimate(row),
+                row.estimate,
                 random.accuracy if random else None,
                 shuffled.accuracy if shuffled else None,
                 row.accuracy - shuffled.accuracy if shuffled else None,
@@ -95,69 +97,69 @@ def layers_table(result: ProbeResult) -> Table:
     dropped = {"pool"} if len({row.pool for row in plain}) < 2 else set()
     dropped |= {"random"} if "random" not in kinds else set()
     dropped |= {"shuffled", "selectivity"} if "shuffled" not in kinds else set()
-    kept = [place for place, column in enumerate(columns) if column.name not in dropped]
+    kept = [place for place, column in enumerate(shown) if column.name not in dropped]
     notes = ["test %: accuracy on the test set ± half the width of its 95 % interval"]
     if "selectivity" not in dropped:
         notes.append("selectivity: points above the same head fitted to shuffled labels")
-    if unfinished := sum(row.result.converged is False for row in result.rows):
-        notes.append(f"{unfinished} of {len(result.rows)} solvers stopped before they converged")
+    if unfinished := sum(row.result.converged is False for row in found.rows):
+        notes.append(f"{unfinished} of {len(found.rows)} solvers stopped before they converged")
     table = Table(
         "Layers and heads",
-        tuple(columns[place] for place in kept),
+        tuple(shown[place] for place in kept),
         tuple(tuple(row[place] for place in kept) for row in rows),
         tuple(notes),
     )
     # Pixels stand last and are no candidate: the mark goes to the best of the others.
-    place, column = plain.index(result.best), table.index("validation")
+    place, column = plain.index(found.best), table.index("validation")
     marked = frozenset({(place, column)})
     return Table(table.title, table.columns, table.rows, (*table.notes, "* best on validation"), marked)
 
 
-def standings_table(result: ProbeResult) -> Table:
+def standings_table(found: Found) -> Table:
     """Every layer under its best head: what it costs, and whether it differs from the best."""
-    columns = (
-        Column("layer", align="left"),
-        Column("pool", align="left"),
-        Column("head", "best head", align="left"),
-        Column("accuracy", "test %", format=percent_interval, parts=("", "low", "high")),
-        Column("p_value", "p against the best", format=_p_value),
-        Column("verdict", "", align="left"),
-        Column("gflop", "GFLOP an image", format=lambda value: decimal(value, 2)),
-        Column("bytes", "bytes an image", format=count),
+    shown = (
+        columns.text("layer"),
+        columns.text("pool"),
+        columns.text("head", "best head"),
+        columns.accuracy(header="test %"),
+        columns.p_value("p against the best"),
+        columns.text("verdict"),
+        columns.plain("gflop", "GFLOP an image", 2),
+        columns.number("bytes", "bytes an image"),
     )
     rows = tuple(
         (
-            _layer_name(each.row),
-            each.row.pool,
-            each.row.head,
-            _estimate(each.row),
-            each.p_value,
-            _verdict(each, result),
-            None if each.flops is None else each.flops / 1e9,
-            each.bytes,
+            _layer_name(standing.row),
+            standing.row.pool,
+            standing.row.head,
+            standing.row.estimate,
+            standing.p_value,
+            _verdict(standing, found.best),
+            None if standing.flops is None else standing.flops / 1e9,
+            standing.bytes,
         )
-        for each in result.standings
+        for standing in found.standings
     )
     notes = (
         "best head: on validation; p: of McNemar's mid-p test on the same test images, Holm's correction over layers",
         "GFLOP: up to the layer, a multiply-add counted as two; bytes: of its features in the cache",
     )
-    return _without_lone_pool(Table("Against the best", columns, rows, notes))
+    return _without_lone_pool(Table("Against the best", shown, rows, notes))
 
 
-def widths_table(result: ProbeResult) -> Table:
+def widths_table(found: Found) -> Table:
     """The readings at one common width beside the plain ones."""
-    reduced = [row for row in result.rows if row.kind in _NAMES]
+    reduced = found.of_kind(*_NAMES)
     width = min(row.width for row in reduced)
     heads = list(dict.fromkeys(row.head for row in reduced))
-    columns = [Column("layer", align="left"), Column("pool", align="left"), Column("features", "numbers", format=count)]
+    shown = [columns.text("layer"), columns.text("pool"), columns.number("features", "numbers")]
     for head in heads:
-        columns.append(Column(f"{head} plain", f"{head} %", format=percent))
-        columns += [Column(f"{head} {kind}", f"{head}, {_NAMES[kind]} %", format=percent) for kind in _NAMES]
+        shown.append(columns.share(f"{head} plain", f"{head} %"))
+        shown += [columns.share(f"{head} {kind}", f"{head}, {_NAMES[kind]} %") for kind in _NAMES]
     places = dict.fromkeys((row.layer, row.pool) for row in reduced)
     rows = []
     for layer, pool in places:
-        same = [row for row in result.rows if (row.layer, row.pool) == (layer, pool)]
+        same = [row for row in found.rows if (row.layer, row.pool) == (layer, pool)]
         cells = [
             next((row.accuracy for row in same if row.kind == kind and row.head == head), None)
             for head in heads
@@ -167,7 +169,7 @@ def widths_table(result: ProbeResult) -> Table:
         rows.append((layer, pool, plain, *cells))
     table = Table(
         f"At one common width: {width} numbers of every layer",
-        tuple(columns),
+        tuple(shown),
         tuple(rows),
         ("accuracy on the test set; PCA fitted on training rows alone; the projection is Gaussian, drawn once",),
     )
@@ -178,22 +180,21 @@ def widths_table(result: ProbeResult) -> Table:
     return _without_lone_pool(table)
 
 
-def scores_table(result: ProbeResult) -> Table:
-    """Scores of every layer, how well each ranks them, and its seconds beside the probes'."""
-    scores = result.scores
+def scores_table(found: Found, scores: Scores) -> Table:
+    """Scores of every layer, how well standing ranks them, and its seconds beside the probes'."""
     pools = {pool for _, pool in scores.layers}
     names = [f"{layer} {pool}" if len(pools) > 1 else layer for layer, pool in scores.layers]
-    columns = (
-        Column("score", align="left"),
+    shown = (
+        columns.text("score"),
         *(Column(name, format=_score) for name in names),
-        Column("tau", "weighted tau", format=lambda value: decimal(value, 2)),
-        Column("seconds", format=duration),
+        columns.plain("tau", "weighted tau", 2),
+        columns.seconds("seconds"),
     )
     rows = []
     for row in scores.scores:
         values = (row.values[0] if row.of_network and layer == "fc" else None for layer, _ in scores.layers)
         rows.append((row.title, *(values if row.of_network else row.values), row.tau, row.seconds))
-    plain = [row for row in result.rows if row.kind == "layer"]
+    plain = found.of_kind("layer")
     best = [max(row.validation for row in plain if (row.layer, row.pool) == layer) for layer in scores.layers]
     rows.append(("probes, best head's validation accuracy", *best, None, sum(row.seconds for row in plain)))
     notes = [
@@ -202,40 +203,31 @@ def scores_table(result: ProbeResult) -> Table:
     ]
     if any(row.of_network for row in scores.scores):
         notes.append("LEEP and NCE read the classifier's output: they belong to the network and rank no layers")
-    return Table("Scores that need no training", columns, tuple(rows), tuple(notes))
+    return Table("Scores that need no training", shown, tuple(rows), tuple(notes))
 
 
-def cka_table(result: ProbeResult) -> Table:
+def cka_table(scores: Scores) -> Table:
     """Linear CKA between layers."""
-    scores = result.scores
-    columns = (
-        Column("layer", align="left"),
-        *(Column(f"{name} ", name, format=lambda value: decimal(value, 2)) for name in scores.cka_layers),
+    shown = (
+        columns.text("layer"),
+        *(columns.plain(f"{name} ", name, 2) for name in scores.cka_layers),
     )
     rows = tuple((name, *values) for name, values in zip(scores.cka_layers, scores.cka, strict=True))
-    return Table("How alike the layers are (linear CKA)", columns, rows, ("1 is alike up to rotation and scale",))
+    return Table("How alike the layers are (linear CKA)", shown, rows, ("1 is alike up to rotation and scale",))
 
 
 def _layer_name(row: ProbeRow) -> str:
     return {"head2toe": f"Head2Toe: {row.layer}", "selection": f"selected: {row.layer}"}.get(row.kind, row.layer)
 
 
-def _estimate(row: ProbeRow) -> tuple[float, float, float]:
-    return (row.accuracy, *row.interval)
-
-
-def _verdict(standing: Standing, result: ProbeResult) -> str:
-    if standing.row is result.best:
+def _verdict(standing: Standing, best: ProbeRow) -> str:
+    if standing.row is best:
         return "best on validation"
     return "not distinguishable" if not standing.distinguishable else "better" if standing.better else "worse"
 
 
 def _points(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:.1f}"
-
-
-def _p_value(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2g}" if value >= 1e-4 else "< 0.0001"
 
 
 def _score(value: float | None) -> str:

@@ -23,7 +23,7 @@ from features.cut import Cut
 from features.datasets import Dataset, ImageFiles
 from features.errors import UserError
 from features.preprocessing import Preprocessing
-from features.ranges import CALIBRATION_ROWS, Ranges
+from features.ranges import RANGE_ROWS, Ranges
 from features.rows import limit_rows
 
 _BATCH = 32
@@ -37,7 +37,7 @@ def find_ranges(dataset: Dataset, backbone: Backbone, preprocessing: Preprocessi
             "take --precision bfloat16 or float32, or a data set with a training split"
         )
     data = dataset.load("train")
-    rows = limit_rows(data.labels, CALIBRATION_ROWS, seed=0)
+    rows = limit_rows(data.labels, RANGE_ROWS, seed=0)
     if isinstance(data.images, ImageFiles):
         images: Any = [data.images.read(int(row)) for row in rows]
     else:

@@ -1,0 +1,167 @@
+"""What a probe found, before anything is said of it: its rows, and how each layer stands to the best one."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from classify.experiments.probe.entries import CANDIDATES, Entry
+from classify.experiments.probe.scoring import Scores
+from classify.experiments.probe.selecting import Selection
+from classify.experiments.sources import CachedLayer
+from classify.measure.outcome import Result
+from classify.measure.results import SavedResult
+from classify.measure.standing import against, differs
+from classify.show.columns import estimate
+from features.backbones import load_backbone
+from features.digests import sha256_json
+from features.notes import remembered_answer
+from features.request import Plan
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One row of a probe: the part it plays, and its result with the stored predictions."""
+
+    kind: str
+    layer: str
+    pool: str
+    head: str
+    width: int
+    saved: SavedResult
+
+    @property
+    def result(self) -> Result:
+        """What was measured."""
+        return self.saved.result
+
+    @property
+    def validation(self) -> float:
+        """Accuracy on the validation rows, before any refit."""
+        accuracy = self.result.validation_accuracy
+        assert accuracy is not None  # a probe has validation rows
+        return accuracy
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on the test rows."""
+        return self.result.metrics.accuracy
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy on the test rows."""
+        return self.result.metrics.accuracy_interval
+
+    @property
+    def estimate(self) -> tuple[float, float, float]:
+        """Accuracy on the test rows with its interval."""
+        return estimate(self.result.metrics)
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What it stands on, whatever its head: the part that it plays, layer and pooling."""
+        return self.kind, self.layer, self.pool
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of its search and its last fit."""
+        return sum(self.result.seconds.get(step, 0.0) for step in ("search", "fit"))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A layer (or layers joined) under its head that was best on validation, held against the best of all.
+
+    flops: for one image, up to this layer; None where it is unknown. bytes: of one image in the cache. p_value:
+    McNemar's against the best, corrected by Holm over all layers; None for the best itself. better: than the best on
+    validation, for certain: validation had too few rows to see it.
+    """
+
+    row: ProbeRow
+    flops: int | None
+    bytes: int
+    p_value: float | None
+    better: bool = False
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether it differs from the best for certain, at the 5 % level."""
+        return differs(self.p_value)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """All that a probe found.
+
+    question: what was asked, as plain values. rows: all rows, controls among them. best: the row with the highest
+    validation accuracy. standings: every layer held against it. scores: those that need no training, or None.
+    selection: the layers joined greedily, or None. notes: what was left out and why. pass_seconds: of the pass over all
+    layers, training images alone, where it was measured. folder: where results and figures are kept.
+    """
+
+    question: dict[str, Any]
+    rows: tuple[ProbeRow, ...]
+    best: ProbeRow
+    standings: tuple[Standing, ...]
+    scores: Scores | None
+    selection: Selection | None
+    notes: tuple[str, ...]
+    pass_seconds: float | None
+    folder: Path
+
+    def find(self, kind: str, row: ProbeRow, head: str | None = None) -> ProbeRow | None:
+        """The row of another kind on the same layer under the same head (or the one named); pixels have no layer."""
+        place = (kind, "pixels", "") if kind == "pixels" else (kind, row.layer, row.pool)
+        wanted = head or row.head
+        return next((other for other in self.rows if other.place == place and other.head == wanted), None)
+
+    def of_kind(self, *kinds: str) -> list[ProbeRow]:
+        """The rows that play these parts."""
+        return [row for row in self.rows if row.kind in kinds]
+
+
+def probe_row(entry: Entry, saved: SavedResult) -> ProbeRow:
+    """An entry with its result."""
+    source, width = entry.row.source, saved.result.extra.features
+    assert width is not None  # heads on features say how many they take
+    pool = source.pool if isinstance(source, CachedLayer) else ""
+    return ProbeRow(entry.kind, source.layer, pool, entry.row.head.name, width, saved)
+
+
+def best_on_validation(rows: Sequence[ProbeRow]) -> ProbeRow:
+    """The candidate with the highest validation accuracy; of equals the first, which is the shallowest layer."""
+    return max((row for row in rows if row.kind in CANDIDATES), key=lambda row: row.validation)
+
+
+def standings(rows: Sequence[ProbeRow], best: ProbeRow, plan: Plan) -> tuple[Standing, ...]:
+    """Every layer under its own best head, in the order of the rows."""
+    chosen: dict[tuple[str, str, str], ProbeRow] = {}
+    for row in rows:
+        if row.kind in CANDIDATES and (row.place not in chosen or row.validation > chosen[row.place].validation):
+            chosen[row.place] = row
+    others = [row for row in chosen.values() if row is not best]
+    corrected = dict(zip(map(id, others), against(best.saved, [row.saved for row in others]), strict=True))
+    flops = layer_flops(plan, [row.layer for row in chosen.values()])
+    number_bytes = 2 if plan.request.dtype == "float16" else 4
+    found = []
+    for row in chosen.values():
+        p_value = corrected.get(id(row))
+        size = number_bytes * sum(CachedLayer(plan, row.layer, row.pool).widths)
+        better = differs(p_value) and row.accuracy > best.accuracy
+        found.append(Standing(row, flops.get(row.layer), size, p_value, better))
+    return tuple(found)
+
+
+def layer_flops(plan: Plan, layers: Sequence[str]) -> dict[str, int]:
+    """Floating-point operations for one image up to the deepest of the layers joined in each name."""
+    files = {layer: CachedLayer(plan, layer, plan.request.pools[0]).wanted for layer in dict.fromkeys(layers)}
+    nodes = {layer: [wanted.key.layer for wanted in parts] for layer, parts in files.items()}
+    key, request = plan.wanted[0].key, plan.request
+
+    def count() -> str:
+        cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+        return json.dumps({layer: cut.flops(parts) for layer, parts in nodes.items()})
+
+    question = sha256_json([key.backbone, key.image_size, key.weights, nodes])
+    return json.loads(remembered_answer(f"operations up to layers, {question}", count))

@@ -1,0 +1,71 @@
+"""What a run found: one result in full, or several side by side, the one best on validation first."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from classify.experiments.outcome import Outcome
+from classify.measure.outcome import Result
+from classify.show.network_tables import network_tables, networks_table
+from classify.show.panels import Panel
+from classify.show.table import Table
+from classify.show.tables import confusion_table, layer_by_head, per_class_table, summary_table
+from features.digests import sha256_json
+
+
+@dataclass(frozen=True, eq=False)
+class RunOutcome(Outcome):
+    """The results of heads, or of networks; each kind is configured by other things and has its own table."""
+
+    FORMAT: ClassVar[str] = "layerprobe run"
+
+    results: tuple[Result, ...]
+    question: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    folder: Path = Path("results")
+
+    @property
+    def best(self) -> Result:
+        """The one that was best on validation; of equals the first."""
+        return max(self.results, key=lambda result: result.validation_accuracy or 0.0)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        config, lines = self.best.config, str(self.best).splitlines()
+        if len(self.results) == 1:
+            return tuple(lines)
+        pooling = f" ({config.pool} pooling)" if config.pool else ""
+        return (f"best on validation: {config.head} on {config.layer}{pooling}", *lines)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        if len(self.results) == 1:
+            tables = [per_class_table(self.best), confusion_table(self.best), *network_tables(self.results)]
+        elif self.best.config.pool is None:
+            tables = [networks_table(self.results), *network_tables(self.results)]
+        else:
+            tables = [summary_table(self.results)]
+            if len({result.config.layer for result in self.results}) > 1:
+                tables.append(layer_by_head(self.results))
+        return tuple(table for table in tables if table.rows)
+
+    @property
+    def all_rows(self) -> Table:
+        return summary_table(self.results)
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        return ()
+
+    @property
+    def title(self) -> str:
+        return self.best.config.dataset
+
+    @property
+    def stem(self) -> str:
+        """What a document of it would be called: 'run-mnist-<ten digits>'."""
+        digest = sha256_json([result.digest for result in self.results])
+        return f"run-{self.best.config.dataset}-{digest[:10]}"
+
+    def body(self) -> dict[str, Any]:
+        return {"rows": self.all_rows.records(), "results": [f"{result.stem}.json" for result in self.results]}

@@ -1,0 +1,28 @@
+"""What a head is to all who use one: a classifier as scikit-learn has them, of which no more is asked than stands here.
+
+Not every head has all methods. Whoever wants `predict_proba(X)`, (N, K) in the order of `classes_`, or
+`decision_function(X)`, (N, K), or (N,) with two classes, looks first (`hasattr`), as a search does for `fit_path` and
+`predict_path`.
+"""
+
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+
+class FittedHead(Protocol):
+    """A head that predicts."""
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The labels that it knows (K,)."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The label of each row (N,)."""
+
+
+class Classifier(FittedHead, Protocol):
+    """A head that can be fitted; what it learns stands in attributes that end in an underscore."""
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit on X (N, D) and labels y (N,)."""

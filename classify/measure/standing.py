@@ -1,0 +1,55 @@
+"""How results stand to one of them: paired tests on the stored test predictions, and who is beaten by nobody.
+
+For a probe, a comparison, the studies and the report alike. Whatever is chosen was chosen on validation before.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from classify.measure.paired import holm, mcnemar
+from classify.measure.results import SavedResult
+from features.errors import UserError
+
+# Below it, rows differ by more than chance would have it.
+LEVEL = 0.05
+
+T = TypeVar("T")
+
+
+def p_values(best: SavedResult, others: Sequence[SavedResult]) -> list[float | None]:
+    """McNemar's mid-p value of each other result against `best`, Holm's correction over all of them; None for one that
+    was tested on other rows."""
+    reference = best.predictions()
+    found: dict[int, float] = {}
+    for place, other in enumerate(others):
+        predictions = other.predictions()
+        if np.array_equal(predictions.rows, reference.rows):
+            found[place] = mcnemar(reference.labels, reference.predicted, predictions.predicted).p_value
+    corrected = dict(zip(found, holm(list(found.values())).tolist(), strict=True)) if found else {}
+    return [corrected.get(place) for place in range(len(others))]
+
+
+def against(best: SavedResult, others: Sequence[SavedResult]) -> list[float]:
+    """The same for results that were all tested on the same rows; UserError naming one that was not."""
+    values = []
+    for other, value in zip(others, p_values(best, others), strict=True):
+        if value is None:
+            raise UserError(f"{other.path} was tested on other rows than {best.path}; give --again")
+        values.append(value)
+    return values
+
+
+def differs(p_value: float | None) -> bool:
+    """Whether a row differs from the best for certain."""
+    return p_value is not None and p_value < LEVEL
+
+
+def frontier(rows: Iterable[T], cost: Callable[[T], float], accuracy: Callable[[T], float]) -> tuple[T, ...]:
+    """The rows that no other row beats in both accuracy and cost, cheapest first; of equals the first."""
+    kept: list[T] = []
+    for row in sorted(rows, key=lambda row: (cost(row), -accuracy(row))):
+        if not kept or accuracy(row) > accuracy(kept[-1]):
+            kept.append(row)
+    return tuple(kept)

@@ -1,0 +1,105 @@
+"""Accuracy on the test set by layer, as a value: a line for each head with its controls, for files and for the page."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from classify.show.panels import Level, Line, Panel
+
+# The kinds of rows that the best is chosen from; the others are there to be compared with.
+CANDIDATES = ("layer", "selection", "head2toe")
+
+
+class LayerRow(Protocol):
+    """A row of a probe: the part that it plays, and what it reached, as fractions. estimate: (accuracy, low, high)."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def layer(self) -> str: ...
+
+    @property
+    def pool(self) -> str: ...
+
+    @property
+    def head(self) -> str: ...
+
+    @property
+    def validation(self) -> float: ...
+
+    @property
+    def estimate(self) -> tuple[float, float, float]: ...
+
+
+def layer_panels(rows: Sequence[LayerRow]) -> tuple[Panel, ...]:
+    """A panel for each pooling; rows: all rows of a probe, controls among them."""
+    shown = _of_kind(rows, *CANDIDATES)
+    pools = list(dict.fromkeys(row.pool for row in shown))
+    heads = list(dict.fromkeys(row.head for row in shown))
+    return tuple(_panel(rows, heads, pool, alone=len(pools) == 1) for pool in pools)
+
+
+def _of_kind(rows: Sequence[LayerRow], *kinds: str) -> list[LayerRow]:
+    return [row for row in rows if row.kind in kinds]
+
+
+def _panel(rows: Sequence[LayerRow], heads: list[str], pool: str, *, alone: bool) -> Panel:
+    here = [row for row in rows if row.pool == pool]
+    shown = _of_kind(here, *CANDIDATES)
+    layers = list(dict.fromkeys(map(_label, shown)))
+    lines: list[Line] = []
+    for number, head in enumerate(heads):
+        # Heads that are equally good would lie on each other.
+        shift = 0.07 * (number - (len(heads) - 1) / 2)
+        mine = [row for row in shown if row.head == head]
+        single = [row for row in mine if row.kind == "layer" and "+" not in row.layer]
+        names = {row.layer for row in single}
+        drawn = [row for row in _of_kind(here, "random") if row.head == head and row.layer in names]
+        lines += _line(single, layers, shift, head, head)
+        lines += _line([row for row in mine if row not in single], layers, shift, head, head, connected=False)
+        lines += _line(drawn, layers, shift, f"{head}, random weights", head, dashed=True)
+    return Panel(
+        "",
+        "layer, from the image to the classes" if alone else f"layer, {pool} pooling",
+        "accuracy on the test set, %",
+        tuple(lines),
+        ticks=tuple((float(place), layer) for place, layer in enumerate(layers)),
+        levels=_levels(rows),
+        errors=True,
+        share=float(max(3, len(layers))),
+    )
+
+
+def _line(
+    rows: list[LayerRow],
+    layers: list[str],
+    shift: float,
+    label: str,
+    head: str,
+    *,
+    dashed: bool = False,
+    connected: bool = True,
+) -> list[Line]:
+    if not rows:
+        return []
+    x = tuple(layers.index(_label(row)) + shift for row in rows)
+    y, low, high = (tuple(100 * row.estimate[part] for row in rows) for part in range(3))
+    return [Line(label, x, y, low, high, dashed, head, connected)]
+
+
+def _levels(rows: Sequence[LayerRow]) -> tuple[Level, ...]:
+    """Controls that have no layer: the head best on pixels, and what shuffled labels leave."""
+    levels = []
+    if pixels := _of_kind(rows, "pixels"):
+        best = max(pixels, key=lambda row: row.validation)
+        levels.append(Level(f"raw pixels, {best.head}", 100 * best.estimate[0], dashed=True))
+    if shuffled := _of_kind(rows, "shuffled"):
+        mean = sum(row.estimate[0] for row in shuffled) / len(shuffled)
+        levels.append(Level("shuffled labels", 100 * mean))
+    return tuple(levels)
+
+
+def _label(row: LayerRow) -> str:
+    if row.kind == "head2toe":
+        return "Head2Toe"
+    return f"selected:\n{row.layer}" if row.kind == "selection" else row.layer.replace("+", "+\n")
