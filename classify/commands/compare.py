@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, deliver
-from classify.commands.tensorboard import tensorboard_log
 from classify.commands.training import (
     RULES_OF_COMPARE,
     add_training_options,
@@ -12,6 +11,7 @@ from classify.commands.training import (
     refuse_unread,
     regularizers_explained,
     row_options,
+    tensorboard_log,
 )
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     request = vars(request_from(options)).copy()
     for name in ("layers", "pools", "seed"):
         del request[name]
-    with tensorboard_log(options.tensorboard) as log:
+    with tensorboard_log(options) as log:
         result = compare(
             models=options.models,
             layers=options.layer,

@@ -1,16 +1,15 @@
-"""What an outcome comes to on the command line: shown, and written besides the results folder where that is asked for.
-
-An outcome has an answer (sentences), notes and tables, turns into JSON, CSV, Markdown and a figure, and knows the
-folder and the stem of its record.
-"""
+"""What an outcome comes to on the command line: shown, and written beside the results folder where one asks for it."""
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from features.commands.options import Add
 from features.commands.speaking import say
 from features.errors import UserError
+
+if TYPE_CHECKING:
+    from classify.experiments.outcome import Outcome
 
 
 def add_output_options(add: Add) -> None:
@@ -32,7 +31,7 @@ def check_outputs(options: argparse.Namespace) -> None:
     require_folders(options.json, options.csv, options.markdown)
 
 
-def present(outcome: Any) -> None:
+def present(outcome: "Outcome") -> None:
     """Print the answer first, then notes and tables; where people came for the table, that, and the notes."""
     from classify.show.table import show
 
@@ -45,7 +44,7 @@ def present(outcome: Any) -> None:
         show("", table)
 
 
-def deliver(options: argparse.Namespace, outcome: Any) -> None:
+def deliver(options: argparse.Namespace, outcome: "Outcome") -> None:
     """Show what was found, write what was asked for and the figure, and say where all of it is."""
     from classify.show.table import show
 
@@ -59,7 +58,7 @@ def deliver(options: argparse.Namespace, outcome: Any) -> None:
         show(*outcome.sentences)
 
 
-def _write(options: argparse.Namespace, outcome: Any) -> None:
+def _write(options: argparse.Namespace, outcome: "Outcome") -> None:
     from features.digests import write_json
 
     if options.json is not None:
@@ -71,7 +70,7 @@ def _write(options: argparse.Namespace, outcome: Any) -> None:
         say(f"written: {', '.join(written)}")
 
 
-def _draw(outcome: Any) -> None:
+def _draw(outcome: "Outcome") -> None:
     """The figure beside the record; without matplotlib what is missing."""
     from classify.show.figures import save_figure
 

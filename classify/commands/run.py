@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from classify.commands.outputs import present
-from classify.commands.tensorboard import tensorboard_log
 from classify.commands.training import (
     RULES,
     add_training_options,
@@ -19,6 +18,7 @@ from classify.commands.training import (
     refuse_unread,
     regularizers_explained,
     row_options,
+    tensorboard_log,
 )
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     of_features = _head_rows(options, names)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     how = how_from(options, say=say)
-    with on_cluster(options.cluster), tensorboard_log(options.tensorboard) as log:
+    with on_cluster(options.cluster), tensorboard_log(options) as log:
         for saved in make_all(of_features, how):
             of_heads.append(saved.result)
             for trial in saved.result.extra.trials or ():

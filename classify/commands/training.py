@@ -4,7 +4,8 @@ An option that nothing would read is refused: whoever gives `--epochs` with an S
 """
 
 import argparse
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from classify.heads.network import NETWORKS, NetworkHead
 from classify.heads.network.settings import AUGMENTATIONS, LEGAL, TrainingSettings
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
 from features.commands.options import Parser, offered
+from features.commands.speaking import tell
 from features.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -156,6 +158,19 @@ def how_from(options: argparse.Namespace, **more: Any) -> "How":
         jobs=options.jobs,
         **more,
     )
+
+
+@contextlib.contextmanager
+def tensorboard_log(options: argparse.Namespace) -> Iterator[Any]:
+    """The log that `--tensorboard` asks for, or None."""
+    if options.tensorboard is None:
+        yield None
+        return
+    from classify.show.tensorboard import TensorBoardLog
+
+    with TensorBoardLog(options.tensorboard) as log:
+        yield log
+    tell(f"training curves: tensorboard --logdir {options.tensorboard}")
 
 
 def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -23,15 +23,8 @@ _NAMES = "as listed: a file's name, or the digits in it (their first 4 or more)"
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line and do what it says; 1 if verification found damage."""
     options = _parser().parse_args(arguments)
-    if options.verb == "verify":
-        return _verify(options)
-    if options.verb == "remove":
-        return _remove(options)
-    if options.verb == "compact":
-        return _compact(options)
-    if options.verb == "accept":
-        return _accept(options)
-    return _list()
+    verbs = {"verify": _verify, "remove": _remove, "compact": _compact, "accept": _accept}
+    return verbs[options.verb](options) if options.verb in verbs else _list()
 
 
 def _parser() -> Parser:
@@ -138,9 +131,7 @@ def _remove(options: argparse.Namespace) -> int:
     chosen = _named(options.names)
     if options.partial:
         chosen = [entry for entry in chosen if entry.unfinished]
-    for wanted, names_of in ((options.dataset, _dataset_names), (options.layer, _layer_names)):
-        if wanted is not None:
-            chosen = [entry for entry in chosen if wanted in names_of(entry)]
+    chosen = [entry for entry in chosen if _is_of(entry, options.dataset, options.layer)]
     total = 0
     for entry in chosen:
         size = remove(entry)
@@ -168,12 +159,12 @@ def _compact(options: argparse.Namespace) -> int:
     return 0
 
 
-def _dataset_names(entry: Entry) -> tuple[str, ...]:
-    return () if entry.record is None else (entry.record.about.dataset_name,)
-
-
-def _layer_names(entry: Entry) -> tuple[str, ...]:
-    return () if entry.record is None else (entry.record.about.layer_name, entry.record.key.layer)
+def _is_of(entry: Entry, dataset: str | None, layer: str | None) -> bool:
+    """Whether it is of that data set and that layer, where they are named."""
+    if entry.record is None:
+        return dataset is None and layer is None
+    about, key = entry.record.about, entry.record.key
+    return dataset in (None, about.dataset_name) and layer in (None, about.layer_name, key.layer)
 
 
 def _named(names: Sequence[str]) -> list[Entry]:

@@ -77,20 +77,10 @@ def offered(values: Sequence[str], default: str) -> str:
 def add_request_options(parser: Parser, layers: bool = True) -> None:
     """The options that say which features of which data; `request_from` reads them back."""
     add = parser.section("which features of which data")
-    add(
-        "--dataset",
-        default="mnist",
-        metavar="NAME",
-        help=offered(dataset_names(), "mnist"),
-        completer=completion.datasets,
-    )
-    add(
-        "--backbone",
-        default="resnet18",
-        metavar="NAME",
-        help=f"any torchvision classifier, or {completion.OFFLINE}",
-        completer=completion.backbones,
-    )
+    names = offered(dataset_names(), "mnist")
+    add("--dataset", default="mnist", metavar="NAME", help=names, completer=completion.datasets)
+    names = f"any torchvision classifier, or {completion.OFFLINE}"
+    add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
     add(
         "--weights",
         default="default",
@@ -107,14 +97,9 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
             help="stages or nodes (layer3), joined ones (layer2+layer3), or all (every stage); default avgpool",
             completer=completion.one_of("all", "avgpool", "fc"),
         )
-        add(
-            "--pool",
-            nargs="+",
-            default=["avg"],
-            metavar="P",
-            help="avg (default), max, grid:N or none",
-            completer=completion.one_of("avg", "max", "grid:2", "grid:4", "none"),
-        )
+        pools = completion.one_of("avg", "max", "grid:2", "grid:4", "none")
+        words = "avg (default), max, grid:N or none"
+        add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
     add("--image-size", type=int, metavar="S", help="pixels that the network sees (default: the weights' own, 224)")
     add(
         "--precision",
