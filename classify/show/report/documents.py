@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classify.measure.wording import one_line
+from classify.measure.wording import one_line, percent_interval
 from classify.show.panels import Level, Line, Panel
 from classify.show.table import spelled
 from features.errors import UserError
@@ -69,16 +69,33 @@ class Study:
 
     @property
     def tables(self) -> list[tuple[str, list[str], list[list[str]], list[str]]]:
-        """(title, header, cells, notes) of each table, as people read it; of 0.1.0, which kept numbers alone, those."""
+        """(title, header, cells, notes) of each table, as people read it."""
         shown = []
         for table in self.body["tables"]:
-            names = list(dict.fromkeys(name for row in table["rows"] for name in row))
-            words = [name for name in names if any(isinstance(row.get(name), str) for row in table["rows"])]
-            names = [*words, *(name for name in names if name not in words)]
-            header = table.get("header") or names
-            cells = table.get("cells") or [[spelled(row.get(name)) for name in names] for row in table["rows"]]
+            header, cells = table.get("header"), table.get("cells")
+            if header is None or cells is None:
+                header, cells = _from_numbers(table["rows"])
             shown.append((table["title"], header, cells, table["notes"]))
         return shown
+
+
+def _from_numbers(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of a table of 0.1.0, which kept the numbers alone, in the order of their names: words first, and
+    an accuracy with the ends of its interval as one."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    estimates = [name for name in names if {f"{name}_low", f"{name}_high"} <= set(names)]
+    ends = {f"{name}_{end}" for name in estimates for end in ("low", "high")}
+    words = [name for name in names if any(isinstance(row.get(name), str) for row in rows)]
+    header = [*words, *(name for name in names if name not in words and name not in ends)]
+
+    def cell(row: dict[str, Any], name: str) -> str:
+        parts = [row.get(part) for part in (name, f"{name}_low", f"{name}_high")]
+        numbers = [float(part) for part in parts if part is not None and _number(part)]
+        if name in estimates and len(numbers) == 3:
+            return percent_interval((numbers[0], numbers[1], numbers[2]))
+        return spelled(row.get(name))
+
+    return header, [[cell(row, name) for name in header] for row in rows]
 
 
 def _panel(fields: dict[str, Any]) -> Panel:

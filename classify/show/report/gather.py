@@ -5,10 +5,11 @@ Every part may be missing: then the page does without it and says so. Nothing is
 
 from collections.abc import Callable
 
+from classify.show.report.errors import Error, Shown, errors_of, shown
 from classify.show.report.folder import CONTROLS, Section
 from classify.show.report.images import TestImages, open_images
 from classify.show.report.maps import MapGroup, map_layers, sample_rows
-from classify.show.report.page import MOST_SHOWN, Error, Material, Shown, errors_of, shown
+from classify.show.report.page import MOST_SHOWN, Material
 from classify.show.report.stages import see_stages
 
 MOST_BYTES = 2_000_000  # of all the page's images, uncompressed

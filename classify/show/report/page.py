@@ -11,17 +11,18 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from classify.measure.environment import this_environment
-from classify.measure.outcome import Predictions, Result
+from classify.measure.outcome import Result
 from classify.measure.wording import count, one_line, percent, settings
 from classify.show.layers import layer_panels
 from classify.show.report import charts
 from classify.show.report.charts import Priced, Run, panel_figure, trade_off, training_curves
 from classify.show.report.documents import Answer, Study
+from classify.show.report.errors import Error, Shown
 from classify.show.report.folder import Model, Section
 from classify.show.report.images import Sheet
 from classify.show.report.maps import MapGroup
@@ -41,7 +42,6 @@ from features.errors import UserError
 MOST_CLASSES = 24  # in a confusion matrix; beyond, the pairs that are confused most
 MOST_MATRICES = 200  # models to choose from, the best on validation first
 MOST_PAIRS = 15
-MOST_ERRORS = 24  # shown of one model
 MOST_SHOWN = 360  # wrong images of all models of a section together
 
 
@@ -53,55 +53,12 @@ class Material:
     predictions. notes: what was left out and why.
     """
 
-    errors: dict[str, list["Error"]]
+    errors: dict[str, list[Error]]
     sheet: Sheet | None = None
-    sample: tuple["Shown", ...] = ()
+    sample: tuple[Shown, ...] = ()
     groups: tuple[MapGroup, ...] = ()
     stages: StageFigure | None = None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A test row with what a model said: class names (None: no class of the data set), and how sure it was."""
-
-    row: int
-    truth: str
-    said: str | None
-    sure: float | None
-    label: int
-
-    @property
-    def right(self) -> bool:
-        """Whether the model was right."""
-        return self.truth == self.said
-
-
-@dataclass(frozen=True)
-class Error(Shown):
-    """A test row that a model got wrong."""
-
-
-T = TypeVar("T", bound=Shown)
-
-
-def shown(predictions: Predictions, place: int, classes: tuple[str, ...], kind: type[T]) -> T:
-    """The row at a place of some predictions."""
-    label, guess = int(predictions.labels[place]), int(predictions.predicted[place])
-    known = 0 <= guess < len(classes)
-    sure = None
-    if predictions.probabilities is not None and known and guess < predictions.probabilities.shape[1]:
-        sure = float(predictions.probabilities[place, guess])
-    said = classes[guess] if known else None
-    return kind(int(predictions.rows[place]), classes[label], said, sure, label)
-
-
-def errors_of(model: Model, classes: tuple[str, ...]) -> list[Error]:
-    """The errors of a model to show: those that it was most sure of, or the first where it gives no probabilities."""
-    predictions = model.saved.predictions()
-    wrong = np.flatnonzero(predictions.labels != predictions.predicted)
-    found = [shown(predictions, int(place), classes, Error) for place in wrong]
-    return sorted(found, key=lambda error: -(error.sure or 0.0))[:MOST_ERRORS]
 
 
 def templates() -> Any:
