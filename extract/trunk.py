@@ -66,11 +66,14 @@ class Recipe:
     def can_follow(self, begun: dict[str, Any] | None) -> bool:
         """Whether a pass that was begun with another recipe can be carried on here, by taking over its choices.
 
-        What is no part of `fixed` can be chosen as it was; another processor, library or set of outputs cannot.
+        What is no part of `fixed` can be chosen as it was; another processor, library or set of outputs cannot, nor can
+        convolutions be fused where they would not be.
         """
         mine = self.to_json()
         fixed = ("precision", "device", "outputs", "versions")
-        return begun is not None and all(begun.get(name) == mine[name] for name in fixed)
+        if begun is None or (begun.get("engine") == "fused" and self.engine != "fused"):
+            return False
+        return all(begun.get(name) == mine[name] for name in fixed)
 
     def streams(self, cores: int) -> int:
         """How many batches so many cores compute beside each other."""
@@ -103,7 +106,8 @@ def choose_recipe(
         require_byte_products(device)
         if compiled == "on":
             raise UserError("--compile on: what is computed in int8 is not compiled; leave it out, or take --precision")
-    fuses = device.type == "cpu" and precision in ("float32", "bfloat16") and can_fuse(cut.model)
+    fuses = device.type == "cpu" and precision in ("float32", "bfloat16")
+    fuses = fuses and can_fuse(cut.model, getattr(torch, precision))
     engine = "quantised" if is_int8(precision) else "fused" if fuses else "eager"
     if compiled == "auto" and engine == "eager" and device.type == "cpu" and shutil.which("g++"):
         work = images * cut.flops([output.node for output in outputs])

@@ -1,5 +1,7 @@
 """Convolutions fused for a processor: the same numbers, whatever reads them, and nothing of the network moves."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import fx, nn
@@ -76,6 +78,24 @@ def test_a_network_of_few_convolutions_is_left_to_the_compiler():
     assert not can_fuse(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular")))
 
 
+def test_without_bfloat16_in_onednn_torch_computes_in_it_by_itself(home, monkeypatch):
+    cut, cpu = Cut(load_backbone("mobilenet_v2", "random").model, 64), torch.device("cpu")
+    outputs = [Output(cut.resolve(stage), "avg") for stage in cut.stages]
+
+    def recipe(precision):
+        return choose_recipe(cut, outputs, images=8, precision=precision, device=cpu)
+
+    elsewhere = dataclasses.replace(recipe("bfloat16"), engine="fused").to_json()
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert [recipe(precision).engine for precision in ("float32", "bfloat16")] == ["fused", "eager"]
+    assert not recipe("bfloat16").can_follow(elsewhere)
+    images = torch.rand(8, 3, 64, 64)
+    half, exact = (Trunk(cut, outputs, recipe(precision), cpu)(images) for precision in ("bfloat16", "float32"))
+    for mine, theirs in zip(half, exact, strict=True):
+        assert mine.dtype == torch.bfloat16
+        assert (mine.float() - theirs).abs().max() <= 3e-2 * theirs.abs().max()
+
+
 def test_weights_are_laid_out_once():
     network = fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval())
     fused = fuse_convolutions(network, torch.Size((2, 3, 16, 16)))
@@ -102,9 +122,6 @@ def test_a_first_convolution_of_grey_values_and_ones_is_the_same_function_border
     assert away[:2, :, 8:-8, 8:-8].max() <= 1.5e-3 * largest
 
 
-@pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 arithmetic"
-)
 def test_grey_images_in_bfloat16_come_out_as_in_float32_about(home):
     loaded = load_backbone("resnet18", "random")
     steps, cpu = loaded.preprocessing.at(64), torch.device("cpu")
