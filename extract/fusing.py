@@ -109,9 +109,9 @@ def _rounded(kernels: torch.Tensor) -> torch.Tensor:
     """Numbers of bfloat16 near those of each kernel (K, H, W), what one loses in rounding made up for by the next."""
     left = torch.zeros(len(kernels), dtype=kernels.dtype)
     rounded = torch.empty_like(kernels)
-    for wanted, found in zip(kernels.flatten(1).T, rounded.flatten(1).T, strict=True):
-        found.copy_((wanted + left).to(torch.bfloat16))
-        left += wanted - found
+    for wanted, kernel in zip(kernels.flatten(1).T, rounded.flatten(1).T, strict=True):
+        kernel.copy_((wanted + left).to(torch.bfloat16))
+        left += wanted - kernel
     return rounded
 
 

@@ -56,15 +56,15 @@ def ranges_on(images: np.ndarray | Sequence[np.ndarray], name: str, preprocessin
 
 def observed_ranges(network: fx.GraphModule, batches: Iterable[torch.Tensor]) -> Ranges:
     """The ranges of a whole folded network on batches of what it takes, float32 (N, C, H, W)."""
-    found: Ranges = {}
+    ranges: Ranges = {}
     together: list[set[str]] = []
 
     class Observer(fx.Interpreter):
         def run_node(self, node: fx.Node) -> Any:
             value, name = super().run_node(node), name_of(node)
-            if name in found:
+            if name in ranges:
                 low, high = (bound.item() for bound in value.aminmax())
-                found[name] = (min(low, found[name][0]), max(high, found[name][1]))
+                ranges[name] = (min(low, ranges[name][0]), max(high, ranges[name][1]))
                 if not math.isfinite(high - low):
                     raise UserError(
                         f"--precision int8: {name} gives numbers that are infinite or none; take other --weights, or "
@@ -74,14 +74,14 @@ def observed_ranges(network: fx.GraphModule, batches: Iterable[torch.Tensor]) ->
 
     with torch.no_grad():
         for batch in batches:
-            if not found:
+            if not ranges:
                 maps, together = maps_in_bytes(network, batch.shape)
-                found |= dict.fromkeys(maps, (0.0, 0.0))
+                ranges |= dict.fromkeys(maps, (0.0, 0.0))
             Observer(network).run(batch.contiguous(memory_format=torch.channels_last))
     for names in together:
-        whole = (min(found[name][0] for name in names), max(found[name][1] for name in names))
-        found |= dict.fromkeys(names, whole)
-    return {name: _rounded(low, high) for name, (low, high) in sorted(found.items())}
+        whole = (min(ranges[name][0] for name in names), max(ranges[name][1] for name in names))
+        ranges |= dict.fromkeys(names, whole)
+    return {name: _rounded(low, high) for name, (low, high) in sorted(ranges.items())}
 
 
 def _require_convolutions(name: str, model: nn.Module) -> None:

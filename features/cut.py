@@ -160,12 +160,12 @@ class Cut:
             if kinds.count(type(module)) > 1:
                 outer.append(path)
         before = set(self._legal_before_pooling)
-        found = []
+        blocks = []
         for path in outer:
             inside = tuple(name for name in self._nodes if name == path or name.startswith(f"{path}."))
             if inside and inside[-1] in before:
-                found.append(inside)
-        return tuple(found)
+                blocks.append(inside)
+        return tuple(blocks)
 
     # ---- shapes ------------------------------------------------------------------------------------------------
 

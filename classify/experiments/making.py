@@ -130,9 +130,9 @@ class Making:
     def knows(self, row: Row) -> bool:
         """Whether a row's result stands in the folder, and is not to be made again."""
         if row.digest not in self.known and not self.how.again:
-            found = find_result(self.how.folder, row.config)
-            if found is not None and (not self.how.with_models or not row.keep or is_kept(found)):
-                self.known[row.digest] = found
+            saved = find_result(self.how.folder, row.config)
+            if saved is not None and (not self.how.with_models or not row.keep or is_kept(saved)):
+                self.known[row.digest] = saved
         return row.digest in self.known
 
     def ensure(self, row: Row) -> None:

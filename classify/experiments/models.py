@@ -57,10 +57,10 @@ def default_models(points: Sequence[str]) -> tuple[Model, ...]:
 
 def parse_model(text: str) -> Model:
     """Read HEAD, HEAD@LAYER, NETWORK or finetune:STAGE, the last two with +REGULARIZER behind; UserError otherwise."""
-    found = re.fullmatch(r"([^:@+]+)(?::([^@+]+))?(?:@([^:+]+(?:\+[^:=]+)?))?((?:\+.+)?)", text.strip())
-    if found is None:
+    match = re.fullmatch(r"([^:@+]+)(?::([^@+]+))?(?:@([^:+]+(?:\+[^:=]+)?))?((?:\+.+)?)", text.strip())
+    if match is None:
         raise UserError(f"{text!r} is no model; give one {_FORMS}")
-    name, unfreeze, layer, rest = found.groups()
+    name, unfreeze, layer, rest = match.groups()
     known = (*HEADS, *NETWORKS)
     if name not in known:
         raise unknown(f"there is no model called {name!r}", name, known, f", {_FORMS}")

@@ -58,8 +58,10 @@ class Repetition:
         if self.validation_differing:
             lines.append(f"{count(self.validation_differing)} validation predictions differ")
         if self.probability is not None:
-            told = f"differ by up to {self.probability:.2g}" if self.probability else "are the same to the last bit"
-            lines.append(f"probabilities {told}")
+            difference = (
+                f"differ by up to {self.probability:.2g}" if self.probability else "are the same to the last bit"
+            )
+            lines.append(f"probabilities {difference}")
         if self.keys:
             lines.append(f"other cache keys: {', '.join(self.keys)}")
         changed = ", ".join(f"{name} {then} then and {now} now" for name, (then, now) in self.environment.items())

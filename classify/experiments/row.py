@@ -105,11 +105,11 @@ class Row:
         here = row.config
         differing = sorted(name for name in {*here, *written} if here.get(name) != written.get(name))
         if differing:
-            told = "; ".join(
+            differences = "; ".join(
                 f"{name} is {here.get(name)!r} here and {written.get(name)!r} in the record" for name in differing
             )
             raise UserError(
-                f"the row cannot be made again: {told}; say with --dataset or --weights where the right ones are"
+                f"the row cannot be made again: {differences}; say with --dataset or --weights where the right ones are"
             )
         return row
 

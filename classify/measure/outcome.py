@@ -46,7 +46,7 @@ class Result:
     extra: Extra = field(default_factory=Extra)
 
     def __post_init__(self):
-        for name in [each.name for each in dataclasses.fields(self) if each.name != "metrics"]:
+        for name in [field_.name for field_ in dataclasses.fields(self) if field_.name != "metrics"]:
             object.__setattr__(self, name, plain_json(getattr(self, name), name))
         for name, fits in _SHAPES.items():
             if not fits(getattr(self, name)):
@@ -70,13 +70,13 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary of plain values."""
-        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        fields = {field_.name: getattr(self, field_.name) for field_ in dataclasses.fields(self)}
         return {**fields, "config": dict(self.config), "extra": dict(self.extra), "metrics": self.metrics.to_json()}
 
     @classmethod
     def from_json(cls, fields: Any) -> "Result":
         """The result that `to_json` described; ValueError naming what is missing, unknown or cannot be."""
-        expected = {each.name for each in dataclasses.fields(cls)}
+        expected = {field_.name for field_ in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or set(fields) != expected:
             raise ValueError(f"a result has the fields {', '.join(sorted(expected))}")
         return cls(**{**fields, "metrics": Metrics.from_json(fields["metrics"])})
@@ -211,11 +211,11 @@ class Predictions:
     validation_predicted: np.ndarray | None = None
 
     def __post_init__(self):
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
+        for field_ in dataclasses.fields(self):
+            value = getattr(self, field_.name)
             if value is not None:
-                kind = np.float32 if each.name == "probabilities" else np.int64
-                object.__setattr__(self, each.name, np.asarray(value, dtype=kind))
+                kind = np.float32 if field_.name == "probabilities" else np.int64
+                object.__setattr__(self, field_.name, np.asarray(value, dtype=kind))
         n = len(self.rows)
         if not self.rows.shape == self.labels.shape == self.predicted.shape == (n,):
             raise ValueError("rows, labels and predictions are vectors of one length")

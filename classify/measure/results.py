@@ -158,7 +158,7 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
     """
     folder = Path(folder)
     precisions = {str(key.get("precision")) for key in result.keys.values()}
-    if ranges := {each: ranges_of(each) for each in precisions if is_int8(each)}:
+    if ranges := {precision: ranges_of(precision) for precision in precisions if is_int8(precision)}:
         result = dataclasses.replace(result, extra=Extra({**result.extra, "ranges": ranges}))
     make_place(folder, folder)
     record = folder / f"{result.stem}.json"
@@ -200,8 +200,8 @@ def load_results(folder: Path | str = RESULTS_FOLDER) -> list[SavedResult]:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: a folder of results was expected, and this is a file; give the folder it lies in")
-    found = (_read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
-    return sorted((saved for saved in found if saved), key=lambda saved: (saved.result.created, saved.path.name))
+    records = (_read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
+    return sorted((saved for saved in records if saved), key=lambda saved: (saved.result.created, saved.path.name))
 
 
 def open_result(path: Path | str) -> SavedResult:

@@ -22,12 +22,12 @@ def p_values(best: SavedResult, others: Sequence[SavedResult]) -> list[float | N
     """McNemar's mid-p value of each other result against `best`, Holm's correction over all of them; None for one that
     was tested on other rows."""
     reference = best.predictions()
-    found: dict[int, float] = {}
+    values: dict[int, float] = {}
     for place, other in enumerate(others):
         predictions = other.predictions()
         if np.array_equal(predictions.rows, reference.rows):
-            found[place] = mcnemar(reference.labels, reference.predicted, predictions.predicted).p_value
-    corrected = dict(zip(found, holm(list(found.values())).tolist(), strict=True)) if found else {}
+            values[place] = mcnemar(reference.labels, reference.predicted, predictions.predicted).p_value
+    corrected = dict(zip(values, holm(list(values.values())).tolist(), strict=True)) if values else {}
     return [corrected.get(place) for place in range(len(others))]
 
 

@@ -174,7 +174,7 @@ class Table:
         for record in self.records():
             writer.writerow(
                 {
-                    name: " ".join(f"{key}={each}" for key, each in value.items()) if isinstance(value, dict) else value
+                    name: " ".join(f"{key}={item}" for key, item in value.items()) if isinstance(value, dict) else value
                     for name, value in record.items()
                 }
             )

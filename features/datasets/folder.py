@@ -48,8 +48,8 @@ def classes_in(folder: Path) -> tuple[str, ...]:
     classes = tuple(folders_in(folder))
     if not classes:
         loose = any(is_image(entry.name) for entry in folder.iterdir())
-        found = "holds images but no sub-folders" if loose else "holds no images"
-        raise UserError(f"{folder} {found}; it should have one sub-folder per class, named after it, with its images")
+        content = "holds images but no sub-folders" if loose else "holds no images"
+        raise UserError(f"{folder} {content}; it should have one sub-folder per class, named after it, with its images")
     if len(classes) == 1:
         raise UserError(f"{folder} has the one class '{classes[0]}'; two are needed, one sub-folder each")
     return classes

@@ -96,7 +96,7 @@ def images_below(folder: Path) -> list[Path]:
     parents = frozenset(map(_identity, folder.absolute().parents))
     if not folder.is_dir() or _identity(folder) in parents:
         return []
-    found = []
+    paths = []
     inside = {str(folder): parents | {_identity(folder)}}
     for where, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
         around, kept = inside.pop(where), []
@@ -106,9 +106,9 @@ def images_below(folder: Path) -> list[Path]:
                 inside[inner] = around | {identity}
                 kept.append(name)
         folders[:] = kept
-        found += [f"{where}{os.sep}{name}" for name in names if is_image(name)]
+        paths += [f"{where}{os.sep}{name}" for name in names if is_image(name)]
     # Sorted as text, before there are Path objects: of those, a million take seconds to compare.
-    return [Path(path) for path in sorted(found, key=lambda path: path.replace(os.sep, "/"))]
+    return [Path(path) for path in sorted(paths, key=lambda path: path.replace(os.sep, "/"))]
 
 
 def _identity(folder: Path | str) -> tuple[int, int]:

@@ -119,11 +119,11 @@ class NpzDataset(Dataset):
     def _read(self, name: str) -> np.ndarray:
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
-                found = arrays[name]
+                array = arrays[name]
             # numpy gives the bytes of a member that is no array; a zip file may be locked (RuntimeError).
-            if not isinstance(found, np.ndarray):
+            if not isinstance(array, np.ndarray):
                 raise ValueError("it is no array")
-            return found
+            return array
         except (
             OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
         ) as error:  # fmt: skip

@@ -81,7 +81,7 @@ class Entry:
 
 def entries() -> list[Entry]:
     """Everything in the cache, in order of name."""
-    found = []
+    listed = []
     for stem, group in itertools.groupby(sorted(own_files()), key=lambda one: one[0]):
         files = {path: kind for _, kind, path in group}
         folder = next((path for path, kind in files.items() if kind == ".shards"), None)
@@ -91,15 +91,15 @@ def entries() -> list[Entry]:
             entry = _entry(stem, (path,), "complete", path, FeatureFile.open)
             if folder and (isinstance(entry.record, ShardedFile) or entry.state == "damaged"):
                 entry, folder = replace(entry, paths=(path, *shard_files(folder)), shards=folder), None
-            found.append(entry)
+            listed.append(entry)
         if folder:
-            found.append(_shards_entry(stem, folder, begun=not complete))
+            listed.append(_shards_entry(stem, folder, begun=not complete))
         if any(files[path] == ".partial" for path in beside):
             path = partial_path(beside[0].with_name(f"{stem}.h5"))
-            found.append(_entry(stem, beside, "partial", path, PartialRecord.read))
+            listed.append(_entry(stem, beside, "partial", path, PartialRecord.read))
         elif beside:
-            found.append(Entry(stem, beside, "left over"))
-    return found
+            listed.append(Entry(stem, beside, "left over"))
+    return listed
 
 
 def _entry(

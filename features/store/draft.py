@@ -88,18 +88,18 @@ def _sweep(ours: str) -> None:
     """Delete what processes of this user have left that were killed between a draft's creation and its opening."""
     for path in MEMORY.glob(f"{ours}*.draft"):
         with contextlib.suppress(OSError):
-            told = path.lstat()
-            if told.st_uid == os.getuid() and time.time() - told.st_mtime > _STALE:
+            status = path.lstat()
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > _STALE:
                 path.unlink()
 
 
 def _written(descriptor: int) -> list[tuple[int, int]]:
     """The stretches of a file that are no holes."""
-    found, end = [], 0
+    regions, end = [], 0
     with contextlib.suppress(OSError):
         # Past the last of them the system answers with an error.
         while True:
             begin = os.lseek(descriptor, end, os.SEEK_DATA)
             end = os.lseek(descriptor, begin, os.SEEK_HOLE)
-            found.append((begin, end))
-    return found
+            regions.append((begin, end))
+    return regions

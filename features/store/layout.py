@@ -216,13 +216,13 @@ def lay_out(
     import h5py
 
     recipe = {**recipe, "store": {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}}
-    told = {"key": key.to_json(), "about": dataclasses.asdict(about), "recipe": recipe}
+    described = {"key": key.to_json(), "about": dataclasses.asdict(about), "recipe": recipe}
     columns = ("labels", "index", "features")
     whole = {"at": dict.fromkeys(columns, _LARGEST), "size": _LARGEST}
-    fields: dict[str, Any] = {**told, "shape": list(shape), "dtype": dtype, **whole}
+    fields: dict[str, Any] = {**described, "shape": list(shape), "dtype": dtype, **whole}
     if shards:
         fields["shards"] = [[shard.name, shard.rows, shard.fingerprint] for shard in shards]
-    texts = {name: canonical_json(value).encode() for name, value in told.items()}
+    texts = {name: canonical_json(value).encode() for name, value in described.items()}
     stored = len(shards) * _MAPPING if shards else math.prod(shape) * np.dtype(dtype).itemsize
     expected = stored + 16 * shape[0] + sum(map(len, texts.values()))
     # Room for the largest numbers that the description may come to hold, and a MiB for HDF5's own records.

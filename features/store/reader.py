@@ -38,8 +38,10 @@ def find(key: CacheKey) -> "FeatureFile | None":
         except FileNotFoundError:  # removed between the two lines above
             continue
         if different := key.differences(file.key):
-            told = "; ".join(f"{name} is {theirs!r} instead of {mine!r}" for name, (mine, theirs) in different.items())
-            raise CacheError(f"{path} does not hold what its name says: {told}; {way_out(path)}")
+            differences = "; ".join(
+                f"{name} is {theirs!r} instead of {mine!r}" for name, (mine, theirs) in different.items()
+            )
+            raise CacheError(f"{path} does not hold what its name says: {differences}; {way_out(path)}")
         return file
     return None
 
@@ -254,11 +256,11 @@ class ShardedFile(FeatureFile):
         return shards_path(self.path) / self.layout.shards[number].name
 
     def _opened_shard(self, number: int) -> FeatureFile:
-        path, told = self._path_of(number), f"shard {number + 1} of {len(self.layout.shards)} of {self.path.name}"
+        path, called = self._path_of(number), f"shard {number + 1} of {len(self.layout.shards)} of {self.path.name}"
         try:
             file = FeatureFile.open(path)
         except FileNotFoundError:
-            raise CacheError(f"{told} is missing: there is no {path}; {way_out(self.path)}") from None
+            raise CacheError(f"{called} is missing: there is no {path}; {way_out(self.path)}") from None
         if file.fingerprint != self.layout.shards[number].fingerprint:
-            raise CacheError(f"{told} is another file than the one that was joined: {path}; {way_out(self.path)}")
+            raise CacheError(f"{called} is another file than the one that was joined: {path}; {way_out(self.path)}")
         return file

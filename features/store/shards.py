@@ -219,8 +219,8 @@ def remove_shards(folder: Path) -> None:
 
 
 def _folders(key: CacheKey) -> list[Path]:
-    found = sorted(features_folder().glob(f"*-{short_digest(key)}.h5.shards"))
-    return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
+    folders = sorted(features_folder().glob(f"*-{short_digest(key)}.h5.shards"))
+    return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
 
 
 def _sums(descriptor: int, begin: int, end: int) -> bytes:

@@ -72,9 +72,9 @@ class Untouched(Kind):
         started = time.perf_counter()
         classifier.fit(logits[train], labels[train])
         seconds = time.perf_counter() - started
-        one = seconds_for_one(classifier.predict, np.ascontiguousarray(logits[:1]))
+        one_seconds = seconds_for_one(classifier.predict, np.ascontiguousarray(logits[:1]))
         seen = seen_as(logits[train], labels[train], categories)
-        extra["predict_one_seconds"] = one + pass_for_one(source, training_image(source.request))
+        extra["predict_one_seconds"] = one_seconds + pass_for_one(source, training_image(source.request))
         extra["seen_as"] = {names[label]: [[*share] for share in shares] for label, shares in seen.items()}
         if self.reading == "matched":
             pairs = zip(classifier.classes_, classifier.source_classes_, strict=True)

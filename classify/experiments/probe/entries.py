@@ -35,14 +35,14 @@ def probe_layers(request: Request, depth: str) -> tuple[str, ...]:
 
     cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
     order = {name: place for place, name in enumerate(cut.layers)}
-    found = {cut.resolve(stage): stage for stage in reversed(cut.stages)}
+    names = {cut.resolve(stage): stage for stage in reversed(cut.stages)}
     for block in cut.blocks:
         parts = block.split(".")
         short = next(
             name for name in (".".join(parts[:n]) for n in range(1, len(parts) + 1)) if _means(cut, name, block)
         )
-        found.setdefault(block, short)
-    blocks = tuple(found[node] for node in sorted(found, key=order.__getitem__))
+        names.setdefault(block, short)
+    blocks = tuple(names[node] for node in sorted(names, key=order.__getitem__))
     return tuple(dict.fromkeys(name for layer in request.layers for name in (blocks if layer == "all" else (layer,))))
 
 

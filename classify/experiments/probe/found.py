@@ -144,13 +144,13 @@ def standings(rows: Sequence[ProbeRow], best: ProbeRow, plan: Plan) -> tuple[Sta
     corrected = dict(zip(map(id, others), against(best.saved, [row.saved for row in others]), strict=True))
     flops = layer_flops(plan, [row.layer for row in chosen.values()])
     number_bytes = 2 if plan.request.dtype == "float16" else 4
-    found = []
+    standing = []
     for row in chosen.values():
         p_value = corrected.get(id(row))
         size = number_bytes * sum(CachedLayer(plan, row.layer, row.pool).widths)
         better = differs(p_value) and row.accuracy > best.accuracy
-        found.append(Standing(row, flops.get(row.layer), size, p_value, better))
-    return tuple(found)
+        standing.append(Standing(row, flops.get(row.layer), size, p_value, better))
+    return tuple(standing)
 
 
 def layer_flops(plan: Plan, layers: Sequence[str]) -> dict[str, int]:

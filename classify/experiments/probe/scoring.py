@@ -117,8 +117,8 @@ def _network_scores(answer: Plan, sources: Sequence[CachedLayer], rows: np.ndarr
 def _alignments(sources: Sequence[CachedLayer], rows: np.ndarray, jobs: int | None) -> tuple[tuple[float, ...], ...]:
     pairs = [(i, j) for i in range(len(sources)) for j in range(i)]
     matrix = np.eye(len(sources))
-    found = in_parallel(alignment, [(sources[i], sources[j], rows) for i, j in pairs], jobs)
-    for (i, j), value in zip(pairs, found, strict=True):
+    values = in_parallel(alignment, [(sources[i], sources[j], rows) for i, j in pairs], jobs)
+    for (i, j), value in zip(pairs, values, strict=True):
         matrix[i, j] = matrix[j, i] = value
     return tuple(map(tuple, matrix.tolist()))
 

@@ -117,8 +117,8 @@ def _spread_table(made: dict[str, list[SavedResult]], seeds: Sequence[int]) -> T
     shown += [Column(f"seed_{seed}", f"seed {seed}", format=_epochs) for seed in seeds]
     rows = []
     for (name, saved), target in itertools.product(made.items(), TARGETS):
-        when = [reached(_history(each), target) for each in saved]
-        rows.append((name, target, *(each and each[0] for each in when)))
+        when = [reached(_history(seed_result), target) for seed_result in saved]
+        rows.append((name, target, *(seed_result and seed_result[0] for seed_result in when)))
     return Table("Epochs to each target, by seed", tuple(shown), tuple(rows))
 
 
@@ -143,7 +143,9 @@ def _answer(first: dict[str, SavedResult]) -> tuple[str, ...]:
         if scratch is None:
             break
         slow = reached(_history(first[scratch]), target)
-        when = {name: found for name in tuned if (found := reached(_history(first[name]), target))}
+        when = {
+            name: epoch_and_seconds for name in tuned if (epoch_and_seconds := reached(_history(first[name]), target))
+        }
         goal = f"{percent(target, 0)} % on validation"
         if not when:
             other = f"scratch does after {count(slow[0])} epochs" if slow else "neither does scratch"
@@ -151,13 +153,13 @@ def _answer(first: dict[str, SavedResult]) -> tuple[str, ...]:
             continue
         quick = min(when, key=lambda name: when[name][1])
         epochs, seconds = when[quick]
-        told = f"{quick} reaches {goal} after {count(epochs)} epoch{'s' * (epochs > 1)} ({duration(seconds)})"
+        sentence = f"{quick} reaches {goal} after {count(epochs)} epoch{'s' * (epochs > 1)} ({duration(seconds)})"
         if slow is None:
-            sentences.append(f"{told}; scratch does not reach it.")
+            sentences.append(f"{sentence}; scratch does not reach it.")
         else:
             times = slow[1] / seconds
             longer = f"{duration(slow[1])}, {times:.1f} times as long"
-            sentences.append(f"{told}; scratch after {count(slow[0])} ({longer}).")
+            sentences.append(f"{sentence}; scratch after {count(slow[0])} ({longer}).")
     return tuple(sentences) or ("No pre-trained network and one from scratch were asked for: see the table.",)
 
 

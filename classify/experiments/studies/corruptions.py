@@ -57,7 +57,9 @@ def _moved(batch: torch.Tensor, draw: np.random.Generator, **moves: float) -> to
     for sign in np.unique(signs, axis=0).tolist():
         rows = torch.from_numpy((signs == sign).all(axis=1))
         sides = batch.shape[-1], batch.shape[-2]
-        shift = [round(moves.get("translate", 0.0) * side * each) for side, each in zip(sides, sign, strict=True)]
+        shift = [
+            round(moves.get("translate", 0.0) * side * direction) for side, direction in zip(sides, sign, strict=True)
+        ]
         changed[rows] = functional.affine(
             batch[rows],
             angle=sign[0] * moves.get("angle", 0.0),

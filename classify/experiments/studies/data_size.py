@@ -89,13 +89,13 @@ def crossings(sizes: Sequence[int], first: Sequence[float], second: Sequence[flo
 
     first, second: mean accuracies at `sizes`.
     """
-    found, ahead = [], 0
+    places, ahead = [], 0
     for size, difference in zip(sizes, np.subtract(first, second), strict=True):
         sign = int(np.sign(difference))
         if sign and ahead and sign != ahead:
-            found.append(size)
+            places.append(size)
         ahead = sign or ahead
-    return tuple(found)
+    return tuple(places)
 
 
 def _sizes(asked: Asked, per_class: Sequence[int] | None, classes: int, most: int) -> tuple[int, ...]:
@@ -178,5 +178,5 @@ def _surely(accuracies: dict, ahead: Model, behind: Model, sizes: Sequence[int])
     if len(accuracies[ahead, sizes[0]]) < 2:
         return ""
     differences = (np.subtract(accuracies[ahead, size], accuracies[behind, size]) for size in sizes)
-    certain = sum(mean_interval(each)[1] > 0 for each in differences)
+    certain = sum(mean_interval(difference)[1] > 0 for difference in differences)
     return f" (certain over seeds at {certain} of {len(sizes)})"

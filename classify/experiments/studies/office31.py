@@ -85,7 +85,7 @@ def office31(asked: Asked, data: str) -> StudyResult:
         tables=(_table(made), _source_table(made)),
         panels=(_panel(made),),
         notes=tuple(notes),
-        results=tuple(saved for each in made.values() for saved in each.values()),
+        results=tuple(saved for transfers in made.values() for saved in transfers.values()),
         folder=asked.how.folder,
     )
 
@@ -100,7 +100,7 @@ def _folder(data: Path, domain: str) -> Path:
     folder = data / domain
     if not folder.is_dir():
         raise UserError(
-            f"{folder} is not there; --data should name a folder with {', '.join(f'{each}/' for each in DOMAINS)}, "
+            f"{folder} is not there; --data should name a folder with {', '.join(f'{name}/' for name in DOMAINS)}, "
             "each with one sub-folder per class"
         )
     return folder / "images" if folders_in(folder) == ["images"] else folder
@@ -122,7 +122,7 @@ def _called(pair: tuple[str, str]) -> str:
 
 
 def _accuracies(saved: dict[tuple[str, str], SavedResult]) -> dict[tuple[str, str], float]:
-    return {pair: each.result.metrics.accuracy for pair, each in saved.items()}
+    return {pair: result.result.metrics.accuracy for pair, result in saved.items()}
 
 
 def _table(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> Table:
@@ -131,8 +131,8 @@ def _table(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> Table:
     shown += [columns.share("average")]
     rows = []
     for model, saved in made.items():
-        found = _accuracies(saved)
-        rows.append((model.label, *(found[pair] for pair in TRANSFERS), average(found)))
+        accuracies = _accuracies(saved)
+        rows.append((model.label, *(accuracies[pair] for pair in TRANSFERS), average(accuracies)))
     notes = ("A amazon, W webcam, D dslr",)
     title = "Accuracy on the target domain, %"
     return Table(title, tuple(shown), tuple(rows), notes).best("average", note="highest average")
@@ -155,8 +155,8 @@ def _panel(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> Panel:
     places = tuple(map(float, range(len(TRANSFERS) + 1)))
     lines = []
     for model, saved in made.items():
-        found = _accuracies(saved)
-        heights = (*(100 * found[pair] for pair in TRANSFERS), 100 * average(found))
+        accuracies = _accuracies(saved)
+        heights = (*(100 * accuracies[pair] for pair in TRANSFERS), 100 * average(accuracies))
         lines.append(Line(model.label, places, heights, dashed=model.name in DRAWN))
     names = (*(_called(pair) for pair in TRANSFERS), "average")
     return Panel(
@@ -167,14 +167,14 @@ def _panel(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> Panel:
 def _answer(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> tuple[str, ...]:
     averages = {model: average(_accuracies(saved)) for model, saved in made.items()}
     best = max(averages, key=lambda model: averages[model])
-    found = _accuracies(made[best])
-    easy, hard = (pick(TRANSFERS, key=lambda pair: found[pair]) for pick in (max, min))
+    accuracies = _accuracies(made[best])
+    easy, hard = (pick(TRANSFERS, key=lambda pair: accuracies[pair]) for pick in (max, min))
     others = (f"{model.label} {percent(value)} %" for model, value in averages.items() if model is not best)
     sentences = [
         f"{best.label} is best on average over {count(len(TRANSFERS))} transfers: {percent(averages[best])} %.",
-        f"Its easiest transfer is {_called(easy)} ({percent(found[easy])} %), its hardest {_called(hard)} "
-        f"({percent(found[hard])} %).",
+        f"Its easiest transfer is {_called(easy)} ({percent(accuracies[easy])} %), its hardest {_called(hard)} "
+        f"({percent(accuracies[hard])} %).",
     ]
-    if told := ", ".join(others):
-        sentences.append(f"The others on average: {told}.")
+    if named := ", ".join(others):
+        sentences.append(f"The others on average: {named}.")
     return tuple(sentences)

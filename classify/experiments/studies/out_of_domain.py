@@ -92,23 +92,23 @@ def out_of_domain(
     strangers = _foreign(asked, foreign, home, notes)
     models = features_and_networks(asked)
     saved = _train(asked, models)
-    opened = {model: _open(asked, model, each) for model, each in saved.items()}
+    opened = {model: _open(asked, model, trained) for model, trained in saved.items()}
 
     rows = next(iter(saved.values())).predictions()
     assert rows.validation_rows is not None  # every model of a study chooses on validation
     own_images = _images(home, "test", rows.rows)
     names = np.array(home.classes)
-    seen = {model: each.look(own_images) for model, each in opened.items()}
+    seen = {model: trained.look(own_images) for model, trained in opened.items()}
     abroad: dict[Model, dict[str, tuple[int, int]]] = {model: {} for model in models}
-    for (name, images, labels), (model, each) in itertools.product(elsewhere, opened.items()):
-        found = each.look(images)
-        told = np.array(each.model.classes)[found.predicted]
-        abroad[model][name] = (int(np.sum(told == labels)), len(labels))
+    for (name, images, labels), (model, trained) in itertools.product(elsewhere, opened.items()):
+        looked = trained.look(images)
+        guesses = np.array(trained.model.classes)[looked.predicted]
+        abroad[model][name] = (int(np.sum(guesses == labels)), len(labels))
         asked.how.say(f"{model.label} on {name}: {percent(abroad[model][name][0] / len(labels))} %")
     apart: dict[Model, dict[tuple[str, str], Any]] = {model: {} for model in models}
-    for (name, images), (model, each) in itertools.product(strangers, opened.items()):
-        found = each.look(images)
-        for score, values in found.scores.items():
+    for (name, images), (model, trained) in itertools.product(strangers, opened.items()):
+        looked = trained.look(images)
+        for score, values in looked.scores.items():
             apart[model][name, score] = separation(seen[model].scores[score], values)
         asked.how.say(f"{model.label} against {name}: told apart")
     validation = _images(home, "train", rows.validation_rows)
@@ -132,7 +132,7 @@ def out_of_domain(
         ),
         answer=_answer(saved, abroad, apart, sure),
         tables=tuple(tables),
-        panels=tuple(_sure_panel(model, found) for model, found in sure.items()),
+        panels=tuple(_sure_panel(model, looked) for model, looked in sure.items()),
         notes=tuple(notes),
         results=tuple(saved.values()),
         folder=asked.how.folder,
@@ -159,7 +159,7 @@ def _open(asked: Asked, model: Model, saved: SavedResult) -> _Opened:
 
 def _same_classes(asked: Asked, others: Sequence[str] | None, home: Any, notes: list[str]) -> list[tuple]:
     """(name, images, class names of the rows) of each data set with the same classes."""
-    found = []
+    others_there = []
     for name in others if others is not None else SAME_CLASSES:
         if name == asked.request.dataset:
             continue
@@ -169,30 +169,30 @@ def _same_classes(asked: Asked, others: Sequence[str] | None, home: Any, notes: 
                 raise UserError(
                     f"{name} has other classes than {asked.request.dataset}; name it with --foreign instead"
                 )
-            found.append((name, *_some(asked, dataset)))
+            others_there.append((name, *_some(asked, dataset)))
         except UserError as error:
             if others is not None:
                 raise
             notes.append(f"without {name}: {error}")
-    return found
+    return others_there
 
 
 def _foreign(asked: Asked, foreign: Sequence[str] | None, home: Any, notes: list[str]) -> list[tuple[str, Any]]:
-    found = []
+    strangers = []
     for name in foreign if foreign is not None else FOREIGN:
         try:
             if name == NOISE:
-                found.append((name, _noise(asked, home)))
+                strangers.append((name, _noise(asked, home)))
                 continue
             dataset = open_dataset(name)
             if set(dataset.classes) & set(home.classes):
                 raise UserError(f"{name} shares classes with {asked.request.dataset} and is not foreign to it")
-            found.append((name, _some(asked, dataset)[0]))
+            strangers.append((name, _some(asked, dataset)[0]))
         except UserError as error:
             if foreign is not None:
                 raise
             notes.append(f"without {name}: {error}")
-    return found
+    return strangers
 
 
 def _some(asked: Asked, dataset: Any) -> tuple[Any, np.ndarray]:
@@ -222,7 +222,7 @@ def _calibrated(opened: _Opened, validation: Any, held: np.ndarray, seen: _Seen,
     order = np.argsort(classes)
     codes, true = (order[np.searchsorted(classes, labels, sorter=order)] for labels in (held, truth))
     temperature = fit_temperature(opened.look(validation).outputs, codes)
-    before, after = (probabilities_at(seen.outputs, each) for each in (1.0, temperature))
+    before, after = (probabilities_at(seen.outputs, heat) for heat in (1.0, temperature))
     return {
         "temperature": temperature,
         "before": expected_calibration_error(true, before),
@@ -232,14 +232,14 @@ def _calibrated(opened: _Opened, validation: Any, held: np.ndarray, seen: _Seen,
 
 
 def _abroad_table(saved: dict[Model, SavedResult], abroad: dict[Model, dict]) -> Table:
-    others = list(dict.fromkeys(name for found in abroad.values() for name in found))
+    others = list(dict.fromkeys(name for estimates in abroad.values() for name in estimates))
     shown = [columns.text("model"), columns.accuracy("own", "own test set")]
     shown += [columns.accuracy(name, name) for name in others]
     rows = []
-    for model, each in saved.items():
-        metrics = each.result.metrics
-        found = [(right / n, *wilson_interval(right, n)) for right, n in abroad[model].values()]
-        rows.append((model.label, columns.estimate(metrics), *found))
+    for model, result in saved.items():
+        metrics = result.result.metrics
+        estimates = [(right / n, *wilson_interval(right, n)) for right, n in abroad[model].values()]
+        rows.append((model.label, columns.estimate(metrics), *estimates))
     return Table("Accuracy on data sets with the same classes, %", tuple(shown), tuple(rows if others else ()))
 
 
@@ -252,9 +252,9 @@ def _apart_table(apart: dict[Model, dict]) -> Table:
         columns.share("false_positives", "taken for own at 95 %"),
     )
     rows = tuple(
-        (model.label, name, score, found.auroc, found.false_positives)
-        for model, each in apart.items()
-        for (name, score), found in each.items()
+        (model.label, name, score, separation_there.auroc, separation_there.false_positives)
+        for model, separations in apart.items()
+        for (name, score), separation_there in separations.items()
     )
     return Table("Foreign images told apart", shown, rows)
 
@@ -266,7 +266,10 @@ def _sure_table(sure: dict[Model, dict[str, Any]]) -> Table:
         columns.plain("temperature"),
         columns.share("after", "ECE after scaling %"),
     )
-    rows = tuple((model.label, each["before"], each["temperature"], each["after"]) for model, each in sure.items())
+    rows = tuple(
+        (model.label, calibration["before"], calibration["temperature"], calibration["after"])
+        for model, calibration in sure.items()
+    )
     return Table("Calibration", shown, rows)
 
 
@@ -283,8 +286,8 @@ def _answer(
     saved: dict[Model, SavedResult], abroad: dict[Model, dict], apart: dict[Model, dict], sure: dict[Model, dict]
 ) -> tuple[str, ...]:
     sentences = []
-    for name in dict.fromkeys(name for found in abroad.values() for name in found):
-        shares = {model: found[name][0] / found[name][1] for model, found in abroad.items()}
+    for name in dict.fromkeys(name for counts in abroad.values() for name in counts):
+        shares = {model: counts[name][0] / counts[name][1] for model, counts in abroad.items()}
         best = max(shares, key=lambda model: shares[model])
         own = saved[best].result.metrics.accuracy
         others = (f"{model.label} {percent(share)} %" for model, share in shares.items() if model is not best)
@@ -292,11 +295,11 @@ def _answer(
             f"On {name} {best.label} holds up best: {percent(shares[best])} %, where its own test set gives "
             f"{percent(own)} %; the others {', '.join(others)}."
         )
-    for name in dict.fromkeys(name for found in apart.values() for name, _ in found):
+    for name in dict.fromkeys(name for counts in apart.values() for name, _ in counts):
         values = {
-            (model, score): each
-            for model, found in apart.items()
-            for (foreign, score), each in found.items()
+            (model, score): measured
+            for model, counts in apart.items()
+            for (foreign, score), measured in counts.items()
             if foreign == name
         }
         model, score = max(values, key=lambda key: values[key].auroc)
@@ -304,7 +307,7 @@ def _answer(
             f"{name} is told apart best by {score} of {model.label}: AUROC {percent(values[model, score].auroc)} %, "
             f"{percent(values[model, score].false_positives)} % taken for own images."
         )
-    gained = [model for model, each in sure.items() if each["after"] < each["before"]]
+    gained = [model for model, measured in sure.items() if measured["after"] < measured["before"]]
     sentences.append(
         f"Temperature scaling brings the calibration error down for {count(len(gained))} of {count(len(sure))} models."
     )

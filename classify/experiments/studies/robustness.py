@@ -65,7 +65,7 @@ def robustness(asked: Asked, corruptions: Sequence[str] | None = None) -> StudyR
         tables=(_corruption_table(clean, accuracies, reference), _training_table(clean, worse)),
         panels=(*_corruption_panels(clean, accuracies, kinds), *_training_panels(clean, worse, names)),
         notes=tuple(notes),
-        results=(*clean.values(), *itertools.chain.from_iterable(each.values() for each in worse.values())),
+        results=(*clean.values(), *itertools.chain.from_iterable(results.values() for results in worse.values())),
         folder=asked.how.folder,
     )
 
@@ -106,7 +106,7 @@ def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[st
     rows = next(iter(clean.values())).predictions().rows
     truth = np.array(dataset.classes)[data.labels[rows]]
     images = [data.images.read(int(row)) for row in rows] if isinstance(data.images, ImageFiles) else data.images[rows]
-    found: Accuracies = {model: {} for model in clean}
+    accuracies: Accuracies = {model: {} for model in clean}
     for kind in kinds:
         for severity in SEVERITIES:
             changed: Any
@@ -119,10 +119,10 @@ def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[st
                 ]
             for model, loaded in opened.items():
                 right = float(np.mean(loaded.predict(changed) == truth))
-                found[model][kind] = (*found[model].get(kind, ()), right)
-        means = (f"{model.label} {percent(float(np.mean(found[model][kind])))} %" for model in opened)
+                accuracies[model][kind] = (*accuracies[model].get(kind, ()), right)
+        means = (f"{model.label} {percent(float(np.mean(accuracies[model][kind])))} %" for model in opened)
         asked.how.say(f"{kind}: {', '.join(means)}")
-    return found
+    return accuracies
 
 
 def _corruption_table(clean: dict[Model, SavedResult], accuracies: Accuracies, reference: Model | None) -> Table:
@@ -144,7 +144,7 @@ def _training_table(clean: dict[Model, SavedResult], worse: dict[Change, dict[Mo
     shown += [columns.share(change.name) for change in worse]
     rows = []
     for model, saved in clean.items():
-        changed = [each[model].result.metrics.accuracy for each in worse.values()]
+        changed = [results[model].result.metrics.accuracy for results in worse.values()]
         rows.append((model.label, saved.result.metrics.accuracy, *changed))
     return Table("Accuracy on clean test images after training on a worse set, %", tuple(shown), tuple(rows))
 
@@ -184,7 +184,7 @@ def _training_panels(
         lines = []
         for model, saved in clean.items():
             results = [saved, *(worse[change][model] for change in changes)]
-            heights = tuple(100 * each.result.metrics.accuracy for each in results)
+            heights = tuple(100 * result.result.metrics.accuracy for result in results)
             places = (start, *(float(value(change)) for change in changes))
             lines.append(Line(names[model], places, heights, dashed=model.name in DRAWN))
         ticks = tuple((place, f"{place:g}") for place in (start, *(float(value(change)) for change in changes)))
@@ -213,6 +213,8 @@ def _answer(
     for change in (LabelNoise(NOISE[-1]), Imbalance(IMBALANCE[-1])):
         made = worse[change]
         top = max(made, key=lambda model: made[model].result.metrics.accuracy)
-        told = f"With {change.name.replace('label noise', 'a share of wrong labels of')}"
-        sentences.append(f"{told} in training {top.label} does best: {percent(made[top].result.metrics.accuracy)} %.")
+        sentence = f"With {change.name.replace('label noise', 'a share of wrong labels of')}"
+        sentences.append(
+            f"{sentence} in training {top.label} does best: {percent(made[top].result.metrics.accuracy)} %."
+        )
     return tuple(sentences)

@@ -37,8 +37,8 @@ def write_report(
 
     templates()  # what is not installed is said before minutes of work
     output = Path(output)
-    found = gather(read_folder(results), sample=sample, seed=seed, maps=maps, images=images, stages=stages, say=say)
-    text = render(found, str(results), command)
+    gathered = gather(read_folder(results), sample=sample, seed=seed, maps=maps, images=images, stages=stages, say=say)
+    text = render(gathered, str(results), command)
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -318,8 +318,8 @@ def _halves(frame: Frame) -> tuple[Frame, Frame]:
 def _draw_half(
     frame: Frame, runs: Sequence[Run], of_epoch: Callable[[EpochRecord], float | None], scale: float, what: str
 ) -> tuple[Scale, Scale]:
-    told = [[(e, scale * value) for e in run.epochs if (value := of_epoch(e)) is not None] for run in runs]
-    values = [value for epochs in told for _, value in epochs]
+    drawn = [[(e, scale * value) for e in run.epochs if (value := of_epoch(e)) is not None] for run in runs]
+    values = [value for epochs in drawn for _, value in epochs]
     last = max(epoch["epoch"] for run in runs for epoch in run.epochs)
     x = Scale(0.5, last + 0.5, frame.x0, frame.x1, _whole_ticks(last))
     if scale > 1:
@@ -331,7 +331,7 @@ def _draw_half(
     for tick in x.ticks:
         frame.parts.append(words(x(tick), frame.y0 + 18, f"{tick:g}", anchor="middle"))
     frame.parts.append(words((frame.x0 + frame.x1) / 2, frame.y0 + 36, "epoch", anchor="middle"))
-    for number, (run, epochs) in enumerate(zip(runs, told, strict=True)):
+    for number, (run, epochs) in enumerate(zip(runs, drawn, strict=True)):
         points = [(x(epoch["epoch"]), y(value), epoch["epoch"], value) for epoch, value in epochs]
         path = " ".join(f"{at_x:.1f},{at_y:.1f}" for at_x, at_y, *_ in points)
         frame.parts.append(element("polyline", points=path, class_=f"line s{number % SERIES}"))

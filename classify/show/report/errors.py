@@ -50,5 +50,5 @@ def errors_of(model: Model, classes: tuple[str, ...]) -> list[Error]:
     """The errors of a model to show: those that it was most sure of, or the first where it gives no probabilities."""
     predictions = model.saved.predictions()
     wrong = np.flatnonzero(predictions.labels != predictions.predicted)
-    found = [shown(predictions, int(place), classes, Error) for place in wrong]
-    return sorted(found, key=lambda error: -(error.sure or 0.0))[:MOST_ERRORS]
+    errors = [shown(predictions, int(place), classes, Error) for place in wrong]
+    return sorted(errors, key=lambda error: -(error.sure or 0.0))[:MOST_ERRORS]

@@ -86,8 +86,8 @@ class Section:
     @property
     def leading(self) -> Answer | None:
         """The answer that found the best model; None where that is a single run's."""
-        found = self.answers[0] if self.answers else None
-        return found if found and found.best[0] == self.best.saved.path.name else None
+        first = self.answers[0] if self.answers else None
+        return first if first and first.best[0] == self.best.saved.path.name else None
 
     @property
     def alone(self) -> tuple[Model, ...]:

@@ -28,11 +28,11 @@ def gather(
     """Each section with its material. sample: test images on the maps of the features; seed: of the sample and maps."""
     room = MOST_BYTES // len(sections)
     say = say or (lambda line: None)
-    found = []
+    gathered = []
     for number, section in enumerate(sections):
         say(f"{section.title}: {len(section.models)} results")
-        found.append((section, _material(section, number, room, sample, seed, maps, images, stages)))
-    return found
+        gathered.append((section, _material(section, number, room, sample, seed, maps, images, stages)))
+    return gathered
 
 
 def _material(
@@ -74,10 +74,10 @@ def _errors(section: Section) -> tuple[dict[str, list[Error]], list[int]]:
     for model in section.models:
         if model.kind in CONTROLS:
             continue
-        found = errors_of(model, section.classes)
+        wrong = errors_of(model, section.classes)
         # A model whose images would go beyond the limit shows those that others brought already.
-        if len(rows.keys() | {error.row for error in found}) > MOST_SHOWN:
-            found = [error for error in found if error.row in rows]
-        errors[model.saved.path.name] = found
-        rows |= dict.fromkeys(error.row for error in found)
+        if len(rows.keys() | {error.row for error in wrong}) > MOST_SHOWN:
+            wrong = [error for error in wrong if error.row in rows]
+        errors[model.saved.path.name] = wrong
+        rows |= dict.fromkeys(error.row for error in wrong)
     return errors, list(rows)

@@ -101,14 +101,14 @@ def open_images(section: Section) -> TestImages | str:
 
 def _specs(section: Section) -> Sequence[str]:
     """What the data set may be opened by: as the commands spelled it, else its name."""
-    found = [option(model.saved.result.command, "--dataset") for model in section.models]
+    specs = [option(model.saved.result.command, "--dataset") for model in section.models]
     for answer in section.answers:
         question = answer.body.get("question")
         question = question if isinstance(question, dict) else {}
         request = question.get("request")
-        found += [question.get("dataset"), request.get("dataset") if isinstance(request, dict) else None]
-    found.append(section.best.saved.result.config.get("dataset"))
-    return list(dict.fromkeys(spec for spec in found if isinstance(spec, str) and spec))
+        specs += [question.get("dataset"), request.get("dataset") if isinstance(request, dict) else None]
+    specs.append(section.best.saved.result.config.get("dataset"))
+    return list(dict.fromkeys(spec for spec in specs if isinstance(spec, str) and spec))
 
 
 def option(command: str, name: str) -> str | None:

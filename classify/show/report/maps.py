@@ -86,7 +86,7 @@ def map_layers(section: Section, rows: np.ndarray, seed: int) -> tuple[tuple[Map
 
 def _keys(section: Section) -> list[tuple[str, str, CacheKey, str]]:
     """(trunk, layer, key, command) of the test features that records read, each once; pooled ones before unpooled."""
-    found: dict[str, tuple[str, str, CacheKey, str]] = {}
+    keys: dict[str, tuple[str, str, CacheKey, str]] = {}
     depths: dict[str, int] = {}
     for model in section.models:
         config, result = model.saved.result.config, model.saved.result
@@ -100,16 +100,16 @@ def _keys(section: Section) -> list[tuple[str, str, CacheKey, str]]:
                 continue
             name = f"{config.get('backbone', key.backbone)}, {config.get('weights', key.weights[:8])}"
             name = one_line(f"{name}, {key.image_size} px")
-            found.setdefault(key.digest, (name, one_line(layer), key, result.command))
+            keys.setdefault(key.digest, (name, one_line(layer), key, result.command))
     for answer in section.answers:
         if answer.is_probe:
             for row in answer.body["layers"]:
                 depths.setdefault(row["layer"], len(depths))
-    entries = sorted(found.values(), key=lambda each: (each[2].pool == "none", each[2].pool != "avg"))
+    entries = sorted(keys.values(), key=lambda entry: (entry[2].pool == "none", entry[2].pool != "avg"))
     best: dict[tuple[str, str], tuple[str, str, CacheKey, str]] = {}
-    for each in entries:
-        best.setdefault((each[0], each[1]), each)
-    return sorted(best.values(), key=lambda each: (each[0], depths.get(each[1], _depth(each[1]))))
+    for entry in entries:
+        best.setdefault((entry[0], entry[1]), entry)
+    return sorted(best.values(), key=lambda entry: (entry[0], depths.get(entry[1], _depth(entry[1]))))
 
 
 def _depth(layer: str) -> int:

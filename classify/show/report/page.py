@@ -81,7 +81,7 @@ def render(sections: list[tuple[Section, Material]], source: str, command: str) 
     template = environment.from_string(files.joinpath("report.html.jinja").read_text("utf-8"))
     made = this_environment()
     return template.render(
-        sections=[_context(number, *each) for number, each in enumerate(sections)],
+        sections=[_context(number, *section) for number, section in enumerate(sections)],
         style=_trusted(style),
         script=_trusted(script),
         style_hash=_csp_hash(style),
@@ -116,7 +116,7 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
     shown_answers = _answers(prefix, section)
     runs = [_run(model) for model in section.candidates if model.saved.result.extra.history]
     training = training_curves(runs, f"{prefix}-training", "Training")
-    errors = {name: found for name, found in material.errors.items() if found}
+    errors = {name: wrong for name, wrong in material.errors.items() if wrong}
     data = {
         "classes": list(section.classes) if len(section.classes) <= MOST_CLASSES else None,
         "confusion": _confusion(section),
@@ -147,14 +147,14 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "models": _choices(section.models[:MOST_MATRICES]),
         "wrong": _choices(tuple(model for model in section.models if model.saved.path.name in errors)),
         "map_groups": [
-            {"name": group.name, "layers": [each.layer for each in group.layers], "first": _first_layer(section, group)}
+            {"name": group.name, "layers": [item.layer for item in group.layers], "first": _first_layer(section, group)}
             for group in material.groups
         ],
-        "map_methods": list(dict.fromkeys(name for g in material.groups for each in g.layers for name in each.maps)),
+        "map_methods": list(dict.fromkeys(name for g in material.groups for item in g.layers for name in item.maps)),
         "map_size": len(material.sample),
         "map_model": section.best.name,
         "stages": material.stages,
-        "stages_svg": [_trusted(each) for each in material.stages.drawings] if material.stages else [],
+        "stages_svg": [_trusted(item) for item in material.stages.drawings] if material.stages else [],
         "data": _trusted(script_json(data)),
         "sources": [_source(model) for model in section.models],
         "has_errors": data["errors"] is not None,
@@ -240,7 +240,7 @@ def _study(study: Study, name: str) -> dict[str, Any]:
 
 
 def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
-    found = []
+    priced = []
     for row in rows:
         seconds = row.get("cost_seconds")
         if seconds is None:
@@ -258,8 +258,8 @@ def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
             # A comparison's heads are called by their bare names; a record's name says all this already.
             name = f"{name} on {row['layer']}" + (" (refitted)" if row["fitted_on"].startswith("train +") else "")
         mean = sum(accuracies) / len(accuracies)
-        found.append(Priced(one_line(name), kind, seconds, mean, row["accuracy_low"], row["accuracy_high"]))
-    return found
+        priced.append(Priced(one_line(name), kind, seconds, mean, row["accuracy_low"], row["accuracy_high"]))
+    return priced
 
 
 def _run(model: Model) -> Run:
@@ -269,7 +269,7 @@ def _run(model: Model) -> Run:
 
 def _first_layer(section: Section, group: MapGroup) -> str:
     """The layer whose map is shown first: the best model's, or the deepest."""
-    layers = [each.layer for each in group.layers]
+    layers = [layer.layer for layer in group.layers]
     best = one_line(section.best.saved.result.config.layer)
     return best if best in layers else layers[-1]
 
@@ -279,7 +279,7 @@ def _figure(figure: Figure) -> dict[str, Any]:
         "name": figure.name,
         "title": figure.title,
         "caption": figure.caption,
-        "drawings": [_trusted(each) for each in figure.drawings],
+        "drawings": [_trusted(drawing) for drawing in figure.drawings],
         "table": figure.table,
     }
 
@@ -288,8 +288,8 @@ def _choices(models: tuple[Model, ...]) -> list[tuple[str, list[tuple[str, str]]
     """(group, [(id, name with its accuracy)]) for a list to choose from, in the order of the models."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for model in models:
-        told = f"{model.name}: {percent(model.saved.result.metrics.accuracy)} %"
-        groups.setdefault(model.group, []).append((model.anchor, told))
+        text = f"{model.name}: {percent(model.saved.result.metrics.accuracy)} %"
+        groups.setdefault(model.group, []).append((model.anchor, text))
     return list(groups.items())
 
 
@@ -321,19 +321,19 @@ def _pairs(section: Section) -> list[tuple[str, str, str, str]]:
 
 def _errors_json(section: Section, material: Material, errors: dict[str, list[Error]]) -> dict[str, Any]:
     places = material.sheet.places if material.sheet else {}
-    told = {}
+    by_model = {}
     for model in section.models:
-        found = errors.get(model.saved.path.name)
-        if not found:
+        wrong = errors.get(model.saved.path.name)
+        if not wrong:
             continue
         metrics = model.saved.result.metrics
-        told[model.anchor] = {
+        by_model[model.anchor] = {
             "name": model.name,
             "all": metrics.n - metrics.correct,
-            "sure": any(error.sure is not None for error in found),
-            "shown": [[places[e.row], e.row, e.truth, e.said, e.sure] for e in found if e.row in places],
+            "sure": any(error.sure is not None for error in wrong),
+            "shown": [[places[e.row], e.row, e.truth, e.said, e.sure] for e in wrong if e.row in places],
         }
-    return told
+    return by_model
 
 
 def _maps_json(section: Section, material: Material) -> dict[str, Any]:

@@ -13,11 +13,11 @@ def _spoken(answer: Answer) -> list[str]:
 
 def more_sentences(section: Section) -> list[tuple[str, list[str]]]:
     """(question, sentences) of each answer, without the headline."""
-    told = []
+    questions = []
     for answer in section.answers:
         lines = _spoken(answer)[1 if answer is section.leading else 0 :]
-        told.append(("Which layer transfers best" if answer.is_probe else "Heads against networks", lines))
-    return [(question, lines) for question, lines in told if lines]
+        questions.append(("Which layer transfers best" if answer.is_probe else "Heads against networks", lines))
+    return [(question, lines) for question, lines in questions if lines]
 
 
 def headline(section: Section) -> str:
@@ -27,29 +27,29 @@ def headline(section: Section) -> str:
     result = section.best.saved.result
     low, high = result.metrics.accuracy_interval
     lead = f"Best on validation of {len(section.candidates)}: " if len(section.candidates) > 1 else ""
-    told = f"{percent(result.metrics.accuracy)} % of {count(result.metrics.n)} test images"
-    return f"{lead}{section.best.name} is right on {told} (95 % interval {percent(low)} to {percent(high)})."
+    reached = f"{percent(result.metrics.accuracy)} % of {count(result.metrics.n)} test images"
+    return f"{lead}{section.best.name} is right on {reached} (95 % interval {percent(low)} to {percent(high)})."
 
 
 def facts(section: Section) -> list[tuple[str, str, str]]:
     """(value, what it is, detail) of the model best on validation."""
     result = section.best.saved.result
     low, high = result.metrics.accuracy_interval
-    told = [
+    shown = [
         (f"{percent(result.metrics.accuracy)} %", "of the test images right", f"{percent(low)} to {percent(high)}"),
         (plain_name(result.config), "best on validation", f"{percent(result.validation_accuracy)} % there"),
     ]
     wrong = result.metrics.n - result.metrics.correct
-    told.append((count(wrong), "test images wrong", f"of {count(result.metrics.n)}"))
+    shown.append((count(wrong), "test images wrong", f"of {count(result.metrics.n)}"))
     took = [result.seconds[step] for step in ("extract", "search", "fit") if step in result.seconds]
     if took:
-        told.append((duration(sum(took)), "until it could predict", "extract, search, train"))
-    return told
+        shown.append((duration(sum(took)), "until it could predict", "extract, search, train"))
+    return shown
 
 
 def notes(section: Section) -> list[str]:
     """What the answers left out, and what the page does."""
-    told = [one_line(note) for answer in section.answers for note in answer.body["notes"]]
+    lines = [one_line(note) for answer in section.answers for note in answer.body["notes"]]
     if section.left_out:
-        told.append(f"{count(section.left_out)} further results, worse on validation, are not shown, to keep it small")
-    return told
+        lines.append(f"{count(section.left_out)} further results, worse on validation, are not shown, to keep it small")
+    return lines

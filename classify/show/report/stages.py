@@ -43,22 +43,22 @@ class _Stage:
 
 def see_stages(section: Section, images: TestImages, row: int, truth: str, name: str) -> StageFigure | str:
     """Feature maps of a test row in the section's backbone, or why they cannot be shown."""
-    model = next((each for each in section.models if _pretrained(each)), None)
+    model = next((candidate for candidate in section.models if _pretrained(candidate)), None)
     if model is None:
         return "feature maps are left out: no result was made with a pre-trained backbone"
     config = model.saved.result.config
     try:
-        found = _stages(model, images.read(row))
+        stages = _stages(model, images.read(row))
     except UserError as error:
         return f"feature maps are left out: {one_line(error)}"
-    told = f"{config['backbone']}, {config['weights']}, {config['image_size']} px"
-    title = one_line(f"What {told} sees of one image")
+    about = f"{config['backbone']}, {config['weights']}, {config['image_size']} px"
+    title = one_line(f"What {about} sees of one image")
     caption = one_line(
         f"Test image {row:,} (a {truth}). Of each stage the {CHANNELS} channels whose values differ most over the map, "
         "each spread over all greys: bright is high, and channels cannot be compared with each other. Computed in "
         "float32."
     )
-    drawings = tuple(_draw(found, images.read(row), variant, f"{title}: {truth}") for variant in ("wide", "narrow"))
+    drawings = tuple(_draw(stages, images.read(row), variant, f"{title}: {truth}") for variant in ("wide", "narrow"))
     return StageFigure(name, title, caption, drawings)
 
 
@@ -143,9 +143,9 @@ def _draw(stages: list[_Stage], image: np.ndarray, variant: str, label: str) -> 
         else:
             parts += [words(8, y + 10, f"{stage.layer}  {size}", "label strong")]
             y += 18
-        for place, one in enumerate(stage.maps):
+        for place, channel in enumerate(stage.maps):
             down, over = divmod(place, across)
-            parts.append(_picture(one, left + over * (tile + gap), y + down * (tile + gap), tile))
+            parts.append(_picture(channel, left + over * (tile + gap), y + down * (tile + gap), tile))
         y += -(-len(stage.maps) // across) * (tile + gap) + 8
     width = left + across * (tile + gap) + 2
     return drawing(width, y, parts, label, variant)

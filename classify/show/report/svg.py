@@ -20,13 +20,13 @@ _LETTER = 0.56
 
 def element(name: str, *children: str, text: str | None = None, **attributes: Any) -> str:
     """One element: `class_` stands for class and `stroke_width` for stroke-width; None leaves an attribute out."""
-    told = "".join(
+    spelled = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(_plain(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     inside = (html.escape(text) if text is not None else "") + "".join(children)
-    return f"<{name}{told}>{inside}</{name}>" if inside else f"<{name}{told}/>"
+    return f"<{name}{spelled}>{inside}</{name}>" if inside else f"<{name}{spelled}/>"
 
 
 def _plain(value: Any) -> str:

@@ -73,7 +73,7 @@ def model_table(rows: Sequence[dict[str, Any]], best: int | None, name: str, cap
         columns.append((header, means, True))
         if field == "accuracy" and several:
             columns.append(("mean of seeds %", "mean and standard deviation of the test accuracy over seeds", True))
-    told = []
+    lines = []
     for place, row in enumerate(rows):
         cells = [Cell(one_line(row["model"]), one_line(row["model"]), row.get("anchor", ""), place == best)]
         cells += [Cell(one_line(row[field]), one_line(row[field])) for field in ("layer", "fitted_on")]
@@ -85,7 +85,7 @@ def model_table(rows: Sequence[dict[str, Any]], best: int | None, name: str, cap
             cells.append(Cell(text, value, marked=place == best and field == "validation"))
             if field == "accuracy" and several:
                 cells.append(_over_seeds(row.get("accuracies", ())))
-        told.append(tuple(cells))
+        lines.append(tuple(cells))
     notes = []
     if best is not None:
         notes.append(f"Bold: best on validation ({one_line(rows[best]['model'])}), the one to choose.")
@@ -96,7 +96,7 @@ def model_table(rows: Sequence[dict[str, Any]], best: int | None, name: str, cap
             "Networks are not fitted again after their epoch was chosen on validation; compare them with the heads "
             "fitted on train."
         )
-    return SortedTable(name, caption, tuple(columns), tuple(told), tuple(notes))
+    return SortedTable(name, caption, tuple(columns), tuple(lines), tuple(notes))
 
 
 def _over_seeds(accuracies: Sequence[float]) -> Cell:
