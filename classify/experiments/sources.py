@@ -140,7 +140,8 @@ class CachedLayer(_Planned):
         return tuple(int(np.prod(wanted.shape)) for wanted in self.wanted)
 
     def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:
-        ensure_features(self.request, compiled=compiled, jobs=jobs, quiet=True)
+        if reading.missing(self.plan):
+            ensure_features(self.request, compiled=compiled, jobs=jobs, quiet=True)
 
     def read(self, split: str, blocks: str = "off") -> Rows:
         if blocks != "off":

@@ -171,6 +171,17 @@ def row_blocks(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
+# Products in the BLAS round a row in one way inside whole groups of rows and in another at a ragged end.
+ROW_GROUP = 64
+
+
+def whole_groups(rows: np.ndarray) -> np.ndarray:
+    """The rows with rows of zeros behind them up to a whole number of groups: what a product gives for a row is then
+    the same to the last bit whatever stands beside it, on any processor."""
+    missing = -len(rows) % ROW_GROUP
+    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
+
+
 def by_blocks(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`function` over blocks of rows as float64, the results stacked: no copy of X as a whole."""
     return np.concatenate([function(np.asarray(X[rows], dtype=np.float64)) for rows in row_blocks(len(X))])

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from classify.heads.estimator import JOBS, HeadClassifier, Number, class_shares, row_blocks, threads
+from classify.heads.estimator import JOBS, HeadClassifier, Number, class_shares, row_blocks, threads, whole_groups
 from classify.heads.scaling import Standardiser
 from classify.heads.solvers.dual import Dual, TooManyRows
 from classify.heads.solvers.pairs import Penalties, solve_pairs, squared_distances, squared_lengths
@@ -207,13 +207,12 @@ class RBFSVM(HeadClassifier):
         lengths = squared_lengths(self.vectors_)
         margins = []
         for rows in row_blocks(len(X), max(1, KERNEL_NUMBERS // max(len(self.vectors_), 1))):
-            kernel = squared_distances(self._centred(X[rows]), self.vectors_, lengths)
+            kernel = squared_distances(whole_groups(self._centred(X[rows])), self.vectors_, lengths)
             kernel *= -self.gamma_
             np.exp(kernel, out=kernel)
             parts = [kernel[:, low:high] @ self.coefficients_[low:high] for low, high in itertools.pairwise(bounds)]
-            margins.append(
-                np.stack([parts[i][:, j - 1] + parts[j][:, i] for i, j in _pairs(len(self.classes_))], axis=1)
-            )
+            wide = np.stack([parts[i][:, j - 1] + parts[j][:, i] for i, j in _pairs(len(self.classes_))], axis=1)
+            margins.append(wide[: rows.stop - rows.start])
         return np.concatenate(margins).astype(float) + self.intercept_
 
 

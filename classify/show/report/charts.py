@@ -68,7 +68,8 @@ def _lines(panel: Panel) -> list[Line]:
         for x, y, (low, high) in zip(line.x, line.y, ends, strict=True):
             where = min(texts, key=lambda tick: abs(tick[0] - x))[1] if texts else f"{x:.4g}"
             interval = f" ({low:.4g} to {high:.4g})" if line.low else ""
-            points.append(Point(x, y, low, high, one_line_each(f"{where}, {line.label}\n{y:.4g}{interval}")))
+            unit = " %" if panel.y.endswith("%") else ""
+            points.append(Point(x, y, low, high, one_line_each(f"{where}, {line.label}\n{y:.4g}{unit}{interval}")))
         number = series.index(line.series or line.label)
         lines.append(Line(one_line(line.label), tuple(points), number, line.dashed, connected=line.connected))
     for level in panel.levels:
