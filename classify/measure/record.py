@@ -10,8 +10,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, NotRequired, TypedDict, Union
 
-from features.rows import VALIDATION_SHARE
-
 
 class EpochRecord(TypedDict):
     """One epoch of a network's history, as `classify.heads.network.training.Epoch` is written."""
@@ -59,7 +57,9 @@ class TypedMapping(Mapping[str, Any]):
 class RowConfig(TypedMapping):
     """All that determines a row, as its record has it; a row's codec (`classify.experiments.row`) writes and reads it.
 
-    pool is absent for networks, training for classical heads, reading for all but the untouched network.
+    What is left out of a record stands here at what version 0.1.0 did, whatever users get by default today: these
+    defaults never change. pool is absent for networks, training for classical heads, reading for all but the untouched
+    network.
     """
 
     dataset: str = ""
@@ -83,7 +83,7 @@ class RowConfig(TypedMapping):
     search_rows: int | None = None
     head_params: dict[str, Any] | None = None
     validation: bool = True
-    validation_share: float = VALIDATION_SHARE
+    validation_share: float = 0.1
     labels: str | None = None
     training_set: str | None = None
     reduction: str | None = None

@@ -47,7 +47,7 @@ class Column:
             return {self.name: plain_json(value, self.name)}
         values = (None,) * len(self.parts) if value is None else value
         names = (f"{self.name}_{part}" if part else self.name for part in self.parts)
-        return {name: plain_json(each, name) for name, each in zip(names, values, strict=True)}
+        return {name: plain_json(cell, name) for name, cell in zip(names, values, strict=True)}
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,9 @@ class TensorBoardLog:
             ) from error
 
 
-def _hyper_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+def _hyper_parameters(config: RowConfig) -> dict[str, Any]:
     """What was set, as the scalars that TensorBoard compares runs by."""
-    values = {name: config[name] for name in _HEADLINE if name in config} | dict(config["training"])
+    values = {name: config[name] for name in _HEADLINE if name in config} | (config.training or {})
     return {
         name: value if isinstance(value, bool | int | float | str) else _listed(value) for name, value in values.items()
     }

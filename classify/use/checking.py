@@ -93,8 +93,8 @@ def _own_test_images(model: SavedModel) -> CheckImages | None:
     """Test images of the data set that the model was trained on, where it is to be found unchanged."""
     config = model.saved.result.config
     try:
-        dataset = open_dataset(recorded_option(model.saved, "dataset") or str(config.get("dataset")))
-        if dataset.fingerprint() != config.get("dataset_sha256"):
+        dataset = open_dataset(recorded_option(model.saved, "dataset") or config.dataset)
+        if dataset.fingerprint() != config.dataset_sha256:
             return None
         kept, data = model.saved.predictions(), dataset.load("test")
         places = np.unique(np.linspace(0, len(kept.rows) - 1, _MOST).astype(int))

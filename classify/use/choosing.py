@@ -27,7 +27,7 @@ def choose_result(source: SavedResult | Path | str, dataset: str | None = None) 
         )
     kept = [saved for saved in results if is_kept(saved)]
     if dataset is not None:
-        kept = [saved for saved in kept if saved.result.config.get("dataset") == dataset]
+        kept = [saved for saved in kept if saved.result.config.dataset == dataset]
     if not kept:
         about = f" for {dataset}" if dataset is not None else ""
         raise UserError(f"{path}: none of its {len(results)} results{about} was saved with its model; run one again")
@@ -43,11 +43,11 @@ def choose_result(source: SavedResult | Path | str, dataset: str | None = None) 
 def is_kept(saved: SavedResult) -> bool:
     """Whether a result's head or network was kept, and was trained on what it should predict."""
     extra, config = saved.result.extra, saved.result.config
-    return (saved.head_path is not None or "network_sha256" in extra) and config.get("labels") != "shuffled"
+    return (saved.head_path is not None or extra.network_sha256 is not None) and config.labels != "shuffled"
 
 
 def _data_sets(results: Iterable[SavedResult]) -> list[str]:
-    return sorted({str(saved.result.config.get("dataset")) for saved in results})
+    return sorted({saved.result.config.dataset for saved in results})
 
 
 def _validated(saved: SavedResult) -> float:

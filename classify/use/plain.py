@@ -24,7 +24,7 @@ def architecture(model: SavedModel) -> str:
     if isinstance(model.head, TrainedNetwork):
         backbone = getattr(model.head.network_, "backbone", None)
     if backbone is None:
-        raise UserError(f"the {model.saved.result.config['head']} is no architecture that others have; {_OTHERS}")
+        raise UserError(f"the {model.saved.result.config.head} is no architecture that others have; {_OTHERS}")
     return backbone.name
 
 
@@ -67,9 +67,9 @@ def _final_layer(model: SavedModel, final: str) -> tuple[torch.Tensor, torch.Ten
             return weights @ old.weight.double(), intercept + bias
         if _reads_unchanged(cut, key.layer, final):
             return weights, intercept
-    layer = model.saved.result.config["layer"]
+    layer = model.saved.result.config.layer
     raise UserError(
-        f"the features of {layer} ({model.saved.result.config.get('pool')}) are not what {final} reads, so the head "
+        f"the features of {layer} ({model.saved.result.config.pool}) are not what {final} reads, so the head "
         f"cannot take its place; train one on avgpool, or {_OTHERS}"
     )
 

@@ -82,7 +82,7 @@ class SavedModel:
         saved = record if isinstance(record, SavedResult) else open_result(record)
         saved.bring_ranges()
         config = saved.result.config
-        if config.get("head") in TRAINED:
+        if config.head in TRAINED:
             head = load_network(saved, device=device)
             keys = _keys(saved, optional=True)
             backbone = _lower_part(head, keys[0]) if keys else None
@@ -207,7 +207,7 @@ def _keys(saved: SavedResult, optional: bool = False) -> tuple[CacheKey, ...]:
     result = saved.result
     if optional and not result.keys:
         return ()
-    names = split_names(str(result.config.get("layer")))
+    names = split_names(result.config.layer)
     split = "train" if any(name.startswith("train ") for name in result.keys) else "test"
     try:
         keys = tuple(CacheKey.from_json(result.keys[f"{split} {name}"]) for name in names)

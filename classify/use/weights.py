@@ -23,9 +23,8 @@ def recorded_option(saved: SavedResult, name: str) -> str | None:
 
     A path in a command may be relative, and then means something in the folder that one is in.
     """
-    places = saved.result.extra.get("places")
-    if isinstance(places, dict) and isinstance(places.get(name), str):
-        return places[name]
+    if (place := (saved.result.extra.places or {}).get(name)) is not None:
+        return place
     try:
         words = shlex.split(saved.result.command)
     except ValueError:
@@ -43,7 +42,7 @@ def backbone_of(saved: SavedResult, key: CacheKey, given: str | None = None) -> 
 
     UserError where none of the places that the record leads to has them.
     """
-    recorded_name = str(saved.result.config.get("weights"))
+    recorded_name = str(saved.result.config.weights)
     made_with = f"{saved.path.name} was made with {recorded_name} (SHA-256 of its tensors {key.weights[:16]})"
     tried = []
     for weights, seed in [(given, 0)] if given is not None else _candidates(saved, recorded_name):

@@ -64,13 +64,13 @@ def labelled_rows(folder: Path, classes: tuple[str, ...], known_as: str = "") ->
         )
     paths, labels = [], []
     for label, class_name in enumerate(classes):
-        found = images_below(folder / class_name)
-        if not found and not known_as:
+        images = images_below(folder / class_name)
+        if not images and not known_as:
             raise UserError(
                 f"{folder / class_name} holds no image ({', '.join(IMAGE_SUFFIXES)}); add images or delete the folder"
             )
-        paths += found
-        labels += [label] * len(found)
+        paths += images
+        labels += [label] * len(images)
     if not paths:
         raise UserError(f"{folder} holds no image; it should have one sub-folder per class with its images")
     return tuple(paths), np.array(labels, dtype=np.int64)

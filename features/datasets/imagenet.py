@@ -48,9 +48,9 @@ def _rows(folder: Path) -> tuple[tuple[Path, ...], np.ndarray]:
                 f"{folder / name} is not named after one of ImageNet's 1,000 WordNet ids (such as n01440764); "
                 "move it away, or use folder:PATH for classes of your own"
             )
-        found = images_below(folder / name)
-        paths += found
-        labels += [rank[name]] * len(found)
+        images = images_below(folder / name)
+        paths += images
+        labels += [rank[name]] * len(images)
     if not paths:
         raise UserError(f"{folder} holds no image in a sub-folder named after a WordNet id, such as n01440764/")
     return tuple(paths), np.array(labels, dtype=np.int64)

@@ -79,7 +79,7 @@ class TestImages:
 
 def open_images(section: Section) -> TestImages | str:
     """The test images that the section's records were made from, or why they cannot be shown."""
-    wanted = section.best.saved.result.config.get("dataset_sha256")
+    wanted = section.best.saved.result.config.dataset_sha256
     reasons = []
     for spec in _specs(section):
         try:
@@ -107,7 +107,7 @@ def _specs(section: Section) -> Sequence[str]:
         question = question if isinstance(question, dict) else {}
         request = question.get("request")
         specs += [question.get("dataset"), request.get("dataset") if isinstance(request, dict) else None]
-    specs.append(section.best.saved.result.config.get("dataset"))
+    specs.append(section.best.saved.result.config.dataset)
     return list(dict.fromkeys(spec for spec in specs if isinstance(spec, str) and spec))
 
 

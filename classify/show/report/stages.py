@@ -51,7 +51,7 @@ def see_stages(section: Section, images: TestImages, row: int, truth: str, name:
         stages = _stages(model, images.read(row))
     except UserError as error:
         return f"feature maps are left out: {one_line(error)}"
-    about = f"{config['backbone']}, {config['weights']}, {config['image_size']} px"
+    about = f"{config.backbone}, {config.weights}, {config.image_size} px"
     title = one_line(f"What {about} sees of one image")
     caption = one_line(
         f"Test image {row:,} (a {truth}). Of each stage the {CHANNELS} channels whose values differ most over the map, "
@@ -64,7 +64,7 @@ def see_stages(section: Section, images: TestImages, row: int, truth: str, name:
 
 def _pretrained(model: Model) -> bool:
     config = model.saved.result.config
-    weights = str(config.get("weights", "random"))
+    weights = config.weights or "random"
     return not weights.startswith("random") and {"backbone", "weights_sha256", "image_size"} <= set(config)
 
 
@@ -75,12 +75,12 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     from features.backbones import load_backbone
 
     config = model.saved.result.config
-    size = config["image_size"]
-    if type(size) is not int or not 8 <= size <= 4096:
+    name, size = config.backbone, config.image_size
+    if name is None or size is None or not 8 <= size <= 4096:
         raise UserError(f"images of {size!r} pixels are none")
-    weights = _weights_at_hand(config["backbone"], option(model.saved.result.command, "--weights") or "default")
-    backbone = load_backbone(config["backbone"], weights)
-    if backbone.weights_sha256 != config["weights_sha256"]:
+    weights = _weights_at_hand(name, option(model.saved.result.command, "--weights") or "default")
+    backbone = load_backbone(name, weights)
+    if backbone.weights_sha256 != config.weights_sha256:
         raise UserError(f"the weights '{weights}' are no longer those that these results were made with")
     cut, preprocessing = backbone.cut(size), backbone.preprocessing.at(size)
     layers = {cut.layers[0].split(".")[0] if cut.layers[0].startswith("conv") else cut.layers[0]: cut.layers[0]}
