@@ -53,22 +53,7 @@ def _means(cut: Cut, name: str, node: str) -> bool:
 
 def sources_of(plan: Plan) -> tuple[CachedLayer, ...]:
     """Each (layer, pooling) of a plan once: those that read the same files are one, called by its best known name."""
-    same: dict[tuple[str, ...], list[CachedLayer]] = {}
-    for layer in plan.layers:
-        for pool in plan.request.pools:
-            source = CachedLayer(plan, layer, pool)
-            same.setdefault(_files(source), []).append(source)
-    # `avgpool` is layer4 averaged, and a pooling of a flat output is none; the file says what it is.
-    return tuple(min(twins, key=_unlike_its_file) for twins in same.values())
-
-
-def _files(source: CachedLayer) -> tuple[str, ...]:
-    return tuple(sorted({wanted.key.digest for wanted in source.wanted}))
-
-
-def _unlike_its_file(source: CachedLayer) -> tuple[bool, bool]:
-    first = source.wanted[0]
-    return source.layer != first.about.layer_name, source.pool != first.key.pool
+    return tuple(CachedLayer(plan, layer, pool) for layer, pool in plan.distinct())
 
 
 def joined(plan: Plan, sources: Sequence[CachedLayer], layers: Sequence[str]) -> CachedLayer:
@@ -80,8 +65,12 @@ def joined(plan: Plan, sources: Sequence[CachedLayer], layers: Sequence[str]) ->
 def single_sources(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
     """The single layers under the first pooling, which are what is joined and compared with each other."""
     plan = sources[0].plan
-    first = {_files(CachedLayer(plan, layer, plan.request.pools[0])) for layer in plan.layers}
-    return tuple(source for source in sources if len(split_names(source.layer)) == 1 and _files(source) in first)
+    first = {plan.files(layer, plan.request.pools[0]) for layer in plan.layers}
+    return tuple(
+        source
+        for source in sources
+        if len(split_names(source.layer)) == 1 and plan.files(source.layer, source.pool) in first
+    )
 
 
 def joinable(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
