@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.commands.ensure import ensure_features
+from extract.commands.ensure import ensure_plan
 from extract.cost import seconds_to_extract
 from features import reading
 from features.blocks import fits
@@ -140,8 +140,7 @@ class CachedLayer(_Planned):
         return tuple(int(np.prod(wanted.shape)) for wanted in self.wanted)
 
     def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:
-        if reading.missing(self.plan):
-            ensure_features(self.request, compiled=compiled, jobs=jobs, quiet=True)
+        ensure_plan(self.plan, compiled=compiled, jobs=jobs, quiet=True)
 
     def read(self, split: str, blocks: str = "off") -> Rows:
         if blocks != "off":

@@ -11,12 +11,18 @@ def ensure_features(
 
     quiet leaves out what was in the cache already. Neither torch nor the network is loaded when nothing is missing.
     """
+    return ensure_plan(planning.plan(request), compiled=compiled, jobs=jobs, dry_run=dry_run, quiet=quiet)
+
+
+def ensure_plan(
+    plan: Plan, *, compiled: str = "auto", jobs: int | None = None, dry_run: bool = False, quiet: bool = False
+) -> Plan:
+    """The same for what is planned already."""
     from extract.cost import Cost, memory_needed
     from features.commands.speaking import detail, is_verbose, say
     from features.reading import missing
     from features.store.disk import as_bytes
 
-    plan = planning.plan(request)
     for line in _decided(plan):
         detail(line)
     todo = missing(plan)
