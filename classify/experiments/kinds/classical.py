@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from classify.experiments.kinds.kind import Answers, Kind, Learned, Training
+from classify.experiments.kinds.kind import Kind, Learned, Predicted, Training
 from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Pixels, Rows, Source
 from classify.experiments.timing import seconds_for_one
@@ -153,13 +153,13 @@ class Classical(Kind):
         parts = [part for rows in (train, validation) for part in (features.take(rows, axis=0), labels[rows])]
         return search(head, *parts, **fitting)
 
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Answers:
+    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)
         started = time.perf_counter()
         predicted = head.predict(features)
         seconds = time.perf_counter() - started
         probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
-        return Answers(predicted, wide(probabilities, head.classes_, len(source.classes)), seconds)
+        return Predicted(predicted, wide(probabilities, head.classes_, len(source.classes)), seconds)
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
         head, features = _plain(classifier, rows.features[:1])

@@ -60,7 +60,7 @@ class Learned:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Predicted:
     """What a fitted head says of N rows: labels (N,), probabilities (N, classes) or None, and the seconds it took."""
 
     predicted: np.ndarray
@@ -128,7 +128,7 @@ class Kind(abc.ABC):
         """Learn; the test split is not opened."""
 
     @abc.abstractmethod
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Answers:
+    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         """What the fitted classifier says of rows."""
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:

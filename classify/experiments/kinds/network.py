@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy.special import softmax
 
-from classify.experiments.kinds.kind import Answers, Kind, Learned, Training
+from classify.experiments.kinds.kind import Kind, Learned, Predicted, Training
 from classify.experiments.settings import Settings
 from classify.experiments.sources import Images, Maps, Rows, Source, take_images, training_image
 from classify.experiments.timing import seconds_for_one
@@ -232,13 +232,13 @@ class Network(Kind):
             },
         )
 
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Answers:
+    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         kind = NETWORKS[self.network].estimator_class()
         network = kind.load(classifier, device=source.request.device)
         started = time.perf_counter()
         logits = network.decision_function(rows.features)
         seconds = time.perf_counter() - started
-        return Answers(network.classes_[logits.argmax(axis=1)], softmax(logits.astype(np.float64), axis=1), seconds)
+        return Predicted(network.classes_[logits.argmax(axis=1)], softmax(logits.astype(np.float64), axis=1), seconds)
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
         return {key: sha256_file(classifier / name, fresh=True) for key, name in FILES.items()} if keep else {}

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from classify.experiments.kinds.kind import Answers, Kind, Learned, Training
+from classify.experiments.kinds.kind import Kind, Learned, Predicted, Training
 from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Rows, Source, training_image
 from classify.experiments.timing import pass_for_one, seconds_for_one
@@ -85,7 +85,7 @@ class Untouched(Kind):
             classifier, classifier.predict(logits[training.validation]), seconds={"fit": seconds}, extra=extra
         )
 
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Answers:
+    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         started = time.perf_counter()
         predicted = classifier.predict(rows.features)
         seconds = time.perf_counter() - started
@@ -94,7 +94,7 @@ class Untouched(Kind):
         if classifier.classes_.max() < classes:
             probabilities = np.zeros((len(predicted), classes))
             probabilities[:, classifier.classes_] = classifier.predict_proba(rows.features)
-        return Answers(predicted, probabilities, seconds)
+        return Predicted(predicted, probabilities, seconds)
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
         from classify.heads.network.untouched import published_accuracy, top_k_accuracy
