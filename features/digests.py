@@ -16,8 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-# The experiments and heads still ask here for what is kept in `features.notes`.
-from features.notes import Notes, if_there_is_place, read_json, remembered_answer, write_json  # noqa: F401
+from features.notes import Notes, if_there_is_place
 
 # Nanoseconds. File systems stamp changes by a clock that moves every 1 to 10 ms: a file that changed less than this
 # before it is read might change again without getting another time.

@@ -59,7 +59,7 @@ def deliver(options: argparse.Namespace, outcome: "Outcome") -> None:
 
 
 def _write(options: argparse.Namespace, outcome: "Outcome") -> None:
-    from features.digests import write_json
+    from features.notes import write_json
 
     if options.json is not None:
         write_json(Path(options.json), outcome.to_json())

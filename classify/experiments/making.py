@@ -20,8 +20,8 @@ from classify.measure.results import SavedResult, find_result, make_place
 from classify.measure.wording import duration, percent
 from classify.use.choosing import is_kept
 from extract.cluster import cluster_client, spread, threads_each
-from features.digests import remembered_answer
 from features.errors import UserError
+from features.notes import remembered_answer
 from features.request import Request
 from features.store.locks import lock_digest
 

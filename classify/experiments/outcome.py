@@ -12,7 +12,7 @@ from classify.measure.outcome import plain_json
 from classify.show.figures import save_figure
 from classify.show.panels import Panel, panels_figure
 from classify.show.table import Table, markdown_text
-from features.digests import write_json
+from features.notes import write_json
 
 
 class Outcome(abc.ABC):

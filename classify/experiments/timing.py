@@ -10,8 +10,9 @@ from typing import Any
 
 from classify.experiments.sources import CachedLayer
 from classify.measure.environment import this_environment
-from features.digests import remembered_answer, sha256_json
+from features.digests import sha256_json
 from features.key import CacheKey
+from features.notes import remembered_answer
 from features.request import Request
 
 _TIMED = 9

@@ -28,8 +28,9 @@ from classify.measure.outcome import Predictions, Result, plain_json
 from classify.measure.record import Extra
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
-from features.digests import sha256_json, write_json
+from features.digests import sha256_json
 from features.errors import UserError
+from features.notes import write_json
 from features.ranges import is_int8, keep_ranges, ranges_of
 
 __all__ = [

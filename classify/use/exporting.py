@@ -36,8 +36,9 @@ from classify.use.plain import architecture, plain_state
 from classify.use.saved import Answers, SavedModel, logit_answers
 from classify.use.whole import input_shape, preprocessing, whole_network
 from features.backbones import build_model
-from features.digests import sha256_file, write_json
+from features.digests import sha256_file
 from features.errors import UserError
+from features.notes import write_json
 from features.weights import read_state_dict
 
 INSTALL = "pip install 'layerprobe[export]'"

@@ -26,8 +26,9 @@ from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.record import RowConfig
 from extract.planning import plan
 from features.datasets import ImageFiles
-from features.digests import read_json, sha256_file, sha256_json, write_json
+from features.digests import sha256_file, sha256_json
 from features.errors import UserError
+from features.notes import read_json, write_json
 from features.ranges import asks_int8
 from features.reading import require_splits, require_training_rows
 from features.request import Request

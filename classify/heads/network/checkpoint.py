@@ -18,8 +18,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from features.digests import read_json, sha256_json, write_json
+from features.digests import sha256_json
 from features.errors import UserError
+from features.notes import read_json, write_json
 from features.store.disk import refusals_told
 
 Tensors = dict[str, torch.Tensor]
