@@ -28,15 +28,7 @@ from features.store.locks import lock_digest
 
 def make(row: Row, how: How = PLAINLY) -> SavedResult:
     """The result of one row: the one that stands in the folder, or else fitted and tested now."""
-    making = Making(how)
-    if not making.knows(row):
-        making.ensure(row)
-        with making.alone(row):
-            if not making.knows(row):
-                fitted, _ = _fitted(row, how, aside=row.head.one_at_a_time)
-                making.known[row.digest] = test(fitted, row.source.read("test", row.settings.blocks), how)
-                row.head.forget(row.place(how.folder))
-    return making.known[row.digest]
+    return Making(how).make(row)
 
 
 def make_all(rows: Sequence[Row], how: How = PLAINLY) -> Iterator[SavedResult]:
@@ -48,7 +40,7 @@ def make_all(rows: Sequence[Row], how: How = PLAINLY) -> Iterator[SavedResult]:
         making.ensure(row)
     client = cluster_client()
     if client is None:
-        yield from (make(row, how) for row in rows)
+        yield from map(making.make, rows)
         return
     threads = threads_each(client, how.jobs)
     # Workers start in folders of their own.
@@ -68,6 +60,17 @@ class Making:
         self.known: dict[str, SavedResult] = {}
         self.waiting: dict[str, Row] = {}
         self._ensured: set[tuple[type, Request]] = set()
+
+    def make(self, row: Row) -> SavedResult:
+        """The result of a row, which is fitted and tested now where it is not known."""
+        if not self.knows(row):
+            self.ensure(row)
+            with self.alone(row):
+                if not self.knows(row):
+                    fitted, _ = _fitted(row, self.how, aside=row.head.one_at_a_time)
+                    self.known[row.digest] = test(fitted, row.source.read("test", row.settings.blocks), self.how)
+                    row.head.forget(row.place(self.how.folder))
+        return self.known[row.digest]
 
     def fit(self, row: Row, remark: str = "") -> dict[str, Any]:
         """Fit a row, unless its result is known or it waits already, and put it aside; the fields of its `Result`.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.kinds.classical import Classical
-from classify.experiments.making import Making, make
+from classify.experiments.making import Making
 from classify.experiments.models import Model
 from classify.experiments.row import Row, network_row
 from classify.experiments.settings import PLAINLY, How, Settings
@@ -147,8 +147,9 @@ class Asked:
         """The result of a row, and a line on it. A study trains many networks: it tells of each when it is done, not of
         its epochs."""
         how = dataclasses.replace(self.how, say=PLAINLY.say)
-        known = ", known" if Making(how).knows(row) else ""
-        saved = make(row, how)
+        making = Making(how)
+        known = ", known" if making.knows(row) else ""
+        saved = making.make(row)
         result = saved.result
         self.how.say(f"{name}, {result.rows['train']:,} images: {percent(result.metrics.accuracy)} % on test{known}")
         return saved
