@@ -81,7 +81,9 @@ class Making:
             self.ensure(row)
             with self.alone(row):
                 if not self.knows(row):
-                    fitted, line = _fitted(row, self.how, aside=True)
+                    # What this very run put aside is taken up again whatever `again` says.
+                    how = replace(self.how, again=self.how.again and row.digest not in self.waiting)
+                    fitted, line = _fitted(row, how, aside=True)
                     if row.digest not in self.waiting and row.head.announced:
                         self.how.say(f"{line}{remark}")
                     self.waiting[row.digest] = row

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from classify.__main__ import main
+from classify.experiments import making as making_module
 from classify.experiments.fitting import fit, test
 from classify.experiments.making import Making, make
 from classify.experiments.row import network_row
@@ -48,6 +49,18 @@ def working_folder(home, tmp_path, monkeypatch) -> Path:
 
 def by_head(folder="results"):
     return {row.result.config["head"]: row for row in load_results(folder)}
+
+
+def test_a_row_that_waits_is_not_fitted_again_by_the_same_run(monkeypatch):
+    fitted = []
+    monkeypatch.setattr(making_module, "fit", lambda row, how: fitted.append(row.digest) or fit(row, how))
+    row = network_row(REQUEST, "finetune", **LAYER4)
+    making = Making(How(again=True))
+    fields = making.fit(row)
+    assert making.fit(row)["validation_accuracy"] == fields["validation_accuracy"]
+    assert fitted == [row.digest]
+    Making(How(again=True)).fit(row)
+    assert fitted == [row.digest] * 2
 
 
 def test_networks_and_heads_share_validation_and_test_rows_and_the_form_of_a_row(capsys):
