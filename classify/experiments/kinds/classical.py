@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from classify.experiments.kinds.kind import Kind, Learned, Predicted, Training
+from classify.experiments.kinds.kind import Kind, Learned, Predicted, Training, wide
 from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Pixels, Rows, Source
 from classify.experiments.timing import seconds_for_one
@@ -194,15 +194,6 @@ def search_of(fields: Any) -> Search:
     )
     best = max((trial.accuracy for trial in trials), default=float("nan"))
     return Search(dict(fields["chosen"]), best, trials, fields["rows"]["search"], fields["seconds"]["search"])
-
-
-def wide(probabilities: np.ndarray | None, known: np.ndarray, classes: int) -> np.ndarray | None:
-    """Probabilities (N, classes) of those for the known classes alone, nought for one that no row was trained on."""
-    if probabilities is None:
-        return None
-    spread = np.zeros((len(probabilities), classes), probabilities.dtype)
-    spread[:, known] = probabilities
-    return spread
 
 
 def _search_rows(head: Head, settings: Settings) -> int | None:

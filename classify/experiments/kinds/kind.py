@@ -155,3 +155,12 @@ class Kind(abc.ABC):
     def forget(self, place: Path) -> None:
         """Remove what waits there."""
         place.unlink(missing_ok=True)
+
+
+def wide(probabilities: np.ndarray | None, known: np.ndarray, classes: int) -> np.ndarray | None:
+    """Probabilities (N, classes) of those for the known classes alone, nought for one that no row was trained on."""
+    if probabilities is None:
+        return None
+    spread = np.zeros((len(probabilities), classes), probabilities.dtype)
+    spread[:, known] = probabilities
+    return spread

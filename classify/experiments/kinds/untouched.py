@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from classify.experiments.kinds.kind import Kind, Learned, Predicted, Training
+from classify.experiments.kinds.kind import Kind, Learned, Predicted, Training, wide
 from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Rows, Source, training_image
 from classify.experiments.timing import pass_for_one, seconds_for_one
@@ -92,8 +92,7 @@ class Untouched(Kind):
         classes, probabilities = len(source.classes), None
         # The source network may have classes that the data set has not.
         if classifier.classes_.max() < classes:
-            probabilities = np.zeros((len(predicted), classes))
-            probabilities[:, classifier.classes_] = classifier.predict_proba(rows.features)
+            probabilities = wide(classifier.predict_proba(rows.features), classifier.classes_, classes)
         return Predicted(predicted, probabilities, seconds)
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
