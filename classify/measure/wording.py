@@ -36,6 +36,16 @@ def count(value: int | None) -> str:
     return MISSING if value is None else f"{value:,}"
 
 
+def whole(value: float | None) -> str:
+    """The nearest whole number, as `count` has it: a mean of several counts need not be one."""
+    return MISSING if value is None else count(round(value))
+
+
+def gigabytes(size: float | None) -> str:
+    """Bytes as '1.25 GB', of 1e9 bytes."""
+    return MISSING if size is None else f"{size / 1e9:.2f} GB"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as people say them: '3.4 ms', '12.3 s', '1 min 15 s', '2 h 05 min'."""
     if seconds is None:

@@ -3,8 +3,9 @@
 A table takes the columns that it needs, under another heading (`called`) where its own words ask for one.
 """
 
+from classify.measure import wording
 from classify.measure.metrics import Metrics
-from classify.measure.wording import MISSING, count, decimal, duration, percent, percent_interval
+from classify.measure.wording import MISSING, decimal, duration, percent, percent_interval
 from classify.show.table import Column
 
 
@@ -30,7 +31,7 @@ def seconds(name: str, header: str = "") -> Column:
 
 def number(name: str, header: str = "") -> Column:
     """A count, or the mean of several."""
-    return Column(name, header, format=_whole)
+    return Column(name, header, format=wording.whole)
 
 
 def plain(name: str, header: str = "", digits: int = 4) -> Column:
@@ -40,7 +41,7 @@ def plain(name: str, header: str = "", digits: int = 4) -> Column:
 
 def gigabytes(name: str, header: str = "") -> Column:
     """Bytes of memory."""
-    return Column(name, header, format=lambda value: MISSING if value is None else f"{value / 1e9:.2f} GB")
+    return Column(name, header, format=wording.gigabytes)
 
 
 def p_value(header: str = "p") -> Column:
@@ -64,7 +65,3 @@ def estimate(metrics: Metrics) -> tuple[float, float, float]:
 def spelled_p(value: float | None) -> str:
     """A p-value as it is read."""
     return MISSING if value is None else f"{value:.2g}" if value >= 1e-4 else "< 0.0001"
-
-
-def _whole(value: float | None) -> str:
-    return MISSING if value is None else count(round(value))

@@ -5,7 +5,7 @@ import math
 from classify.experiments.probe.entries import CANDIDATES
 from classify.experiments.probe.found import Found, ProbeRow, Standing
 from classify.experiments.probe.scoring import Scores
-from classify.measure.wording import MISSING
+from classify.measure.wording import MISSING, percent
 from classify.show import columns
 from classify.show.table import Column, Table
 
@@ -227,7 +227,7 @@ def _verdict(standing: Standing, best: ProbeRow) -> str:
 
 
 def _points(value: float | None) -> str:
-    return MISSING if value is None else f"{100 * value:.1f}"
+    return percent(value, 1)
 
 
 def _score(value: float | None) -> str:

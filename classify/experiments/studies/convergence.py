@@ -114,7 +114,7 @@ def _table(first: dict[str, SavedResult]) -> Table:
 def _spread_table(made: dict[str, list[SavedResult]], seeds: Sequence[int]) -> Table:
     """Epochs to each target, seed by seed."""
     shown = [columns.text("model"), Column("target", "target %", format=lambda value: percent(value, 0))]
-    shown += [Column(f"seed_{seed}", f"seed {seed}", format=_epochs) for seed in seeds]
+    shown += [Column(f"seed_{seed}", f"seed {seed}", format=count) for seed in seeds]
     rows = []
     for (name, saved), target in itertools.product(made.items(), TARGETS):
         when = [reached(_history(seed_result), target) for seed_result in saved]
@@ -165,7 +165,3 @@ def _answer(first: dict[str, SavedResult]) -> tuple[str, ...]:
 
 def _when(value: tuple[int, float] | None) -> str:
     return MISSING if value is None else f"{count(value[0])} ({duration(value[1])})"
-
-
-def _epochs(value: int | None) -> str:
-    return MISSING if value is None else count(value)

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 
 from classify.measure.standing import p_values
-from classify.measure.wording import MISSING, count, decimal, duration, one_line, percent, percent_interval
+from classify.measure.wording import (
+    MISSING,
+    count,
+    decimal,
+    duration,
+    gigabytes,
+    one_line,
+    percent,
+    percent_interval,
+    whole,
+)
 from classify.show.columns import spelled_p
 from classify.show.report.documents import Answer
 from classify.show.report.folder import Model, Section
@@ -40,14 +50,6 @@ def _column(
     return name, header, means, spelled
 
 
-def _whole(value: float | None) -> str:
-    return MISSING if value is None else count(round(value))
-
-
-def _gigabytes(value: float | None) -> str:
-    return MISSING if value is None else f"{value / 1e9:.2f} GB"
-
-
 _NUMBERS = (
     _column("validation", "validation %", "accuracy on the validation rows, by which everything is chosen", percent),
     _column("accuracy", "test accuracy %", "on the test images, ± half the width of the 95 % interval", percent),
@@ -55,11 +57,11 @@ _NUMBERS = (
     _column("macro_f1", "macro F1 %", "mean F1 over the classes, on the test images", percent),
     _column("log_loss", "log loss", "mean of -log of the label's probability; lower is better", decimal),
     _column("ece", "ECE %", "expected calibration error in 15 bins; lower is better", percent),
-    _column("trained_parameters", "parameters", "numbers that were trained", _whole),
+    _column("trained_parameters", "parameters", "numbers that were trained", whole),
     _column("extract_seconds", "extract", "pass of the training images through the frozen part", duration),
     _column("train_seconds", "train", "search and last fit", duration),
     _column("one_seconds", "one image", "from its pixels to its class", duration),
-    _column("peak_memory", "memory", "of the whole process at its most", _gigabytes),
+    _column("peak_memory", "memory", "of the whole process at its most", gigabytes),
 )
 
 
