@@ -21,7 +21,7 @@ from features.digests import canonical_json, sha256_json, sha256_rows, witness
 from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
-from features.key import DTYPES, FORMAT, About, CacheKey
+from features.key import DTYPES, FORMAT, TAKEN_BEFORE, About, CacheKey
 from features.memory import lines_of
 from features.notes import Notes
 from features.pooling import canonical_pool, parse_pool, pooled_shape
@@ -247,6 +247,7 @@ def _work_out(
                     preprocessing=preprocessing.describe(),
                     precision=precision,
                     dtype=request.dtype,
+                    revision=TAKEN_BEFORE if node in cut.overwritten else 0,
                 )
                 whole = dataclasses.replace(key, rows=sha256_rows(np.arange(len(labels))))
                 name = "avgpool" if node == cut.resolve("avgpool") else layer
