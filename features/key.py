@@ -26,7 +26,8 @@ class CacheKey:
     pool: 'avg', 'max', 'grid:N' or 'none'. preprocessing: canonical JSON of what happens to an image before the
     network. precision: the resolved one, of the computation; int8 with the digits of its ranges, `int8:...` (see
     `features.ranges`). dtype: of the stored numbers. revision: of how this layer is computed; 0 where version 0.1.0 was
-    right, and then it is not written down.
+    right. architecture: the package that defines it and its version; '' for torchvision's, whose networks stay what
+    they are, and for what version 0.1.0 had. These two are not written down where they mean what that did.
     """
 
     dataset: str
@@ -42,6 +43,7 @@ class CacheKey:
     dtype: str = "float32"
     format: int = FORMAT
     revision: int = 0
+    architecture: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -72,7 +74,7 @@ class CacheKey:
 
 
 # Fields that came after version 0.1.0, with what they are where it knew nothing of them.
-_LATER: dict[str, Any] = {"revision": 0}
+_LATER: dict[str, str | int] = {"revision": 0, "architecture": ""}
 
 
 def short_digest(key: CacheKey) -> str:
