@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.commands.speaking import tell_once
 from features.datasets import Dataset, open_dataset
 from features.digests import canonical_json, sha256_json, sha256_rows, witness
 from features.errors import UserError
@@ -165,8 +166,11 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
     """
     request = request.normalised()
     dataset = open_dataset(request.dataset)
-    fingerprint = dataset.fingerprint()
-    recognise(dataset.spec, fingerprint, dataset.files())
+    fingerprint, survey = dataset.fingerprint(), dataset.survey()
+    for remark in survey.remarks:
+        tell_once(remark)
+    if new_rule := recognise(dataset.spec, fingerprint, dataset.files(), rule=survey.rule):
+        tell_once(new_rule)
     question = canonical_json([dataclasses.asdict(request), dataset.spec, _machine()])
     settled = _recall(PLANS.get(question), request, fingerprint)
     if settled is None:
