@@ -133,7 +133,8 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     def _kept_features(self, features: np.ndarray) -> np.ndarray:
         check_is_fitted(self)
         features = validate_data(self, features, dtype=(np.float32, np.float64), reset=False)
-        return self._normalise(features)[:, self.kept_]
+        # In float64 a row's scores do not depend on what stands beside it.
+        return self._normalise(features)[:, self.kept_].astype(np.float64)
 
     def _check_parameters(self) -> None:
         widths = self.widths
