@@ -7,6 +7,7 @@ is the same. What it starts from never changes.
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from features.weights import state_sha256
 _LOOK_BATCH = 128
 
 
+@dataclass(eq=False, repr=False)
 class NetworkClassifier(TrainedNetwork):
     """The rest of a network above a cut, as a scikit-learn style classifier with a new final layer.
 
@@ -49,34 +51,19 @@ class NetworkClassifier(TrainedNetwork):
     in prediction, which is the one that maps were extracted with (None: that of training).
     """
 
-    def __init__(
-        self,
-        backbone: str | Backbone = "resnet18",
-        *,
-        weights: str = "default",
-        weights_seed: int = 0,
-        unfreeze: str = "all",
-        fresh_above: str | None = None,
-        until: str | None = None,
-        image_size: int | None = None,
-        classes: int | None = None,
-        settings: TrainingSettings | None = None,
-        regularizers: Sequence[str | RegularizerSpec] = (),
-        trunk_precision: str | None = None,
-        device: str = "auto",
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.weights_seed = weights_seed
-        self.unfreeze = unfreeze
-        self.fresh_above = fresh_above
-        self.until = until
-        self.image_size = image_size
-        self.classes = classes
-        self.settings = settings
-        self.regularizers = regularizers
-        self.trunk_precision = trunk_precision
-        self.device = device
+    backbone: str | Backbone = "resnet18"
+    _: KW_ONLY
+    weights: str = "default"
+    weights_seed: int = 0
+    unfreeze: str = "all"
+    fresh_above: str | None = None
+    until: str | None = None
+    image_size: int | None = None
+    classes: int | None = None
+    settings: TrainingSettings | None = None
+    regularizers: Sequence[str | RegularizerSpec] = ()
+    trunk_precision: str | None = None
+    device: str = "auto"
 
     def fit(
         self,
