@@ -228,6 +228,14 @@ class LinearHead(HeadClassifier):
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
 
+def both_planes(weights: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K, D) and intercepts (K,); of the one plane between two classes (1, D) half and its negative, so that
+    the softmax of the scores is what it was."""
+    if len(weights) > 1:
+        return weights, intercept
+    return np.concatenate([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
+
+
 class PathHead(HeadClassifier):
     """A head that is fitted for many candidates with hardly more work than for one: `_path` fits them in turn."""
 

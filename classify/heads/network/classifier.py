@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from classify.heads.estimator import FitError
+from classify.heads.estimator import FitError, both_planes
 from classify.heads.logistic import Logistic
 from classify.heads.network.batches import Inputs, channels_last, even_batches, is_images, source_for
 from classify.heads.network.checkpoint import read_network, write_network
@@ -249,11 +249,9 @@ class NetworkClassifier(TrainedNetwork):
         return self._trunk
 
     def prepare(self, images: Any) -> torch.Tensor:
-        """Images resized, cropped and normalised as in training: float32 (N, 3, S, S)."""
         return self._preprocessor(images)
 
     def cropped(self, images: Any) -> torch.Tensor:
-        """Images resized and cropped alone: uint8 (N, 3, S, S)."""
         return self._preprocessor.cropped(images)
 
     @property
@@ -357,9 +355,7 @@ def _fit_probe(network: Network, context: Context, batch_statistics: bool = Fals
             features.append(look(inputs)[1][0].float().cpu())
             codes.append(batch_codes.cpu())
     probe = Logistic().fit(torch.cat(features).numpy(), torch.cat(codes).numpy())
-    weight, bias = probe.coef_, probe.intercept_
-    if len(weight) == 1:
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight, bias = both_planes(probe.coef_, probe.intercept_)
     # A class without a training image keeps a score far below the others.
     weights = np.zeros((network.classes, weight.shape[1]), np.float32)
     biases = np.full(network.classes, bias.min() - 10, np.float32)
