@@ -5,6 +5,7 @@ Left to others: reading the layers and joining them; `Head2Toe` takes their feat
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import softmax
@@ -51,6 +52,7 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     head_ : the fitted final head (standardising, then logistic regression).
     """
 
+    kept_in_files: ClassVar[bool] = True
     n_features_in_: int = field(init=False)
     widths: Sequence[int] | None = None
     fractions: Sequence[float] = FRACTIONS

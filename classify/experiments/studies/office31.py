@@ -22,7 +22,7 @@ from classify.measure.wording import count, percent
 from classify.show import columns
 from classify.show.panels import Line, Panel
 from classify.show.table import Table
-from features.datasets.images import folders_in
+from features.datasets.tree import folders_in
 from features.errors import UserError
 from features.home import user_path
 
