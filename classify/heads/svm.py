@@ -12,14 +12,14 @@ import importlib.util
 import itertools
 import platform
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from classify.heads.estimator import JOBS, HeadClassifier, Number, class_shares, row_blocks, threads
+from classify.heads.estimator import JOBS, Number, PathHead, class_shares, row_blocks, threads
 from classify.heads.scaling import Standardiser
 from classify.heads.solvers.dual import Dual, TooManyRows
 from classify.heads.solvers.pairs import Penalties, solve_pairs, squared_distances, squared_lengths
@@ -49,7 +49,8 @@ def _svc() -> type:
     return SVC
 
 
-class RBFSVM(HeadClassifier):
+@dataclass(eq=False, repr=False)
+class RBFSVM(PathHead):
     """Kernel exp(-width * |a - b|^2 / V), V the total variance of the training features; one class against one.
 
     C: inverse penalty. width: 1 is scikit-learn's gamma='scale' on centred features. tol: the largest violation of the
@@ -66,42 +67,17 @@ class RBFSVM(HeadClassifier):
         "max_iter": (Number(1, closed=True, integer=True), Number(-1, -1, closed=True, integer=True)),
         "jobs": JOBS,
     }
-    mean_: np.ndarray
-    gamma_: float
-    solver_: str
-    vectors_: np.ndarray
-    coefficients_: np.ndarray
-    intercept_: np.ndarray
-    n_support_: np.ndarray
-    n_iter_: int
-    converged_: bool
+    mean_: np.ndarray = field(init=False)
+    gamma_: float = field(init=False)
+    C: float = 10.0
+    _: KW_ONLY
+    width: float = 1.0
+    tol: float = 1e-3
+    max_iter: int = -1
+    class_weight: str | dict | None = None
+    jobs: int | None = None
 
-    def __init__(
-        self,
-        C: float = 10.0,
-        *,
-        width: float = 1.0,
-        tol: float = 1e-3,
-        max_iter: int = -1,
-        class_weight: str | dict | None = None,
-        jobs: int | None = None,
-    ):
-        self.C = C
-        self.width = width
-        self.tol = tol
-        self.max_iter = max_iter
-        self.class_weight = class_weight
-        self.jobs = jobs
-
-    def fit(self, X: Any, y: Any) -> "RBFSVM":
-        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
-        return next(self._path(X, y, [self]))
-
-    def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["RBFSVM"]:
-        """A fitted copy for each candidate; distances are shared, and each C starts from the one below it."""
-        return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
-
-    def _path(self, X: Any, y: Any, heads: list["RBFSVM"]) -> Iterator["RBFSVM"]:
+    def _path(self, X: Any, y: Any, heads: list[Self]) -> Iterator[Self]:
         X, codes = self._start(X, y)
         shares = class_shares(self.class_weight, self.classes_, codes)
         scale = Standardiser.fit(X)

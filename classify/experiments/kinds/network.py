@@ -209,7 +209,7 @@ class Network(Kind):
         held = (take(inputs, validation), labels[validation]) if len(validation) else None
         network, epochs = self.build(source), []
 
-        def told(epoch: Any) -> None:
+        def noted(epoch: Any) -> None:
             epochs.append(epoch.seconds)
             training.tell(epoch)
 
@@ -220,7 +220,7 @@ class Network(Kind):
                 labels[training.train],
                 held,
                 checkpoint=place / "run",
-                on_epoch=told,
+                on_epoch=noted,
             )
         except FitError:
             # The same settings would fail again; others make a run of their own.
@@ -248,7 +248,7 @@ class Network(Kind):
             },
         )
 
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
+    def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         kind = NETWORKS[self.network].estimator_class()
         network = kind.load(classifier, device=source.request.device)
         started = time.perf_counter()
