@@ -16,6 +16,7 @@ from classify.measure.wording import MISSING, count, duration, percent
 from classify.show import columns
 from classify.show.panels import Panel
 from classify.show.table import Column, Table
+from classify.show.trade_off import trade_off
 from features.digests import sha256_json
 
 
@@ -129,7 +130,7 @@ class ComparisonResult(Outcome):
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        return ()
+        return trade_off(self._records())
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -180,6 +181,14 @@ class ComparisonResult(Outcome):
         return f"{sentence}; each further 0.1 points costs {_and(steps)}."
 
     def body(self) -> dict[str, Any]:
+        return {
+            "best": self.best.name,
+            "frontier": [row.name for row in self.frontier],
+            "rows": self._records(),
+            "environment": self.best.first.environment,
+        }
+
+    def _records(self) -> list[dict[str, Any]]:
         records = self.table.records()
         for record, row in zip(records, self.rows, strict=True):
             record |= {
@@ -187,12 +196,7 @@ class ComparisonResult(Outcome):
                 "cost_seconds": row.cost,
                 "results": [saved.path.name for saved in row.saved],
             }
-        return {
-            "best": self.best.name,
-            "frontier": [row.name for row in self.frontier],
-            "rows": records,
-            "environment": self.best.first.environment,
-        }
+        return records
 
 
 def comparison_table(comparison: "ComparisonResult") -> Table:
