@@ -16,6 +16,8 @@ from classify.experiments.fitting import Fitted, fit, test
 from classify.experiments.parallel import in_parallel
 from classify.experiments.row import Row
 from classify.experiments.settings import PLAINLY, How
+from classify.measure.corrections import superseded
+from classify.measure.record import RowConfig
 from classify.measure.results import SavedResult, find_result, make_place
 from classify.measure.wording import duration, percent
 from classify.use.choosing import is_kept
@@ -167,6 +169,7 @@ def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str]:
         if not head.announced:
             how.say(line)
         return Fitted(row, **content), line
+    _say_what_is_not_used(row, how)
     started = time.perf_counter()
     if head.one_at_a_time:
         make_place(place, how.folder)
@@ -175,6 +178,13 @@ def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str]:
         head.put_aside({name: value for name, value in vars(fitted).items() if name != "row"}, place)
     seconds = duration(time.perf_counter() - started)
     return fitted, f"{row.label}: {percent(fitted.fields['validation_accuracy'])} % on validation, {seconds}"
+
+
+def _say_what_is_not_used(row: Row, how: How) -> None:
+    """A line about a result that would stand for this row had its mathematics not been corrected since."""
+    before = RowConfig({name: value for name, value in row.config.items() if name != "revisions"})
+    if (wrong := superseded(before)) and (saved := find_result(how.folder, before)):
+        how.say(f"{row.label}: {saved.path.name} is not used, since {wrong}; made again")
 
 
 def _fit_aside(row: Row, how: How) -> str:

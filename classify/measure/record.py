@@ -96,6 +96,7 @@ class RowConfig(TypedMapping):
     until: str | None = None
     maps: str | None = None
     regularizers: list[str] | None = None
+    revisions: dict[str, int] | None = None
     training: dict[str, Any] | None = None
 
     @property

@@ -23,6 +23,7 @@ from classify.heads.estimator import FitError
 from classify.heads.network import NETWORKS
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
+from classify.measure.corrections import revisions
 from classify.measure.record import RowConfig
 from extract.planning import plan
 from features.datasets import ImageFiles
@@ -126,6 +127,7 @@ class Network(Kind):
             "fresh_above": self.fresh_above,
             "until": self.until,
             "regularizers": list(map(str, self.regularizers)) or None,
+            "revisions": revisions(spec.name for spec in self.regularizers),
             "maps": None if source.layer == "input" else cached,
         }
 
