@@ -96,12 +96,13 @@ def slow_transrate(features, labels):
 
 
 def slow_cka(first, second):
+    """Song et al. 2012, equation 5, without the diagonals."""
     rows = len(first)
-    centring = np.eye(rows) - np.ones((rows, rows)) / rows
-    one, other = first @ first.T, second @ second.T
+    one, other = (side @ side.T * (1 - np.eye(rows)) for side in (first, second))
 
     def hsic(a, b):
-        return np.trace(a @ centring @ b @ centring)
+        every = a.sum() * b.sum() / ((rows - 1) * (rows - 2))
+        return (np.trace(a @ b) + every - 2 / (rows - 2) * (a @ b).sum()) / (rows * (rows - 3))
 
     return hsic(one, other) / np.sqrt(hsic(one, one) * hsic(other, other))
 
