@@ -225,6 +225,9 @@ def test_weighted_tau_counts_the_top_most():
     assert weighted_tau([3, 4, 2, 1], accuracies) < weighted_tau([4, 3, 1, 2], accuracies) < 1
     assert np.isnan(weighted_tau([1, 1, 1, 1], accuracies))
     assert np.isnan(weighted_tau([1], [0.5]))
+    assert np.isnan(weighted_tau([1, np.nan, 2, 3], accuracies))
+    assert np.isnan(weighted_tau([1, 2, 3, 4], [np.nan, *accuracies[1:]]))
+    assert weighted_tau([1e308, 0, -np.inf, -np.inf], [0.9, 0.5, 0.1, 0.1]) == pytest.approx(1)
     with pytest.raises(ValueError, match="one score and one accuracy"):
         weighted_tau([1, 2], accuracies)
 
