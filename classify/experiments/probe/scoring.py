@@ -40,7 +40,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Scores:
-    """What needs no training: the scores of all layers, and linear CKA between layers (L, L).
+    """What needs no training: the scores of all layers, and debiased linear CKA between layers (L, L).
 
     layers: (layer, pooling) of each value. rows: training rows that were looked at. notes: what was left out and why.
     """
@@ -124,7 +124,7 @@ def _alignments(sources: Sequence[CachedLayer], rows: np.ndarray, jobs: int | No
 
 
 def alignment(first: CachedLayer, second: CachedLayer, rows: np.ndarray) -> float:
-    """Linear CKA of two layers on these training rows."""
+    """Debiased linear CKA of two layers on these training rows."""
     return linear_cka(*(np.asarray(source.read("train").features[rows]) for source in (first, second)))
 
 

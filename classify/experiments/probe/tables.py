@@ -171,13 +171,18 @@ def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
 
 
 def cka_table(scores: Scores) -> Table:
-    """Linear CKA between layers."""
+    """Debiased linear CKA between layers."""
     shown = (
         columns.text("layer"),
         *(columns.plain(f"{name} ", name, 2) for name in scores.cka_layers),
     )
     rows = tuple((name, *values) for name, values in zip(scores.cka_layers, scores.cka, strict=True))
-    return Table("How alike the layers are (linear CKA)", shown, rows, ("1 is alike up to rotation and scale",))
+    return Table(
+        "How alike the layers are (debiased linear CKA)",
+        shown,
+        rows,
+        ("1 is alike up to rotation and scale, 0 unrelated",),
+    )
 
 
 def _layer_name(row: ProbeRow) -> str:
