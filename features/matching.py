@@ -97,6 +97,7 @@ class Architecture:
         self.name = name
         self.model: nn.Module = outline(name)
         self.classifier = classifier_name(self.model)
+        self._children = [child for child, _ in self.model.named_children()]
         state = self.model.state_dict()
         self.shapes = {key: tensor.shape for key, tensor in state.items() if not is_auxiliary(key)}
         self.head = tuple(key for key in self.shapes if key.startswith(f"{self.classifier}."))
@@ -113,7 +114,7 @@ class Architecture:
         required = set(self.required)
         for name in names.values():
             for prefix in _prefixes(name):
-                covered[prefix] += _unwrapped(name[len(prefix) :]) in required
+                covered[prefix] += self._own_name(name[len(prefix) :]) in required
         needed = len(required) - len(self.head)
         whole = sorted((prefix for prefix in covered if covered[prefix] >= needed), key=len, reverse=True)
         matches: list[Match] = []
@@ -121,12 +122,20 @@ class Architecture:
             # What stands under another network's prefix is that one's.
             others = tuple(match.prefix for match in matches if match.fits)
             tensors = {
-                _unwrapped(name[len(prefix) :]): table.tensors[key]
+                self._own_name(name[len(prefix) :]): table.tensors[key]
                 for key, name in names.items()
                 if name.startswith(prefix) and not name.startswith(others)
             }
             matches.append(self._match(table, prefix, tensors))
         return matches
+
+    def _own_name(self, name: str) -> str:
+        """What a name under a prefix is called here: without wrappers in its middle (one that it begins with is in the
+        prefix), and where a Sequential was made of the network's children, with a child's name for its number."""
+        first, *parts = name.split(".")
+        if first.isdecimal() and int(first) < len(self._children):
+            first = self._children[int(first)]
+        return ".".join([first, *(part for part in parts if part not in _WRAPPERS)])
 
     def _match(self, table: Table, prefix: str, tensors: Mapping[str, torch.Tensor]) -> Match:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
@@ -256,9 +265,3 @@ def _prefixes(name: str) -> Iterator[str]:
     yield ""
     for dot in re.finditer(r"\.", name):
         yield name[: dot.end()]
-
-
-def _unwrapped(name: str) -> str:
-    """A name without the wrappers in its middle; one that begins with a wrapper has it in its prefix."""
-    first, *parts = name.split(".")
-    return ".".join([first, *(part for part in parts if part not in _WRAPPERS)])

@@ -39,16 +39,16 @@ def plain_state(model: SavedModel) -> "OrderedDict[str, torch.Tensor]":
     """Names and tensors, float32, for the model's architecture with as many classes as the model has, and torch's note
     of the layout's version, without which some loaders (MNASNet's) take nothing.
 
-    UserError for a head that is not linear, for features that the final layer does not read, and for an architecture
-    whose final layer is not linear or which has other parts that depend on the classes.
+    UserError for a head that is not linear, for features that the final layer does not read, for an architecture whose
+    final layer is not linear where a head should become it, and for one with other parts than the model has.
     """
     name, options = architecture(model)
     fresh = outline(name, classes=len(model.classes), **options)
     final = classifier_name(fresh)
-    if not isinstance(fresh.get_submodule(final), nn.Linear):
-        raise UserError(f"{name} does not end in a linear layer, so no head can become it; {_OTHERS}")
     if isinstance(model.head, TrainedNetwork):
         state = dict(model.head.whole().state_dict())
+    elif not isinstance(fresh.get_submodule(final), nn.Linear):
+        raise UserError(f"{name} does not end in a linear layer, so no head can become it; {_OTHERS}")
     else:
         assert model.backbone is not None  # a head that is no network takes features
         state = dict(model.backbone.model.state_dict())

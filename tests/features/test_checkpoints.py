@@ -45,6 +45,13 @@ def others(tensors):
     return {name: tensor + 1 for name, tensor in tensors.items()}
 
 
+def by_number(tensors):
+    """Names as in nn.Sequential(*network.children())."""
+    children = [name for name, _ in outline(NAME).named_children()]
+    split = {name: name.partition(".") for name in tensors}
+    return {f"{children.index(split[name][0])}.{split[name][2]}": tensor for name, tensor in tensors.items()}
+
+
 def adam(tensors):
     """An optimiser's state, which has tensors of the same shapes."""
     return {"state": {0: {"exp_avg": tensors["conv1.0.weight"], "step": torch.tensor(3.0)}}, "param_groups": [{}]}
@@ -63,6 +70,7 @@ FORMS = {
     "network two deep": lambda s: {"checkpoint": {"network": s}},
     "Ray Tune's pair": lambda s: (s, adam(s)),
     "wrapper in the middle": lambda s: {re.sub(r"^(stage2)\.", r"\1.module.", name): t for name, t in s.items()},
+    "children in a Sequential": lambda s: under("backbone.", by_number(s)),
     "averaged model": lambda s: {**under("module.", s), "n_averaged": torch.tensor(7)},
     "script's settings": lambda s: {"model": s, "args": argparse.Namespace(lr=0.1), "best": np.float64(0.7)},
 }

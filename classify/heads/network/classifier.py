@@ -323,9 +323,7 @@ class NetworkClassifier(TrainedNetwork):
         self.classes_ = labels_from_json(fields["classes"])
         self._resolve()
         network = self._build(backbone, len(self.classes_))
-        # Version 0.1.0 saved the auxiliary heads as well, which take no part.
-        saved = backbone.model.state_dict()
-        network.model.load_state_dict({name: saved[name] for name in network.model.state_dict()})
+        network.take(backbone.model)
         network.tail.eval().requires_grad_(False)
         self.network_ = network
         self._run_from_json(fields["run"])

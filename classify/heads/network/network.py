@@ -85,6 +85,15 @@ class Network:
         """The frozen half; None where nothing is frozen."""
         return None if self.layer == self.cut.resolve("input") else self.cut.trunk([self.layer])
 
+    def take(self, trained: nn.Module) -> None:
+        """Hold the weights of `trained`, a network of the same kind and number of classes."""
+        state = trained.state_dict()
+        # Version 0.1.0 saved the auxiliary heads as well, which take no part. A copy without torch's note of versions
+        # would not do for MNASNet.
+        for name in state.keys() - self.model.state_dict().keys():
+            del state[name]
+        self.model.load_state_dict(state)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """What the tail takes for one image: (3, S, S), or the map at the cut."""
