@@ -53,7 +53,16 @@ class Backbone:
     weights_path: Path | None = None
 
     def cut(self, image_size: int | None) -> Cut:
-        """The network to cut, for images prepared at this size; None: the one that the weights were trained with."""
+        """The network to cut, for images prepared at this size; None: the one that the weights were trained with.
+
+        UserError where the network takes images of another size alone.
+        """
+        fixed = fixed_size(self.model)
+        if fixed is not None and image_size not in (None, fixed):
+            raise UserError(
+                f"--image-size {image_size}: {self.name} with {self.weights_name} takes images of {fixed} x {fixed} "
+                "pixels alone; leave --image-size out, or give weights made for that size"
+            )
         return Cut(self.model, self.preprocessing.at(image_size).crop, self.headless)
 
 
