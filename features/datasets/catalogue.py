@@ -7,6 +7,7 @@ that a command line can list the names.
 
 import difflib
 import importlib
+import re
 import typing
 from pathlib import Path
 
@@ -37,6 +38,7 @@ KINDS = {
 NEED_A_PATH = ("folder", "csv", "npz")
 NEED_TWO_PATHS = ("transfer",)
 TAKE_NO_PATH = ("digits",)
+ARROW = "->"  # between two paths
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -77,8 +79,15 @@ def open_dataset(spec: str) -> "Dataset":
     return importlib.import_module(KINDS[name]).open_named(name, path)
 
 
+def absolute_spec(spec: str) -> str:
+    """The data set that `spec` names with absolute paths, as its `spec` says it, whether or not it is there."""
+    name, colon, text = re.sub(r"\s*,\s*(?=[^\[]*\]$)", ",", spec.strip()).partition(":")
+    paths = [str(user_path(path.strip()).absolute()) for path in text.split(ARROW)]
+    return f"{name.strip().lower().replace('_', '-')}{colon}{ARROW.join(paths) if colon else ''}"
+
+
 def _open_two(spec: str, name: str, text: str) -> "Dataset":
-    ends = [part.strip() for part in text.split("->")]
+    ends = [part.strip() for part in text.split(ARROW)]
     if len(ends) != 2 or not all(ends):
         raise UserError(f"the data set '{spec}' needs two folders; write {name}:SOURCE->TARGET")
     paths = [user_path(end).absolute() for end in ends]
