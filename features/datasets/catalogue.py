@@ -38,6 +38,7 @@ KINDS = {
 NEED_A_PATH = ("folder", "csv", "npz")
 NEED_TWO_PATHS = ("transfer",)
 TAKE_NO_PATH = ("digits",)
+TAKE_COLUMNS = ("csv",)  # behind the path: ?path=COLUMN&label=COLUMN
 ARROW = "->"  # between two paths
 
 
@@ -73,10 +74,27 @@ def open_dataset(spec: str) -> "Dataset":
         raise UserError(f"the data set '{name}' comes with scikit-learn and takes no path; write {name}")
     if name in NEED_TWO_PATHS:
         return _open_two(spec, name, text)
-    path = user_path(text.strip()).absolute() if text else None
+    path, query = user_path(text.strip()).absolute() if text else None, ""
+    if name in TAKE_COLUMNS and path is not None and not path.exists():
+        place, _, query = str(path).partition("?")
+        path = Path(place)
     if path is not None and not path.exists():
         raise UserError(f"{path} does not exist; the data set '{spec}' should be there")
-    return importlib.import_module(KINDS[name]).open_named(name, path)
+    module = importlib.import_module(KINDS[name])
+    return module.open_named(name, path, query) if query else module.open_named(name, path)
+
+
+def with_columns(spec: str, *, path: str | None, label: str | None) -> str:
+    """The same data set with these columns of its list, as `open_dataset` takes it; UserError where it is no list."""
+    import urllib.parse
+
+    columns = {kind: column for kind, column in (("path", path), ("label", label)) if column is not None}
+    if not columns:
+        return spec
+    whole, bracket, classes = spec.partition("[") if spec.endswith("]") else (spec, "", "")
+    if spec.partition(":")[0].strip().lower() not in TAKE_COLUMNS or "?" in whole:
+        raise UserError(f"--path-column and --label-column name columns of csv:PATH; '{spec}' takes none")
+    return f"{whole}?{urllib.parse.urlencode(columns)}{bracket}{classes}"
 
 
 def absolute_spec(spec: str) -> str:

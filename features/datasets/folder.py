@@ -46,7 +46,11 @@ def classes_in(folder: Path, seen: Seen | None = None) -> tuple[str, ...]:
     folders, loose = look_into(folder, seen)
     if not folders:
         content = "holds images but no sub-folders" if loose else "holds no images"
-        raise UserError(f"{folder} {content}; it should have one sub-folder per class, named after it, with its images")
+        lists = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+        hint = f"; if {lists[0].name} lists them with their labels, name csv:{lists[0]}" if lists else ""
+        raise UserError(
+            f"{folder} {content}; it should have one sub-folder per class, named after it, with its images{hint}"
+        )
     if len(folders) == 1:
         inner = folder / folders[0]
         hint = f"; if the classes are in it, name {inner}" if len(folders_in(inner)) > 1 else ""
