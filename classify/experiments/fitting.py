@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.experiments.known import set_aside_superseded
 from classify.experiments.row import Row
 from classify.experiments.settings import PLAINLY, How
 from classify.experiments.sources import Rows
@@ -91,7 +92,9 @@ def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
         },
     )
     kept = head.kept(fitted.classifier, Path(how.folder) / result.stem, row.keep)
-    return save_result(how.folder, result, predictions, kept)
+    saved = save_result(how.folder, result, predictions, kept)
+    set_aside_superseded(row, how.folder)
+    return saved
 
 
 # pytest would take the name for that of a test.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.experiments.fitting import Fitted, fit, test
+from classify.experiments.known import known_result
 from classify.experiments.parallel import in_parallel
 from classify.experiments.row import Row
 from classify.experiments.settings import PLAINLY, How
@@ -43,6 +44,9 @@ def make_all(rows: Sequence[Row], how: How = PLAINLY) -> Iterator[SavedResult]:
         yield from map(making.make, rows)
         return
     threads = threads_each(client, how.jobs)
+    for row in rows:
+        # What is to be said of it is said here.
+        making.knows(row)
     # Workers start in folders of their own.
     there = replace(_quiet(how), folder=Path(how.folder).absolute())
     tasks = [(replace(row, settings=replace(row.settings, jobs=threads)), there) for row in rows]
@@ -60,6 +64,7 @@ class Making:
         self.known: dict[str, SavedResult] = {}
         self.waiting: dict[str, Row] = {}
         self._ensured: set[tuple[type, Request]] = set()
+        self._said: set[str] = set()
 
     def make(self, row: Row) -> SavedResult:
         """The result of a row, which is fitted and tested now where it is not known."""
@@ -135,7 +140,10 @@ class Making:
     def knows(self, row: Row) -> bool:
         """Whether a row's result stands in the folder, and is not to be made again."""
         if row.digest not in self.known and not self.how.again:
-            saved = find_result(self.how.folder, row.config)
+            saved, remark = known_result(row, self.how.folder)
+            if remark and remark not in self._said:
+                self._said.add(remark)
+                self.how.say(remark)
             if saved is not None and (not self.how.with_models or not row.keep or is_kept(saved)):
                 self.known[row.digest] = saved
         return row.digest in self.known

@@ -67,6 +67,16 @@ class Row:
         """64 hex digits that name the row, as in its result."""
         return sha256_json(dict(self.config))
 
+    @cached_property
+    def superseded(self) -> RowConfig | None:
+        """What version 0.1.0 called this row, where its numbers were wrong or may have been; None where they stand."""
+        earlier = {name: value for name, value in self.config.items() if name not in ("revisions", "corrections")}
+        preprocessing = self.source.superseded
+        if preprocessing and "preprocessing" not in self.head.unread:
+            earlier.pop("preprocessing", None)
+            earlier["image_size"] = preprocessing["crop"]
+        return RowConfig(earlier) if earlier != dict(self.config) else None
+
     @property
     def label(self) -> str:
         """The row in a few words: 'finetune layer4, bss=0.001', 'layer3 avg ridge shuffled labels'."""
@@ -104,6 +114,11 @@ class Row:
         )
         here = row.config
         differing = sorted(name for name in {*here, *written} if here.get(name) != written.get(name))
+        if row.superseded == written:
+            raise UserError(
+                "the row cannot be made again: version 0.1.0 computed it wrongly, or may have done; make it anew with "
+                "its own command"
+            )
         if differing:
             differences = "; ".join(
                 f"{name} is {here.get(name)!r} here and {written.get(name)!r} in the record" for name in differing

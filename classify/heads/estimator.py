@@ -38,6 +38,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     jobs: int | None
     classes_: np.ndarray
     n_features_in_: int
+    # A file of a fitted head may hold one (`classify.measure.kept_heads`); parts that are no heads say so themselves.
+    kept_in_files: ClassVar[bool] = True
     LEGAL: ClassVar[dict[str, tuple]] = {}
     # Whether it learns and predicts in passes over blocks of rows, and so takes `Blocks` in the place of an array.
     BLOCKS: ClassVar[bool] = False

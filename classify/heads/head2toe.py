@@ -4,6 +4,7 @@ Left to others: reading the layers and joining them; `Head2Toe` takes their feat
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import softmax
@@ -49,6 +50,7 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     head_ : the fitted final head (standardising, then logistic regression).
     """
 
+    kept_in_files: ClassVar[bool] = True
     classes_: np.ndarray
     n_features_in_: int
     relevance_: np.ndarray

@@ -5,7 +5,7 @@ A reduction is worked out on training rows alone and applied to all others as it
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import eigh
@@ -46,6 +46,7 @@ class Reduction:
 class Axes:
     """(x - mean) @ axes, mean float32 (D,), axes float32 (D, width)."""
 
+    kept_in_files: ClassVar[bool] = True
     mean: np.ndarray
     axes: np.ndarray
 
@@ -71,6 +72,7 @@ class OnAxes:
     It has the methods that the head has.
     """
 
+    kept_in_files: ClassVar[bool] = True
     axes: Axes
     head: Any
 

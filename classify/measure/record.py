@@ -58,8 +58,9 @@ class RowConfig(TypedMapping):
     """All that determines a row, as its record has it; a row's codec (`classify.experiments.row`) writes and reads it.
 
     What is left out of a record stands here at what version 0.1.0 did, whatever users get by default today: these
-    defaults never change. pool is absent for networks, training for classical heads, reading for all but the untouched
-    network.
+    defaults never change. preprocessing, revisions (of each layer joined) and architecture are those of the cache keys;
+    corrections: names of what version 0.1.0 computed wrongly for such a row, and this one does not. pool is absent for
+    networks, training for classical heads, reading for all but the untouched network.
     """
 
     dataset: str = ""
@@ -72,6 +73,10 @@ class RowConfig(TypedMapping):
     image_size: int | None = None
     precision: str | None = None
     dtype: str | None = None
+    preprocessing: dict[str, Any] | None = None
+    revisions: list[int] | None = None
+    architecture: str | None = None
+    corrections: list[str] | None = None
     limit: int | None = None
     limit_test: int | None = None
     head: str = ""

@@ -35,6 +35,8 @@ from features.request import Request
 
 # The two files of a trained network, by what a record calls the SHA-256 of each.
 FILES = {"network_sha256": "network.safetensors", "network_json_sha256": "network.json"}
+# A correction: version 0.1.0 gave regularisers what later in-place operations had left of the layers named to them.
+SEEN_BEFORE = "layers seen before in-place operations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ class Network(Kind):
     def unread(self) -> tuple[str, ...]:
         kind = NETWORKS[self.network]
         weights = ("weights", "weights_sha256") if kind.drawn else ()
-        return weights if kind.backbone else (*weights, "backbone", "image_size")
+        return weights if kind.backbone else (*weights, "backbone", "image_size", "preprocessing", "architecture")
 
     def precision(self, source: Source) -> str:
         """The precision of training, `auto` resolved."""
@@ -126,8 +128,21 @@ class Network(Kind):
             "fresh_above": self.fresh_above,
             "until": self.until,
             "regularizers": list(map(str, self.regularizers)) or None,
+            "corrections": [SEEN_BEFORE] if self._sees_what_is_written_over(source) else None,
             "maps": None if source.layer == "input" else cached,
         }
+
+    def _sees_what_is_written_over(self, source: Source) -> bool:
+        """Whether a regulariser looks at a layer that a later in-place operation writes over; no stage is one."""
+        layers = [layer for spec in self.regularizers for layer in spec.layers]
+        if not layers:
+            return False
+        from features.backbones import load_backbone
+
+        request = source.request
+        cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+        # What is no layer of it is refused by `check`.
+        return any(layer in cut.layers and cut.resolve(layer) in cut.overwritten for layer in layers)
 
     @classmethod
     def from_config(cls, config: RowConfig, request: Request) -> tuple[Source, Self]:

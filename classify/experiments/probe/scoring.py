@@ -63,7 +63,7 @@ def score_layers(
     most = question.score_rows if widest <= WIDE else min(question.score_rows, WIDE)
     rows = train[limit_rows(labels[train], most, question.settings.seed)]
     notes = [] if widest <= WIDE else [f"scores on {len(rows):,} rows, since a layer gives {widest:,} numbers"]
-    by_layer = list(in_parallel(scores_of, [(source, rows) for source in sources], question.jobs))
+    by_layer = list(in_parallel(scores_of, [(source, rows) for source in sources], question.settings.jobs))
     scores = [
         ScoreRow(
             name,
@@ -76,7 +76,7 @@ def score_layers(
     ]
     of_network, reason = _network_scores(answer, sources, rows)
     notes += [reason] if reason else []
-    cka = _alignments(compared, rows, question.jobs)
+    cka = _alignments(compared, rows, question.settings.jobs)
     return Scores(
         layers=tuple((source.layer, source.pool) for source in sources),
         rows=len(rows),
