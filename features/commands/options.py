@@ -112,7 +112,13 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
         "on a processor and least exact, its ranges fixed on 256 training images",
     )
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the stored features")
-    add("--limit", type=int, metavar="N", help="take N training rows, stratified; smaller limits nest in larger ones")
+    add(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="take N training rows (and as many to validate on, where the data set brings those), stratified; smaller "
+        "limits nest in larger ones",
+    )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
     add_shared(add, "--device", "--jobs")

@@ -4,9 +4,9 @@ A header is recognised by its names (path, image, file or filename; label, class
 lower case) and may put the columns in any order among others; `csv:PATH?path=COLUMN&label=COLUMN` names them; without
 one the first two or three columns are meant. Between columns stands a comma, a semicolon, a tab or '|'. A relative path
 is meant from the file's own folder or, where nothing is there, from the one folder in that which has it; an ending such
-as .jpg may be left out. The split says train or test; val stands for test where no row says test, and else its rows are
-left aside. Without a split one image in five of each class is the test set, always the same ones, equal files on one
-side. Classes are the different labels, sorted as numbers if all are whole numbers, else as text.
+as .jpg may be left out. The split says train, val or test; val stands for test where no row says test. Without a split
+one image in five of each class is the test set, always the same ones, equal files on one side. Classes are the
+different labels, sorted as numbers if all are whole numbers, else as text.
 """
 
 import csv
@@ -21,7 +21,7 @@ from features.datasets.dataset import name_of
 from features.datasets.images import IMAGE_SUFFIXES
 from features.datasets.labels import ordered_classes, settled_labels
 from features.datasets.listed import UNCUT, ListedImages
-from features.datasets.parts import part_called
+from features.datasets.parts import PARTS, part_called
 from features.datasets.tree import folders_in, some
 from features.errors import UserError
 from features.home import user_path
@@ -88,21 +88,23 @@ def _listed(name: str, spec: str, path: Path, paths: list[Path], names: list[str
     if (splits == "").all():
         rows = {UNCUT: np.arange(len(labels))}
     else:
-        validation = np.flatnonzero(splits == "validation")
-        test = np.flatnonzero(splits == "test")
-        if len(validation):
+        rows = {part: np.flatnonzero(splits == part) for part in PARTS}
+        rows = {part: members for part, members in rows.items() if len(members)}
+        if "validation" in rows and "test" not in rows:
+            rows["test"] = rows.pop("validation")
+            remarks.append("the rows for validation are the test set, since there is no other")
+        elif "validation" in rows and "train" not in rows:
             remarks.append(
-                f"{len(validation)} rows for validation are left out"
-                if len(test)
-                else "the rows for validation are the test set, since there is no other"
+                f"{len(rows.pop('validation'))} rows for validation are left out, since none are to train on"
             )
-        rows = {"train": np.flatnonzero(splits == "train"), "test": test if len(test) else validation}
-        rows = {split: members for split, members in rows.items() if len(members)}
+        elif "validation" in rows:
+            remarks.append(f"{len(rows['validation'])} rows are for validation, and what is chosen is chosen on them")
+    later = settled != names or "validation" in rows
     if "train" in rows and (strange := np.setdiff1d(labels, labels[rows["train"]])).size:
         raise UserError(f"{path} has no training image of class '{classes[strange[0]]}'; add some or leave it out")
     listed = {split: (tuple(paths[row] for row in members), labels[members]) for split, members in rows.items()}
     told = tuple(f"{path}: {remark}" for remark in remarks)
-    return ListedImages(name, spec, classes, path, listed, told, later=settled != names)
+    return ListedImages(name, spec, classes, path, listed, told, later)
 
 
 class _Files:

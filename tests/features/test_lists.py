@@ -167,6 +167,20 @@ def test_files_of_one_list_in_train_and_test_are_said(photos):
     assert "10 of 10 test images are also in train (p/cat/0.png, the same file)" in remark
 
 
+def test_rows_for_validation_are_a_split_beside_a_test_set(photos):
+    def split(*names):
+        lines = [f"{path},{name},{names[number % len(names)]}" for number, (path, name) in enumerate(IMAGES)]
+        return opened(photos, "path,label,split\n" + "\n".join(lines))
+
+    three = split("train", "valid", "test")
+    assert {part: len(three.load(part).labels) for part in three.splits} == {"train": 4, "validation": 3, "test": 3}
+    assert "3 rows are for validation" in three.survey().remarks[0] and three.survey().rule == 2
+    two = split("train", "val")
+    assert two.splits == ("train", "test") and "are the test set, since there is no other" in two.survey().remarks[0]
+    assert two.survey().rule == 1
+    assert split("val", "test").splits == ("test",)
+
+
 def test_a_column_called_set_says_the_split_only_where_it_means_parts(photos):
     parts = [f"{path},{name},{('train', 'test')[number % 2]}" for number, (path, name) in enumerate(IMAGES)]
     assert len(opened(photos, "path,label,set\n" + "\n".join(parts)).load("test").labels) == 5
