@@ -11,10 +11,10 @@ from classify.experiments.outcome import Outcome
 from classify.measure.outcome import Result, plain_json
 from classify.measure.results import SavedResult
 from classify.measure.standing import LEVEL, against, frontier
-from classify.measure.wording import MISSING, count, duration, percent
+from classify.measure.wording import count, duration, percent
 from classify.show import columns
 from classify.show.panels import Panel
-from classify.show.table import Column, Table
+from classify.show.table import Table
 from classify.show.trade_off import trade_off
 from features.digests import sha256_json
 
@@ -204,22 +204,22 @@ def comparison_table(found: "ComparisonResult") -> Table:
     several = len(found.seeds) > 1
     on_gpu = any(row.extra("peak_device_bytes") is not None for row in found.rows)
     shown = [
-        columns.text("model"),
-        columns.text("layer", "cut"),
-        columns.text("fitted_on", "fitted on"),
+        columns.MODEL,
+        columns.CUT,
+        columns.FITTED_ON,
         columns.VALIDATION,
         columns.accuracy(),
-        *([Column("seeds", "mean ± sd %", format=_mean, parts=("mean", "sd"))] if several else []),
+        *([columns.OVER_SEEDS] if several else []),
         columns.MACRO_F1,
         columns.LOG_LOSS,
         columns.ECE,
-        columns.number("trained_parameters", "parameters"),
-        columns.seconds("extract_seconds", "extract"),
-        columns.seconds("train_seconds", "train"),
-        columns.seconds("one_seconds", "one image"),
-        columns.gigabytes("peak_memory", "memory"),
-        *([columns.gigabytes("peak_gpu_memory", "GPU memory")] if on_gpu else []),
-        columns.p_value(),
+        columns.PARAMETERS,
+        columns.EXTRACT,
+        columns.TRAIN,
+        columns.ONE_IMAGE,
+        columns.MEMORY,
+        *([columns.GPU_MEMORY] if on_gpu else []),
+        columns.P_VALUE,
     ]
     rows = []
     for row, p_value in zip(found.rows, found.p_values, strict=True):
@@ -285,10 +285,6 @@ def _notes(found: "ComparisonResult", several: bool) -> tuple[str, ...]:
 
 def _untrained(row: ComparedRow) -> bool:
     return row.first.extra.trained_parameters == 0
-
-
-def _mean(value: tuple[float, float | None] | None) -> str:
-    return MISSING if value is None else f"{percent(value[0])} ± {percent(value[1])}"
 
 
 def _and(parts: Sequence[str]) -> str:

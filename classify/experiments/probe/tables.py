@@ -39,7 +39,7 @@ def rows_table(found: Found) -> Table:
         columns.accuracy(),
         columns.MACRO_F1,
         columns.seconds("search_seconds", "search"),
-        columns.seconds("fit_seconds", "fit"),
+        columns.FIT,
     )
     rows = tuple(
         (
@@ -120,12 +120,12 @@ def standings_table(found: Found) -> Table:
     shown = (
         columns.text("layer"),
         columns.text("pool"),
-        columns.text("head", "best head"),
+        columns.BEST_HEAD,
         columns.accuracy(header="test %"),
-        columns.p_value("p against the best"),
+        columns.called(columns.P_VALUE, "p against the best"),
         columns.text("verdict"),
-        columns.plain("gflop", "GFLOP an image", 2),
-        columns.number("bytes", "bytes an image"),
+        columns.GFLOP,
+        columns.BYTES,
     )
     rows = tuple(
         (

@@ -20,13 +20,13 @@ _BOLD = 1.08  # how much wider
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the page: `drawings` are SVG texts, `table` its numbers as (header, rows)."""
+    """A figure of the page: `drawings` are SVG texts, `table` its numbers as (header, rows), where it has any."""
 
     name: str
     title: str
     caption: str
     drawings: tuple[str, ...]
-    table: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]
+    table: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None = None
 
 
 @dataclass(frozen=True)

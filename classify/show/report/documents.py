@@ -237,6 +237,7 @@ _FIELDS = {
                         _maybe(_number),
                     ),
                     **dict.fromkeys(("extract_seconds", "train_seconds", "peak_memory"), _maybe(_number)),
+                    **dict.fromkeys(("peak_gpu_memory", "seeds_mean", "seeds_sd"), _maybe(_number)),
                 }
             )
         ),

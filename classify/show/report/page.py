@@ -1,8 +1,8 @@
 """The page itself: one HTML file with everything in it, which no network is asked for.
 
 Styles and the script are the package's own files, named by their SHA-256 in a Content-Security-Policy, so that nothing
-else can run or be fetched. Whatever came from outside (class names, commands, file names) is escaped by the template;
-data for the script stand in a block in which no '<' occurs.
+else can run or be fetched. Whatever came from outside (class names, commands, file names) is escaped by the template,
+but for SVG, every text of which is escaped where it is made, and data for the script, in which no '<' occurs.
 """
 
 import base64
@@ -13,11 +13,9 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
-import numpy as np
-
 from classify.measure.environment import this_environment
 from classify.measure.outcome import Result
-from classify.measure.wording import count, one_line, percent, settings
+from classify.measure.wording import one_line, percent, settings
 from classify.show.layers import layer_panels
 from classify.show.report.charts import Figure, chart_figure
 from classify.show.report.documents import Answer, Study
@@ -26,7 +24,6 @@ from classify.show.report.folder import Model, Section
 from classify.show.report.images import Sheet
 from classify.show.report.maps import MapGroup
 from classify.show.report.sentences import facts, headline, more_sentences, notes
-from classify.show.report.stages import StageFigure
 from classify.show.report.tables import (
     SortedTable,
     comparison_rows,
@@ -34,6 +31,7 @@ from classify.show.report.tables import (
     record_rows,
     standings_table,
 )
+from classify.show.tables import pairs_table
 from classify.show.trade_off import trade_off
 from classify.show.training import training_panels
 from features.digests import sha256_json
@@ -60,7 +58,7 @@ class Material:
     sheet: Sheet | None = None
     sample: tuple[Shown, ...] = ()
     groups: tuple[MapGroup, ...] = ()
-    stages: StageFigure | None = None
+    stages: Figure | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -85,8 +83,8 @@ def render(sections: list[tuple[Section, Material]], source: str, command: str) 
     made = this_environment()
     return template.render(
         sections=[_context(number, *section) for number, section in enumerate(sections)],
-        style=_trusted(style),
-        script=_trusted(script),
+        style=style,
+        script=script,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
         source=one_line(source),
@@ -94,13 +92,6 @@ def render(sections: list[tuple[Section, Material]], source: str, command: str) 
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         made=one_line(settings(made)),
     )
-
-
-def _trusted(text: str) -> Any:
-    """A text that stands in the page as it is."""
-    from markupsafe import Markup
-
-    return Markup(text)  # noqa: S704 - our own files and SVG whose every text is escaped where it is made
 
 
 def _csp_hash(text: str) -> str:
@@ -140,13 +131,13 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "more": more_sentences(section),
         "facts": facts(section),
         "notes": [*notes(section), *material.notes],
-        "curves": [_figure(figure) for figure in shown_answers.curves],
+        "curves": shown_answers.curves,
         "layer_tables": shown_answers.layer_tables,
         "model_tables": shown_answers.model_tables,
-        "prices": [_figure(figure) for figure in shown_answers.prices],
-        "training": _figure(training) if training else None,
+        "prices": shown_answers.prices,
+        "training": training,
         "studies": [_study(study, f"{prefix}-study-{place}") for place, study in enumerate(section.studies)],
-        "pairs": _pairs(section) if data["classes"] is None else None,
+        "pairs": pairs_table(section.best.saved.result, MOST_PAIRS) if data["classes"] is None else None,
         "models": _choices(section.models[:MOST_MATRICES]),
         "wrong": _choices(tuple(model for model in section.models if model.saved.path.name in errors)),
         "map_groups": [
@@ -157,8 +148,7 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "map_size": len(material.sample),
         "map_model": section.best.name,
         "stages": material.stages,
-        "stages_svg": [_trusted(item) for item in material.stages.drawings] if material.stages else [],
-        "data": _trusted(script_json(data)),
+        "data": script_json(data),
         "sources": [_source(model) for model in section.models],
         "has_errors": data["errors"] is not None,
     }
@@ -237,7 +227,7 @@ def _study(study: Study, name: str) -> dict[str, Any]:
             (one_line(title), list(map(one_line, header)), [list(map(one_line, row)) for row in cells], notes)
             for title, header, cells, notes in study.tables
         ],
-        "figures": [_figure(figure) for figure in figures if figure],
+        "figures": list(filter(None, figures)),
     }
 
 
@@ -246,16 +236,6 @@ def _first_layer(section: Section, group: MapGroup) -> str:
     layers = [layer.layer for layer in group.layers]
     best = one_line(section.best.saved.result.config.layer)
     return best if best in layers else layers[-1]
-
-
-def _figure(figure: Figure) -> dict[str, Any]:
-    return {
-        "name": figure.name,
-        "title": figure.title,
-        "caption": figure.caption,
-        "drawings": [_trusted(drawing) for drawing in figure.drawings],
-        "table": figure.table,
-    }
 
 
 def _choices(models: tuple[Model, ...]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -277,20 +257,6 @@ def _confusion(section: Section) -> dict[str, Any] | None:
         }
         for model in section.models[:MOST_MATRICES]
     }
-
-
-def _pairs(section: Section) -> list[tuple[str, str, str, str]]:
-    """The pairs of classes that the best model confuses most, where a matrix would be too large to look at."""
-    metrics = section.best.saved.result.metrics
-    matrix = np.array(metrics.confusion)
-    np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = []
-    for truth, guess in zip(*np.unravel_index(order, matrix.shape), strict=True):
-        if number := int(matrix[truth, guess]):
-            share = percent(number / metrics.support[truth], 1)
-            pairs.append((section.classes[truth], section.classes[guess], count(number), share))
-    return pairs
 
 
 def _errors_json(section: Section, material: Material, errors: dict[str, list[Error]]) -> dict[str, Any]:

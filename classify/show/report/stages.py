@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from classify.measure.wording import one_line
+from classify.show.report.charts import Figure
 from classify.show.report.folder import Model, Section
 from classify.show.report.images import TestImages, option
 from classify.show.report.svg import drawing, element, words
@@ -20,16 +21,6 @@ from features.errors import UserError
 from features.home import user_path, weights_folder
 
 CHANNELS = 8  # shown of each stage
-
-
-@dataclass(frozen=True)
-class StageFigure:
-    """The figure, drawn for a wide page and for a phone, and the sentence under it."""
-
-    name: str
-    title: str
-    caption: str
-    drawings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,7 @@ class _Stage:
     maps: np.ndarray
 
 
-def see_stages(section: Section, images: TestImages, row: int, truth: str, name: str) -> StageFigure | str:
+def see_stages(section: Section, images: TestImages, row: int, truth: str, name: str) -> Figure | str:
     """Feature maps of a test row in the section's backbone, or why they cannot be shown."""
     model = next((candidate for candidate in section.models if _pretrained(candidate)), None)
     if model is None:
@@ -59,7 +50,7 @@ def see_stages(section: Section, images: TestImages, row: int, truth: str, name:
         "float32."
     )
     drawings = tuple(_draw(stages, images.read(row), variant, f"{title}: {truth}") for variant in ("wide", "narrow"))
-    return StageFigure(name, title, caption, drawings)
+    return Figure(name, title, caption, drawings)
 
 
 def _pretrained(model: Model) -> bool:
