@@ -61,8 +61,8 @@ class CacheKey:
 
     def differences(self, other: "CacheKey") -> dict[str, tuple[str | int, str | int]]:
         """The fields in which two keys differ: name -> (this one's value, the other's)."""
-        mine, theirs = self.to_json(), other.to_json()
-        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        fields, others = self.to_json(), other.to_json()
+        return {name: (fields[name], others[name]) for name in fields if fields[name] != others[name]}
 
 
 def short_digest(key: CacheKey) -> str:

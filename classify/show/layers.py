@@ -51,12 +51,12 @@ def _panel(rows: Sequence[LayerRow], heads: list[str], pool: str, *, alone: bool
     for number, head in enumerate(heads):
         # Heads that are equally good would lie on each other.
         shift = 0.07 * (number - (len(heads) - 1) / 2)
-        mine = [row for row in shown if row.head == head]
-        single = [row for row in mine if row.kind == "layer" and "+" not in row.layer]
+        of_head = [row for row in shown if row.head == head]
+        single = [row for row in of_head if row.kind == "layer" and "+" not in row.layer]
         names = {row.layer for row in single}
         drawn = [row for row in _of_kind(here, "random") if row.head == head and row.layer in names]
         lines += _line(single, layers, shift, head, head)
-        lines += _line([row for row in mine if row not in single], layers, shift, head, head, connected=False)
+        lines += _line([row for row in of_head if row not in single], layers, shift, head, head, connected=False)
         lines += _line(drawn, layers, shift, f"{head}, random weights", head, dashed=True)
     return Panel(
         "",

@@ -249,7 +249,7 @@ def pivot(table: Table, rows: str | Sequence[str], columns: str, value: str) -> 
     )
 
 
-def show(*things: Any, stream: TextIO | None = None) -> None:
+def show(*parts: Any, stream: TextIO | None = None) -> None:
     """Print tables and reports: with colours and frames in a terminal, else as the plain text that `str` gives."""
     stream = stream or sys.stdout
     if stream.isatty() and os.environ.get("TERM") != "dumb":
@@ -257,11 +257,11 @@ def show(*things: Any, stream: TextIO | None = None) -> None:
         from rich.text import Text
 
         console = Console(file=stream, highlight=False)
-        for thing in things:
-            console.print(Text(thing) if isinstance(thing, str) else thing)
+        for part in parts:
+            console.print(Text(part) if isinstance(part, str) else part)
         return
-    for thing in things:
-        text = str(thing)
+    for part in parts:
+        text = str(part)
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             text.encode(encoding)

@@ -38,11 +38,11 @@ T = TypeVar("T", bound=Shown)
 def shown(predictions: Predictions, place: int, classes: tuple[str, ...], kind: type[T]) -> T:
     """The row at a place of some predictions."""
     label, guess = int(predictions.labels[place]), int(predictions.predicted[place])
-    known = 0 <= guess < len(classes)
+    named = 0 <= guess < len(classes)
     sure = None
-    if predictions.probabilities is not None and known and guess < predictions.probabilities.shape[1]:
+    if predictions.probabilities is not None and named and guess < predictions.probabilities.shape[1]:
         sure = float(predictions.probabilities[place, guess])
-    said = classes[guess] if known else None
+    said = classes[guess] if named else None
     return kind(int(predictions.rows[place]), classes[label], said, sure, label)
 
 

@@ -102,8 +102,8 @@ def open_images(section: Section) -> TestImages | str:
 def _specs(section: Section) -> Sequence[str]:
     """What the data set may be opened by: as the commands spelled it, else its name."""
     specs = [option(model.saved.result.command, "--dataset") for model in section.models]
-    for answer in section.answers:
-        question = answer.body.get("question")
+    for document in section.documents:
+        question = document.body.get("question")
         question = question if isinstance(question, dict) else {}
         request = question.get("request")
         specs += [question.get("dataset"), request.get("dataset") if isinstance(request, dict) else None]

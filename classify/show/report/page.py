@@ -18,7 +18,7 @@ from classify.measure.outcome import Result
 from classify.measure.wording import one_line, percent, settings
 from classify.show.layers import layer_panels
 from classify.show.report.charts import Figure, chart_figure
-from classify.show.report.documents import Answer, Study
+from classify.show.report.documents import Document, Study
 from classify.show.report.errors import Error, Shown
 from classify.show.report.folder import Model, Section
 from classify.show.report.images import Sheet
@@ -107,7 +107,7 @@ def script_json(value: Any) -> str:
 def _context(number: int, section: Section, material: Material) -> dict[str, Any]:
     """What the template shows of a section."""
     prefix = f"s{number}"
-    shown_answers = _answers(prefix, section)
+    answered = _answered(prefix, section)
     trained = training_panels([(model.name, model.saved.result) for model in section.candidates])
     training = chart_figure(trained, f"{prefix}-training", "Training", RINGED)
     errors = {name: wrong for name, wrong in material.errors.items() if wrong}
@@ -131,10 +131,10 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "more": more_sentences(section),
         "facts": facts(section),
         "notes": [*notes(section), *material.notes],
-        "curves": shown_answers.curves,
-        "layer_tables": shown_answers.layer_tables,
-        "model_tables": shown_answers.model_tables,
-        "prices": shown_answers.prices,
+        "curves": answered.curves,
+        "layer_tables": answered.layer_tables,
+        "model_tables": answered.model_tables,
+        "prices": answered.prices,
         "training": training,
         "studies": [_study(study, f"{prefix}-study-{place}") for place, study in enumerate(section.studies)],
         "pairs": pairs_table(section.best.saved.result, MOST_PAIRS) if data["classes"] is None else None,
@@ -155,7 +155,7 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
 
 
 @dataclass(frozen=True)
-class _Answers:
+class _Answered:
     """The tables and figures of a section's comparisons, probes and single runs."""
 
     curves: list[Figure]
@@ -164,34 +164,34 @@ class _Answers:
     prices: list[Figure]
 
 
-def _answers(prefix: str, section: Section) -> _Answers:
-    made = _Answers([], [], [], [])
-    for place, answer in enumerate(section.answers):
+def _answered(prefix: str, section: Section) -> _Answered:
+    made = _Answered([], [], [], [])
+    for place, document in enumerate(section.documents):
         name = f"{prefix}-{place}"
-        if answer.is_probe:
-            made.layer_tables.append(standings_table(answer, section, f"{name}-layers"))
-            made.curves.extend(_curves(answer, name, section.dataset))
+        if document.is_probe:
+            made.layer_tables.append(standings_table(document, section, f"{name}-layers"))
+            made.curves.extend(_curves(document, name, section.dataset))
         else:
-            rows, best = comparison_rows(answer, section)
+            rows, best = comparison_rows(document, section)
             _add_models(made, rows, best, name, "Heads against networks")
     if section.alone:
         rows, best = record_rows(section.alone)
-        caption = "Other results in this folder" if section.answers else "Heads and networks"
+        caption = "Other results in this folder" if section.documents else "Heads and networks"
         _add_models(made, rows, best, f"{prefix}-runs", caption)
     return made
 
 
-def _add_models(made: _Answers, rows: list[dict[str, Any]], best: int | None, name: str, caption: str) -> None:
+def _add_models(made: _Answered, rows: list[dict[str, Any]], best: int | None, name: str, caption: str) -> None:
     made.model_tables.append(model_table(rows, best, f"{name}-models", caption))
     figure = chart_figure(trade_off(rows), f"{name}-time", "Accuracy against time", JOINED)
     made.prices.extend([figure] if figure else [])
 
 
-def _curves(answer: Answer, name: str, dataset: str) -> list[Figure]:
-    config = answer.body["rows"][0].get("config") or {}
+def _curves(document: Document, name: str, dataset: str) -> list[Figure]:
+    config = document.body["rows"][0].get("config") or {}
     about = [config.get("backbone"), config.get("weights"), config.get("image_size")]
     network = f"{about[0]}, {about[1]}, {about[2]} px" if None not in about else dataset
-    panels = layer_panels([_Probed(row) for row in answer.body["rows"]])
+    panels = layer_panels([_Probed(row) for row in document.body["rows"]])
     curves = []
     for place, panel in enumerate(panels):
         pooling = f", {panel.x.removeprefix('layer, ')}" if len(panels) > 1 else ""

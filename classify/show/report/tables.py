@@ -7,7 +7,7 @@ from typing import Any
 from classify.measure.standing import p_values
 from classify.measure.wording import MISSING, one_line
 from classify.show import columns
-from classify.show.report.documents import Answer
+from classify.show.report.documents import Document
 from classify.show.report.folder import Model, Section
 from classify.show.table import Column, Table
 
@@ -87,10 +87,10 @@ def model_table(rows: Sequence[dict[str, Any]], best: int | None, name: str, cap
     return _sorted_table(name, caption, shown, rows, best, *notes)
 
 
-def comparison_rows(answer: Answer, section: Section) -> tuple[list[dict[str, Any]], int | None]:
+def comparison_rows(document: Document, section: Section) -> tuple[list[dict[str, Any]], int | None]:
     """A comparison's rows, with the page's places of their records, and which was best on validation."""
     rows = []
-    for row, names in zip(answer.body["rows"], answer.records, strict=True):
+    for row, names in zip(document.body["rows"], document.records, strict=True):
         models = [model for name in names if (model := section.find(name))]
         rows.append({**row, "anchor": models[0].anchor if models else ""})
     values = [(row["validation"], -place) for place, row in enumerate(rows) if row["validation"] is not None]
@@ -100,10 +100,10 @@ def comparison_rows(answer: Answer, section: Section) -> tuple[list[dict[str, An
 def record_rows(models: Sequence[Model]) -> tuple[list[dict[str, Any]], int | None]:
     """Rows of the same form for records that no comparison names, paired tests among them."""
     rows = [_record_row(model) for model in models]
-    known = [(row["validation"], -place) for place, row in enumerate(rows) if row["validation"] is not None]
-    if not known:
+    validated = [(row["validation"], -place) for place, row in enumerate(rows) if row["validation"] is not None]
+    if not validated:
         return rows, None
-    best = -max(known)[1]
+    best = -max(validated)[1]
     others = [place for place in range(len(models)) if place != best]
     for place, value in zip(
         others, p_values(models[best].saved, [models[place].saved for place in others]), strict=True
@@ -139,10 +139,10 @@ def _record_row(model: Model) -> dict[str, Any]:
     }
 
 
-def standings_table(answer: Answer, section: Section, name: str) -> SortedTable:
+def standings_table(document: Document, section: Section, name: str) -> SortedTable:
     """A probe's layers under their best heads: what each reaches and costs, and whether it differs from the best."""
-    records = {_entry(row): model.anchor for row in answer.body["rows"] if (model := section.find(row["result"]))}
-    several = len({row["pool"] for row in answer.body["layers"]}) > 1
+    records = {_entry(row): model.anchor for row in document.body["rows"] if (model := section.find(row["result"]))}
+    several = len({row["pool"] for row in document.body["layers"]}) > 1
     shown = (
         columns.text("layer", means="the link leads to where its numbers come from"),
         *([columns.text("pool")] if several else []),
@@ -153,7 +153,7 @@ def standings_table(answer: Answer, section: Section, name: str) -> SortedTable:
         columns.BYTES,
     )
     rows = []
-    for row in answer.body["layers"]:
+    for row in document.body["layers"]:
         low, high = row["accuracy_interval"]
         changed = {"accuracy_low": low, "accuracy_high": high, "anchor": records.get(_entry(row), "")}
         changed["gflop"] = None if row["flops"] is None else row["flops"] / 1e9
