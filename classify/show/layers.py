@@ -1,7 +1,7 @@
 """Accuracy on the test set by layer, as a value: a line for each head with its controls, for files and for the page."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from classify.show.panels import Level, Line, Panel
 
@@ -9,26 +9,16 @@ from classify.show.panels import Level, Line, Panel
 CANDIDATES = ("layer", "selection", "head2toe")
 
 
-class LayerRow(Protocol):
+@dataclass(frozen=True)
+class LayerRow:
     """A row of a probe: the part that it plays, and what it reached, as fractions. estimate: (accuracy, low, high)."""
 
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def layer(self) -> str: ...
-
-    @property
-    def pool(self) -> str: ...
-
-    @property
-    def head(self) -> str: ...
-
-    @property
-    def validation(self) -> float: ...
-
-    @property
-    def estimate(self) -> tuple[float, float, float]: ...
+    kind: str
+    layer: str
+    pool: str
+    head: str
+    validation: float
+    estimate: tuple[float, float, float]
 
 
 def layer_panels(rows: Sequence[LayerRow]) -> tuple[Panel, ...]:

@@ -11,18 +11,7 @@ import numpy as np
 from classify.measure.outcome import Result
 from classify.measure.wording import MISSING, one_line, settings
 from classify.show import columns
-from classify.show.table import Column, Table, pivot, show
-
-__all__ = [
-    "Column",
-    "Table",
-    "confusion_table",
-    "layer_by_head",
-    "per_class_table",
-    "pivot",
-    "show",
-    "summary_table",
-]
+from classify.show.table import Column, Table, pivot
 
 MOST_CLASSES = 20
 WORST = 10

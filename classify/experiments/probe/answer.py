@@ -10,7 +10,7 @@ from classify.experiments.probe.scoring import Scores
 from classify.experiments.probe.tables import rows_table, shown_tables
 from classify.measure.outcome import plain_json
 from classify.measure.wording import count, duration, percent
-from classify.show.layers import layer_panels
+from classify.show.layers import LayerRow, layer_panels
 from classify.show.panels import Panel
 from classify.show.table import Table
 from features.digests import sha256_json
@@ -41,7 +41,9 @@ class ProbeResult(Found, Outcome):
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        return layer_panels(self.rows)
+        return layer_panels(
+            [LayerRow(row.kind, row.layer, row.pool, row.head, row.validation, row.estimate) for row in self.rows]
+        )
 
     @property
     def title(self) -> str:

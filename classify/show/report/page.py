@@ -16,16 +16,15 @@ from typing import Any
 from classify.measure.environment import this_environment
 from classify.measure.outcome import Result
 from classify.measure.wording import one_line, percent, settings
-from classify.show.layers import layer_panels
+from classify.show.layers import LayerRow, layer_panels
 from classify.show.report.charts import Figure, chart_figure
 from classify.show.report.documents import Document, Study
-from classify.show.report.errors import Error, Shown
+from classify.show.report.errors import Shown
 from classify.show.report.folder import Model, Section
 from classify.show.report.images import Sheet
 from classify.show.report.maps import MapGroup
 from classify.show.report.sentences import facts, headline, more_sentences, notes
 from classify.show.report.tables import (
-    SortedTable,
     comparison_rows,
     model_table,
     record_rows,
@@ -54,7 +53,7 @@ class Material:
     predictions. notes: what was left out and why.
     """
 
-    errors: dict[str, list[Error]]
+    errors: dict[str, list[Shown]]
     sheet: Sheet | None = None
     sample: tuple[Shown, ...] = ()
     groups: tuple[MapGroup, ...] = ()
@@ -107,7 +106,6 @@ def script_json(value: Any) -> str:
 def _context(number: int, section: Section, material: Material) -> dict[str, Any]:
     """What the template shows of a section."""
     prefix = f"s{number}"
-    answered = _answered(prefix, section)
     trained = training_panels([(model.name, model.saved.result) for model in section.candidates])
     training = chart_figure(trained, f"{prefix}-training", "Training", RINGED)
     errors = {name: wrong for name, wrong in material.errors.items() if wrong}
@@ -116,13 +114,7 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "confusion": _confusion(section),
         "errors": _errors_json(section, material, errors) if material.sheet and errors else None,
         "maps": _maps_json(section, material) if material.groups else None,
-        "sheet": {
-            "address": material.sheet.address,
-            "side": material.sheet.side,
-            "columns": material.sheet.columns,
-        }
-        if material.sheet
-        else None,
+        "sheet": material.sheet.about if material.sheet else None,
     }
     return {
         "id": prefix,
@@ -131,10 +123,7 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "more": more_sentences(section),
         "facts": facts(section),
         "notes": [*notes(section), *material.notes],
-        "curves": answered.curves,
-        "layer_tables": answered.layer_tables,
-        "model_tables": answered.model_tables,
-        "prices": answered.prices,
+        **_answered(prefix, section),
         "training": training,
         "studies": [_study(study, f"{prefix}-study-{place}") for place, study in enumerate(section.studies)],
         "pairs": pairs_table(section.best.saved.result, MOST_PAIRS) if data["classes"] is None else None,
@@ -154,44 +143,33 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
     }
 
 
-@dataclass(frozen=True)
-class _Answered:
+def _answered(prefix: str, section: Section) -> dict[str, list[Any]]:
     """The tables and figures of a section's comparisons, probes and single runs."""
+    blocks: dict[str, list[Any]] = {"curves": [], "layer_tables": [], "model_tables": [], "prices": []}
 
-    curves: list[Figure]
-    layer_tables: list[SortedTable]
-    model_tables: list[SortedTable]
-    prices: list[Figure]
+    def add_models(rows: list[dict[str, Any]], best: int | None, name: str, caption: str) -> None:
+        blocks["model_tables"].append(model_table(rows, best, f"{name}-models", caption))
+        figure = chart_figure(trade_off(rows), f"{name}-time", "Accuracy against time", JOINED)
+        blocks["prices"] += [figure] if figure else []
 
-
-def _answered(prefix: str, section: Section) -> _Answered:
-    made = _Answered([], [], [], [])
     for place, document in enumerate(section.documents):
         name = f"{prefix}-{place}"
         if document.is_probe:
-            made.layer_tables.append(standings_table(document, section, f"{name}-layers"))
-            made.curves.extend(_curves(document, name, section.dataset))
+            blocks["layer_tables"].append(standings_table(document, section, f"{name}-layers"))
+            blocks["curves"] += _curves(document, name, section.dataset)
         else:
-            rows, best = comparison_rows(document, section)
-            _add_models(made, rows, best, name, "Heads against networks")
+            add_models(*comparison_rows(document, section), name, "Heads against networks")
     if section.alone:
-        rows, best = record_rows(section.alone)
         caption = "Other results in this folder" if section.documents else "Heads and networks"
-        _add_models(made, rows, best, f"{prefix}-runs", caption)
-    return made
-
-
-def _add_models(made: _Answered, rows: list[dict[str, Any]], best: int | None, name: str, caption: str) -> None:
-    made.model_tables.append(model_table(rows, best, f"{name}-models", caption))
-    figure = chart_figure(trade_off(rows), f"{name}-time", "Accuracy against time", JOINED)
-    made.prices.extend([figure] if figure else [])
+        add_models(*record_rows(section.alone), f"{prefix}-runs", caption)
+    return blocks
 
 
 def _curves(document: Document, name: str, dataset: str) -> list[Figure]:
     config = document.body["rows"][0].get("config") or {}
     about = [config.get("backbone"), config.get("weights"), config.get("image_size")]
     network = f"{about[0]}, {about[1]}, {about[2]} px" if None not in about else dataset
-    panels = layer_panels([_Probed(row) for row in document.body["rows"]])
+    panels = layer_panels([_layer_row(row) for row in document.body["rows"]])
     curves = []
     for place, panel in enumerate(panels):
         pooling = f", {panel.x.removeprefix('layer, ')}" if len(panels) > 1 else ""
@@ -200,16 +178,9 @@ def _curves(document: Document, name: str, dataset: str) -> list[Figure]:
     return [curve for curve in curves if curve]
 
 
-class _Probed:
-    """A row of a probe's document, as `layer_panels` takes it."""
-
-    def __init__(self, row: dict[str, Any]) -> None:
-        self.kind: str = row["kind"]
-        self.layer: str = row["layer"]
-        self.pool: str = row["pool"]
-        self.head: str = row["head"]
-        self.validation: float = row.get("validation") or 0.0
-        self.estimate: tuple[float, float, float] = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+def _layer_row(row: dict[str, Any]) -> LayerRow:
+    estimate = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+    return LayerRow(row["kind"], row["layer"], row["pool"], row["head"], row.get("validation") or 0.0, estimate)
 
 
 def _study(study: Study, name: str) -> dict[str, Any]:
@@ -259,7 +230,7 @@ def _confusion(section: Section) -> dict[str, Any] | None:
     }
 
 
-def _errors_json(section: Section, material: Material, errors: dict[str, list[Error]]) -> dict[str, Any]:
+def _errors_json(section: Section, material: Material, errors: dict[str, list[Shown]]) -> dict[str, Any]:
     places = material.sheet.places if material.sheet else {}
     by_model = {}
     for model in section.models:

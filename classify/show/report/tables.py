@@ -32,16 +32,6 @@ _MODELS = (
 
 
 @dataclass(frozen=True)
-class Cell:
-    """text: what is read. value: what it is sorted by, a number or a text; None goes last. link: an id on the page."""
-
-    text: str
-    value: float | str | None
-    link: str
-    marked: bool
-
-
-@dataclass(frozen=True)
 class SortedTable:
     """A table of the page. name: its id. links: for each row an id on the page, or nothing."""
 
@@ -50,15 +40,14 @@ class SortedTable:
     links: tuple[str, ...]
 
     @property
-    def rows(self) -> Iterator[list[Cell]]:
-        """The cells as the page writes them."""
+    def rows(self) -> Iterator[list[tuple[str, Any, bool]]]:
+        """Of each cell what is read, what it is sorted by (number or text; None is last), and whether it is marked."""
         for i, (row, texts) in enumerate(zip(self.table.rows, self.table.cells(), strict=True)):
-            cells = []
-            for j, (column, value, text) in enumerate(zip(self.table.columns, row, texts, strict=True)):
-                key = column.key(value)
-                link = self.links[i] if j == 0 else ""
-                cells.append(Cell(text, text if isinstance(key, str) else key, link, (i, j) in self.table.marked))
-            yield cells
+            keys = [column.key(value) for column, value in zip(self.table.columns, row, strict=True)]
+            yield [
+                (text, text if isinstance(key, str) else key, (i, j) in self.table.marked)
+                for j, (text, key) in enumerate(zip(texts, keys, strict=True))
+            ]
 
 
 def _sorted_table(
