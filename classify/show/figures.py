@@ -56,8 +56,8 @@ def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
 def save_figure(figure: Any, path: Path | str) -> list[Path]:
     """Write a figure and say where; a path without .png, .svg or .pdf gets both a PNG and an SVG file beside it."""
     path = Path(path)
-    known = path.suffix.lower() in (".png", ".svg", ".pdf")
-    paths = [path] if known else [path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg")]
+    has_ending = path.suffix.lower() in (".png", ".svg", ".pdf")
+    paths = [path] if has_ending else [path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg")]
     for target in paths:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -74,9 +74,9 @@ class Network:
             self._hold(point, until)
         trained = {name for name, _ in self.tail.named_parameters()} - self.held
         if frozen := self.fresh - trained:
-            what = f"only {point!r} and what follows" if until is None else f"nothing above {until!r}"
+            trained_part = f"only {point!r} and what follows" if until is None else f"nothing above {until!r}"
             raise UserError(
-                f"weights drawn anew above {fresh_above!r} would be frozen when {what} trains "
+                f"weights drawn anew above {fresh_above!r} would be frozen when {trained_part} trains "
                 f"({sorted(frozen)[0]} is one); unfreeze more, or draw fewer weights anew"
             )
 

@@ -20,13 +20,13 @@ _BOLD = 1.08  # how much wider
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the page: `drawings` are SVG texts, `table` its numbers as (header, rows)."""
+    """A figure of the page: `drawings` are SVG texts, `table` its numbers as (header, rows), where it has any."""
 
     name: str
     title: str
     caption: str
     drawings: tuple[str, ...]
-    table: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]
+    table: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ class Area:
     right: float
     top: float
     foot: float
-    wide: bool
 
     @property
     def middle(self) -> float:
@@ -83,9 +82,9 @@ def _drawing(panels: Sequence[Panel], label: str, wide: bool) -> str:
 def _areas(number: int, width: float, wide: bool) -> list[Area]:
     if not wide:
         height = 318 if number == 1 else 168
-        return [Area(44, width - 10, 30 + 250 * place, 30 + 250 * place + height, wide) for place in range(number)]
+        return [Area(44, width - 10, 30 + 250 * place, 30 + 250 * place + height) for place in range(number)]
     part, foot = width / number, 348 if number == 1 else 278
-    return [Area(52 + part * place, part * (place + 1) - 18, 30, foot, wide) for place in range(number)]
+    return [Area(52 + part * place, part * (place + 1) - 18, 30, foot) for place in range(number)]
 
 
 def _axes(panel: Panel, area: Area, colours: list[str]) -> tuple[float, list[str]]:
