@@ -180,8 +180,8 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
 
 
 def selected_rows(labels: np.ndarray, request: Request, split: str) -> np.ndarray:
-    """The rows of a split that a request takes."""
-    return limit_rows(labels, request.limit if split == "train" else request.limit_test, request.seed)
+    """The rows of a split that a request takes; a validation part is limited as the training rows are."""
+    return limit_rows(labels, request.limit_test if split == "test" else request.limit, request.seed)
 
 
 def split_names(layer: str) -> tuple[str, ...]:
@@ -214,7 +214,8 @@ def _work_out(
     request: Request, dataset: Dataset, fingerprint: str, find_ranges: "RangeFinder | None"
 ) -> tuple[Plan, list[str]]:
     """The plan, and the files that its weights were read from."""
-    from features.backbones import architecture, load_backbone
+    from features.architectures import defined_by
+    from features.backbones import load_backbone
     from features.device import resolve_device, resolve_precision
     from features.presets import preset_of_earlier
 
@@ -259,7 +260,7 @@ def _work_out(
                     precision=precision,
                     dtype=request.dtype,
                     revision=TAKEN_BEFORE if node in cut.overwritten else 0,
-                    architecture=architecture(backbone.name),
+                    architecture=defined_by(backbone.name),
                 )
                 whole = dataclasses.replace(key, rows=sha256_rows(np.arange(len(labels))))
                 name = "avgpool" if node == cut.resolve("avgpool") else layer

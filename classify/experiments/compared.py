@@ -12,10 +12,11 @@ from classify.experiments.outcome import Cell, Outcome, table_of
 from classify.measure.outcome import Result, plain_json
 from classify.measure.results import SavedResult
 from classify.measure.standing import LEVEL, frontier
-from classify.measure.wording import MISSING, count, duration, percent
+from classify.measure.wording import count, duration, percent
 from classify.show import columns
 from classify.show.panels import Panel
-from classify.show.table import Column, Table
+from classify.show.table import Table
+from classify.show.trade_off import trade_off
 from features.digests import sha256_json
 
 
@@ -101,7 +102,7 @@ class ComparedRow:
 
 @dataclass(frozen=True, eq=False)
 class ComparisonResult(Outcome):
-    """What a comparison comparison.
+    """What a comparison found.
 
     question: what was asked, as plain values. rows: in the order of the models. best: the row with the highest
     validation accuracy. p_values: of McNemar's mid-p test of each row against `best` on the first seed's test
@@ -129,7 +130,7 @@ class ComparisonResult(Outcome):
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        return ()
+        return trade_off(self._records())
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -180,6 +181,14 @@ class ComparisonResult(Outcome):
         return f"{sentence}; each further 0.1 points costs {_and(steps)}."
 
     def body(self) -> dict[str, Any]:
+        return {
+            "best": self.best.name,
+            "frontier": [row.name for row in self.frontier],
+            "rows": self._records(),
+            "environment": self.best.first.environment,
+        }
+
+    def _records(self) -> list[dict[str, Any]]:
         records = self.table.records()
         for record, row in zip(records, self.rows, strict=True):
             record |= {
@@ -187,12 +196,7 @@ class ComparisonResult(Outcome):
                 "cost_seconds": row.cost,
                 "results": [saved.path.name for saved in row.saved],
             }
-        return {
-            "best": self.best.name,
-            "frontier": [row.name for row in self.frontier],
-            "rows": records,
-            "environment": self.best.first.environment,
-        }
+        return records
 
 
 def comparison_table(comparison: "ComparisonResult") -> Table:
@@ -205,22 +209,22 @@ def comparison_table(comparison: "ComparisonResult") -> Table:
 
     gpu_used = any(on_gpu(row) is not None for row in comparison.rows)
     cells: tuple[Cell, ...] = (
-        (columns.text("model"), lambda row: row.model),
-        (columns.text("layer", "cut"), lambda row: row.layer),
-        (columns.text("fitted_on", "fitted on"), _fitted_on),
+        (columns.MODEL, lambda row: row.model),
+        (columns.CUT, lambda row: row.layer),
+        (columns.FITTED_ON, _fitted_on),
         (columns.VALIDATION, lambda row: row.validation),
         (columns.accuracy(), lambda row: columns.estimate(row.first.metrics)),
-        *([(_OVER_SEEDS, lambda row: (row.accuracy, row.deviation))] if several else []),
+        *([(columns.OVER_SEEDS, lambda row: (row.accuracy, row.deviation))] if several else []),
         (columns.MACRO_F1, lambda row: row.mean(lambda result: result.metrics.macro_f1)),
         (columns.LOG_LOSS, lambda row: row.mean(lambda result: result.metrics.log_loss)),
         (columns.ECE, lambda row: row.mean(lambda result: result.metrics.ece)),
-        (columns.number("trained_parameters", "parameters"), lambda row: row.extra("trained_parameters")),
-        (columns.seconds("extract_seconds", "extract"), lambda row: row.seconds("extract")),
-        (columns.seconds("train_seconds", "train"), lambda row: row.seconds("search", "fit")),
-        (columns.seconds("one_seconds", "one image"), lambda row: row.one_seconds),
-        (columns.gigabytes("peak_memory", "memory"), lambda row: row.extra("peak_host_bytes")),
-        *([(columns.gigabytes("peak_gpu_memory", "GPU memory"), on_gpu)] if gpu_used else []),
-        (columns.p_value(), lambda row: p_values[id(row)]),
+        (columns.PARAMETERS, lambda row: row.extra("trained_parameters")),
+        (columns.EXTRACT, lambda row: row.seconds("extract")),
+        (columns.TRAIN, lambda row: row.seconds("search", "fit")),
+        (columns.ONE_IMAGE, lambda row: row.one_seconds),
+        (columns.MEMORY, lambda row: row.extra("peak_host_bytes")),
+        *([(columns.GPU_MEMORY, on_gpu)] if gpu_used else []),
+        (columns.P_VALUE, lambda row: p_values[id(row)]),
     )
     table = table_of(_title(comparison), comparison.rows, cells, _notes(comparison, several))
     place = next(number for number, row in enumerate(comparison.rows) if row is comparison.best)
@@ -264,13 +268,6 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
 def _fitted_on(row: ComparedRow) -> str:
     untrained = row.first.extra.trained_parameters == 0
     return "train + validation" if row.refit else "nothing" if untrained else "train"
-
-
-def _mean(value: tuple[float, float | None] | None) -> str:
-    return MISSING if value is None else f"{percent(value[0])} ± {percent(value[1])}"
-
-
-_OVER_SEEDS = Column("seeds", "mean ± sd %", format=_mean, parts=("mean", "sd"))
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from classify.measure.outcome import plain_json
-from classify.show.figures import save_figure
-from classify.show.panels import Panel, panels_figure
+from classify.show.figures import panels_figure, save_figure
+from classify.show.panels import Panel
 from classify.show.table import Column, Table, markdown_text
 from features.notes import write_json
 

@@ -18,17 +18,18 @@ from classify.experiments.kinds.classical import Classical
 from classify.experiments.kinds.kind import Kind, Training
 from classify.experiments.kinds.network import Network
 from classify.experiments.kinds.untouched import Untouched
+from classify.experiments.learning_rows import learning_rows
 from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import Rows, Source
 from classify.experiments.training_sets import Change, change_called
 from classify.heads.network import NETWORKS
+from classify.measure.corrections import superseded
 from classify.measure.outcome import plain_json
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
 from features.digests import sha256_json
 from features.errors import UserError
 from features.request import Request
-from features.rows import train_and_validation
 
 # The settings that are a part of what a row is.
 SETTINGS = tuple(name for name in Settings.__dataclass_fields__ if hasattr(RowConfig, name))
@@ -94,6 +95,8 @@ class Row:
         dataset, weights: where these stand now, as the command line has them; by default those of the same names.
         """
         written = RowConfig(config)
+        if wrong := superseded(written):
+            raise UserError(f"the row cannot be made again as it was: {wrong}; run it anew")
         request = _request(written, dataset, weights)
         kind: type[Kind] = Classical
         if written.head in NETWORKS:
@@ -144,15 +147,16 @@ class Row:
         shared["place"] = self.place(how.folder)
         if "train" not in open_dataset(source.request.dataset).splits:
             return Training(**shared)
-        rows = source.read("train", settings.blocks)
-        if self.change:
-            kept, labels = self.change.apply(rows.labels, settings.seed)
-            rows = Rows(self.head.take(rows.features, kept), labels, rows.index[kept])
-        share = settings.validation_share
-        train, validation = train_and_validation(rows.labels, settings.seed, settings.validation, share)
+        rows, train, validation = learning_rows(source, settings, self._worsened)
         if self.shuffled:
             rows = dataclasses.replace(rows, labels=shuffled_labels(rows.labels, settings.seed))
         return Training(rows=rows, train=train, validation=validation, **shared)
+
+    def _worsened(self, rows: Rows) -> Rows:
+        if not self.change:
+            return rows
+        kept, labels = self.change.apply(rows.labels, self.settings.seed)
+        return Rows(self.head.take(rows.features, kept), labels, rows.index[kept])
 
 
 def network_row(request: Request, network: str, *, settings: Settings | None = None, **options: Any) -> Row:

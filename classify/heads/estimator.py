@@ -173,18 +173,6 @@ def row_blocks(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-# The BLAS rounds a row in one way inside whole groups of rows and in another at a ragged end.
-ROW_GROUP = 64
-
-
-def whole_groups(rows: np.ndarray) -> np.ndarray:
-    """The rows with rows of zeros behind them up to a whole number of groups, so that what a product gives for a row
-    depends less on how many others stand beside it. With some kernels (OpenBLAS' for Haswell, in float32) the place in
-    the group still shows in the last bits."""
-    missing = -len(rows) % ROW_GROUP
-    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
-
-
 def by_blocks(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`function` over blocks of rows as float64, the results stacked: no copy of X as a whole."""
     return np.concatenate([function(np.asarray(X[rows], dtype=np.float64)) for rows in row_blocks(len(X))])

@@ -75,7 +75,7 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
             raise ValueError(f"a classifier needs two classes, got 1 class: {self.classes_[0]!r}")
         rows = np.arange(len(codes))
         if validation_rows is None:
-            train, validation = validation_split(codes, rows, self.seed)
+            train, validation = validation_split(codes, rows, self.seed, classes=self.classes_)
         else:
             train, validation = np.setdiff1d(rows, validation_rows), np.asarray(validation_rows)
         train = train[limit_rows(codes[train], self.search_rows, self.seed)]
@@ -115,7 +115,8 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     def _kept_features(self, features: np.ndarray) -> np.ndarray:
         check_is_fitted(self)
         features = validate_data(self, features, dtype=(np.float32, np.float64), reset=False)
-        return self._normalise(features)[:, self.kept_]
+        # In float64 a row's scores do not depend on what stands beside it.
+        return self._normalise(features)[:, self.kept_].astype(np.float64)
 
     def _check_parameters(self) -> None:
         widths = self.widths

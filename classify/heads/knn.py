@@ -69,10 +69,10 @@ class KNN(HeadClassifier):
         queries = self._coordinates(X)
         k = min(self.k, len(self.rows_))
         size = max(1, DISTANCES // len(self.rows_))
-        there = DeviceRows(self.rows_, self.device) if is_there(self.device) else None
+        on_device = DeviceRows(self.rows_, self.device) if is_there(self.device) else None
         with threads(self.jobs):
             return np.concatenate(
-                [self._nearest(queries[start : start + size], k, there) for start in range(0, len(queries), size)]
+                [self._nearest(queries[start : start + size], k, on_device) for start in range(0, len(queries), size)]
             )
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -92,9 +92,9 @@ class KNN(HeadClassifier):
         length = np.sqrt(np.einsum("nd,nd->n", X, X))
         return X / np.where(length > 0, length, 1)[:, None]
 
-    def _nearest(self, queries: np.ndarray, k: int, there: DeviceRows | None) -> np.ndarray:
-        if there is not None:
-            members, distances = there.nearest(queries, self.lengths_, k)
+    def _nearest(self, queries: np.ndarray, k: int, on_device: DeviceRows | None) -> np.ndarray:
+        if on_device is not None:
+            members, distances = on_device.nearest(queries, self.lengths_, k)
             return np.take_along_axis(members, np.lexsort((members, distances), axis=1), axis=1)
         # |a - b|^2 without the query's own length, which does not change the order.
         distances = queries @ self.rows_.T

@@ -3,7 +3,8 @@
 Training is our own (`solvers.dual`) as long as few enough rows of each pair of classes enter its solution. Else it is
 done by scikit-learn-intelex where it is installed (extra `fast`), or by scikit-learn's SVC; neither is patched into
 scikit-learn. Prediction is our own: the kernel between a block of rows and all support vectors is one matrix product,
-shared by all pairs of classes.
+shared by all pairs of classes, in float64: in float32 some BLAS kernels (OpenBLAS' for Haswell) round a row in another
+way at another place among its neighbours, by more than scikit-learn allows.
 """
 
 import functools
@@ -18,14 +19,14 @@ from typing import Any, Self
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from classify.heads.estimator import JOBS, Number, PathHead, class_shares, row_blocks, threads, whole_groups
+from classify.heads.estimator import JOBS, Number, PathHead, class_shares, row_blocks, threads
 from classify.heads.scaling import Standardiser
 from classify.heads.solvers.dual import Dual, TooManyRows
 from classify.heads.solvers.pairs import Penalties, solve_pairs, squared_distances, squared_lengths
 from features.commands.speaking import tell
 
 MANY_ROWS = 10_000
-KERNEL_NUMBERS = 16_000_000  # of the kernel kept in memory at once in prediction, float32
+KERNEL_NUMBERS = 8_000_000  # of the kernel kept in memory at once in prediction, float64
 
 
 def solver_name() -> str:
@@ -180,16 +181,22 @@ class RBFSVM(PathHead):
     def _margins(self, X: np.ndarray) -> np.ndarray:
         """For each pair of classes i < j a number that is positive for i, float64 (N, pairs)."""
         bounds = np.concatenate([[0], np.cumsum(self.n_support_)])
-        lengths = squared_lengths(self.vectors_)
         margins = []
-        for rows in row_blocks(len(X), max(1, KERNEL_NUMBERS // max(len(self.vectors_), 1))):
-            kernel = squared_distances(whole_groups(self._centred(X[rows])), self.vectors_, lengths)
-            kernel *= -self.gamma_
-            np.exp(kernel, out=kernel)
-            parts = [kernel[:, low:high] @ self.coefficients_[low:high] for low, high in itertools.pairwise(bounds)]
-            wide = np.stack([parts[i][:, j - 1] + parts[j][:, i] for i, j in _pairs(len(self.classes_))], axis=1)
-            margins.append(wide[: rows.stop - rows.start])
-        return np.concatenate(margins).astype(float) + self.intercept_
+        for rows in row_blocks(len(X), max(1, KERNEL_NUMBERS // max(*self.n_support_))):
+            centred = self._centred(X[rows]).astype(np.float64)
+            # Class by class, so that no second copy of all support vectors is made.
+            parts = [self._against(centred, slice(low, high)) for low, high in itertools.pairwise(bounds)]
+            pairs = [parts[i][:, j - 1] + parts[j][:, i] for i, j in _pairs(len(self.classes_))]
+            margins.append(np.stack(pairs, axis=1))
+        return np.concatenate(margins) + self.intercept_
+
+    def _against(self, rows: np.ndarray, support: slice) -> np.ndarray:
+        """What these support vectors say of centred rows (N, D), against each rival: float64 (N, K - 1)."""
+        vectors = self.vectors_[support].astype(np.float64)
+        kernel = squared_distances(rows, vectors, squared_lengths(vectors))
+        kernel *= -self.gamma_
+        np.exp(kernel, out=kernel)
+        return kernel @ self.coefficients_[support].astype(np.float64)
 
 
 def _pairs(classes: int) -> list[tuple[int, int]]:

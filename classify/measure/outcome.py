@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from classify.measure.environment import this_environment
+from classify.measure.intervals import proven
 from classify.measure.metrics import Metrics
 from classify.measure.record import Extra, RowConfig, fits
 from classify.measure.wording import count, decimal, duration, one_line, percent, settings
@@ -61,6 +62,11 @@ class Result:
     def digest(self) -> str:
         """64 hex digits of the configuration: what names the result."""
         return sha256_json(dict(self.config))
+
+    @property
+    def rank(self) -> float:
+        """By which the best of several results is chosen: `proven` of its accuracy on its validation rows."""
+        return proven(self.validation_accuracy, self.rows.get("validation", 0))
 
     @property
     def stem(self) -> str:

@@ -41,7 +41,7 @@ def rows_table(rows: Sequence[ProbeRow]) -> Table:
         (columns.accuracy(), lambda row: row.estimate),
         (columns.MACRO_F1, lambda row: row.result.metrics.macro_f1),
         (columns.seconds("search_seconds", "search"), lambda row: row.result.seconds.get("search")),
-        (columns.seconds("fit_seconds", "fit"), lambda row: row.result.seconds.get("fit")),
+        (columns.FIT, lambda row: row.result.seconds.get("fit")),
     )
     return table_of("All rows", rows, cells)
 
@@ -101,15 +101,15 @@ def standings_table(standings: Sequence[Standing], best: ProbeRow) -> Table:
     cells: tuple[Cell, ...] = (
         (columns.text("layer"), lambda standing: _layer_name(standing.row)),
         *([(columns.text("pool"), lambda standing: standing.row.pool)] if pools else []),
-        (columns.text("head", "best head"), lambda standing: standing.row.head),
+        (columns.BEST_HEAD, lambda standing: standing.row.head),
         (columns.accuracy(header="test %"), lambda standing: standing.row.estimate),
-        (columns.p_value("p against the best"), lambda standing: standing.p_value),
+        (columns.called(columns.P_VALUE, "p against the best"), lambda standing: standing.p_value),
         (columns.text("verdict"), verdict),
         (
-            columns.plain("gflop", "GFLOP an image", 2),
+            columns.GFLOP,
             lambda standing: None if standing.flops is None else standing.flops / 1e9,
         ),
-        (columns.number("bytes", "bytes an image"), lambda standing: standing.bytes),
+        (columns.BYTES, lambda standing: standing.bytes),
     )
     notes = (
         "best head: on validation; p: of McNemar's mid-p test on the same test images, Holm's correction over layers",
@@ -171,13 +171,18 @@ def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
 
 
 def cka_table(scores: Scores) -> Table:
-    """Linear CKA between layers."""
+    """Debiased linear CKA between layers."""
     shown = (
         columns.text("layer"),
         *(columns.plain(f"{name} ", name, 2) for name in scores.cka_layers),
     )
     rows = tuple((name, *values) for name, values in zip(scores.cka_layers, scores.cka, strict=True))
-    return Table("How alike the layers are (linear CKA)", shown, rows, ("1 is alike up to rotation and scale",))
+    return Table(
+        "How alike the layers are (debiased linear CKA)",
+        shown,
+        rows,
+        ("1 is alike up to rotation and scale, 0 unrelated",),
+    )
 
 
 def _layer_name(row: ProbeRow) -> str:

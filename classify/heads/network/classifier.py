@@ -308,7 +308,7 @@ class NetworkClassifier(TrainedNetwork):
         self.classes_ = labels_from_json(fields["classes"])
         self._resolve()
         network = self._build(backbone, len(self.classes_))
-        network.model.load_state_dict(backbone.model.state_dict())
+        network.take(backbone.model)
         network.tail.eval().requires_grad_(False)
         self.network_ = network
         self._run_from_json(fields["run"])

@@ -338,17 +338,17 @@ class Trainer:
         return True
 
     def _load(self, tensors: Tensors) -> None:
-        mine = self.trainee.tensors()
+        trained = self.trainee.tensors()
         with torch.no_grad():
             for name, tensor in tensors.items():
-                mine[name].copy_(tensor)
+                trained[name].copy_(tensor)
 
     def _resume(self, optimizer: Optimizer) -> None:
         state = self.checkpoint.load() if self.checkpoint else None
         if state is None:
             return
-        own = {name: tensor for name, tensor in state.tensors.items() if not name.startswith("optimizer.")}
-        self._load(own)
+        weights = {name: tensor for name, tensor in state.tensors.items() if not name.startswith("optimizer.")}
+        self._load(weights)
         prefix = "optimizer."
         optimizer.restore(
             {name.removeprefix(prefix): tensor for name, tensor in state.tensors.items() if name.startswith(prefix)},

@@ -1,6 +1,7 @@
 """Regularisers of fine-tuning (chapter 8.3 of the book): their names, and how `--regularizer` is read.
 
-This module imports neither torch nor numpy. To add a regulariser, write its file and one entry in `REGULARIZERS`.
+This module imports neither torch nor numpy. To add a regulariser, write its file and one entry in `REGULARIZERS`; to
+correct one, name the correction in `classify.measure.corrections`.
 """
 
 import dataclasses
@@ -37,6 +38,7 @@ REGULARIZERS: dict[str, Kind] = {
         Kind("l2", "weights towards zero", "l2:L2", (1e-4,), alone=True),
         Kind("l2-sp", "weights towards their start, the new layer towards zero", "l2_sp:L2SP", (0.01, 0.01)),
         Kind("ewc", "weights towards their start, by the source network's Fisher information", "ewc:EWC", (1.0,)),
+        Kind("l2-sp-fisher", "the same, the new layer towards zero", "ewc:EWC", (1.0, 0.01)),
         Kind("delta", "feature maps towards the source network's", "delta:Delta", (1e-4,), True),
         Kind(
             "delta-attention",

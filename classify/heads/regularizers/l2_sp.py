@@ -18,12 +18,11 @@ class L2SP(Regularizer):
     def __init__(self, context: Context, strength: float, new_strength: float) -> None:
         super().__init__()
         transferred = context.network.transferred - context.network.normalisation
-        new = context.network.new | (context.network.fresh - context.network.normalisation)
         named = dict(context.network.tail.named_parameters())
         # Tuples hide them from nn.Module: they are the network's parameters, not this one's.
         self.weights = tuple(named[name] for name in sorted(transferred))
         self.origins = tuple(weight.detach().clone() for weight in self.weights)
-        self.new = tuple(named[name] for name in sorted(new))
+        self.new = tuple(named[name] for name in sorted(context.network.initialised))
         self.strength, self.new_strength = strength, new_strength
 
     def forward(self, step: Step) -> torch.Tensor:

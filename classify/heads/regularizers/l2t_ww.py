@@ -201,12 +201,15 @@ class MetaNetworks(nn.Module):
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
-        what, where = [nn.Linear(width, width) for width in channels], [nn.Linear(width, 1) for width in channels]
-        for f, g in zip(what, where, strict=True):
+        channel_layers, pair_layers = (
+            [nn.Linear(width, width) for width in channels],
+            [nn.Linear(width, 1) for width in channels],
+        )
+        for f, g in zip(channel_layers, pair_layers, strict=True):
             nn.init.zeros_(f.weight)
             nn.init.zeros_(f.bias)
             nn.init.ones_(g.bias)
-        self.f, self.g = nn.ModuleList(what), nn.ModuleList(where)
+        self.f, self.g = nn.ModuleList(channel_layers), nn.ModuleList(pair_layers)
 
     def forward(self, sources: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """(w, lambda) of each pair."""
