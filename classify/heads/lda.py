@@ -24,21 +24,22 @@ class LDA(ProbabilityMixin):
         self.class_weight = class_weight
         self.jobs = jobs
 
-    def fit(self, X: Any, y: Any) -> "LDA":
-        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
-        return next(self._path(X, y, [self]))
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LDA":
+        """Fit on X (N, D) and labels y (N,), each row counting as often as its sample weight (N,) says; raises FitError
+        for an argument that is not legal."""
+        return next(self._path(X, y, [self], sample_weight))
 
     def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["LDA"]:
         """A fitted copy for each candidate's shrinkage; the eigendecomposition is done once."""
         return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
 
-    def _path(self, X: Any, y: Any, heads: list["LDA"]) -> Iterator["LDA"]:
-        X, codes = self._start(X, y)
-        shares = class_shares(self.class_weight, self.classes_, codes)
+    def _path(self, X: Any, y: Any, heads: list["LDA"], sample_weight: Any = None) -> Iterator["LDA"]:
+        X, codes, row_weights = self._start_weighted(X, y, sample_weight)
+        shares = class_shares(self.class_weight, self.classes_, codes, row_weights)
         with threads(self.jobs):
-            seen = moments(X, codes, np.ones(len(shares)))
+            seen = moments(X, codes, np.ones(len(shares)), row_weights)
             means = seen.sums / seen.counts[:, None]
-            within = (seen.squares - means.T @ seen.sums) / len(codes)
+            within = (seen.squares - means.T @ seen.sums) / seen.counts.sum()
             values, vectors = np.linalg.eigh(within)
             values = np.maximum(values, 0)
             turned = vectors.T @ means.T
@@ -50,7 +51,8 @@ class LDA(ProbabilityMixin):
             head._start_like(self)
             shrunk = (1 - head.shrinkage) * values + head.shrinkage * spread
             # Classes without any spread would divide by nothing: floor at what the features' unit variance can resolve.
-            floor = max(shrunk.max() * 1e-10, 1e-12)
+            # Fewer constant features than rows leave no direction at all.
+            floor = max(shrunk.max(initial=0) * 1e-10, 1e-12)
             inverse = np.divide(1.0, shrunk, out=np.zeros_like(shrunk), where=shrunk > floor)
             if not inverse.any():
                 inverse[:] = 1.0

@@ -52,32 +52,40 @@ class PenalisedLinear(LinearHead):
     def _columns(self) -> int:
         raise NotImplementedError
 
-    def _penalty(self, rows: int) -> float:
+    def _penalty(self, rows: float) -> float:
         raise NotImplementedError
 
-    def fit(self, X: Any, y: Any) -> "PenalisedLinear":
-        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
-        return next(self._path(X, y, [self]))
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "PenalisedLinear":
+        """Fit on X (N, D) and labels y (N,), each row counting as often as its sample weight (N,) says; raises FitError
+        for an argument that is not legal."""
+        return next(self._path(X, y, [self], sample_weight))
 
     def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["PenalisedLinear"]:
         """A fitted copy for each candidate, each started from the one before: quickest from small to large C."""
         return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
 
-    def _path(self, X: Any, y: Any, heads: list["PenalisedLinear"]) -> Iterator["PenalisedLinear"]:
-        X, codes = self._start(X, y)
-        weights = class_shares(self.class_weight, self.classes_, codes).astype(np.float32)[codes]
+    def _path(
+        self, X: Any, y: Any, heads: list["PenalisedLinear"], sample_weight: Any = None
+    ) -> Iterator["PenalisedLinear"]:
+        X, codes, row_weights = self._start_weighted(X, y, sample_weight)
+        weights, count = class_shares(self.class_weight, self.classes_, codes, row_weights)[codes], float(len(X))
+        if row_weights is not None:
+            # The solver's mean is over rows, and its tolerance that of a mean.
+            count = float(row_weights.sum())
+            weights = weights * row_weights * (len(X) / count)
         with threads(self.jobs):
-            scale = Standardiser.fit(X)
+            scale = Standardiser.fit(X, row_weights)
             rows: FeatureRows
-            rows, back = row_space(scale.apply(X))
+            rows, back = row_space(scale.apply_exactly(X))
             if is_there(self.device) and isinstance(rows, np.ndarray):
                 rows = DeviceRows(rows, self.device)
+        weights = weights.astype(rows.dtype if isinstance(rows, np.ndarray) else np.float32)
         problem = LinearProblem(rows, codes, weights, self.loss, self._columns())
         last: np.ndarray | None = None
         for head in heads:
             head._start_like(self)
             with threads(self.jobs):
-                solution = minimise(problem, head._penalty(len(X)), last, tolerance=head.tol, max_iter=head.max_iter)
+                solution = minimise(problem, head._penalty(count), last, tolerance=head.tol, max_iter=head.max_iter)
                 head._set_plane(back(solution.coef), solution.intercept, scale)
             last = np.vstack([solution.coef, solution.intercept]).T
             head.converged_ = solution.converged

@@ -37,19 +37,20 @@ class Ridge(LinearHead):
         self.jobs = jobs
         self.device = device
 
-    def fit(self, X: Any, y: Any) -> "Ridge":
-        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
-        return next(self._path(X, y, [self]))
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Ridge":
+        """Fit on X (N, D) and labels y (N,), each row counting as often as its sample weight (N,) says; raises FitError
+        for an argument that is not legal."""
+        return next(self._path(X, y, [self], sample_weight))
 
     def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["Ridge"]:
         """A fitted copy for each candidate's alpha; the eigendecomposition is done once."""
         return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
 
-    def _path(self, X: Any, y: Any, heads: list["Ridge"]) -> Iterator["Ridge"]:
-        X, codes = self._start(X, y)
+    def _path(self, X: Any, y: Any, heads: list["Ridge"], sample_weight: Any = None) -> Iterator["Ridge"]:
+        X, codes, row_weights = self._start_weighted(X, y, sample_weight)
         with threads(self.jobs):
-            shares = class_shares(self.class_weight, self.classes_, codes)
-            seen = moments(X, codes, shares, self.device if is_there(self.device) else None)
+            shares = class_shares(self.class_weight, self.classes_, codes, row_weights)
+            seen = moments(X, codes, shares, row_weights, self.device if is_there(self.device) else None)
             total = seen.counts.sum()
             centre = seen.sums.sum(axis=0) / total
             means = (2 * seen.counts - total) / total
