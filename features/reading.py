@@ -86,14 +86,17 @@ def require_splits(request: Request, *splits: str) -> None:
 
 
 def require_training_rows(request: Request) -> None:
-    """UserError unless the rows that a request takes can be cut into training and validation rows, and there is a
-    test split: before anything is extracted in vain. Asked once for the same rows of the same data."""
+    """UserError unless the rows that a request takes can be cut into training and validation rows, or the data set has
+    its own to validate on, and there is a test split: before anything is extracted in vain. Asked once for the same
+    rows of the same data."""
     require_splits(request, "train", "test")
     dataset = open_dataset(request.dataset)
+    if "validation" in dataset.splits:
+        return
 
     def answer() -> str:
         labels = dataset.load("train").labels
-        validation_split(labels, selected_rows(labels, request, "train"), request.seed)
+        validation_split(labels, selected_rows(labels, request, "train"), request.seed, classes=dataset.classes)
         return "they can be"
 
     rows = f"{request.limit} of the training rows with seed {request.seed} of {dataset.fingerprint()}"
@@ -132,6 +135,6 @@ def _miss(wanted: Wanted, request: Request) -> str:
     message = f"{wanted.layer} of the {wanted.split} split is not in the cache; make it with `{command}`"
     if near := store.nearest(wanted.key):
         file, differences = near
-        has = "; ".join(f"{name} {theirs!r} instead of {mine!r}" for name, (mine, theirs) in differences.items())
+        has = "; ".join(f"{name} {other!r} instead of {value!r}" for name, (value, other) in differences.items())
         message += f" (the nearest file, {file.path.name}, has {has})"
     return message

@@ -18,6 +18,7 @@ from classify.experiments.kinds.classical import Classical
 from classify.experiments.kinds.kind import Kind, Training
 from classify.experiments.kinds.network import Network
 from classify.experiments.kinds.untouched import Untouched
+from classify.experiments.learning_rows import learning_rows
 from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import Rows, Source
 from classify.experiments.training_sets import Change, change_called
@@ -29,7 +30,6 @@ from features.datasets import open_dataset
 from features.digests import sha256_json
 from features.errors import UserError
 from features.request import Request
-from features.rows import train_and_validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,16 @@ class Row:
     def digest(self) -> str:
         """64 hex digits that name the row, as in its result."""
         return sha256_json(dict(self.config))
+
+    @cached_property
+    def superseded(self) -> RowConfig | None:
+        """What version 0.1.0 called this row, where its numbers were wrong or may have been; None where they stand."""
+        earlier = {name: value for name, value in self.config.items() if name not in ("revisions", "corrections")}
+        preprocessing = self.source.superseded
+        if preprocessing and "preprocessing" not in self.head.unread:
+            earlier.pop("preprocessing", None)
+            earlier["image_size"] = preprocessing["crop"]
+        return RowConfig(earlier) if earlier != dict(self.config) else None
 
     @property
     def label(self) -> str:
@@ -107,6 +117,11 @@ class Row:
         )
         here = row.config
         differing = sorted(name for name in {*here, *written} if here.get(name) != written.get(name))
+        if row.superseded == written:
+            raise UserError(
+                "the row cannot be made again: version 0.1.0 computed it wrongly, or may have done; make it anew with "
+                "its own command"
+            )
         if differing:
             differences = "; ".join(
                 f"{name} is {here.get(name)!r} here and {written.get(name)!r} in the record" for name in differing
@@ -137,15 +152,16 @@ class Row:
         shared["place"] = self.place(how.folder)
         if "train" not in open_dataset(source.request.dataset).splits:
             return Training(**shared)
-        rows = source.read("train", settings.blocks)
-        if self.change:
-            kept, labels = self.change.apply(rows.labels, settings.seed)
-            rows = Rows(self.head.take(rows.features, kept), labels, rows.index[kept])
-        share = settings.validation_share
-        train, validation = train_and_validation(rows.labels, settings.seed, settings.validation, share)
+        rows, train, validation = learning_rows(source, settings, self._worsened)
         if self.shuffled:
             rows = dataclasses.replace(rows, labels=shuffled_labels(rows.labels, settings.seed))
         return Training(rows=rows, train=train, validation=validation, **shared)
+
+    def _worsened(self, rows: Rows) -> Rows:
+        if not self.change:
+            return rows
+        kept, labels = self.change.apply(rows.labels, self.settings.seed)
+        return Rows(self.head.take(rows.features, kept), labels, rows.index[kept])
 
 
 def network_row(request: Request, network: str, *, settings: Settings | None = None, **options: Any) -> Row:

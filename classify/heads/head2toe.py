@@ -4,6 +4,7 @@ Left to others: reading the layers and joining them; `Head2Toe` takes their feat
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from features.rows import limit_rows, validation_split
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
+@dataclass(eq=False, repr=False)
 class Head2Toe(HeadClassifier):
     """Features of several layers, the relevant ones kept, a linear head on those.
 
@@ -57,32 +59,13 @@ class Head2Toe(HeadClassifier):
         "max_steps": (Number(1, closed=True, integer=True),),
         "seed": (Number(0, closed=True, integer=True),),
     }
-    relevance_: np.ndarray
-    fraction_: float
-    kept_: np.ndarray
-    kept_by_layer_: tuple[int, ...]
-    validation_accuracies_: dict[float, float]
-    converged_: bool
-    steps_: int
-    head_: Pipeline
-
-    def __init__(
-        self,
-        widths: Sequence[int] | None = None,
-        fractions: Sequence[float] = FRACTIONS,
-        strength: float = 0.01,
-        regularisation: float = 1.0,
-        search_rows: int | None = 10_000,
-        max_steps: int = 500,
-        seed: int = 0,
-    ):
-        self.widths = widths
-        self.fractions = fractions
-        self.strength = strength
-        self.regularisation = regularisation
-        self.search_rows = search_rows
-        self.max_steps = max_steps
-        self.seed = seed
+    widths: Sequence[int] | None = None
+    fractions: Sequence[float] = FRACTIONS
+    strength: float = 0.01
+    regularisation: float = 1.0
+    search_rows: int | None = 10_000
+    max_steps: int = 500
+    seed: int = 0
 
     def fit(self, X: Any, y: Any, validation_rows: np.ndarray | None = None) -> "Head2Toe":
         """Select on all rows but `validation_rows`, choose the fraction on those, then fit the head on every row.
@@ -101,7 +84,7 @@ class Head2Toe(HeadClassifier):
                     f"Head2Toe needs two rows of each class, one to select on and one to validate on, and class "
                     f"{self.classes_.tolist()[counts.argmin()]!r} has one; add rows, or give validation_rows"
                 )
-            train, validation = validation_split(codes, rows, self.seed)
+            train, validation = validation_split(codes, rows, self.seed, classes=self.classes_)
         else:
             train, validation = np.setdiff1d(rows, validation_rows), np.asarray(validation_rows)
         train = train[limit_rows(codes[train], self.search_rows, self.seed)]
@@ -142,7 +125,8 @@ class Head2Toe(HeadClassifier):
         return self.head_.decision_function(kept)
 
     def _kept_features(self, X: Any) -> np.ndarray:
-        return self._normalise(self._samples(X))[:, self.kept_]
+        # In float64 a row's scores do not depend on what stands beside it.
+        return self._normalise(self._samples(X))[:, self.kept_].astype(np.float64)
 
     def _check_shares(self) -> None:
         widths = self.widths

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.datasets.dataset import Dataset, Split
+from features.datasets.dataset import Dataset, Split, Survey
 from features.datasets.images import ImageFiles
 from features.digests import sha256_json
 from features.errors import UserError
@@ -18,8 +18,8 @@ def with_classes(whole: Dataset, names: Sequence[str]) -> Dataset:
     names = tuple(names)
     for name in names:
         if name not in whole.classes:
-            known = ", ".join(whole.classes[:12]) + (", ..." if len(whole.classes) > 12 else "")
-            raise UserError(f"the data set '{whole.spec}' has no class {name!r}; its classes are {known}")
+            classes = ", ".join(whole.classes[:12]) + (", ..." if len(whole.classes) > 12 else "")
+            raise UserError(f"the data set '{whole.spec}' has no class {name!r}; its classes are {classes}")
         if names.count(name) > 1:
             raise UserError(f"the class {name!r} was given twice; give each once, as in {whole.spec}[{name}]")
     return Subset(whole, names)
@@ -47,6 +47,9 @@ class Subset(Dataset):
 
     def fingerprint(self) -> str:
         return sha256_json({"some classes of": self.whole.fingerprint(), "classes": self.classes})
+
+    def survey(self) -> Survey:
+        return self.whole.survey()
 
     def files(self) -> Sequence[Path]:
         return self.whole.files()

@@ -23,16 +23,17 @@ class EWC(Regularizer):
     on at most 256 of the training images.
     """
 
-    @classmethod
-    def check(cls, context: Context, *strengths: float, name: str = "ewc", **options: Any) -> None:
-        """Raise UserError where there is nothing that it acts on."""
-        context.require_transferred(name)
-        context.source_head(name)
+    ON_TRANSFERRED = True
 
-    def __init__(self, context: Context, strength: float, new_strength: float = 0.0, name: str = "ewc") -> None:
+    @classmethod
+    def check(cls, context: Context, *strengths: float, **options: Any) -> None:
+        super().check(context)
+        context.source_head()
+
+    def __init__(self, context: Context, strength: float, new_strength: float = 0.0) -> None:
         super().__init__()
         transferred = context.network.transferred - context.network.normalisation
-        source = context.source_tail(name)
+        source = context.source_tail()
         rows = context.some_rows(FISHER_IMAGES)
         fisher = diagonal_fisher(source, transferred, (inputs for inputs, _ in context.batches(rows)), context.seed)
         named = dict(context.network.tail.named_parameters())
@@ -41,10 +42,9 @@ class EWC(Regularizer):
         self.roots = tuple(fisher[weight].sqrt() for weight in sorted(transferred))
         self.new = tuple(named[weight] for weight in sorted(context.network.initialised)) if new_strength else ()
         self.strength, self.new_strength = strength, new_strength
-        self.described = f"{name}: Fisher of the source network from {len(rows)} training images"
+        self.described = f"{context.name}: Fisher of the source network from {len(rows)} training images"
 
     def forward(self, step: Step) -> torch.Tensor:
-        """The same for every batch."""
         terms = [
             (root * (weight - origin)).square().sum()
             for root, weight, origin in zip(self.roots, self.weights, self.origins, strict=True)

@@ -33,10 +33,10 @@ def own_home(home) -> None:
 
 
 def test_only_rows_whose_mathematics_was_corrected_are_others_than_before():
-    assert _row("ewc=2", "bss").config.revisions == {"ewc": 2}
-    assert _row("delta-attention").config.revisions == {"delta-attention": 2}
+    assert _row("ewc=2", "bss").config.corrections == [CORRECTED["ewc"].name]
+    assert _row("delta-attention").config.corrections == [CORRECTED["delta-attention"].name]
     for unchanged in ((), ("delta",), ("l2-sp", "bss"), ("l2-sp-fisher",)):
-        assert "revisions" not in _row(*unchanged).config
+        assert "corrections" not in _row(*unchanged).config
     for name in CORRECTED:
         assert superseded(RowConfig({"regularizers": [f"{name}=1"]}))
         assert not superseded(_row(name).config)
@@ -45,7 +45,7 @@ def test_only_rows_whose_mathematics_was_corrected_are_others_than_before():
 def test_a_result_from_before_a_correction_is_made_again_and_never_used(tmp_path, capsys):
     row, lines = _row("ewc=2"), []
     made = make(row, How(folder=tmp_path / "made"))
-    config = {name: value for name, value in row.config.items() if name != "revisions"}
+    config = {name: value for name, value in row.config.items() if name != "corrections"}
     earlier = dataclasses.replace(made.result, config=RowConfig(config))
     folder = tmp_path / "results"
     old = save_result(folder, earlier, made.predictions())
