@@ -106,7 +106,7 @@ class _RBFSVM(_Form):
         super().__init__()
         classes = len(head.classes_)
         self.sizes = head.n_support_.tolist()
-        self.gamma = head.gamma_
+        self.gamma, self.unit = head.gamma_, head.unit_
         self.two = classes == 2
         pairs = np.array(list(itertools.combinations(range(classes), 2)))
         first, second = pairs.T
@@ -119,7 +119,7 @@ class _RBFSVM(_Form):
         self.keep(firsts=belongs[0], seconds=belongs[1])
 
     def forward(self, features: torch.Tensor) -> Decision:
-        centred = features - self.mean
+        centred = (features - self.mean) * self.unit
         distances = centred.square().sum(1, keepdim=True) + self.lengths - 2 * centred @ self.vectors.T
         kernel = torch.exp(-self.gamma * distances.clamp(min=0))
         parts = zip(kernel.split(self.sizes, 1), self.coefficients.split(self.sizes), strict=True)
