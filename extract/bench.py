@@ -77,16 +77,17 @@ class Bench:
         data = self.dataset.load(split)
         rows = selected_rows(data.labels, self.request, split)
         key = wanted[0].key
-        what = {
+        digests = {
             "the weights": (key.weights, self.backbone.weights_sha256),
             "the data": (key.dataset, self.dataset.fingerprint()),
             "the rows taken": (key.rows, sha256_rows(rows)),
         }
-        for name, (planned, there) in what.items():
-            if planned != there:
+        for name, (planned, current) in digests.items():
+            if planned != current:
                 raise UserError(
-                    f"{name} changed since this was planned (SHA-256 {planned[:8]} then, {there[:8]} now), and nothing "
-                    f"was written under the old name; run it again, after removing {PLANS.folder} if it says the same"
+                    f"{name} changed since this was planned (SHA-256 {planned[:8]} then, {current[:8]} now), and "
+                    "nothing was written under the old name; run it again, after removing "
+                    f"{PLANS.folder} if it says the same"
                 )
         return Part(split, data, rows, tuple(wanted))
 

@@ -132,19 +132,19 @@ def _opening(address: str) -> Callable[[], contextlib.AbstractContextManager]:
 
 
 @contextlib.contextmanager
-def _remote(told: str, address: str) -> Iterator[Any]:
+def _remote(typed: str, address: str) -> Iterator[Any]:
     from distributed import Client
 
     try:
         client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
-            f"--cluster {told}: no scheduler answers there ({' '.join(str(error).split())}); start one with "
+            f"--cluster {typed}: no scheduler answers there ({' '.join(str(error).split())}); start one with "
             "`dask scheduler`, and workers with `dask worker`"
         ) from error
     with client:
         if not client.nthreads():
-            raise UserError(f"--cluster {told}: the scheduler has no workers; start some with `dask worker {told}`")
+            raise UserError(f"--cluster {typed}: the scheduler has no workers; start some with `dask worker {typed}`")
         yield client
 
 

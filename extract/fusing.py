@@ -38,10 +38,10 @@ def can_fuse(network: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
     oneDNN has float32 everywhere, and bfloat16 from AVX-512 on: without it torch computes in bfloat16 by itself.
     """
     names = ("_convolution_pointwise", "_reorder_convolution_weight")
-    there = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
-    there = there and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    supported = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    supported = supported and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    return there and 2 * sum(map(is_plain, weighted)) > len(weighted)
+    return supported and 2 * sum(map(is_plain, weighted)) > len(weighted)
 
 
 def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphModule:

@@ -74,8 +74,8 @@ def quantise_convolutions(
     _protect_what_is_read_later(network)
     network.recompile()
     (outputs,) = (node.args[0] for node in network.graph.nodes if node.op == "output")
-    known = quantiser.known
-    return known[quantiser.entry], {place: known[node] for place, node in enumerate(outputs) if node in known}
+    levels = quantiser.known
+    return levels[quantiser.entry], {place: levels[node] for place, node in enumerate(outputs) if node in levels}
 
 
 class _Quantiser:

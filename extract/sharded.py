@@ -161,9 +161,9 @@ def _workplace(share: Share) -> _Workplace:
     bench = Bench.of(plan.request)
     own = bench.recipe(wanted, images=1, compiled="off")
     if not own.can_follow(share.recipe.to_json()):
-        mine, theirs = (f"{recipe.device}, {', '.join(recipe.versions)}" for recipe in (own, share.recipe))
+        setup, begun_with = (f"{recipe.device}, {', '.join(recipe.versions)}" for recipe in (own, share.recipe))
         raise UserError(
-            f"a worker computes otherwise than the pass was begun: {mine} instead of {theirs}; have the same "
+            f"a worker computes otherwise than the pass was begun: {setup} instead of {begun_with}; have the same "
             "processors and versions on all machines, so that features do not differ by who computed them"
         )
     part = bench.part(share.split, wanted)

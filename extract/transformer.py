@@ -58,8 +58,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         images = _as_images(X)
         self.image_shape_ = images.shape[1:]
         # What an earlier fit knew is over; it binds only `transform` after loading from a file.
-        for known in ("weights_sha256_", "ranges_"):
-            self.__dict__.pop(known, None)
+        for learned in ("weights_sha256_", "ranges_"):
+            self.__dict__.pop(learned, None)
         self._load(images)
         return self
 

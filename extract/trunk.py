@@ -69,11 +69,11 @@ class Recipe:
         What is no part of `fixed` can be chosen as it was; another processor, library or set of outputs cannot, nor can
         convolutions be fused where they would not be.
         """
-        mine = self.to_json()
+        recipe = self.to_json()
         fixed = ("precision", "device", "outputs", "versions")
         if begun is None or (begun.get("engine") == "fused" and self.engine != "fused"):
             return False
-        return all(begun.get(name) == mine[name] for name in fixed)
+        return all(begun.get(name) == recipe[name] for name in fixed)
 
     def streams(self, cores: int) -> int:
         """How many batches so many cores compute beside each other."""

@@ -107,15 +107,15 @@ class Stacked(Blocks):
 
 def memory_told(X: Blocks) -> str:
     """In words: the memory that the features would take as an array, and what there is."""
-    had = memory_at_hand()
-    there = f"{as_bytes(had)} are free" if had is not None else "it is not known how much is free"
-    return f"{len(X):,} x {X.shape[1]:,} numbers would take {as_bytes(COPIES * X.nbytes)} of memory, and {there}"
+    memory = memory_at_hand()
+    room = f"{as_bytes(memory)} are free" if memory is not None else "it is not known how much is free"
+    return f"{len(X):,} x {X.shape[1]:,} numbers would take {as_bytes(COPIES * X.nbytes)} of memory, and {room}"
 
 
 def fits(nbytes: int) -> bool:
     """Whether features of so many bytes, as float32, can be worked on as an array in memory."""
-    had = memory_at_hand()
-    return had is None or COPIES * nbytes <= had
+    memory = memory_at_hand()
+    return memory is None or COPIES * nbytes <= memory
 
 
 def in_memory(X: Any) -> Any:

@@ -60,13 +60,13 @@ def sha256_files(paths: Sequence[Path | str], *, together: Path | str) -> list[s
     kind = f"digests/{hashlib.sha256(str(Path(together).absolute()).encode()).hexdigest()[:16]}"
     notes = Notes(kind)
     noted = dict(notes.items())
-    known = {path: entry for entries in noted.values() for path, entry in entries.items()}
-    known = known or dict(Notes(kind, old=f"{kind}.json").items())
+    remembered = {path: entry for entries in noted.values() for path, entry in entries.items()}
+    remembered = remembered or dict(Notes(kind, old=f"{kind}.json").items())
 
     def note(new: dict[str, Entry]) -> None:
         # A note is named by all that is known and never changes, and goes when another one holds the whole of it: so
         # processes that read at the same time may leave several, but lose nothing.
-        everything = {**known, **new}
+        everything = {**remembered, **new}
         name = sha256_json(everything)
         if notes.put(name, everything):
             for older in noted.keys() - {name}:
@@ -75,7 +75,7 @@ def sha256_files(paths: Sequence[Path | str], *, together: Path | str) -> list[s
 
     if len(noted) > 1:
         note({})
-    return _sha256_files(paths, known, note)
+    return _sha256_files(paths, remembered, note)
 
 
 def witness(path: Path | str) -> list[int]:
@@ -98,12 +98,12 @@ def _sha256_files(
     here = Path.cwd()
     absolute = [os.path.join(here, path) for path in paths]  # noqa: PTH118
     for path in absolute:
-        seen = witness(path)
-        known = remembered.get(path)
-        if isinstance(known, list) and known[:-1] == seen and isinstance(known[-1], str):
-            digests[path] = known[-1]
+        status = witness(path)
+        entry = remembered.get(path)
+        if isinstance(entry, list) and entry[:-1] == status and isinstance(entry[-1], str):
+            digests[path] = entry[-1]
         else:
-            unread[path] = seen
+            unread[path] = status
     if unread:
         new: dict[str, Entry] = {}
         settled = _wait_for_another_time(unread)

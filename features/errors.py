@@ -8,9 +8,9 @@ class UserError(Exception):
     """What is wrong, what was expected and what to do next, in one line that needs no traceback."""
 
 
-def unknown(problem: str, name: str, known: Iterable[str], more: str = "") -> UserError:
+def unknown(problem: str, name: str, names: Iterable[str], more: str = "") -> UserError:
     """The error for a name that is none of those known: the problem, the nearest of them, all of them, then `more`."""
-    known = tuple(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    names = tuple(names)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return UserError(f"{problem}; {hint}choose from {', '.join(known)}{more}")
+    return UserError(f"{problem}; {hint}choose from {', '.join(names)}{more}")

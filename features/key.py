@@ -69,8 +69,8 @@ class CacheKey:
 
     def differences(self, other: "CacheKey") -> dict[str, tuple[str | int, str | int]]:
         """The fields in which two keys differ: name -> (this one's value, the other's)."""
-        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        fields, others = dataclasses.asdict(self), dataclasses.asdict(other)
+        return {name: (fields[name], others[name]) for name in fields if fields[name] != others[name]}
 
 
 # Fields that came after version 0.1.0, with what they are where it knew nothing of them.

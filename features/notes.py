@@ -49,10 +49,10 @@ class Notes:
         note = self._read(self.place(question), _unsealed)
         return note[1] if note else self._of_old().get(question)
 
-    def put(self, question: str, answer: Any) -> bool:
+    def put(self, question: str, value: Any) -> bool:
         """Note an answer; whether there was a place for it: a full or read-only one only costs work the next time."""
         with if_there_is_place():
-            _write(self.place(question), _sealed(json.dumps([question, answer], separators=(",", ":")).encode()))
+            _write(self.place(question), _sealed(json.dumps([question, value], separators=(",", ":")).encode()))
             return True
         return False
 
@@ -85,17 +85,17 @@ class Notes:
 _ANSWERS = Notes("answers", old="answers.json")
 
 
-def remembered_answer(question: str, answer: Callable[[], str]) -> str:
+def remembered_answer(question: str, work_out: Callable[[], str]) -> str:
     """The answer to a question that always has the same one, worked out the first time and then remembered.
 
-    A question about a file's content carries the content's digest, so that the answer can never be out of date. An
-    answer that raises is not remembered.
+    A question about a file's content carries the content's digest, so that the answer can never be out of date. What
+    raises is not remembered.
     """
-    known = _ANSWERS.get(question)
-    if not isinstance(known, str):
-        known = answer()
-        _ANSWERS.put(question, known)
-    return known
+    value = _ANSWERS.get(question)
+    if not isinstance(value, str):
+        value = work_out()
+        _ANSWERS.put(question, value)
+    return value
 
 
 @contextlib.contextmanager
@@ -143,5 +143,5 @@ def _unsealed(text: bytes) -> tuple[str, Any]:
     body = text[len(_sealed(b"")) - 2 : -2]
     if text != _sealed(body):
         raise ValueError("damaged")
-    question, answer = json.loads(body)
-    return question, answer
+    question, value = json.loads(body)
+    return question, value

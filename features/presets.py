@@ -2,9 +2,8 @@
 
 from torchvision import models
 
+from features.architectures import OFFLINE
 from features.preprocessing import Preprocessing
-
-OFFLINE = "efficientnet_lite0"
 
 
 def preset_of_earlier(name: str) -> Preprocessing:

@@ -135,6 +135,6 @@ def _miss(wanted: Wanted, request: Request) -> str:
     message = f"{wanted.layer} of the {wanted.split} split is not in the cache; make it with `{command}`"
     if near := store.nearest(wanted.key):
         file, differences = near
-        has = "; ".join(f"{name} {theirs!r} instead of {mine!r}" for name, (mine, theirs) in differences.items())
+        has = "; ".join(f"{name} {other!r} instead of {value!r}" for name, (value, other) in differences.items())
         message += f" (the nearest file, {file.path.name}, has {has})"
     return message

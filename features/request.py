@@ -214,7 +214,8 @@ def _work_out(
     request: Request, dataset: Dataset, fingerprint: str, find_ranges: "RangeFinder | None"
 ) -> tuple[Plan, list[str]]:
     """The plan, and the files that its weights were read from."""
-    from features.backbones import architecture, load_backbone
+    from features.architectures import defined_by
+    from features.backbones import load_backbone
     from features.device import resolve_device, resolve_precision
     from features.presets import preset_of_earlier
 
@@ -259,7 +260,7 @@ def _work_out(
                     precision=precision,
                     dtype=request.dtype,
                     revision=TAKEN_BEFORE if node in cut.overwritten else 0,
-                    architecture=architecture(backbone.name),
+                    architecture=defined_by(backbone.name),
                 )
                 whole = dataclasses.replace(key, rows=sha256_rows(np.arange(len(labels))))
                 name = "avgpool" if node == cut.resolve("avgpool") else layer

@@ -173,10 +173,10 @@ def tensorboard_log(options: argparse.Namespace) -> Iterator[Any]:
 
 def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of heads and those of networks, each once; UserError with the nearest names for an unknown one."""
-    names, known = tuple(dict.fromkeys(names)), (*HEADS, *NETWORKS)
+    names, models = tuple(dict.fromkeys(names)), (*HEADS, *NETWORKS)
     for name in names:
-        if name not in known:
-            raise unknown(f"there is no model called {name!r}", name, known)
+        if name not in models:
+            raise unknown(f"there is no model called {name!r}", name, models)
     return tuple(name for name in names if name in HEADS), tuple(name for name in names if name in NETWORKS)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classify.experiments.compared import ComparedRow, ComparisonResult, against_best
+from classify.experiments.compared import ComparedRow, ComparisonResult
 from classify.experiments.kinds.classical import Classical, search_of
 from classify.experiments.making import Making
 from classify.experiments.models import BEST, Model, default_models, parse_model, with_regularizers
@@ -23,6 +23,7 @@ from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.results import SavedResult
+from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
 from features.backbones import load_backbone
@@ -105,7 +106,9 @@ def compare(
         "options": {name: value for name, value in options.items() if value is not None},
         "quick": quick,
     }
-    result = ComparisonResult(question, compared, best, against_best(best, compared), tuple(notes), how.folder)
+    # The paired tests are on the first seed's test rows.
+    p_values = against_best(best, compared, lambda row: row.saved[0])
+    result = ComparisonResult(question, compared, best, p_values, tuple(notes), how.folder)
     result.save()
     return result
 

@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 
 from classify.experiments.row import Row
+from classify.measure.corrections import superseded
 from classify.measure.environment import this_environment
+from classify.measure.record import RowConfig
 from classify.measure.results import SavedResult, find_result
 from features.digests import sha256_rows
 from features.errors import UserError
@@ -27,7 +29,7 @@ def known_result(row: Row, folder: Path | str) -> tuple[SavedResult | None, str]
     if saved is not None:
         return saved, _made_with(saved)
     wrong = _superseded(row, folder)
-    return None, "" if wrong is None else f"{wrong.path.name}: {_reason(row)}; made again"
+    return None, "" if wrong is None else f"{wrong.path.name}: {_reason(row, wrong.result.config)}; made again"
 
 
 def set_aside_superseded(row: Row, folder: Path | str) -> None:
@@ -53,7 +55,9 @@ def _superseded(row: Row, folder: Path | str) -> SavedResult | None:
     return None
 
 
-def _reason(row: Row) -> str:
+def _reason(row: Row, before: RowConfig) -> str:
+    if wrong := superseded(before):
+        return wrong
     if row.source.superseded and "preprocessing" not in row.head.unread:
         return "version 0.1.0 prepared the images otherwise than these weights want it"
     return "version 0.1.0 may have read what a later in-place operation had left of a layer"

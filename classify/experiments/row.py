@@ -23,6 +23,7 @@ from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import Rows, Source
 from classify.experiments.training_sets import Change, change_called
 from classify.heads.network import NETWORKS
+from classify.measure.corrections import superseded
 from classify.measure.outcome import plain_json
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
@@ -91,6 +92,8 @@ class Row:
         dataset, weights: where these stand now, as the command line has them; by default those of the same names.
         """
         written = RowConfig(config)
+        if wrong := superseded(written):
+            raise UserError(f"the row cannot be made again as it was: {wrong}; run it anew")
         request = _request(written, dataset, weights)
         kind: type[Kind] = Classical
         if written.head in NETWORKS:

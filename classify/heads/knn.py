@@ -4,7 +4,9 @@ The nearest are found without sorting a whole row of distances: the row is cut i
 smallest minima must hold the k nearest, and only their members are looked at again.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ DISTANCES = 24_000_000  # kept in memory at once, float32
 GROUP = 64  # rows of the training set whose smallest distance stands for them
 
 
+@dataclass(eq=False, repr=False)
 class KNN(HeadClassifier):
     """The class with most of the k nearest training rows; among equals the first of `classes_`, as in scikit-learn.
 
@@ -26,33 +29,20 @@ class KNN(HeadClassifier):
     nearest. Probabilities are shares of the votes. Keeps a float32 copy of the training features.
     """
 
-    device: str | None = None  # of heads that were saved before they had one
     LEGAL = {
         "k": (Number(1, closed=True, integer=True),),
         "metric": (OneOf(("euclidean", "cosine")),),
         "jobs": JOBS,
         "device": DEVICE,
     }
-    codes_: np.ndarray
-    shares_: np.ndarray
-    scale_: Standardiser | None
-    rows_: np.ndarray
-    lengths_: np.ndarray
-
-    def __init__(
-        self,
-        k: int = 5,
-        *,
-        metric: str = "cosine",
-        class_weight: str | dict | None = None,
-        jobs: int | None = None,
-        device: str | None = None,
-    ):
-        self.k = k
-        self.metric = metric
-        self.class_weight = class_weight
-        self.jobs = jobs
-        self.device = device
+    k: int = 5
+    _: KW_ONLY
+    metric: str = "cosine"
+    class_weight: str | dict | None = None
+    jobs: int | None = None
+    device: str | None = None  # the class has it for heads that were saved before there was one
+    # Of heads that were saved before they had them.
+    twins_: tuple[np.ndarray, np.ndarray] = field(default=(np.empty(0, np.int64), np.empty(0, np.int64)), init=False)
 
     def fit(self, X: Any, y: Any) -> "KNN":
         """Keep X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
@@ -61,6 +51,7 @@ class KNN(HeadClassifier):
         self.scale_ = Standardiser.fit(X) if self.metric == "euclidean" else None
         self.rows_ = self._coordinates(X)
         self.lengths_ = np.einsum("nd,nd->n", self.rows_, self.rows_)
+        self.twins_ = _twins(self.rows_)
         return self
 
     def predict_path(self, X: Any, y: Any, queries: Any, candidates: Iterable[dict]) -> Iterator[np.ndarray]:
@@ -82,10 +73,10 @@ class KNN(HeadClassifier):
         queries = self._coordinates(X)
         k = min(self.k, len(self.rows_))
         size = max(1, DISTANCES // len(self.rows_))
-        there = DeviceRows(self.rows_, self.device) if is_there(self.device) else None
+        on_device = DeviceRows(self.rows_, self.device) if is_there(self.device) else None
         with threads(self.jobs):
             return np.concatenate(
-                [self._nearest(queries[start : start + size], k, there) for start in range(0, len(queries), size)]
+                [self._nearest(queries[start : start + size], k, on_device) for start in range(0, len(queries), size)]
             )
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -105,14 +96,18 @@ class KNN(HeadClassifier):
         length = np.sqrt(np.einsum("nd,nd->n", X, X))
         return X / np.where(length > 0, length, 1)[:, None]
 
-    def _nearest(self, queries: np.ndarray, k: int, there: DeviceRows | None) -> np.ndarray:
-        if there is not None:
-            members, distances = there.nearest(queries, self.lengths_, k)
+    def _nearest(self, queries: np.ndarray, k: int, on_device: DeviceRows | None) -> np.ndarray:
+        if on_device is not None:
+            members, distances = on_device.nearest(queries, self.lengths_, k)
             return np.take_along_axis(members, np.lexsort((members, distances), axis=1), axis=1)
         # |a - b|^2 without the query's own length, which does not change the order.
         distances = queries @ self.rows_.T
         distances *= -2
         distances += self.lengths_
+        # A product rounds equal rows in unequal ways, by their place.
+        later, first = self.twins_
+        distances[:, later] = distances[:, first]
+        every = distances
         groups = len(self.rows_) // GROUP
         if groups > 2 * k:
             whole = groups * GROUP
@@ -128,7 +123,14 @@ class KNN(HeadClassifier):
         members = np.take_along_axis(members, chosen, axis=1)
         distances = np.take_along_axis(distances, chosen, axis=1)
         order = np.lexsort((members, distances), axis=1)
-        return np.take_along_axis(members, order, axis=1)
+        nearest = np.take_along_axis(members, order, axis=1)
+        if len(later):
+            # Of rows as near as the last of the k, the first ones count.
+            farthest = distances.max(axis=1, keepdims=True)
+            for query in np.flatnonzero((every <= farthest).sum(axis=1) > k):
+                as_near = np.flatnonzero(every[query] <= farthest[query])
+                nearest[query] = as_near[np.argsort(every[query, as_near], kind="stable")[:k]]
+        return nearest
 
     def _votes(self, nearest: np.ndarray) -> np.ndarray:
         codes = self.codes_[nearest]
@@ -137,3 +139,12 @@ class KNN(HeadClassifier):
         for column in range(codes.shape[1]):
             votes[rows, codes[:, column]] += self.shares_[codes[:, column]]
         return votes
+
+
+def _twins(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the rows that stand earlier as well, and where they stand first: int64 (M,) and (M,)."""
+    first: dict[bytes, int] = {}
+    places = [first.setdefault(hashlib.sha256(row.tobytes()).digest(), number) for number, row in enumerate(rows)]
+    origin = np.array(places, dtype=np.int64)
+    later = np.flatnonzero(origin != np.arange(len(rows)))
+    return later, origin[later]

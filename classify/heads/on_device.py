@@ -91,10 +91,10 @@ class DeviceRows:
 
     def weighted(self, shares: np.ndarray) -> np.ndarray:
         """shares (K, N) times the rows, float64 (K, D)."""
-        there = self._there(shares)
+        moved = self._there(shares)
         total = self._torch.zeros((len(shares), self.shape[1]), dtype=self._torch.float64, device=self.device)
         for rows in row_blocks(len(self), ROWS):
-            total += there[:, rows] @ self._rows[rows]
+            total += moved[:, rows] @ self._rows[rows]
         return total.cpu().numpy()
 
     def nearest(self, queries: np.ndarray, lengths: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,5 +110,5 @@ def squares_on(device: str, block: np.ndarray) -> np.ndarray:
     """block' block in float64, computed on a device."""
     import torch
 
-    there = torch.from_numpy(block).to(device)
-    return (there.T @ there).cpu().numpy()
+    moved = torch.from_numpy(block).to(device)
+    return (moved.T @ moved).cpu().numpy()

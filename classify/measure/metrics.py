@@ -130,9 +130,9 @@ def measure(
 
 def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]:
     eps = np.finfo(probabilities.dtype).eps
-    own = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-    losses = -np.log(np.clip(own, eps, 1 - eps), dtype=np.float64)
-    return float(losses.mean()), int(np.sum(own < eps))
+    of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+    losses = -np.log(np.clip(of_labels, eps, 1 - eps), dtype=np.float64)
+    return float(losses.mean()), int(np.sum(of_labels < eps))
 
 
 def _class_names(
@@ -144,10 +144,10 @@ def _class_names(
     return tuple(map(str, range(columns or int(max(labels.max(), predicted.max())) + 1)))
 
 
-def _whole_numbers(what: str, values: np.ndarray) -> np.ndarray:
+def _whole_numbers(quantity: str, values: np.ndarray) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise ValueError(f"{what} are a vector of whole numbers, not {values.dtype} of shape {values.shape}")
+        raise ValueError(f"{quantity} are a vector of whole numbers, not {values.dtype} of shape {values.shape}")
     return values.astype(np.int64)
 
 

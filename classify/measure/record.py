@@ -33,7 +33,7 @@ class TypedMapping(Mapping[str, Any]):
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         values = dict(values or {})
         for name, kind in _fields(type(self)).items():
-            if name in values and not _fits(values[name], kind):
+            if name in values and not fits(values[name], kind):
                 raise ValueError(f"its {name} cannot be {str(values[name])[:40]!r}")
             self.__dict__[name] = values.get(name, getattr(type(self), name))
         self.__dict__["_values"] = values
@@ -161,20 +161,20 @@ def _fields(kind: type[TypedMapping]) -> dict[str, Any]:
     return {name: hint for name, hint in typing.get_type_hints(kind).items() if name != "_values"}
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def fits(value: Any, kind: Any) -> bool:
     """Whether a JSON value is of a type that a field is annotated with."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any or origin in (Union, types.UnionType):
-        return kind is Any or any(_fits(value, part) for part in parts)
+        return kind is Any or any(fits(value, part) for part in parts)
     if origin is NotRequired:
-        return _fits(value, parts[0])
+        return fits(value, parts[0])
     if typing.is_typeddict(kind):
         return isinstance(value, dict) and all(
-            _fits(value[name], hint) if name in value else name not in kind.__required_keys__
+            fits(value[name], hint) if name in value else name not in kind.__required_keys__
             for name, hint in typing.get_type_hints(kind, include_extras=True).items()
         )
     if origin is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+        return isinstance(value, list) and all(fits(item, parts[0]) for item in value)
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in value.values())
+        return isinstance(value, dict) and all(fits(item, parts[1]) for item in value.values())
     return type(value) in (int, float) if kind is float else type(value) is kind

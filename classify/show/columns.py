@@ -3,56 +3,98 @@
 A table takes the columns that it needs, under another heading (`called`) where its own words ask for one.
 """
 
+import dataclasses
+from typing import Any
+
 from classify.measure import wording
 from classify.measure.metrics import Metrics
+from classify.measure.outcome import Result
 from classify.measure.wording import MISSING, decimal, duration, percent, percent_interval
 from classify.show.table import Column
 
 
-def text(name: str, header: str = "") -> Column:
+def called(column: Column, header: str, **changes: Any) -> Column:
+    """The same column under another heading."""
+    return dataclasses.replace(column, header=header, **changes)
+
+
+def text(name: str, header: str = "", means: str = "") -> Column:
     """A column of words."""
-    return Column(name, header, align="left")
+    return Column(name, header, align="left", means=means)
 
 
 def accuracy(name: str = "accuracy", header: str = "accuracy %") -> Column:
     """Of (value, low, high), as `estimate` has them: percent ± half the width of the 95 % interval."""
-    return Column(name, header, format=percent_interval, parts=("", "low", "high"))
+    means = "on the test images, ± half the width of the 95 % interval"
+    return Column(name, header, format=percent_interval, parts=("", "low", "high"), means=means)
 
 
-def share(name: str, header: str = "") -> Column:
+def share(name: str, header: str = "", means: str = "") -> Column:
     """A fraction, in percent."""
-    return Column(name, header, format=percent)
+    return Column(name, header, format=percent, means=means)
 
 
-def seconds(name: str, header: str = "") -> Column:
+def seconds(name: str, header: str = "", means: str = "") -> Column:
     """A time."""
-    return Column(name, header, format=duration)
+    return Column(name, header, format=duration, means=means)
 
 
-def number(name: str, header: str = "") -> Column:
+def number(name: str, header: str = "", means: str = "") -> Column:
     """A count, or the mean of several."""
-    return Column(name, header, format=wording.whole)
+    return Column(name, header, format=wording.whole, means=means)
 
 
-def plain(name: str, header: str = "", digits: int = 4) -> Column:
+def plain(name: str, header: str = "", digits: int = 4, means: str = "") -> Column:
     """A decimal number."""
-    return Column(name, header, format=lambda value: decimal(value, digits))
+    return Column(name, header, format=lambda value: decimal(value, digits), means=means)
 
 
-def gigabytes(name: str, header: str = "") -> Column:
+def gigabytes(name: str, header: str = "", means: str = "") -> Column:
     """Bytes of memory."""
-    return Column(name, header, format=wording.gigabytes)
+    return Column(name, header, format=wording.gigabytes, means=means)
 
 
-def p_value(header: str = "p") -> Column:
-    """Of McNemar's test against the best."""
-    return Column("p_value", header, format=spelled_p)
+def spelled_p(value: float | None) -> str:
+    """A p-value as it is read."""
+    return MISSING if value is None else f"{value:.2g}" if value >= 1e-4 else "< 0.0001"
 
 
-VALIDATION = share("validation", "validation %")
-MACRO_F1 = share("macro_f1", "macro F1 %")
-LOG_LOSS = Column("log_loss", "log loss", format=decimal)
-ECE = share("ece", "ECE %")
+def _mean(value: tuple[float, float | None] | None) -> str:
+    return MISSING if value is None else f"{percent(value[0])} ± {percent(value[1])}"
+
+
+MODEL = text("model", means="head or network; the link leads to where its numbers come from")
+CUT = text("layer", "cut", "the layer that it starts from")
+FITTED_ON = text("fitted_on", "fitted on", "rows of the last fit")
+VALIDATION = share("validation", "validation %", "accuracy on the validation rows, by which everything is chosen")
+OVER_SEEDS = Column(
+    "seeds",
+    "mean ± sd %",
+    format=_mean,
+    parts=("mean", "sd"),
+    means="mean and standard deviation of the test accuracy over seeds",
+)
+MACRO_F1 = share("macro_f1", "macro F1 %", "mean F1 over the classes, on the test images")
+LOG_LOSS = plain("log_loss", "log loss", means="mean of -log of the label's probability; lower is better")
+ECE = share("ece", "ECE %", "expected calibration error in 15 bins; lower is better")
+PARAMETERS = number("trained_parameters", "parameters", "numbers that were trained")
+EXTRACT = seconds("extract_seconds", "extract", "pass of the training images through the frozen part")
+TRAIN = seconds("train_seconds", "train", "search and last fit")
+FIT = seconds("fit_seconds", "fit")
+ONE_IMAGE = seconds("one_seconds", "one image", "from its pixels to its class")
+MEMORY = gigabytes("peak_memory", "memory", "of the whole process at its most")
+GPU_MEMORY = gigabytes("peak_gpu_memory", "GPU memory", "of the GPU at its most")
+BEST_HEAD = text("head", "best head", "chosen on validation")
+GFLOP = plain("gflop", "GFLOP an image", 2, "up to the layer, a multiply-add counted as two")
+BYTES = number("bytes", "bytes an image", "of its features in the cache")
+P_VALUE = Column(
+    "p_value",
+    "p",
+    format=spelled_p,
+    means="McNemar's mid-p test against the row best on validation, Holm's correction",
+)
+# What every result has reached, as `reached` gives it.
+REACHED = (VALIDATION, accuracy(), MACRO_F1, LOG_LOSS)
 ACCURACY_NOTE = "accuracy on the test set ± half the width of its 95 % interval"
 BEST_NOTE = "best on validation"
 
@@ -62,6 +104,7 @@ def estimate(metrics: Metrics) -> tuple[float, float, float]:
     return metrics.accuracy, *metrics.accuracy_interval
 
 
-def spelled_p(value: float | None) -> str:
-    """A p-value as it is read."""
-    return MISSING if value is None else f"{value:.2g}" if value >= 1e-4 else "< 0.0001"
+def reached(result: Result) -> tuple[Any, ...]:
+    """The cells of `REACHED`."""
+    metrics = result.metrics
+    return result.validation_accuracy, estimate(metrics), metrics.macro_f1, metrics.log_loss

@@ -1,7 +1,7 @@
 """Accuracy on the test set by layer, as a value: a line for each head with its controls, for files and for the page."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from classify.show.panels import Level, Line, Panel
 
@@ -9,26 +9,16 @@ from classify.show.panels import Level, Line, Panel
 CANDIDATES = ("layer", "selection", "head2toe")
 
 
-class LayerRow(Protocol):
+@dataclass(frozen=True)
+class LayerRow:
     """A row of a probe: the part that it plays, and what it reached, as fractions. estimate: (accuracy, low, high)."""
 
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def layer(self) -> str: ...
-
-    @property
-    def pool(self) -> str: ...
-
-    @property
-    def head(self) -> str: ...
-
-    @property
-    def validation(self) -> float: ...
-
-    @property
-    def estimate(self) -> tuple[float, float, float]: ...
+    kind: str
+    layer: str
+    pool: str
+    head: str
+    validation: float
+    estimate: tuple[float, float, float]
 
 
 def layer_panels(rows: Sequence[LayerRow]) -> tuple[Panel, ...]:
@@ -51,12 +41,12 @@ def _panel(rows: Sequence[LayerRow], heads: list[str], pool: str, *, alone: bool
     for number, head in enumerate(heads):
         # Heads that are equally good would lie on each other.
         shift = 0.07 * (number - (len(heads) - 1) / 2)
-        mine = [row for row in shown if row.head == head]
-        single = [row for row in mine if row.kind == "layer" and "+" not in row.layer]
+        of_head = [row for row in shown if row.head == head]
+        single = [row for row in of_head if row.kind == "layer" and "+" not in row.layer]
         names = {row.layer for row in single}
         drawn = [row for row in _of_kind(here, "random") if row.head == head and row.layer in names]
         lines += _line(single, layers, shift, head, head)
-        lines += _line([row for row in mine if row not in single], layers, shift, head, head, connected=False)
+        lines += _line([row for row in of_head if row not in single], layers, shift, head, head, connected=False)
         lines += _line(drawn, layers, shift, f"{head}, random weights", head, dashed=True)
     return Panel(
         "",

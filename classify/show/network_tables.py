@@ -25,21 +25,15 @@ def networks_table(results: Sequence[Result]) -> Table:
     """One row for each network of a run."""
     shown = (
         columns.text("network"),
-        columns.VALIDATION,
-        columns.accuracy(),
-        columns.MACRO_F1,
-        columns.LOG_LOSS,
-        columns.number("trained_parameters", "trained parameters"),
+        *columns.REACHED,
+        columns.called(columns.PARAMETERS, "trained parameters"),
         Column("epoch", "epoch", format=lambda epochs: "-" if epochs is None else f"{epochs[0]} of {epochs[1]}"),
-        columns.seconds("fit_seconds", "fit"),
+        columns.FIT,
     )
     rows = tuple(
         (
             result.config.network_label,
-            result.validation_accuracy,
-            columns.estimate(result.metrics),
-            result.metrics.macro_f1,
-            result.metrics.log_loss,
+            *columns.reached(result),
             result.extra.trained_parameters,
             (result.chosen["epoch"], result.extra.epochs) if "epoch" in result.chosen else None,
             result.seconds.get("fit"),
@@ -47,7 +41,7 @@ def networks_table(results: Sequence[Result]) -> Table:
         for result in results
     )
     notes = (f"{columns.ACCURACY_NOTE}; epoch: the one chosen on validation",)
-    return Table("Networks", shown, rows, notes).best("validation", note="best on validation")
+    return Table("Networks", shown, rows, notes).best("validation", note=columns.BEST_NOTE)
 
 
 def epochs_table(result: Result) -> Table:

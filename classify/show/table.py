@@ -9,7 +9,7 @@ import html
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
@@ -27,7 +27,7 @@ class Column:
     """name: what CSV and JSON call it. header: what people read, by default the name. format: from value to text.
 
     parts: for cells that are tuples; CSV and JSON then hold one field for each part, called name_part ('' for the name
-    itself): ('', 'low', 'high') or ('', 'sd'). A cell that is None lacks them all.
+    itself): ('', 'low', 'high') or ('', 'sd'). A cell that is None lacks them all. means: what it counts, for the page.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Column:
     align: Literal["left", "right"] = "right"
     format: Callable[[Any], str] = spelled
     parts: tuple[str, ...] = ()
+    means: str = ""
 
     @property
     def shown(self) -> str:
@@ -48,6 +49,15 @@ class Column:
         values = (None,) * len(self.parts) if value is None else value
         names = (f"{self.name}_{part}" if part else self.name for part in self.parts)
         return {name: plain_json(cell, name) for name, cell in zip(names, values, strict=True)}
+
+    def read(self, record: Mapping[str, Any]) -> Any:
+        """The cell of which a record has the fields; None where it lacks them."""
+        values = tuple(map(record.get, self.fields(None)))
+        return None if values[0] is None else values if self.parts else values[0]
+
+    def key(self, value: Any) -> Any:
+        """What a cell is judged and sorted by: the first of its parts."""
+        return value[0] if self.parts and value is not None else value
 
 
 @dataclass(frozen=True)
@@ -92,11 +102,8 @@ class Table:
         Cells of several parts are judged by the first. Without any value nothing is marked.
         """
         place = self.index(name)
-        values = {
-            number: value[0] if self.columns[place].parts else value
-            for number, value in enumerate(self.column(name))
-            if value is not None
-        }
+        keys = enumerate(map(self.columns[place].key, self.column(name)))
+        values = {number: key for number, key in keys if key is not None}
         if not values:
             return self
         top = (max if largest else min)(values.values())
@@ -242,7 +249,7 @@ def pivot(table: Table, rows: str | Sequence[str], columns: str, value: str) -> 
     )
 
 
-def show(*things: Any, stream: TextIO | None = None) -> None:
+def show(*parts: Any, stream: TextIO | None = None) -> None:
     """Print tables and reports: with colours and frames in a terminal, else as the plain text that `str` gives."""
     stream = stream or sys.stdout
     if stream.isatty() and os.environ.get("TERM") != "dumb":
@@ -250,11 +257,11 @@ def show(*things: Any, stream: TextIO | None = None) -> None:
         from rich.text import Text
 
         console = Console(file=stream, highlight=False)
-        for thing in things:
-            console.print(Text(thing) if isinstance(thing, str) else thing)
+        for part in parts:
+            console.print(Text(part) if isinstance(part, str) else part)
         return
-    for thing in things:
-        text = str(thing)
+    for part in parts:
+        text = str(part)
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             text.encode(encoding)

@@ -11,18 +11,7 @@ import numpy as np
 from classify.measure.outcome import Result
 from classify.measure.wording import MISSING, one_line, settings
 from classify.show import columns
-from classify.show.table import Column, Table, pivot, show
-
-__all__ = [
-    "Column",
-    "Table",
-    "confusion_table",
-    "layer_by_head",
-    "per_class_table",
-    "pivot",
-    "show",
-    "summary_table",
-]
+from classify.show.table import Column, Table, pivot
 
 MOST_CLASSES = 20
 WORST = 10
@@ -61,18 +50,26 @@ def confusion_table(result: Result) -> Table:
         )
         counts = tuple((name, *row) for name, row in zip(metrics.classes, metrics.confusion, strict=True))
         return Table("Confusion", (columns.text("truth", "truth \\ predicted"), *cells), counts)
+    return pairs_table(result, WORST)
+
+
+def pairs_table(result: Result, most: int) -> Table:
+    """So many pairs of classes, those that are confused most."""
+    metrics = result.metrics
     matrix = np.array(metrics.confusion)
     np.fill_diagonal(matrix, 0)
-    pairs = np.argsort(-matrix, axis=None, kind="stable")[:WORST]
-    rows = []
-    for truth, guess in zip(*np.unravel_index(pairs, matrix.shape), strict=True):
-        if number := int(matrix[truth, guess]):
-            rows.append((metrics.classes[truth], metrics.classes[guess], number, number / metrics.support[truth]))
+    order = np.argsort(-matrix, axis=None, kind="stable")[:most]
+    pairs = [pair for pair in zip(*np.unravel_index(order, matrix.shape), strict=True) if matrix[pair]]
     shown = (
         columns.text("truth"),
         columns.text("predicted", "predicted as"),
         columns.number("images"),
         columns.share("share", "% of the class"),
+    )
+    counted = ((truth, guess, int(matrix[truth, guess])) for truth, guess in pairs)
+    rows = (
+        (metrics.classes[truth], metrics.classes[guess], number, number / metrics.support[truth])
+        for truth, guess, number in counted
     )
     return Table("Most confused", shown, tuple(rows))
 
@@ -87,20 +84,14 @@ def summary_table(results: Sequence[Result]) -> Table:
         columns.text("layer"),
         columns.text("head"),
         *(columns.text(name, name.replace("_", " ")) for name in varying),
-        columns.VALIDATION,
-        columns.accuracy(),
-        columns.MACRO_F1,
-        columns.LOG_LOSS,
+        *columns.REACHED,
         Column("chosen", align="left", format=lambda values: one_line(settings(values or {}))),
-        columns.seconds("fit_seconds", "fit"),
+        columns.FIT,
     )
     rows = tuple(
         (
             *(_spelled(result.config.get(name)) for name in ("layer", "head", *varying)),
-            result.validation_accuracy,
-            columns.estimate(result.metrics),
-            result.metrics.macro_f1,
-            result.metrics.log_loss,
+            *columns.reached(result),
             result.chosen,
             result.seconds.get("fit"),
         )
@@ -109,7 +100,7 @@ def summary_table(results: Sequence[Result]) -> Table:
     notes = [columns.ACCURACY_NOTE]
     if unfinished := sum(result.converged is False for result in results):
         notes.append(f"{unfinished} of {len(results)} solvers stopped before they converged")
-    return Table("Results", shown, rows, tuple(notes)).best("validation", note="best on validation")
+    return Table("Results", shown, rows, tuple(notes)).best("validation", note=columns.BEST_NOTE)
 
 
 def layer_by_head(results: Sequence[Result]) -> Table:

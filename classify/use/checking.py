@@ -78,10 +78,10 @@ def agree(model: SavedModel, checked: CheckImages, expected: Answers, exported: 
     else:
         difference = float(np.abs(expected.probabilities - exported.probabilities).max())
     if same < count or not difference <= TOLERANCE:
-        what = "scores" if expected.probabilities is None else "probabilities"
+        outputs = "scores" if expected.probabilities is None else "probabilities"
         raise UserError(
             f"the exported network does not do what {model.saved.path.name} does, and was not kept: {count - same} of "
-            f"{count} images ({checked.origin}) got another class, and {what} differ by up to {difference:.1e}"
+            f"{count} images ({checked.origin}) got another class, and {outputs} differ by up to {difference:.1e}"
         )
     kept = None
     if checked.predicted is not None:

@@ -11,6 +11,7 @@ from features.home import user_path
 def choose_result(source: SavedResult | Path | str, dataset: str | None = None) -> SavedResult:
     """The result at `source`: a record, or of a folder the one whose model was kept and was best on validation.
 
+    Of models with unequally many validation rows that with the highest lower end of its interval is best (`proven`).
     dataset: the data set that it should be for, as training takes it, or its name in the records. Of equals the first
     made is taken. UserError where nothing is there, where no model was kept, and for a folder with models for several
     data sets, which have no best.
@@ -29,15 +30,10 @@ def choose_result(source: SavedResult | Path | str, dataset: str | None = None) 
     kept = [saved for saved in results if is_kept(saved)]
     if not kept:
         raise UserError(f"{path}: none of its {len(results)} results was saved with its model; run one again")
-    return max(for_one_data_set(kept, path, dataset), key=_validated)
+    return max(for_one_data_set(kept, path, dataset), key=lambda saved: saved.result.rank)
 
 
 def is_kept(saved: SavedResult) -> bool:
     """Whether a result's head or network was kept, and was trained on what it should predict."""
     extra, config = saved.result.extra, saved.result.config
     return (saved.head_path is not None or extra.network_sha256 is not None) and config.labels != "shuffled"
-
-
-def _validated(saved: SavedResult) -> float:
-    accuracy = saved.result.validation_accuracy
-    return -1.0 if accuracy is None else accuracy

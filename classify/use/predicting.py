@@ -59,8 +59,8 @@ def predictions(model: SavedModel, given: Iterable[Given], top: int = 1, threads
     for batch in batches(given, model.batch, model.prepare, threads):
         guesses = {}
         if batch.places:
-            answers = model.answers(batch.ready)
-            guesses = {place: _guesses(model, answers, row, top) for row, place in enumerate(batch.places)}
+            outputs = model.answers(batch.ready)
+            guesses = {place: _guesses(model, outputs, row, top) for row, place in enumerate(batch.places)}
         for place, image in enumerate(batch.given):
             yield Prediction(image.name, guesses.get(place, ()), batch.problems.get(place))
 
@@ -69,17 +69,17 @@ def _plain(guess: Guess) -> dict[str, Any]:
     return {"class": guess.name, "label": guess.label, "probability": guess.probability, "score": guess.score}
 
 
-def _guesses(model: SavedModel, answers: Answers, row: int, top: int) -> tuple[Guess, ...]:
-    values = answers.scores[row] if answers.probabilities is None else answers.probabilities[row]
-    first = int(answers.predicted[row])
+def _guesses(model: SavedModel, outputs: Answers, row: int, top: int) -> tuple[Guess, ...]:
+    values = outputs.scores[row] if outputs.probabilities is None else outputs.probabilities[row]
+    first = int(outputs.predicted[row])
     # What the head decides for comes first: votes may be even, where these values are not.
     order = [first, *(output for output in np.argsort(-values, kind="stable").tolist() if output != first)][:top]
     return tuple(
         Guess(
             model.classes[output],
             int(model.labels[output]),
-            None if answers.probabilities is None else float(answers.probabilities[row, output]),
-            float(answers.scores[row, output]),
+            None if outputs.probabilities is None else float(outputs.probabilities[row, output]),
+            float(outputs.scores[row, output]),
         )
         for output in order
     )

@@ -127,16 +127,16 @@ class SavedModel:
     def predict(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
         """The names of the classes of images, (N,): one uint8 array (N, H, W) or (N, H, W, 3), or a list of such
         images and of paths. UserError for a file that is no image."""
-        outputs = [answers.predicted for answers in self._through(images)]
-        return np.array(self.classes)[np.concatenate(outputs)]
+        predicted = [outputs.predicted for outputs in self._through(images)]
+        return np.array(self.classes)[np.concatenate(predicted)]
 
     def predict_proba(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
         """Probabilities (N, K) in the order of `classes`; AttributeError for a head that has none."""
         parts = []
-        for answers in self._through(images):
-            if answers.probabilities is None:
+        for outputs in self._through(images):
+            if outputs.probabilities is None:
                 raise AttributeError(f"{type(self.head).__name__} has scores and no probabilities")
-            parts.append(answers.probabilities)
+            parts.append(outputs.probabilities)
         return np.concatenate(parts)
 
     def _through(self, images: Any) -> Iterator[Answers]:

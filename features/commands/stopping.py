@@ -27,16 +27,16 @@ def status_of(stop: KeyboardInterrupt) -> int:
 @contextlib.contextmanager
 def told_to_stop() -> Iterator[None]:
     """Let the signals raise `Stopped` inside the block, where nobody else handles or ignores them (as `nohup` does)."""
-    mine = []
+    unhandled = []
     if threading.current_thread() is threading.main_thread():
         numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-        mine = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in mine:
+        unhandled = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in unhandled:
         signal.signal(number, _stop)
     try:
         yield
     finally:
-        for number in mine:
+        for number in unhandled:
             signal.signal(number, signal.SIG_DFL)
 
 

@@ -52,15 +52,15 @@ class Origin:
 
     def checksums(self) -> dict[str, str]:
         """The MD5 of each file that torchvision knows, by its path relative to `folder`."""
-        known = self.torchvision_class()
-        if hasattr(known, "tgz_md5"):
-            inside = [*known.train_list, *known.test_list, (known.meta["filename"], known.meta["md5"])]
-            return {known.filename: known.tgz_md5} | {f"{known.base_folder}/{name}": md5 for name, md5 in inside}
-        if hasattr(known, "split_list"):
-            return {name: md5 for _, name, md5 in known.split_list.values()}
-        if hasattr(known, "md5"):
-            return {Path(known.url).name: known.md5}
-        resources = known.resources
+        kind = self.torchvision_class()
+        if hasattr(kind, "tgz_md5"):
+            inside = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+            return {kind.filename: kind.tgz_md5} | {f"{kind.base_folder}/{name}": md5 for name, md5 in inside}
+        if hasattr(kind, "split_list"):
+            return {name: md5 for _, name, md5 in kind.split_list.values()}
+        if hasattr(kind, "md5"):
+            return {Path(kind.url).name: kind.md5}
+        resources = kind.resources
         if isinstance(resources, dict):
             resources = [resource for split in resources.values() for resource in split]
         return {Path(address).name: md5 for address, md5 in resources}

@@ -140,9 +140,9 @@ class IdxDataset(Dataset):
         wanted = [folder / name for names in member.files.values() for name in names]
         missing = [path for path in wanted if not path.exists() and not _gzipped(path).exists()]
         if missing:
-            known = member.source.checksums()
+            listed = member.source.checksums()
             fetch(self.name, member.source, self.root,
-                  [_gzipped(path) if _gzipped(path).name in known else path for path in missing])  # fmt: skip
+                  [_gzipped(path) if _gzipped(path).name in listed else path for path in missing])  # fmt: skip
         return {split: [self._checked_file(folder / name) for name in names] for split, names in member.files.items()}
 
     def _checked_file(self, path: Path) -> Path:

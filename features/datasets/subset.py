@@ -18,8 +18,8 @@ def with_classes(whole: Dataset, names: Sequence[str]) -> Dataset:
     names = tuple(names)
     for name in names:
         if name not in whole.classes:
-            known = ", ".join(whole.classes[:12]) + (", ..." if len(whole.classes) > 12 else "")
-            raise UserError(f"the data set '{whole.spec}' has no class {name!r}; its classes are {known}")
+            classes = ", ".join(whole.classes[:12]) + (", ..." if len(whole.classes) > 12 else "")
+            raise UserError(f"the data set '{whole.spec}' has no class {name!r}; its classes are {classes}")
         if names.count(name) > 1:
             raise UserError(f"the class {name!r} was given twice; give each once, as in {whole.spec}[{name}]")
     return Subset(whole, names)

@@ -82,7 +82,7 @@ class Entry:
 def entries() -> list[Entry]:
     """Everything in the cache, in order of name."""
     listed = []
-    for stem, group in itertools.groupby(sorted(own_files()), key=lambda one: one[0]):
+    for stem, group in itertools.groupby(sorted(own_files()), key=lambda file: file[0]):
         files = {path: kind for _, kind, path in group}
         folder = next((path for path, kind in files.items() if kind == ".shards"), None)
         complete = [path for path, kind in files.items() if not kind]

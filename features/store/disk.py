@@ -29,14 +29,14 @@ def check_disk(needed: int, keys: Iterable[CacheKey] = (), folder: Path | None =
     keys: of the files to be made; what their partial files already hold counts as there.
     """
     folder = folder or features_folder()
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    held = sum(
+    standing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    written = sum(
         min(path.stat().st_blocks * 512, path.stat().st_size)
         for key in keys
         for pattern in (".partial", ".shards/*.h5", ".shards/*.partial")
         for path in folder.glob(f"*-{short_digest(key)}.h5{pattern}")
     )
-    wanted, free = max(0, needed - held) + _MARGIN, shutil.disk_usage(there).free
+    wanted, free = max(0, needed - written) + _MARGIN, shutil.disk_usage(standing).free
     if wanted > free:
         raise UserError(
             f"the disk of {folder} has {as_bytes(free)} free and {as_bytes(wanted)} are needed; make room for "

@@ -76,17 +76,17 @@ def _in_memory(needed: int) -> tuple[int, Path] | None:
     if not hasattr(os, "SEEK_DATA"):
         return None
     with contextlib.suppress(OSError):
-        ours = f"layerprobe-{os.getuid()}-"
-        _sweep(ours)
+        prefix = f"layerprobe-{os.getuid()}-"
+        _sweep(prefix)
         if shutil.disk_usage(MEMORY).free >= needed + _SPARED:
-            descriptor, name = tempfile.mkstemp(prefix=ours, suffix=".draft", dir=MEMORY)
+            descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".draft", dir=MEMORY)
             return descriptor, Path(name)
     return None
 
 
-def _sweep(ours: str) -> None:
+def _sweep(prefix: str) -> None:
     """Delete what processes of this user have left that were killed between a draft's creation and its opening."""
-    for path in MEMORY.glob(f"{ours}*.draft"):
+    for path in MEMORY.glob(f"{prefix}*.draft"):
         with contextlib.suppress(OSError):
             status = path.lstat()
             if status.st_uid == os.getuid() and time.time() - status.st_mtime > _STALE:

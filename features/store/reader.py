@@ -39,7 +39,7 @@ def find(key: CacheKey) -> "FeatureFile | None":
             continue
         if different := key.differences(file.key):
             differences = "; ".join(
-                f"{name} is {theirs!r} instead of {mine!r}" for name, (mine, theirs) in different.items()
+                f"{name} is {other!r} instead of {value!r}" for name, (value, other) in different.items()
             )
             raise CacheError(f"{path} does not hold what its name says: {differences}; {way_out(path)}")
         return file

@@ -202,8 +202,8 @@ def shard_files(folder: Path) -> Iterator[Path]:
     """Every regular file of the store's making in a folder of shards."""
     yield from (path for _, kind, path in own_files(folder) if kind != ".shards")
     for path in sorted(folder.glob(f"*{_PLAN}*")):
-        ours = path.name == _PLAN or path.name.startswith(f".{_PLAN}.")
-        if ours and path.is_file() and not path.is_symlink():
+        is_plan = path.name == _PLAN or path.name.startswith(f".{_PLAN}.")
+        if is_plan and path.is_file() and not path.is_symlink():
             yield path
 
 

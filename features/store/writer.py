@@ -177,11 +177,11 @@ class PartialFile(LaidOut):
     def _carry_on(cls, begun: PartialRecord, path: Path) -> "PartialFile":
         descriptor = os.open(begun.path, os.O_RDWR | os.O_NOFOLLOW)
         try:
-            layout, known = read_layout(descriptor, begun.path, sealed=False)
+            layout, recorded = read_layout(descriptor, begun.path, sealed=False)
             reserve(descriptor, layout.size)
             rows, sums = begun.rows_done, RunningSums()
             _hash_rows(descriptor, layout, rows, sums)
-            if (bad := _first_difference(sums, known, begun.tail)) is not None:
+            if (bad := _first_difference(sums, recorded, begun.tail)) is not None:
                 rows = max(0, layout.start + bad * BLOCK - layout.at["features"]) // layout.row_bytes
                 sums = RunningSums()
                 _hash_rows(descriptor, layout, rows, sums)
@@ -240,14 +240,14 @@ class PartialFile(LaidOut):
             self._descriptor = -1
 
     def _record(self) -> None:
-        known = bytes(self._sums.sums)
+        sums = bytes(self._sums.sums)
         fields = {"rows_done": self._written, "tail": self._sums.tail, "description": self.layout.digest}
         with self._refusals_told():
             first = self._sums_on_disk * SUM
-            write_exactly(self._descriptor, self.layout.sums_at + first, known[first:])
+            write_exactly(self._descriptor, self.layout.sums_at + first, sums[first:])
             sync_data(self._descriptor)
             write_json(progress_path(self.path), fields)
-        self._sums_on_disk = len(known) // SUM
+        self._sums_on_disk = len(sums) // SUM
         self.rows_done = self._written
 
     def _row_at(self, row: int) -> int:
@@ -277,9 +277,9 @@ def seal(descriptor: int, layout: Layout, sums: bytes) -> None:
     os.fsync(descriptor)
 
 
-def _same_but_features(one: Path, other: Path) -> bool:
+def _same_but_features(path: Path, other: Path) -> bool:
     """Whether two unfinished files agree in every byte but the seal, the checksums and the features."""
-    with one.open("rb") as first, other.open("rb") as second:
+    with path.open("rb") as first, other.open("rb") as second:
         layout, sums = read_layout(second.fileno(), other, sealed=False)
         if os.fstat(first.fileno()).st_size != layout.size:
             return False
@@ -307,10 +307,10 @@ def _hash_file(descriptor: int, begin: int, end: int, sums: RunningSums) -> None
         sums.update(piece)
 
 
-def _first_difference(sums: RunningSums, known: bytes, tail: str) -> int | None:
+def _first_difference(sums: RunningSums, recorded: bytes, tail: str) -> int | None:
     complete = len(sums.sums) // SUM
     for block in range(complete):
         here = slice(block * SUM, (block + 1) * SUM)
-        if sums.sums[here] != known[here]:
+        if sums.sums[here] != recorded[here]:
             return block
     return complete if sums.tail != tail else None

@@ -23,6 +23,7 @@ from classify.heads.estimator import FitError
 from classify.heads.network import NETWORKS
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
+from classify.measure.corrections import SEEN_BEFORE, corrections
 from classify.measure.record import RowConfig
 from extract.planning import plan
 from features.datasets import ImageFiles
@@ -35,8 +36,6 @@ from features.request import Request
 
 # The two files of a trained network, by what a record calls the SHA-256 of each.
 FILES = {"network_sha256": "network.safetensors", "network_json_sha256": "network.json"}
-# A correction: version 0.1.0 gave regularisers what later in-place operations had left of the layers named to them.
-SEEN_BEFORE = "layers seen before in-place operations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +127,13 @@ class Network(Kind):
             "fresh_above": self.fresh_above,
             "until": self.until,
             "regularizers": list(map(str, self.regularizers)) or None,
-            "corrections": [SEEN_BEFORE] if self._sees_what_is_written_over(source) else None,
+            "corrections": self._corrections(source) or None,
             "maps": None if source.layer == "input" else cached,
         }
+
+    def _corrections(self, source: Source) -> list[str]:
+        seen = [SEEN_BEFORE] if self._sees_what_is_written_over(source) else []
+        return seen + corrections(spec.name for spec in self.regularizers)
 
     def _sees_what_is_written_over(self, source: Source) -> bool:
         """Whether a regulariser looks at a layer that a later in-place operation writes over; no stage is one."""
@@ -209,7 +212,7 @@ class Network(Kind):
         held = (take(inputs, validation), labels[validation]) if len(validation) else None
         network, epochs = self.build(source), []
 
-        def told(epoch: Any) -> None:
+        def noted(epoch: Any) -> None:
             epochs.append(epoch.seconds)
             training.tell(epoch)
 
@@ -220,7 +223,7 @@ class Network(Kind):
                 labels[training.train],
                 held,
                 checkpoint=place / "run",
-                on_epoch=told,
+                on_epoch=noted,
             )
         except FitError:
             # The same settings would fail again; others make a run of their own.
@@ -248,7 +251,7 @@ class Network(Kind):
             },
         )
 
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
+    def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         kind = NETWORKS[self.network].estimator_class()
         network = kind.load(classifier, device=source.request.device)
         started = time.perf_counter()

@@ -12,7 +12,7 @@ from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.tables import rows_table, shown_tables
 from classify.measure.outcome import plain_json
 from classify.measure.wording import count, duration, percent
-from classify.show.layers import layer_panels
+from classify.show.layers import LayerRow, layer_panels
 from classify.show.panels import Panel
 from classify.show.table import Table
 from features.digests import sha256_json
@@ -59,7 +59,9 @@ class ProbeResult(Outcome):
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        return layer_panels(self.rows)
+        return layer_panels(
+            [LayerRow(row.kind, row.layer, row.pool, row.head, row.validation, row.estimate) for row in self.rows]
+        )
 
     @property
     def title(self) -> str:

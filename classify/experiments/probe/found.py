@@ -8,7 +8,7 @@ from classify.experiments.probe.entries import CANDIDATES
 from classify.experiments.sources import CachedLayer
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult
-from classify.measure.standing import against, differs
+from classify.measure.standing import against_best, differs
 from classify.show.columns import estimate
 from features.backbones import load_backbone
 from features.digests import sha256_json
@@ -121,13 +121,11 @@ def standings(rows: Sequence[ProbeRow], best: ProbeRow, plan: Plan) -> tuple[Sta
     for row in rows:
         if row.kind in CANDIDATES and (row.place not in chosen or row.validation > chosen[row.place].validation):
             chosen[row.place] = row
-    others = [row for row in chosen.values() if row is not best]
-    corrected = dict(zip(map(id, others), against(best.saved, [row.saved for row in others]), strict=True))
+    p_values = against_best(best, list(chosen.values()), lambda row: row.saved)
     flops = layer_flops(plan, [row.layer for row in chosen.values()])
     number_bytes = 2 if plan.request.dtype == "float16" else 4
     standing = []
-    for row in chosen.values():
-        p_value = corrected.get(id(row))
+    for row, p_value in zip(chosen.values(), p_values, strict=True):
         size = number_bytes * sum(CachedLayer(plan, row.layer, row.pool).widths)
         better = differs(p_value) and row.accuracy > best.accuracy
         standing.append(Standing(row, flops.get(row.layer), size, p_value, better))

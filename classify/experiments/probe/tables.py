@@ -41,7 +41,7 @@ def rows_table(rows: Sequence[ProbeRow]) -> Table:
         (columns.accuracy(), lambda row: row.estimate),
         (columns.MACRO_F1, lambda row: row.result.metrics.macro_f1),
         (columns.seconds("search_seconds", "search"), lambda row: row.result.seconds.get("search")),
-        (columns.seconds("fit_seconds", "fit"), lambda row: row.result.seconds.get("fit")),
+        (columns.FIT, lambda row: row.result.seconds.get("fit")),
     )
     return table_of("All rows", rows, cells)
 
@@ -97,57 +97,51 @@ def standings_table(standings: Sequence[Standing], best: ProbeRow) -> Table:
             return "best on validation"
         return "not distinguishable" if not standing.distinguishable else "better" if standing.better else "worse"
 
+    pools = len({standing.row.pool for standing in standings}) > 1
     cells: tuple[Cell, ...] = (
         (columns.text("layer"), lambda standing: _layer_name(standing.row)),
-        (columns.text("pool"), lambda standing: standing.row.pool),
-        (columns.text("head", "best head"), lambda standing: standing.row.head),
+        *([(columns.text("pool"), lambda standing: standing.row.pool)] if pools else []),
+        (columns.BEST_HEAD, lambda standing: standing.row.head),
         (columns.accuracy(header="test %"), lambda standing: standing.row.estimate),
-        (columns.p_value("p against the best"), lambda standing: standing.p_value),
+        (columns.called(columns.P_VALUE, "p against the best"), lambda standing: standing.p_value),
         (columns.text("verdict"), verdict),
         (
-            columns.plain("gflop", "GFLOP an image", 2),
+            columns.GFLOP,
             lambda standing: None if standing.flops is None else standing.flops / 1e9,
         ),
-        (columns.number("bytes", "bytes an image"), lambda standing: standing.bytes),
+        (columns.BYTES, lambda standing: standing.bytes),
     )
     notes = (
         "best head: on validation; p: of McNemar's mid-p test on the same test images, Holm's correction over layers",
         "GFLOP: up to the layer, a multiply-add counted as two; bytes: of its features in the cache",
     )
-    return _without_lone_pool(table_of("Against the best", standings, cells, notes))
+    return table_of("Against the best", standings, cells, notes)
 
 
 def widths_table(rows: Sequence[ProbeRow]) -> Table:
     """The readings at one common width beside the plain ones."""
     reduced = of_kind(rows, *_NAMES)
-    width = min(row.width for row in reduced)
-    heads = list(dict.fromkeys(row.head for row in reduced))
-    shown = [columns.text("layer"), columns.text("pool"), columns.number("features", "numbers")]
-    for head in heads:
-        shown.append(columns.share(f"{head} plain", f"{head} %"))
-        shown += [columns.share(f"{head} {kind}", f"{head}, {_NAMES[kind]} %") for kind in _NAMES]
-    places = dict.fromkeys((row.layer, row.pool) for row in reduced)
-    lines = []
-    for layer, pool in places:
-        same = [row for row in rows if (row.layer, row.pool) == (layer, pool)]
-        cells = [
-            next((row.accuracy for row in same if row.kind == kind and row.head == head), None)
-            for head in heads
-            for kind in ("layer", *_NAMES)
-        ]
-        plain = next(row.width for row in same if row.kind == "layer")
-        lines.append((layer, pool, plain, *cells))
-    table = Table(
-        f"At one common width: {width} numbers of every layer",
-        tuple(shown),
-        tuple(lines),
-        ("accuracy on the test set; PCA fitted on training rows alone; the projection is Gaussian, drawn once",),
-    )
-    for name in [column.name for column in table.columns[3:]]:
-        values = {row: value for row, value in enumerate(table.column(name)) if value is not None}
-        if not values:
-            table = _without(table, name)
-    return _without_lone_pool(table)
+    places = list(dict.fromkeys((row.layer, row.pool) for row in reduced))
+    placed = {(*row.place, row.head): row for row in rows}
+    pools = len({pool for _, pool in places}) > 1
+    widths = {row.place[1:]: row.width for row in rows if row.kind == "layer"}
+    cells: list[Cell] = [
+        (columns.text("layer"), lambda place: place[0]),
+        *([(columns.text("pool"), lambda place: place[1])] if pools else []),
+        (columns.number("features", "numbers"), widths.__getitem__),
+    ]
+
+    def accuracy(kind: str, head: str) -> Callable[[tuple[str, str]], float | None]:
+        return lambda place: placed[kind, *place, head].accuracy if (kind, *place, head) in placed else None
+
+    for head in dict.fromkeys(row.head for row in reduced):
+        for kind, name in (("layer", ""), *_NAMES.items()):
+            if any((kind, *place, head) in placed for place in places):
+                header = f"{head}, {name} %" if name else f"{head} %"
+                cells.append((columns.share(f"{head} {kind if name else 'plain'}", header), accuracy(kind, head)))
+    note = "accuracy on the test set; PCA fitted on training rows alone; the projection is Gaussian, drawn once"
+    title = f"At one common width: {min(row.width for row in reduced)} numbers of every layer"
+    return table_of(title, places, cells, [note])
 
 
 def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
@@ -177,13 +171,18 @@ def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
 
 
 def cka_table(scores: Scores) -> Table:
-    """Linear CKA between layers."""
+    """Debiased linear CKA between layers."""
     shown = (
         columns.text("layer"),
         *(columns.plain(f"{name} ", name, 2) for name in scores.cka_layers),
     )
     rows = tuple((name, *values) for name, values in zip(scores.cka_layers, scores.cka, strict=True))
-    return Table("How alike the layers are (linear CKA)", shown, rows, ("1 is alike up to rotation and scale",))
+    return Table(
+        "How alike the layers are (debiased linear CKA)",
+        shown,
+        rows,
+        ("1 is alike up to rotation and scale, 0 unrelated",),
+    )
 
 
 def _layer_name(row: ProbeRow) -> str:
@@ -196,17 +195,3 @@ def _points(value: float | None) -> str:
 
 def _score(value: float | None) -> str:
     return MISSING if value is None else f"{value:.3f}" if math.fabs(value) < 1000 else f"{value:.4g}"
-
-
-def _without_lone_pool(table: Table) -> Table:
-    return _without(table, "pool") if len(set(table.column("pool"))) == 1 else table
-
-
-def _without(table: Table, name: str) -> Table:
-    place = table.index(name)
-    return Table(
-        table.title,
-        tuple(column for number, column in enumerate(table.columns) if number != place),
-        tuple(tuple(cell for number, cell in enumerate(row) if number != place) for row in table.rows),
-        table.notes,
-    )

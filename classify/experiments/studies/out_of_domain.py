@@ -56,20 +56,20 @@ _Opened = tuple[SavedModel, dict[str, Mahalanobis | NearestNeighbours]]
 
 def _look(opened: _Opened, images: Any) -> _Seen:
     """All there is to know of these images."""
-    (model, by_features), answers, features = opened, [], []
+    (model, by_features), parts, features = opened, [], []
     for start in range(0, len(images), model.batch):
         ready = model.prepare(images[start : start + model.batch])
-        answers.append(model.answers(ready))
+        parts.append(model.answers(ready))
         if model.reader is not None and by_features:
             features.append(model.reader.features(ready))
-    outputs = np.concatenate([part.scores for part in answers])
-    probabilities = [part.probabilities for part in answers if part.probabilities is not None]
+    outputs = np.concatenate([part.scores for part in parts])
+    probabilities = [part.probabilities for part in parts if part.probabilities is not None]
     scores = {"softmax": softmax_score(np.concatenate(probabilities))} if probabilities else {}
     scores["energy"] = energy_score(outputs)
     if features:
         rows = np.concatenate(features)
         scores |= {name: fitted.score(rows) for name, fitted in by_features.items()}
-    return _Seen(np.concatenate([part.predicted for part in answers]), outputs, scores)
+    return _Seen(np.concatenate([part.predicted for part in parts]), outputs, scores)
 
 
 def out_of_domain(

@@ -117,8 +117,8 @@ def _corruption_table(clean: dict[Model, SavedResult], accuracies: Accuracies, r
     rows = []
     for model, saved in clean.items():
         means = [float(np.mean(accuracies[model][kind])) for kind in kinds]
-        relative = reference and mean_corruption_error(accuracies[model], accuracies[reference])
-        rows.append((model.label, saved.result.metrics.accuracy, *means, float(np.mean(means)), relative or None))
+        relative = mean_corruption_error(accuracies[model], accuracies[reference]) if reference else None
+        rows.append((model.label, saved.result.metrics.accuracy, *means, float(np.mean(means)), relative))
     return Table("Accuracy on corrupted test images, %", tuple(shown), tuple(rows)).best("mean", note="least hurt")
 
 

@@ -48,10 +48,10 @@ class Checkpoint:
         if index is None:
             return None
         if index["identity"] != self.identity:
-            theirs, mine = index["identity"], self.identity
-            name = next(name for name in sorted({*theirs, *mine}) if theirs.get(name) != mine.get(name))
+            other, identity = index["identity"], self.identity
+            name = next(name for name in sorted({*other, *identity}) if other.get(name) != identity.get(name))
             raise UserError(
-                f"{self.folder} holds a run with {name} {theirs.get(name)!r} instead of {mine.get(name)!r}; finish "
+                f"{self.folder} holds a run with {name} {other.get(name)!r} instead of {identity.get(name)!r}; finish "
                 "that one, give another folder, or remove this one"
             )
         try:

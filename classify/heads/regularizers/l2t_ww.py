@@ -53,9 +53,8 @@ class L2TWW(Regularizer):
 
     @classmethod
     def check(cls, context: Context, *strengths: float, layers: tuple[str, ...] = ()) -> None:
-        """Raise UserError where there is nothing that it acts on."""
-        for layer in layers or context.stages_above("l2t-ww"):
-            context.node_above(layer, "l2t-ww")
+        for layer in layers or context.stages_above():
+            context.node_above(layer)
 
     def __init__(
         self,
@@ -67,8 +66,8 @@ class L2TWW(Regularizer):
     ) -> None:
         super().__init__()
         network = context.network
-        self.names = tuple(layers or context.stages_above("l2t-ww")[-_STAGES:])
-        self.observes = tuple(context.node_above(layer, "l2t-ww") for layer in self.names)
+        self.names = tuple(layers or context.stages_above()[-_STAGES:])
+        self.observes = tuple(context.node_above(layer) for layer in self.names)
         nodes = [network.cut.resolve(layer) for layer in self.names]
         self.layouts = tuple(network.cut.layout(node) for node in nodes)
         self.strength, self.inner_rate, self.meta_rate = strength, inner_rate, meta_rate
@@ -202,12 +201,15 @@ class MetaNetworks(nn.Module):
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
-        what, where = [nn.Linear(width, width) for width in channels], [nn.Linear(width, 1) for width in channels]
-        for f, g in zip(what, where, strict=True):
+        channel_layers, pair_layers = (
+            [nn.Linear(width, width) for width in channels],
+            [nn.Linear(width, 1) for width in channels],
+        )
+        for f, g in zip(channel_layers, pair_layers, strict=True):
             nn.init.zeros_(f.weight)
             nn.init.zeros_(f.bias)
             nn.init.ones_(g.bias)
-        self.f, self.g = nn.ModuleList(what), nn.ModuleList(where)
+        self.f, self.g = nn.ModuleList(channel_layers), nn.ModuleList(pair_layers)
 
     def forward(self, sources: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """(w, lambda) of each pair."""

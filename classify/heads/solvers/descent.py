@@ -182,10 +182,10 @@ def _line_search(
         moved = scores + np.float32(step) * along
         total, slopes = problem.loss.slope(moved, problem.codes, problem.weights)
         slope = float(np.einsum("kn,kn->", slopes, along, dtype=np.float64)) / len(problem.Z) + linear + step * square
-        there = total / len(problem.Z) + norm + step * linear + 0.5 * step**2 * square
-        lower = there <= value + 1e-6 * abs(value)
+        objective = total / len(problem.Z) + norm + step * linear + 0.5 * step**2 * square
+        lower = objective <= value + 1e-6 * abs(value)
         if lower and abs(slope) <= 0.35 * abs(first):
-            return step, moved, there, slopes
+            return step, moved, objective, slopes
         if slope > 0 or not lower:
             high, high_slope = step, max(slope, 0.0)
         else:

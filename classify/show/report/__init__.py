@@ -32,12 +32,12 @@ def write_report(
     holds no results, something in it is damaged, or the page cannot be written.
     """
     from classify.show.report.folder import read_folder
-    from classify.show.report.gather import gather
+    from classify.show.report.gather import PageRequest, gather
     from classify.show.report.page import render, templates
 
     templates()  # what is not installed is said before minutes of work
     output = Path(output)
-    gathered = gather(read_folder(results), sample=sample, seed=seed, maps=maps, images=images, stages=stages, say=say)
+    gathered = gather(read_folder(results), PageRequest(sample, seed, maps, images, stages), say)
     text = render(gathered, str(results), command)
     try:
         output.write_text(text, encoding="utf-8")

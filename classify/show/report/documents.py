@@ -19,7 +19,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Document:
     """What a probe or a comparison wrote: the file, its JSON, and for each row the names of the records behind it."""
 
     path: Path
@@ -35,10 +35,10 @@ class Answer:
     def best(self) -> tuple[str, float]:
         """The name of the record that was best on validation, and its accuracy there; no name where none is known."""
         rows = zip(self.body["rows"], self.records, strict=True)
-        known = [(row["validation"], names) for row, names in rows if row.get("validation") is not None and names]
+        validated = [(row["validation"], names) for row, names in rows if row.get("validation") is not None and names]
         if self.is_probe:
-            known = [(value, names) for value, names in known if names[0] == self.body["best"]["result"]]
-        value, names = max(known, key=lambda pair: pair[0], default=(0.0, ("",)))
+            validated = [(value, names) for value, names in validated if names[0] == self.body["best"]["result"]]
+        value, names = max(validated, key=lambda pair: pair[0], default=(0.0, ("",)))
         return names[0], value
 
 
@@ -120,22 +120,22 @@ def _panel(fields: dict[str, Any]) -> Panel:
     return Panel(fields["title"], fields["x"], fields["y"], lines, log, ticks, levels, fields.get("errors") is True)
 
 
-def read_answers(folder: Path) -> list[Answer]:
+def read_documents(folder: Path) -> list[Document]:
     """What probes and comparisons wrote into a folder; UserError naming a file that is damaged."""
-    answers = []
-    for path, body in _documents(folder, "probe-", "compare-"):
+    documents = []
+    for path, body in _read(folder, "probe-", "compare-"):
         names = "result" if body["format"] == PROBE else "results"
         records = tuple((row[names],) if names == "result" else tuple(row[names]) for row in body["rows"])
-        answers.append(Answer(path, body, records))
-    return answers
+        documents.append(Document(path, body, records))
+    return documents
 
 
 def read_studies(folder: Path) -> list[Study]:
     """What studies wrote into a folder; UserError naming a file that is damaged."""
-    return [Study(path, body) for path, body in _documents(folder, "study-")]
+    return [Study(path, body) for path, body in _read(folder, "study-")]
 
 
-def _documents(folder: Path, *beginnings: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _read(folder: Path, *beginnings: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(folder.glob("*.json")):
         if not path.name.startswith(beginnings) or not path.is_file():
             continue
@@ -237,6 +237,7 @@ _FIELDS = {
                         _maybe(_number),
                     ),
                     **dict.fromkeys(("extract_seconds", "train_seconds", "peak_memory"), _maybe(_number)),
+                    **dict.fromkeys(("peak_gpu_memory", "seeds_mean", "seeds_sd"), _maybe(_number)),
                 }
             )
         ),

@@ -1,7 +1,6 @@
 """Test rows with what a model said of them: those that are mapped, and those that it got wrong."""
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -27,28 +26,20 @@ class Shown:
         return self.truth == self.said
 
 
-@dataclass(frozen=True)
-class Error(Shown):
-    """A test row that a model got wrong."""
-
-
-T = TypeVar("T", bound=Shown)
-
-
-def shown(predictions: Predictions, place: int, classes: tuple[str, ...], kind: type[T]) -> T:
+def shown(predictions: Predictions, place: int, classes: tuple[str, ...]) -> Shown:
     """The row at a place of some predictions."""
     label, guess = int(predictions.labels[place]), int(predictions.predicted[place])
-    known = 0 <= guess < len(classes)
+    named = 0 <= guess < len(classes)
     sure = None
-    if predictions.probabilities is not None and known and guess < predictions.probabilities.shape[1]:
+    if predictions.probabilities is not None and named and guess < predictions.probabilities.shape[1]:
         sure = float(predictions.probabilities[place, guess])
-    said = classes[guess] if known else None
-    return kind(int(predictions.rows[place]), classes[label], said, sure, label)
+    said = classes[guess] if named else None
+    return Shown(int(predictions.rows[place]), classes[label], said, sure, label)
 
 
-def errors_of(model: Model, classes: tuple[str, ...]) -> list[Error]:
+def errors_of(model: Model, classes: tuple[str, ...]) -> list[Shown]:
     """The errors of a model to show: those that it was most sure of, or the first where it gives no probabilities."""
     predictions = model.saved.predictions()
     wrong = np.flatnonzero(predictions.labels != predictions.predicted)
-    errors = [shown(predictions, int(place), classes, Error) for place in wrong]
+    errors = [shown(predictions, int(place), classes) for place in wrong]
     return sorted(errors, key=lambda error: -(error.sure or 0.0))[:MOST_ERRORS]

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from classify.measure.intervals import proven
 from classify.measure.record import RowConfig
 from classify.measure.results import SavedResult, load_results
 from classify.measure.wording import count, one_line, settings
-from classify.show.report.documents import Answer, Study, read_answers, read_studies
+from classify.show.report.documents import Document, Study, read_documents, read_studies
 from features.errors import UserError
 
-MOST_MODELS = 600  # on a page, besides those that answers name; each takes 4 kB
+MOST_MODELS = 600  # on a page, besides those that documents name; each takes 4 kB
 # Rows of a probe that are no candidates for the answer but what the others are held against.
 CONTROLS = {
     "random": "random weights",
@@ -52,14 +53,14 @@ class Model:
 class Section:
     """Everything about one data set and one number of test images.
 
-    models: the best on validation first, then by validation accuracy, controls last. answers: of probes and
+    models: the best on validation first, then as `proven` ranks them, controls last. documents: of probes and
     comparisons, the one that names the best first, then the newest. studies: in the order of their names. left_out:
     results that are not among the models, since there are too many for a page.
     """
 
     title: str
     models: tuple[Model, ...]
-    answers: tuple[Answer, ...]
+    documents: tuple[Document, ...]
     studies: tuple[Study, ...] = ()
     left_out: int = 0
 
@@ -84,9 +85,9 @@ class Section:
         return self.models[0]
 
     @property
-    def leading(self) -> Answer | None:
-        """The answer that found the best model; None where that is a single run's."""
-        first = self.answers[0] if self.answers else None
+    def leading(self) -> Document | None:
+        """The document that names the best model; None where that is a single run's."""
+        first = self.documents[0] if self.documents else None
         return first if first and first.best[0] == self.best.saved.path.name else None
 
     @property
@@ -111,12 +112,12 @@ def read_folder(folder: Path | str) -> tuple[Section, ...]:
         )
     places = {record.path.name: _place(record) for record in saved}
     created = {record.path.name: record.result.created for record in saved}
-    answers: dict[tuple, list[Answer]] = {}
-    for answer in read_answers(folder):
-        # An answer whose records have all gone says nothing that could be followed up.
-        named = [name for row in answer.records for name in row if name in places]
+    documents: dict[tuple, list[Document]] = {}
+    for document in read_documents(folder):
+        # A document whose records have all gone says nothing that could be followed up.
+        named = [name for row in document.records for name in row if name in places]
         if named:
-            answers.setdefault(places[named[0]], []).append(answer)
+            documents.setdefault(places[named[0]], []).append(document)
     studies: dict[tuple, list[Study]] = {}
     for study in read_studies(folder):
         if named := [name for name in study.records if name in places]:
@@ -125,19 +126,19 @@ def read_folder(folder: Path | str) -> tuple[Section, ...]:
     for place in dict.fromkeys(places.values()):
         here = [record for record in saved if places[record.path.name] == place]
 
-        def newest(answer: Answer) -> str:
-            return max(created.get(name, "") for row in answer.records for name in row)
+        def newest(document: Document) -> str:
+            return max(created.get(name, "") for row in document.records for name in row)
 
-        mine = sorted(answers.get(place, ()), key=newest, reverse=True)
+        mine = sorted(documents.get(place, ()), key=newest, reverse=True)
         models = _models(here, mine)
-        mine.sort(key=lambda answer: answer.best[0] != models[0].saved.path.name)
+        mine.sort(key=lambda document: document.best[0] != models[0].saved.path.name)
         sections.append(Section(_title(here[0]), models, tuple(mine), tuple(studies.get(place, ()))))
     most = MOST_MODELS // len(sections)
     return tuple(_fitting(section, most) for section in sorted(sections, key=lambda section: -len(section.models)))
 
 
 def _fitting(section: Section, most: int) -> Section:
-    """The section with so many of the models that no answer names, those best on validation."""
+    """The section with so many of the models that no document names, those best on validation."""
     others = set([model for model in section.models if model.kind == "other"][most:])
     models = tuple(model for model in section.models if model not in others)
     return replace(section, models=models, left_out=len(others))
@@ -153,32 +154,31 @@ def _title(saved: SavedResult) -> str:
     return f"{name}, {count(saved.result.metrics.n)} test images"
 
 
-def _models(saved: Sequence[SavedResult], answers: Sequence[Answer]) -> tuple[Model, ...]:
+def _models(saved: Sequence[SavedResult], documents: Sequence[Document]) -> tuple[Model, ...]:
     kinds: dict[str, str] = {}
-    for answer in answers:
-        rows = answer.body["rows"]
-        for row, names in zip(rows, answer.records, strict=True):
+    for document in documents:
+        rows = document.body["rows"]
+        for row, names in zip(rows, document.records, strict=True):
             for name in names:
-                kinds.setdefault(name, row["kind"] if answer.is_probe else "comparison")
+                kinds.setdefault(name, row["kind"] if document.is_probe else "comparison")
     # What a head learnt from shuffled labels is a control wherever it came from.
     kinds |= {record.path.name: "shuffled" for record in saved if record.result.config.labels == "shuffled"}
     kinds = {record.path.name: kinds.get(record.path.name, "other") for record in saved}
     called = _names([record.result.config for record in saved])
     models = [Model(record, name, kinds[record.path.name]) for record, name in zip(saved, called, strict=True)]
 
-    # A comparison's row over several seeds counts by its mean; of equals the newest answer's comes first.
-    bests = [answer.best for answer in answers if answer.best[0] in kinds]
-    bests += [(model.saved.path.name, _validated(model)) for model in models if model.kind == "other"]
+    # A comparison's row over several seeds counts by its mean; of equals the newest document's comes first.
+    rows = {record.path.name: record.result.rows.get("validation", 0) for record in saved}
+    bests = [
+        (name, proven(share, rows[name])) for name, share in (document.best for document in documents) if name in rows
+    ]
+    bests += [(model.saved.path.name, model.saved.result.rank) for model in models if model.kind == "other"]
     best = max(bests, key=lambda pair: pair[1], default=("", 0.0))[0]
 
     def order(model: Model) -> tuple:
-        return model.kind in CONTROLS, model.saved.path.name != best, -_validated(model)
+        return model.kind in CONTROLS, model.saved.path.name != best, -model.saved.result.rank
 
     return tuple(sorted(models, key=order))
-
-
-def _validated(model: Model) -> float:
-    return model.saved.result.validation_accuracy or 0.0
 
 
 def plain_name(config: RowConfig) -> str:

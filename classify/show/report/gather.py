@@ -4,8 +4,9 @@ Every part may be missing: then the page does without it and says so. Nothing is
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from classify.show.report.errors import Error, Shown, errors_of, shown
+from classify.show.report.errors import Shown, errors_of, shown
 from classify.show.report.folder import CONTROLS, Section
 from classify.show.report.images import TestImages, open_images
 from classify.show.report.maps import MapGroup, map_layers, sample_rows
@@ -15,39 +16,40 @@ from classify.show.report.stages import see_stages
 MOST_BYTES = 2_000_000  # of all the page's images, uncompressed
 
 
+@dataclass(frozen=True)
+class PageRequest:
+    """What a page is to show besides results. sample: test images on the maps of the features; seed: of both."""
+
+    sample: int
+    seed: int
+    maps: bool
+    images: bool
+    stages: bool
+
+
 def gather(
-    sections: tuple[Section, ...],
-    *,
-    sample: int,
-    seed: int,
-    maps: bool = True,
-    images: bool = True,
-    stages: bool = True,
-    say: Callable[[str], None] | None = None,
+    sections: tuple[Section, ...], request: PageRequest, say: Callable[[str], None] | None = None
 ) -> list[tuple[Section, Material]]:
-    """Each section with its material. sample: test images on the maps of the features; seed: of the sample and maps."""
-    room = MOST_BYTES // len(sections)
-    say = say or (lambda line: None)
+    """Each section with its material; `say` is told what is worked on."""
     gathered = []
     for number, section in enumerate(sections):
-        say(f"{section.title}: {len(section.models)} results")
-        gathered.append((section, _material(section, number, room, sample, seed, maps, images, stages)))
+        if say:
+            say(f"{section.title}: {len(section.models)} results")
+        gathered.append((section, _material(section, number, MOST_BYTES // len(sections), request)))
     return gathered
 
 
-def _material(
-    section: Section, number: int, room: int, sample: int, seed: int, maps: bool, images: bool, stages: bool
-) -> Material:
+def _material(section: Section, number: int, room: int, request: PageRequest) -> Material:
     classes = section.classes
     notes: list[str] = []
     best = section.best.saved.predictions()
-    chosen = sample_rows(best, sample, seed)
+    chosen = sample_rows(best, request.sample, request.seed)
     groups: tuple[MapGroup, ...] = ()
-    if maps:
-        groups, left_out = map_layers(section, best.rows[chosen], seed)
+    if request.maps:
+        groups, left_out = map_layers(section, best.rows[chosen], request.seed)
         notes += left_out
-    points: tuple[Shown, ...] = tuple(shown(best, int(place), classes, Shown) for place in chosen) if groups else ()
-    opened = open_images(section) if images else ""
+    points: tuple[Shown, ...] = tuple(shown(best, int(place), classes) for place in chosen) if groups else ()
+    opened = open_images(section) if request.images else ""
     if not isinstance(opened, TestImages):
         notes += [opened] if opened else []
         return Material({}, None, points, groups, None, tuple(notes))
@@ -56,7 +58,7 @@ def _material(
     sheet = opened.sheet(rows, room) if rows else None
     figure = None
     right = best.rows[best.labels == best.predicted]
-    if stages and len(right):
+    if request.stages and len(right):
         row = int(right[0])
         truth = classes[int(best.labels[best.rows == row][0])]
         seen = see_stages(section, opened, row, truth, f"s{number}-stages")
@@ -67,9 +69,9 @@ def _material(
     return Material(errors, sheet, points, groups, figure, tuple(notes))
 
 
-def _errors(section: Section) -> tuple[dict[str, list[Error]], list[int]]:
+def _errors(section: Section) -> tuple[dict[str, list[Shown]], list[int]]:
     """The errors of the models, best on validation first, until there are images enough; and their test rows."""
-    errors: dict[str, list[Error]] = {}
+    errors: dict[str, list[Shown]] = {}
     rows: dict[int, None] = {}
     for model in section.models:
         if model.kind in CONTROLS:

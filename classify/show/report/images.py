@@ -10,6 +10,7 @@ import math
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +33,9 @@ class Sheet:
     places: dict[int, int]
 
     @property
-    def address(self) -> str:
-        """The picture as a data: address."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+    def about(self) -> dict[str, Any]:
+        """What the page's script has to know of it."""
+        return {"address": png_address(self.png), "side": self.side, "columns": self.columns}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +73,19 @@ class TestImages:
             down, across = divmod(place, columns)
             margin = ((side - tile.width) // 2, (side - tile.height) // 2)
             picture.paste(tile, (across * side + margin[0], down * side + margin[1]))
-        stream = io.BytesIO()
-        picture.save(stream, "PNG", optimize=True)
-        return Sheet(stream.getvalue(), side, columns, {row: place for place, row in enumerate(rows)})
+        return Sheet(png(picture), side, columns, {row: place for place, row in enumerate(rows)})
+
+
+def png(picture: Any) -> bytes:
+    """A Pillow image as a file."""
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def png_address(content: bytes) -> str:
+    """A picture as a data: address."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def open_images(section: Section) -> TestImages | str:
@@ -102,8 +113,8 @@ def open_images(section: Section) -> TestImages | str:
 def _specs(section: Section) -> Sequence[str]:
     """What the data set may be opened by: as the commands spelled it, else its name."""
     specs = [option(model.saved.result.command, "--dataset") for model in section.models]
-    for answer in section.answers:
-        question = answer.body.get("question")
+    for document in section.documents:
+        question = document.body.get("question")
         question = question if isinstance(question, dict) else {}
         request = question.get("request")
         specs += [question.get("dataset"), request.get("dataset") if isinstance(request, dict) else None]

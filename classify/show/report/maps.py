@@ -101,9 +101,9 @@ def _keys(section: Section) -> list[tuple[str, str, CacheKey, str]]:
             name = f"{config.get('backbone', key.backbone)}, {config.get('weights', key.weights[:8])}"
             name = one_line(f"{name}, {key.image_size} px")
             keys.setdefault(key.digest, (name, one_line(layer), key, result.command))
-    for answer in section.answers:
-        if answer.is_probe:
-            for row in answer.body["layers"]:
+    for document in section.documents:
+        if document.is_probe:
+            for row in document.body["layers"]:
                 depths.setdefault(row["layer"], len(depths))
     entries = sorted(keys.values(), key=lambda entry: (entry[2].pool == "none", entry[2].pool != "avg"))
     best: dict[tuple[str, str], tuple[str, str, CacheKey, str]] = {}

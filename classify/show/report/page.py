@@ -1,8 +1,8 @@
 """The page itself: one HTML file with everything in it, which no network is asked for.
 
 Styles and the script are the package's own files, named by their SHA-256 in a Content-Security-Policy, so that nothing
-else can run or be fetched. Whatever came from outside (class names, commands, file names) is escaped by the template;
-data for the script stand in a block in which no '<' occurs.
+else can run or be fetched. Whatever came from outside (class names, commands, file names) is escaped by the template,
+but for SVG, every text of which is escaped where it is made, and data for the script, in which no '<' occurs.
 """
 
 import base64
@@ -13,29 +13,26 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
-import numpy as np
-
 from classify.measure.environment import this_environment
 from classify.measure.outcome import Result
-from classify.measure.wording import count, one_line, percent, settings
-from classify.show.layers import layer_panels
-from classify.show.report import charts
-from classify.show.report.charts import Priced, Run, panel_figure, trade_off, training_curves
-from classify.show.report.documents import Answer, Study
-from classify.show.report.errors import Error, Shown
+from classify.measure.wording import one_line, percent, settings
+from classify.show.layers import LayerRow, layer_panels
+from classify.show.report.charts import Figure, chart_figure
+from classify.show.report.documents import Document, Study
+from classify.show.report.errors import Shown
 from classify.show.report.folder import Model, Section
 from classify.show.report.images import Sheet
 from classify.show.report.maps import MapGroup
-from classify.show.report.plot import Figure
 from classify.show.report.sentences import facts, headline, more_sentences, notes
-from classify.show.report.stages import StageFigure
 from classify.show.report.tables import (
-    SortedTable,
     comparison_rows,
     model_table,
     record_rows,
     standings_table,
 )
+from classify.show.tables import pairs_table
+from classify.show.trade_off import trade_off
+from classify.show.training import training_panels
 from features.digests import sha256_json
 from features.errors import UserError
 
@@ -43,6 +40,9 @@ MOST_CLASSES = 24  # in a confusion matrix; beyond, the pairs that are confused 
 MOST_MATRICES = 200  # models to choose from, the best on validation first
 MOST_PAIRS = 15
 MOST_SHOWN = 360  # wrong images of all models of a section together
+WHISKERS = "Whiskers are 95 % intervals over the test images. Dashed and dotted: controls that a layer has to beat."
+JOINED = "The line joins the models that no other beats in both. Whiskers are 95 % intervals over the test images."
+RINGED = "A ring marks the epoch whose weights were kept: the best on validation. The test set takes no part."
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +53,11 @@ class Material:
     predictions. notes: what was left out and why.
     """
 
-    errors: dict[str, list[Error]]
+    errors: dict[str, list[Shown]]
     sheet: Sheet | None = None
     sample: tuple[Shown, ...] = ()
     groups: tuple[MapGroup, ...] = ()
-    stages: StageFigure | None = None
+    stages: Figure | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -82,8 +82,8 @@ def render(sections: list[tuple[Section, Material]], source: str, command: str) 
     made = this_environment()
     return template.render(
         sections=[_context(number, *section) for number, section in enumerate(sections)],
-        style=_trusted(style),
-        script=_trusted(script),
+        style=style,
+        script=script,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
         source=one_line(source),
@@ -91,13 +91,6 @@ def render(sections: list[tuple[Section, Material]], source: str, command: str) 
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         made=one_line(settings(made)),
     )
-
-
-def _trusted(text: str) -> Any:
-    """A text that stands in the page as it is."""
-    from markupsafe import Markup
-
-    return Markup(text)  # noqa: S704 - our own files and SVG whose every text is escaped where it is made
 
 
 def _csp_hash(text: str) -> str:
@@ -113,22 +106,15 @@ def script_json(value: Any) -> str:
 def _context(number: int, section: Section, material: Material) -> dict[str, Any]:
     """What the template shows of a section."""
     prefix = f"s{number}"
-    shown_answers = _answers(prefix, section)
-    runs = [_run(model) for model in section.candidates if model.saved.result.extra.history]
-    training = training_curves(runs, f"{prefix}-training", "Training")
+    trained = training_panels([(model.name, model.saved.result) for model in section.candidates])
+    training = chart_figure(trained, f"{prefix}-training", "Training", RINGED)
     errors = {name: wrong for name, wrong in material.errors.items() if wrong}
     data = {
         "classes": list(section.classes) if len(section.classes) <= MOST_CLASSES else None,
         "confusion": _confusion(section),
         "errors": _errors_json(section, material, errors) if material.sheet and errors else None,
         "maps": _maps_json(section, material) if material.groups else None,
-        "sheet": {
-            "address": material.sheet.address,
-            "side": material.sheet.side,
-            "columns": material.sheet.columns,
-        }
-        if material.sheet
-        else None,
+        "sheet": material.sheet.about if material.sheet else None,
     }
     return {
         "id": prefix,
@@ -137,13 +123,10 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "more": more_sentences(section),
         "facts": facts(section),
         "notes": [*notes(section), *material.notes],
-        "curves": [_figure(figure) for figure in shown_answers.curves],
-        "layer_tables": shown_answers.layer_tables,
-        "model_tables": shown_answers.model_tables,
-        "prices": [_figure(figure) for figure in shown_answers.prices],
-        "training": _figure(training) if training else None,
+        **_answered(prefix, section),
+        "training": training,
         "studies": [_study(study, f"{prefix}-study-{place}") for place, study in enumerate(section.studies)],
-        "pairs": _pairs(section) if data["classes"] is None else None,
+        "pairs": pairs_table(section.best.saved.result, MOST_PAIRS) if data["classes"] is None else None,
         "models": _choices(section.models[:MOST_MATRICES]),
         "wrong": _choices(tuple(model for model in section.models if model.saved.path.name in errors)),
         "map_groups": [
@@ -154,78 +137,58 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "map_size": len(material.sample),
         "map_model": section.best.name,
         "stages": material.stages,
-        "stages_svg": [_trusted(item) for item in material.stages.drawings] if material.stages else [],
-        "data": _trusted(script_json(data)),
+        "data": script_json(data),
         "sources": [_source(model) for model in section.models],
         "has_errors": data["errors"] is not None,
     }
 
 
-@dataclass(frozen=True)
-class _Answers:
+def _answered(prefix: str, section: Section) -> dict[str, list[Any]]:
     """The tables and figures of a section's comparisons, probes and single runs."""
+    blocks: dict[str, list[Any]] = {"curves": [], "layer_tables": [], "model_tables": [], "prices": []}
 
-    curves: list[Figure]
-    layer_tables: list[SortedTable]
-    model_tables: list[SortedTable]
-    prices: list[Figure]
+    def add_models(rows: list[dict[str, Any]], best: int | None, name: str, caption: str) -> None:
+        blocks["model_tables"].append(model_table(rows, best, f"{name}-models", caption))
+        figure = chart_figure(trade_off(rows), f"{name}-time", "Accuracy against time", JOINED)
+        blocks["prices"] += [figure] if figure else []
 
-
-def _answers(prefix: str, section: Section) -> _Answers:
-    made = _Answers([], [], [], [])
-    for place, answer in enumerate(section.answers):
+    for place, document in enumerate(section.documents):
         name = f"{prefix}-{place}"
-        if answer.is_probe:
-            made.layer_tables.append(standings_table(answer, section, f"{name}-layers"))
-            made.curves.extend(_curves(answer, name, section.dataset))
+        if document.is_probe:
+            blocks["layer_tables"].append(standings_table(document, section, f"{name}-layers"))
+            blocks["curves"] += _curves(document, name, section.dataset)
         else:
-            rows, best = comparison_rows(answer, section)
-            _add_models(made, rows, best, name, "Heads against networks")
+            add_models(*comparison_rows(document, section), name, "Heads against networks")
     if section.alone:
-        rows, best = record_rows(section.alone)
-        caption = "Other results in this folder" if section.answers else "Heads and networks"
-        _add_models(made, rows, best, f"{prefix}-runs", caption)
-    return made
+        caption = "Other results in this folder" if section.documents else "Heads and networks"
+        add_models(*record_rows(section.alone), f"{prefix}-runs", caption)
+    return blocks
 
 
-def _add_models(made: _Answers, rows: list[dict[str, Any]], best: int | None, name: str, caption: str) -> None:
-    made.model_tables.append(model_table(rows, best, f"{name}-models", caption))
-    figure = trade_off(_priced(rows), f"{name}-time", "Accuracy against time")
-    made.prices.extend([figure] if figure else [])
-
-
-def _curves(answer: Answer, name: str, dataset: str) -> list[Figure]:
-    config = answer.body["rows"][0].get("config") or {}
+def _curves(document: Document, name: str, dataset: str) -> list[Figure]:
+    config = document.body["rows"][0].get("config") or {}
     about = [config.get("backbone"), config.get("weights"), config.get("image_size")]
     network = f"{about[0]}, {about[1]}, {about[2]} px" if None not in about else dataset
-    panels = layer_panels([_Probed(row) for row in answer.body["rows"]])
-    caption = "Whiskers are 95 % intervals over the test images. Dashed and dotted: controls that a layer has to beat."
+    panels = layer_panels([_layer_row(row) for row in document.body["rows"]])
     curves = []
     for place, panel in enumerate(panels):
         pooling = f", {panel.x.removeprefix('layer, ')}" if len(panels) > 1 else ""
-        title = one_line(f"Accuracy by layer ({network}{pooling})")
-        curves.append(panel_figure(panel, f"{name}-curve-{place}", title, caption))
+        title = f"Accuracy by layer ({network}{pooling})"
+        curves.append(chart_figure([panel], f"{name}-curve-{place}", title, WHISKERS))
     return [curve for curve in curves if curve]
 
 
-class _Probed:
-    """A row of a probe's document, as `layer_panels` takes it."""
-
-    def __init__(self, row: dict[str, Any]) -> None:
-        self.kind: str = row["kind"]
-        self.layer: str = row["layer"]
-        self.pool: str = row["pool"]
-        self.head: str = row["head"]
-        self.validation: float = row.get("validation") or 0.0
-        self.estimate: tuple[float, float, float] = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+def _layer_row(row: dict[str, Any]) -> LayerRow:
+    estimate = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+    return LayerRow(row["kind"], row["layer"], row["pool"], row["head"], row.get("validation") or 0.0, estimate)
 
 
 def _study(study: Study, name: str) -> dict[str, Any]:
     """What the template shows of a study."""
-    figures = []
-    for place, panel in enumerate(study.panels):
-        title = one_line(panel.title or study.body["study"])
-        figures.append(panel_figure(panel, f"{name}-{place}", title))
+    figures = [
+        chart_figure([panel], f"{name}-{place}", panel.title or study.body["study"])
+        for place, panel in enumerate(study.panels)
+    ]
     return {
         "id": name,
         "title": study.name,
@@ -235,36 +198,8 @@ def _study(study: Study, name: str) -> dict[str, Any]:
             (one_line(title), list(map(one_line, header)), [list(map(one_line, row)) for row in cells], notes)
             for title, header, cells, notes in study.tables
         ],
-        "figures": [_figure(figure) for figure in figures if figure],
+        "figures": list(filter(None, figures)),
     }
-
-
-def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
-    priced = []
-    for row in rows:
-        seconds = row.get("cost_seconds")
-        if seconds is None:
-            steps = [row[name] for name in ("extract_seconds", "train_seconds") if row.get(name) is not None]
-            seconds = sum(steps)
-        accuracies = row.get("accuracies") or [row["accuracy"]]
-        kind, name = charts.KINDS[0], row["model"]
-        if row["fitted_on"] == "nothing":
-            kind = charts.KINDS[3]
-        elif name.startswith(("finetune", "spottune")):
-            kind = charts.KINDS[1]
-        elif row["layer"] == "input":
-            kind = charts.KINDS[2]
-        elif " " not in name:
-            # A comparison's heads are called by their bare names; a record's name says all this already.
-            name = f"{name} on {row['layer']}" + (" (refitted)" if row["fitted_on"].startswith("train +") else "")
-        mean = sum(accuracies) / len(accuracies)
-        priced.append(Priced(one_line(name), kind, seconds, mean, row["accuracy_low"], row["accuracy_high"]))
-    return priced
-
-
-def _run(model: Model) -> Run:
-    result = model.saved.result
-    return Run(model.name, tuple(result.extra.history or ()), result.chosen.get("epoch"))
 
 
 def _first_layer(section: Section, group: MapGroup) -> str:
@@ -272,16 +207,6 @@ def _first_layer(section: Section, group: MapGroup) -> str:
     layers = [layer.layer for layer in group.layers]
     best = one_line(section.best.saved.result.config.layer)
     return best if best in layers else layers[-1]
-
-
-def _figure(figure: Figure) -> dict[str, Any]:
-    return {
-        "name": figure.name,
-        "title": figure.title,
-        "caption": figure.caption,
-        "drawings": [_trusted(drawing) for drawing in figure.drawings],
-        "table": figure.table,
-    }
 
 
 def _choices(models: tuple[Model, ...]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -305,21 +230,7 @@ def _confusion(section: Section) -> dict[str, Any] | None:
     }
 
 
-def _pairs(section: Section) -> list[tuple[str, str, str, str]]:
-    """The pairs of classes that the best model confuses most, where a matrix would be too large to look at."""
-    metrics = section.best.saved.result.metrics
-    matrix = np.array(metrics.confusion)
-    np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = []
-    for truth, guess in zip(*np.unravel_index(order, matrix.shape), strict=True):
-        if number := int(matrix[truth, guess]):
-            share = percent(number / metrics.support[truth], 1)
-            pairs.append((section.classes[truth], section.classes[guess], count(number), share))
-    return pairs
-
-
-def _errors_json(section: Section, material: Material, errors: dict[str, list[Error]]) -> dict[str, Any]:
+def _errors_json(section: Section, material: Material, errors: dict[str, list[Shown]]) -> dict[str, Any]:
     places = material.sheet.places if material.sheet else {}
     by_model = {}
     for model in section.models:

@@ -1,22 +1,22 @@
 """What a section of the page says before its figures: the answer in a sentence, what else was found, and four facts."""
 
 from classify.measure.wording import count, duration, one_line, percent
-from classify.show.report.documents import Answer
+from classify.show.report.documents import Document
 from classify.show.report.folder import Section, plain_name
 
 
-def _spoken(answer: Answer) -> list[str]:
-    """An answer's sentences; a probe's first two, what is best and what it reaches, as one."""
-    lines = [one_line(line) for line in answer.body["answer"]]
-    return [" ".join(lines[:2]), *lines[2:]] if answer.is_probe else lines
+def _spoken(document: Document) -> list[str]:
+    """The sentences of a document's answer; a probe's first two, what is best and what it reaches, as one."""
+    lines = [one_line(line) for line in document.body["answer"]]
+    return [" ".join(lines[:2]), *lines[2:]] if document.is_probe else lines
 
 
 def more_sentences(section: Section) -> list[tuple[str, list[str]]]:
-    """(question, sentences) of each answer, without the headline."""
+    """(question, sentences) of each document, without the headline."""
     questions = []
-    for answer in section.answers:
-        lines = _spoken(answer)[1 if answer is section.leading else 0 :]
-        questions.append(("Which layer transfers best" if answer.is_probe else "Heads against networks", lines))
+    for document in section.documents:
+        lines = _spoken(document)[1 if document is section.leading else 0 :]
+        questions.append(("Which layer transfers best" if document.is_probe else "Heads against networks", lines))
     return [(question, lines) for question, lines in questions if lines]
 
 
@@ -48,8 +48,8 @@ def facts(section: Section) -> list[tuple[str, str, str]]:
 
 
 def notes(section: Section) -> list[str]:
-    """What the answers left out, and what the page does."""
-    lines = [one_line(note) for answer in section.answers for note in answer.body["notes"]]
+    """What the documents left out, and what the page does."""
+    lines = [one_line(note) for document in section.documents for note in document.body["notes"]]
     if section.left_out:
         lines.append(f"{count(section.left_out)} further results, worse on validation, are not shown, to keep it small")
     return lines

@@ -4,32 +4,20 @@ This reads more than results: the backbone, if its weights are at hand and are s
 never downloaded for this. The image goes through once, in float32.
 """
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from classify.measure.wording import one_line
+from classify.show.report.charts import Figure
 from classify.show.report.folder import Model, Section
-from classify.show.report.images import TestImages, option
+from classify.show.report.images import TestImages, option, png, png_address
 from classify.show.report.svg import drawing, element, words
 from features.errors import UserError
 from features.home import user_path, weights_folder
 
 CHANNELS = 8  # shown of each stage
-
-
-@dataclass(frozen=True)
-class StageFigure:
-    """The figure, drawn for a wide page and for a phone, and the sentence under it."""
-
-    name: str
-    title: str
-    caption: str
-    drawings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,7 +29,7 @@ class _Stage:
     maps: np.ndarray
 
 
-def see_stages(section: Section, images: TestImages, row: int, truth: str, name: str) -> StageFigure | str:
+def see_stages(section: Section, images: TestImages, row: int, truth: str, name: str) -> Figure | str:
     """Feature maps of a test row in the section's backbone, or why they cannot be shown."""
     model = next((candidate for candidate in section.models if _pretrained(candidate)), None)
     if model is None:
@@ -59,7 +47,7 @@ def see_stages(section: Section, images: TestImages, row: int, truth: str, name:
         "float32."
     )
     drawings = tuple(_draw(stages, images.read(row), variant, f"{title}: {truth}") for variant in ("wide", "narrow"))
-    return StageFigure(name, title, caption, drawings)
+    return Figure(name, title, caption, drawings)
 
 
 def _pretrained(model: Model) -> bool:
@@ -154,10 +142,7 @@ def _draw(stages: list[_Stage], image: np.ndarray, variant: str, label: str) -> 
 def _picture(pixels: np.ndarray, x: float, y: float, side: float) -> str:
     from PIL import Image
 
-    stream = io.BytesIO()
     picture = Image.fromarray(pixels)
     picture.thumbnail((112, 112))
-    picture.save(stream, "PNG", optimize=True)
-    address = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-    settings: dict[str, Any] = {"x": x, "y": y, "width": side, "height": side, "href": address}
-    return element("image", **settings, class_="pixels")
+    address = png_address(png(picture))
+    return element("image", x=x, y=y, width=side, height=side, href=address, class_="pixels")

@@ -1,93 +1,67 @@
-"""The page's tables: cells with what people read and what they are sorted by."""
+"""The page's tables: those of `classify.show.table`, sorted by a click, with a link from each row to its record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from classify.measure.standing import p_values
-from classify.measure.wording import (
-    MISSING,
-    count,
-    decimal,
-    duration,
-    gigabytes,
-    one_line,
-    percent,
-    percent_interval,
-    whole,
-)
-from classify.show.columns import spelled_p
-from classify.show.report.documents import Answer
+from classify.measure.wording import MISSING, one_line
+from classify.show import columns
+from classify.show.report.documents import Document
 from classify.show.report.folder import Model, Section
+from classify.show.table import Column, Table
 
-
-@dataclass(frozen=True)
-class Cell:
-    """text: what is read. value: what it is sorted by, a number or a text; None goes last. link: an id on the page."""
-
-    text: str
-    value: float | str | None = None
-    link: str = ""
-    marked: bool = False
+_MODELS = (
+    columns.MODEL,
+    columns.CUT,
+    columns.FITTED_ON,
+    columns.VALIDATION,
+    columns.accuracy(header="test accuracy %"),
+    columns.OVER_SEEDS,
+    columns.P_VALUE,
+    columns.MACRO_F1,
+    columns.LOG_LOSS,
+    columns.ECE,
+    columns.PARAMETERS,
+    columns.EXTRACT,
+    columns.TRAIN,
+    columns.ONE_IMAGE,
+    columns.MEMORY,
+    columns.GPU_MEMORY,
+)
 
 
 @dataclass(frozen=True)
 class SortedTable:
-    """A table of the page. columns: (header, what it means, whether it holds numbers)."""
+    """A table of the page. name: its id. links: for each row an id on the page, or nothing."""
 
     name: str
-    caption: str
-    columns: tuple[tuple[str, str, bool], ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
+    table: Table
+    links: tuple[str, ...]
+
+    @property
+    def rows(self) -> Iterator[list[tuple[str, Any, bool]]]:
+        """Of each cell what is read, what it is sorted by (number or text; None is last), and whether it is marked."""
+        for i, (row, texts) in enumerate(zip(self.table.rows, self.table.cells(), strict=True)):
+            keys = [column.key(value) for column, value in zip(self.table.columns, row, strict=True)]
+            yield [
+                (text, text if isinstance(key, str) else key, (i, j) in self.table.marked)
+                for j, (text, key) in enumerate(zip(texts, keys, strict=True))
+            ]
 
 
-def _column(
-    name: str, header: str, means: str, spelled: Callable[[Any], str]
-) -> tuple[str, str, str, Callable[[Any], str]]:
-    return name, header, means, spelled
-
-
-_NUMBERS = (
-    _column("validation", "validation %", "accuracy on the validation rows, by which everything is chosen", percent),
-    _column("accuracy", "test accuracy %", "on the test images, ± half the width of the 95 % interval", percent),
-    _column("p_value", "p", "McNemar's mid-p test against the row best on validation, Holm's correction", spelled_p),
-    _column("macro_f1", "macro F1 %", "mean F1 over the classes, on the test images", percent),
-    _column("log_loss", "log loss", "mean of -log of the label's probability; lower is better", decimal),
-    _column("ece", "ECE %", "expected calibration error in 15 bins; lower is better", percent),
-    _column("trained_parameters", "parameters", "numbers that were trained", whole),
-    _column("extract_seconds", "extract", "pass of the training images through the frozen part", duration),
-    _column("train_seconds", "train", "search and last fit", duration),
-    _column("one_seconds", "one image", "from its pixels to its class", duration),
-    _column("peak_memory", "memory", "of the whole process at its most", gigabytes),
-)
+def _sorted_table(
+    name: str, title: str, shown: Sequence[Column], rows: Sequence[dict[str, Any]], best: int | None, *notes: str
+) -> SortedTable:
+    """Of rows with the fields of the columns, and 'anchor'; the best is marked where it is named and where it is so."""
+    marked = {(best, 0), *((best, place) for place, column in enumerate(shown) if column is columns.VALIDATION)}
+    cells = tuple(tuple(column.read(row) for column in shown) for row in rows)
+    table = Table(title, tuple(shown), cells, notes, frozenset((i, j) for i, j in marked if i is not None))
+    return SortedTable(name, table, tuple(row["anchor"] for row in rows))
 
 
 def model_table(rows: Sequence[dict[str, Any]], best: int | None, name: str, caption: str) -> SortedTable:
-    """Heads and networks as rows; `rows` have the fields of a comparison's, and 'model', 'layer', 'anchor'."""
-    used = [column for column in _NUMBERS if any(row.get(column[0]) is not None for row in rows)]
-    several = any(len(row.get("accuracies", ())) > 1 for row in rows)
-    columns = [("model", "head or network; the link leads to where its numbers come from", False)]
-    columns += [("cut", "the layer that it starts from", False), ("fitted on", "rows of the last fit", False)]
-    for field, header, means, _ in used:
-        columns.append((header, means, True))
-        if field == "accuracy" and several:
-            columns.append(("mean of seeds %", "mean and standard deviation of the test accuracy over seeds", True))
-    lines = []
-    for place, row in enumerate(rows):
-        cells = [Cell(one_line(row["model"]), one_line(row["model"]), row.get("anchor", ""), place == best)]
-        cells += [Cell(one_line(row[field]), one_line(row[field])) for field in ("layer", "fitted_on")]
-        for field, _, _, spelled in used:
-            value = row.get(field)
-            text = spelled(value)
-            if field == "accuracy":
-                text = percent_interval((row["accuracy"], row["accuracy_low"], row["accuracy_high"]))
-            cells.append(Cell(text, value, marked=place == best and field == "validation"))
-            if field == "accuracy" and several:
-                cells.append(_over_seeds(row.get("accuracies", ())))
-        lines.append(tuple(cells))
+    """Heads and networks as rows, which have the fields of a comparison's, and 'anchor'."""
     notes = []
     if best is not None:
         notes.append(f"Bold: best on validation ({one_line(rows[best]['model'])}), the one to choose.")
@@ -98,21 +72,14 @@ def model_table(rows: Sequence[dict[str, Any]], best: int | None, name: str, cap
             "Networks are not fitted again after their epoch was chosen on validation; compare them with the heads "
             "fitted on train."
         )
-    return SortedTable(name, caption, tuple(columns), tuple(lines), tuple(notes))
+    shown = [column for column in _MODELS if any(column.read(row) is not None for row in rows)]
+    return _sorted_table(name, caption, shown, rows, best, *notes)
 
 
-def _over_seeds(accuracies: Sequence[float]) -> Cell:
-    if not accuracies:
-        return Cell(MISSING)
-    mean = float(np.mean(accuracies))
-    deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
-    return Cell(f"{percent(mean)} ± {percent(deviation)}", mean)
-
-
-def comparison_rows(answer: Answer, section: Section) -> tuple[list[dict[str, Any]], int | None]:
+def comparison_rows(document: Document, section: Section) -> tuple[list[dict[str, Any]], int | None]:
     """A comparison's rows, with the page's places of their records, and which was best on validation."""
     rows = []
-    for row, names in zip(answer.body["rows"], answer.records, strict=True):
+    for row, names in zip(document.body["rows"], document.records, strict=True):
         models = [model for name in names if (model := section.find(name))]
         rows.append({**row, "anchor": models[0].anchor if models else ""})
     values = [(row["validation"], -place) for place, row in enumerate(rows) if row["validation"] is not None]
@@ -122,10 +89,10 @@ def comparison_rows(answer: Answer, section: Section) -> tuple[list[dict[str, An
 def record_rows(models: Sequence[Model]) -> tuple[list[dict[str, Any]], int | None]:
     """Rows of the same form for records that no comparison names, paired tests among them."""
     rows = [_record_row(model) for model in models]
-    known = [(row["validation"], -place) for place, row in enumerate(rows) if row["validation"] is not None]
-    if not known:
+    validated = [(row["validation"], -place) for place, row in enumerate(rows) if row["validation"] is not None]
+    if not validated:
         return rows, None
-    best = -max(known)[1]
+    best = -max(validated)[1]
     others = [place for place in range(len(models)) if place != best]
     for place, value in zip(
         others, p_values(models[best].saved, [models[place].saved for place in others]), strict=True
@@ -161,35 +128,28 @@ def _record_row(model: Model) -> dict[str, Any]:
     }
 
 
-def standings_table(answer: Answer, section: Section, name: str) -> SortedTable:
+def standings_table(document: Document, section: Section, name: str) -> SortedTable:
     """A probe's layers under their best heads: what each reaches and costs, and whether it differs from the best."""
-    records = {_entry(row): model.anchor for row in answer.body["rows"] if (model := section.find(row["result"]))}
-    pools = {row["pool"] for row in answer.body["layers"]}
-    columns = [("layer", "the link leads to where its numbers come from", False)]
-    columns += [("pool", "", False)] if len(pools) > 1 else []
-    columns += [
-        ("best head", "chosen on validation", False),
-        ("test accuracy %", "± half the width of the 95 % interval", True),
-        ("p", "McNemar's mid-p test against the best on validation, Holm's correction over layers", True),
-        ("GFLOP an image", "up to the layer, a multiply-add counted as two", True),
-        ("bytes an image", "of its features in the cache", True),
-    ]
+    records = {_entry(row): model.anchor for row in document.body["rows"] if (model := section.find(row["result"]))}
+    several = len({row["pool"] for row in document.body["layers"]}) > 1
+    shown = (
+        columns.text("layer", means="the link leads to where its numbers come from"),
+        *([columns.text("pool")] if several else []),
+        columns.BEST_HEAD,
+        columns.accuracy(header="test accuracy %"),
+        columns.called(columns.P_VALUE, "p", format=lambda p: "best" if p is None else columns.spelled_p(p)),
+        columns.GFLOP,
+        columns.BYTES,
+    )
     rows = []
-    for row in answer.body["layers"]:
-        best = row["p_value"] is None
-        gflop = None if row["flops"] is None else row["flops"] / 1e9
-        layer = f"Head2Toe over {row['layer']}" if row["kind"] == "head2toe" else row["layer"]
-        cells = [Cell(one_line(layer), one_line(layer), records.get(_entry(row), ""), best)]
-        cells += [Cell(one_line(row["pool"]), one_line(row["pool"]))] if len(pools) > 1 else []
-        cells += [
-            Cell(one_line(row["head"]), one_line(row["head"])),
-            Cell(percent_interval((row["accuracy"], *row["accuracy_interval"])), row["accuracy"]),
-            Cell("best" if best else spelled_p(row["p_value"]), None if best else row["p_value"]),
-            Cell(decimal(gflop, 2), gflop),
-            Cell(count(row["bytes"]), row["bytes"]),
-        ]
-        rows.append(tuple(cells))
-    return SortedTable(name, "Each layer under its best head, against the best", tuple(columns), tuple(rows))
+    for row in document.body["layers"]:
+        low, high = row["accuracy_interval"]
+        changed = {"accuracy_low": low, "accuracy_high": high, "anchor": records.get(_entry(row), "")}
+        changed["gflop"] = None if row["flops"] is None else row["flops"] / 1e9
+        changed["layer"] = f"Head2Toe over {row['layer']}" if row["kind"] == "head2toe" else row["layer"]
+        rows.append({**row, **changed})
+    best = next((place for place, row in enumerate(rows) if row["p_value"] is None), None)
+    return _sorted_table(name, "Each layer under its best head, against the best", shown, rows, best)
 
 
 def _entry(row: dict[str, Any]) -> tuple[str, ...]:

@@ -15,14 +15,13 @@ import pytest
 from classify.__main__ import main
 from classify.measure.metrics import measure
 from classify.measure.results import Predictions, Result, load_results, save_result, sealed
-from classify.measure.standing import frontier
 from classify.show.report import svg, write_report
-from classify.show.report.charts import Priced
 from classify.show.report.folder import read_folder
 from classify.show.report.images import TestImages, open_images, option
 from classify.show.report.maps import sample_rows
 from classify.show.report.page import script_json
 from classify.show.report.tables import comparison_rows, record_rows
+from classify.show.trade_off import trade_off
 from features.commands.options import run_command
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -122,9 +121,9 @@ def test_numbers_are_those_of_the_records(report_folder):
             assert (truth, said) == (classes[predictions.labels[place]], classes[predictions.predicted[place]])
             if sure is not None:
                 assert sure == pytest.approx(predictions.probabilities[place].max())
-    answers = {answer.is_probe: answer.body for answer in section.answers}
+    documents = {document.is_probe: document.body for document in section.documents}
     page = _Elements(report_folder.page.read_text()).text
-    for body in answers.values():
+    for body in documents.values():
         assert all(sentence in page for sentence in body["answer"])
 
 
@@ -141,7 +140,7 @@ def test_the_answer_is_of_the_model_best_on_validation_whoever_made_it(report_fo
     best = section.best.saved.result
     assert best.validation_accuracy == max(m.saved.result.validation_accuracy for m in section.candidates)
     assert f"is right on {100 * best.metrics.accuracy:.2f} %" in headline()
-    assert [answer.best[0] == section.best.saved.path.name for answer in section.answers] == [True, False]
+    assert [document.best[0] == section.best.saved.path.name for document in section.documents] == [True, False]
     # A single run that is better than what both of them found has the word.
     saved = section.models[-1].saved
     other = dataclasses.replace(saved.result, validation_accuracy=0.999, config={**best.config, "seed": 5})
@@ -165,16 +164,15 @@ def test_every_row_leads_to_its_own_record(report_folder):
 
 def test_tests_and_the_frontier_are_those_of_the_comparison(report_folder):
     section = read_folder(report_folder.results)[0]
-    answer = next(answer for answer in section.answers if not answer.is_probe)
-    rows, best = comparison_rows(answer, section)
-    models = [section.find(names[0]) for names in answer.records]
+    document = next(document for document in section.documents if not document.is_probe)
+    rows, best = comparison_rows(document, section)
+    models = [section.find(names[0]) for names in document.records]
     own, own_best = record_rows(models)
     assert best == own_best
     assert [row["p_value"] for row in own] == pytest.approx([row["p_value"] for row in rows])
-    priced = [Priced(str(place), "", row["cost_seconds"], row["accuracies"][0], 0, 0) for place, row in enumerate(rows)]
-    assert len(frontier(priced, lambda model: model.seconds, lambda model: model.accuracy)) == len(
-        answer.body["frontier"]
-    )
+    ((joined,),) = (panel.frontier for panel in trade_off(rows))
+    assert list(joined.names) == document.body["frontier"]
+    assert joined.x == tuple(sorted(joined.x)) and joined.y == tuple(sorted(joined.y))
 
 
 def test_tiles_are_the_images(report_folder, monkeypatch):

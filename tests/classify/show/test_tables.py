@@ -12,14 +12,8 @@ from classify.experiments.run import RunOutcome
 from classify.measure.metrics import measure
 from classify.measure.results import Result
 from classify.measure.wording import duration, percent_interval, settings
-from classify.show.tables import (
-    Column,
-    Table,
-    layer_by_head,
-    pivot,
-    show,
-    summary_table,
-)
+from classify.show.table import Column, Table, pivot, show
+from classify.show.tables import layer_by_head, summary_table
 
 
 @pytest.fixture
