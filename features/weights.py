@@ -5,13 +5,17 @@ A zip archive's own check sums are looked at first: `torch.load` takes a file wi
 
 import hashlib
 import http.client
+import pickle
 import re
 import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from features.bombs import refuse_zip_bomb
 from features.digests import sha256_file
@@ -22,6 +26,12 @@ _OFFLINE_HINT = (
     "without a network, run `python -m extract --dataset digits --backbone efficientnet_lite0 --layer all`, or give "
     "a file with --weights PATH"
 )
+# Files of torch's that are zip archives and no checkpoints: what tells them, what they are, what reads them.
+_PROGRAMS = (
+    ("constants.pkl", "a TorchScript archive", "torch.jit.load"),
+    ("archive_format", "an exported program", "torch.export.load"),
+)
+_DEEPEST = 4
 
 
 def download(url: str) -> Path:
@@ -47,15 +57,53 @@ def download(url: str) -> Path:
     return target
 
 
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors in a `.pth`, `.pt` or `.safetensors` file, on the CPU; UserError where it is damaged or no such file.
+@dataclass(frozen=True)
+class Table:
+    """Tensors by name, as some place in a file holds them.
 
-    Checkpoints that keep their tensors under `state_dict` or `model`, and names that begin with `module.` (from
-    DataParallel), are understood.
+    place: the keys that lead there in a nested checkpoint, () for the file itself. versions: torch's note of the
+    version of each module's layout, by the module's name ('' for the whole network); {} where the file has none.
     """
+
+    place: tuple[str, ...]
+    tensors: dict[str, torch.Tensor]
+    versions: dict[str, Any]
+
+
+def read_tables(path: Path) -> list[Table]:
+    """Every set of named tensors in a file of weights, on the CPU, in the file's order, outermost first.
+
+    `.safetensors`, torch's files and checkpoints that nest their tensors beside other things are read, and nothing in
+    them is run: what is no tensor, number or text stays an inert placeholder. UserError where a file is damaged or
+    holds no tensors with names.
+    """
+    loaded = _loaded(path)
+    tables = list(_tables(loaded, ()))
+    if not tables:
+        modules = sorted(_placeholders(loaded))
+        held = f"no tensors with names, but a pickled {modules[0]}" if modules else "no tensors with names"
+        raise UserError(
+            f"{path} holds no state dict: {held}; save the model's state_dict() alone, as in "
+            "torch.save(model.state_dict(), PATH)"
+        )
+    return tables
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file that holds one state dict and nothing else, on the CPU, with torch's note of versions where
+    it has one; UserError where it does not."""
+    loaded = _loaded(path)
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
+        raise UserError(f"{path} holds no state dict (names and tensors); save the model's state_dict()")
+    return loaded
+
+
+def _loaded(path: Path) -> Any:
     damaged = f"{path} is damaged or cut short"
     again = "get a fresh copy of it, or remove it so that it is downloaded again"
-    if path.suffix == ".safetensors":
+    if zipfile.is_zipfile(path):
+        _check_zip(path, damaged, again)
+    elif path.suffix == ".safetensors" or _is_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -63,39 +111,93 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise UserError(f"{damaged} ({error}); {again}") from error
-    if zipfile.is_zipfile(path):
-        _check_zip(path, damaged, again)
+    stand_ins = _stand_ins(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises pickle's, zip's and its own errors here, whatever the file inspires it to.
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+        foreign = any(words in str(error) for words in ("nsupported global", "nsupported GLOBAL", "nsupported class"))
+        if foreign or (stand_ins and isinstance(error, pickle.UnpicklingError)):
             raise UserError(
                 f"{path} holds Python objects beside tensors, which could run anything when read, and is refused; "
                 "save the model's state_dict() alone, or convert it to .safetensors"
             ) from error
         raise UserError(f"{damaged}, or no file of weights ({type(error).__name__}); {again}") from error
-    return _flat_tensors(loaded, path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its content: the length of a header in eight bytes, and JSON."""
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+class _Placeholder:
+    """Stands for an object of a class that is not read: it takes what its pickle gives it, and does nothing."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> "_Placeholder":
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _stand_ins(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """A class of placeholders for each foreign name in a torch file, for torch's restricted reader to take instead.
+
+    Training scripts leave their settings (argparse.Namespace, NumPy's numbers, a framework's own) beside the tensors.
+    The reader never imports what it has a stand-in for; names of the modules that it blocks it refuses all the same.
+    """
+    try:
+        names = get_unsafe_globals_in_checkpoint(path)
+    except Exception:
+        # Torch's older format, or no file of torch's at all, about which its reader says what there is to say.
+        return []
+    return [(type(name, (_Placeholder,), {}), name) for name in names]
+
+
+def _tables(held: Any, place: tuple[str, ...]) -> Iterator[Table]:
+    """The tables in nested dictionaries and sequences; training state lies no deeper than this looks."""
+    if isinstance(held, dict):
+        named = {name: value for name, value in held.items() if isinstance(name, str)}
+        if tensors := {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}:
+            versions = getattr(held, "_metadata", None)
+            yield Table(place, tensors, dict(versions) if isinstance(versions, dict) else {})
+        inner: Iterable[tuple[Any, Any]] = named.items()
+    else:
+        inner = enumerate(held) if isinstance(held, list | tuple) else ()
+    for key, value in inner if len(place) < _DEEPEST else ():
+        yield from _tables(value, (*place, str(key)))
+
+
+def _placeholders(held: Any, depth: int = 0) -> set[str]:
+    """The names of the classes whose objects were not read."""
+    if isinstance(held, _Placeholder):
+        return {type(held).__name__}
+    inner = held.values() if isinstance(held, dict) else held if isinstance(held, list | tuple) else ()
+    return {name for value in inner for name in _placeholders(value, depth + 1)} if depth < _DEEPEST else set()
 
 
 def _check_zip(path: Path, damaged: str, again: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             refuse_zip_bomb(path, archive)
+            members = {name.rpartition("/")[2] for name in archive.namelist()}
             broken = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
         raise UserError(f"{damaged} ({error}); {again}") from error
     if broken:
         raise UserError(f"{damaged} (its part {broken} fails its check sum); {again}")
-
-
-def _flat_tensors(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
-    for nest in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(nest), dict):
-            loaded = loaded[nest]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
-        raise UserError(f"{path} holds no state dict (names and tensors); save the model's state_dict()")
-    return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
+    for member, kind, load in _PROGRAMS:
+        if member in members:
+            raise UserError(
+                f"{path} is {kind}, a program and not weights alone; save its state dict: "
+                f"torch.save({load}({path.name!r}).state_dict(), 'weights.pth')"
+            )
 
 
 def state_sha256(model: nn.Module) -> str:

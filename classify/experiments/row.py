@@ -22,6 +22,7 @@ from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import Rows, Source
 from classify.experiments.training_sets import Change, change_called
 from classify.heads.network import NETWORKS
+from classify.measure.corrections import superseded
 from classify.measure.outcome import plain_json
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
@@ -67,6 +68,16 @@ class Row:
         """64 hex digits that name the row, as in its result."""
         return sha256_json(dict(self.config))
 
+    @cached_property
+    def superseded(self) -> RowConfig | None:
+        """What version 0.1.0 called this row, where its numbers were wrong or may have been; None where they stand."""
+        earlier = {name: value for name, value in self.config.items() if name not in ("revisions", "corrections")}
+        preprocessing = self.source.superseded
+        if preprocessing and "preprocessing" not in self.head.unread:
+            earlier.pop("preprocessing", None)
+            earlier["image_size"] = preprocessing["crop"]
+        return RowConfig(earlier) if earlier != dict(self.config) else None
+
     @property
     def label(self) -> str:
         """The row in a few words: 'finetune layer4, bss=0.001', 'layer3 avg ridge shuffled labels'."""
@@ -81,6 +92,8 @@ class Row:
         dataset, weights: where these stand now, as the command line has them; by default those of the same names.
         """
         written = RowConfig(config)
+        if wrong := superseded(written):
+            raise UserError(f"the row cannot be made again as it was: {wrong}; run it anew")
         request = _request(written, dataset, weights)
         kind: type[Kind] = Classical
         if written.head in NETWORKS:
@@ -104,6 +117,11 @@ class Row:
         )
         here = row.config
         differing = sorted(name for name in {*here, *written} if here.get(name) != written.get(name))
+        if row.superseded == written:
+            raise UserError(
+                "the row cannot be made again: version 0.1.0 computed it wrongly, or may have done; make it anew with "
+                "its own command"
+            )
         if differing:
             differences = "; ".join(
                 f"{name} is {here.get(name)!r} here and {written.get(name)!r} in the record" for name in differing

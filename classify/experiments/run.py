@@ -28,7 +28,7 @@ class RunOutcome(Outcome):
     @property
     def best(self) -> Result:
         """The one that was best on validation; of equals the first."""
-        return max(self.results, key=lambda result: result.validation_accuracy or 0.0)
+        return max(self.results, key=lambda result: result.rank)
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 15
-# Temperatures outside mean that the logits are constant or separate the rows perfectly: no optimum lies within reach.
-_TEMPERATURES = (1e-3, 1e3)
+# What stands for a temperature of 0, where the logits separate the rows perfectly, and for an infinite one, where they
+# tell less than nothing.
+_COLDEST, _HOTTEST = 1e-3, 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,24 +59,40 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature T > 0 for which softmax(logits / T) has the least log loss on these (validation) rows.
 
-    logits (N, C) finite, labels (N,); computed in float64. The loss is convex in 1/T, so there is one minimum; it is
-    sought from 0.001 to 1000, and one of these comes back where the optimum is at 0 or infinity. Scaling leaves every
-    prediction as it is.
+    logits (N, C) finite, labels (N,); computed in float64. The loss is convex in 1/T, so there is one minimum: where
+    its slope is zero, found at any scale of the logits. Where the optimum is at 0, 0.001 comes back, or less for logits
+    that differ by less than 1; where it is at infinity, 1000, or a hundred times the largest difference; where the
+    logits are constant and every temperature is as good, 1. Scaling leaves every prediction as it is.
     """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
+    from scipy.optimize import brentq
+    from scipy.special import softmax
 
     logits, labels = _checked_logits(logits), np.asarray(labels, dtype=np.int64)
     if labels.shape != logits.shape[:1] or np.any((labels < 0) | (labels >= logits.shape[1])):
         raise ValueError(f"{len(logits)} rows of {logits.shape[1]} logits need as many labels, from 0 up to that many")
-    # Relative to the label's logit the loss is log sum exp(gaps / T): no subtraction of large numbers is left.
-    gaps = logits - np.take_along_axis(logits, labels[:, None], axis=1)
+    # Halved, so that their differences do not overflow.
+    halves = logits / 2
+    gaps = halves - np.take_along_axis(halves, labels[:, None], axis=1)
+    half = float(np.abs(gaps).max())
+    if half == 0:
+        return 1.0
+    gaps /= half
+    # Relative to the label's logit the loss is log sum exp(gaps * b), b the inverse temperature.
+    if gaps.max() <= 0:
+        return _COLDEST * min(1.0, 2 * half)
+    if gaps.mean() >= 0:
+        return max(_HOTTEST, 200 * half)
 
-    def loss(log_temperature: float) -> float:
-        return float(np.mean(logsumexp(gaps * np.exp(-log_temperature), axis=1)))
+    def slope(log_inverse: float) -> float:
+        return float(np.mean(np.sum(softmax(gaps * np.exp(log_inverse), axis=1) * gaps, axis=1)))
 
-    best = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-9})
-    return float(np.exp(best.x))
+    low, high = -1.0, 1.0
+    while slope(low) >= 0 and low > -600:
+        low *= 2
+    while slope(high) <= 0 and high < 600:
+        high *= 2
+    inverse = np.exp(brentq(slope, low, high, xtol=1e-12) if slope(low) < 0 < slope(high) else low)
+    return float(min(2 * (half / inverse), np.finfo(float).max))
 
 
 def probabilities_at(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -22,28 +22,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from classify.measure.environment import this_environment
+from classify.measure.corrections import superseded
 from classify.measure.kept_heads import has_skops, in_skops_format, read_joblib, read_skops, write_joblib
 from classify.measure.outcome import Predictions, Result, plain_json
 from classify.measure.record import Extra
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
+from features.commands.speaking import tell
 from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import write_json
 from features.ranges import is_int8, keep_ranges, ranges_of
-
-__all__ = [
-    "Predictions",
-    "Result",
-    "SavedResult",
-    "find_result",
-    "load_results",
-    "open_result",
-    "save_result",
-    "sealed",
-    "this_environment",
-]
 
 FORMAT = "layerprobe result"
 VERSION = 1
@@ -196,13 +185,20 @@ def sealed(record: dict[str, Any]) -> dict[str, Any]:
 def load_results(folder: Path | str = RESULTS_FOLDER) -> list[SavedResult]:
     """All results in a folder, oldest first; a folder that is not there holds none.
 
-    JSON files that are no record of ours are passed over; UserError naming the file for a record that is damaged.
+    Of one whose mathematics was corrected later no more than a line is said. JSON files that are no record of ours are
+    passed over; UserError naming the file for a record that is damaged.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: a folder of results was expected, and this is a file; give the folder it lies in")
     records = (_read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
-    return sorted((saved for saved in records if saved), key=lambda saved: (saved.result.created, saved.path.name))
+    sound = []
+    for saved in records:
+        if saved and (wrong := superseded(saved.result.config)):
+            tell(f"{saved.path} is not used: {wrong}; remove it, and run it again if you need it")
+        elif saved:
+            sound.append(saved)
+    return sorted(sound, key=lambda saved: (saved.result.created, saved.path.name))
 
 
 def open_result(path: Path | str) -> SavedResult:
@@ -214,6 +210,8 @@ def open_result(path: Path | str) -> SavedResult:
     saved = _read_record(record)
     if saved is None:
         raise UserError(f"{path}: not the record of a result; give one of the .json files in a folder of results")
+    if wrong := superseded(saved.result.config):
+        raise UserError(f"{path} is not used: {wrong}; run it again")
     return saved
 
 

@@ -1,6 +1,5 @@
 """Which saved model is meant: the record that was named, or the best on validation in a folder of results."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from classify.measure.results import SavedResult, load_results, open_result
@@ -11,6 +10,7 @@ from features.home import user_path
 def choose_result(source: SavedResult | Path | str, dataset: str | None = None) -> SavedResult:
     """The result at `source`: a record, or of a folder the one whose model was kept and was best on validation.
 
+    Of models with unequally many validation rows that with the highest lower end of its interval is best (`proven`).
     dataset: the name of the data set that it should be for. Of equals the first made is taken. UserError where nothing
     is there, where no model was kept, and for a folder with models for several data sets, which have no best.
     """
@@ -31,25 +31,16 @@ def choose_result(source: SavedResult | Path | str, dataset: str | None = None) 
     if not kept:
         about = f" for {dataset}" if dataset is not None else ""
         raise UserError(f"{path}: none of its {len(results)} results{about} was saved with its model; run one again")
-    names = _data_sets(kept)
+    names = sorted({saved.result.config.dataset for saved in kept})
     if len(names) > 1:
         raise UserError(
             f"{path} holds models for {', '.join(names)}, and accuracies on different images have no best; say which "
             f"with --dataset {names[0]}, or name a record with --from"
         )
-    return max(kept, key=_validated)
+    return max(kept, key=lambda saved: saved.result.rank)
 
 
 def is_kept(saved: SavedResult) -> bool:
     """Whether a result's head or network was kept, and was trained on what it should predict."""
     extra, config = saved.result.extra, saved.result.config
     return (saved.head_path is not None or extra.network_sha256 is not None) and config.labels != "shuffled"
-
-
-def _data_sets(results: Iterable[SavedResult]) -> list[str]:
-    return sorted({saved.result.config.dataset for saved in results})
-
-
-def _validated(saved: SavedResult) -> float:
-    accuracy = saved.result.validation_accuracy
-    return -1.0 if accuracy is None else accuracy

@@ -35,7 +35,7 @@ from classify.use.checking import (
 from classify.use.plain import architecture, plain_state
 from classify.use.saved import Answers, SavedModel, logit_answers
 from classify.use.whole import input_shape, preprocessing, whole_network
-from features.backbones import build_model
+from features.architectures import build_model
 from features.digests import sha256_file
 from features.errors import UserError
 from features.notes import write_json
@@ -128,7 +128,7 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
     return {
         "format": f"layerprobe {form}",
         "made_from": {"record": saved.path.name, "digest": saved.result.digest, "config": dict(saved.result.config)},
-        **({} if whole else {"architecture": architecture(model)}),
+        **({} if whole else _builder(model)),
         "classes": list(model.classes),
         "labels": model.labels.tolist(),
         "input": {
@@ -143,6 +143,12 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
         "precision": "float32, whatever the precision in training",
         "environment": this_environment(),
     }
+
+
+def _builder(model: SavedModel) -> dict[str, Any]:
+    """What builds the network that plain weights are for: torchvision's name, and its options beside the classes."""
+    name, options = architecture(model)
+    return {"architecture": name, **({"options": options} if options else {})}
 
 
 def _outputs(probable: bool) -> dict[str, str]:
@@ -250,8 +256,16 @@ def _write_state(path: Path, made: dict[str, torch.Tensor], model: SavedModel, a
 
 
 def _run_state(path: Path, model: SavedModel, checked: CheckImages) -> Answers:
-    network = build_model(architecture(model), classes=len(model.classes)).eval()
-    network.load_state_dict(read_state_dict(path), strict=True)
+    name, options = architecture(model)
+    network = build_model(name, classes=len(model.classes), **options).eval()
+    try:
+        network.load_state_dict(read_state_dict(path), strict=True)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"torchvision's {name} does not load it as {path.suffix} ({reason}); take --output NAME.pth, or --format "
+            "onnx or torch"
+        ) from error
     with torch.no_grad():
         return logit_answers(network(model.prepare(checked.images)).numpy())
 

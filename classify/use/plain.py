@@ -4,13 +4,16 @@ So a linear head on the pooled features, its scaler and all, ends as `fc` of an 
 strictly. Which layer is final, and whether the features are what it reads, is found from the graph.
 """
 
+from collections import OrderedDict
+from typing import Any
+
 import torch
 from torch import fx, nn
 
 from classify.heads.network.trained import TrainedNetwork
 from classify.use.modules import linear_form
 from classify.use.saved import SavedModel
-from features.backbones import build_model, classifier_name
+from features.architectures import built_with, classifier_name, drop_auxiliary, is_auxiliary, outline
 from features.cut import Cut
 from features.errors import UserError
 
@@ -18,40 +21,47 @@ _OTHERS = "take --format onnx or torch"
 _RESHAPING = ("flatten", "reshape", "view", "squeeze", "contiguous", "dropout")
 
 
-def architecture(model: SavedModel) -> str:
-    """The name of the architecture that a model's plain weights are for; UserError where it has none."""
+def architecture(model: SavedModel) -> tuple[str, dict[str, Any]]:
+    """The architecture that a model's plain weights are for: its name, and what its builder has to be told beside the
+    number of classes. UserError where it has none."""
     backbone = model.backbone
     if isinstance(model.head, TrainedNetwork):
         backbone = getattr(model.head.network_, "backbone", None)
     if backbone is None:
         raise UserError(f"the {model.saved.result.config.head} is no architecture that others have; {_OTHERS}")
-    return backbone.name
+    fresh = outline(backbone.name, **built_with(backbone.model))
+    # They are no part of a frozen network, and of a trained one no longer.
+    drop_auxiliary(fresh)
+    return backbone.name, built_with(fresh)
 
 
-def plain_state(model: SavedModel) -> dict[str, torch.Tensor]:
-    """Names and tensors, float32, for the model's architecture with as many classes as the model has.
+def plain_state(model: SavedModel) -> "OrderedDict[str, torch.Tensor]":
+    """Names and tensors, float32, for the model's architecture with as many classes as the model has, and torch's note
+    of the layout's version, without which some loaders (MNASNet's) take nothing.
 
-    UserError for a head that is not linear, for features that the final layer does not read, and for an architecture
-    whose final layer is not linear or which has other parts that depend on the classes.
+    UserError for a head that is not linear, for features that the final layer does not read, for an architecture whose
+    final layer is not linear where a head should become it, and for one with other parts than the model has.
     """
-    name = architecture(model)
-    with torch.device("meta"):
-        fresh = build_model(name, classes=len(model.classes))
+    name, options = architecture(model)
+    fresh = outline(name, classes=len(model.classes), **options)
     final = classifier_name(fresh)
-    if not isinstance(fresh.get_submodule(final), nn.Linear):
-        raise UserError(f"{name} does not end in a linear layer, so no head can become it; {_OTHERS}")
     if isinstance(model.head, TrainedNetwork):
         state = dict(model.head.whole().state_dict())
+    elif not isinstance(fresh.get_submodule(final), nn.Linear):
+        raise UserError(f"{name} does not end in a linear layer, so no head can become it; {_OTHERS}")
     else:
         assert model.backbone is not None  # a head that is no network takes features
         state = dict(model.backbone.model.state_dict())
         state |= dict(zip((f"{final}.weight", f"{final}.bias"), _final_layer(model, final), strict=True))
+    state = {key: tensor for key, tensor in state.items() if not is_auxiliary(key)}
     wanted = fresh.state_dict()
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     wrong += [key for key in state if key not in wanted]
     if wrong:
         raise UserError(f"{name} has parts that this model lacks or has otherwise ({wrong[0]}); {_OTHERS}")
-    return {key: state[key].detach().cpu().to(wanted[key].dtype).contiguous().clone() for key in wanted}
+    plain = OrderedDict((key, state[key].detach().cpu().to(wanted[key].dtype).contiguous().clone()) for key in wanted)
+    plain._metadata = wanted._metadata  # type: ignore[attr-defined]  # where torch's state_dict has it
+    return plain
 
 
 def _final_layer(model: SavedModel, final: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from features.errors import UserError
 from features.home import weights_folder
 from features.key import CacheKey
 
-_SUFFIXES = (".pth", ".pt", ".safetensors")
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 
 def recorded_option(saved: SavedResult, name: str) -> str | None:

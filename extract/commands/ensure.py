@@ -42,7 +42,7 @@ def ensure_plan(
     from features.commands.progress import row_progress
 
     with row_progress() as progress:
-        passes = extract(plan, compiled=compiled, jobs=jobs, progress=progress)
+        passes = extract(plan, compiled=compiled, jobs=jobs, progress=progress, say=say)
     for done in passes:
         rate = done.images / done.seconds if done.seconds else 0
         say(

@@ -139,7 +139,6 @@ class ConvNetClassifier(TrainedNetwork):
         return np.stack(images)
 
     def prepare(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
-        """(N, C, H, W) float32 from uint8 images of the one size."""
         return self.cropped(images).float().sub_(self.pixel_mean_).div_(self.pixel_deviation_)
 
     def cropped(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
@@ -152,7 +151,6 @@ class ConvNetClassifier(TrainedNetwork):
         return self.network_
 
     def whole(self) -> nn.Module:
-        """The network."""
         return self.network_
 
     def _source(self, X: Any) -> Inputs:

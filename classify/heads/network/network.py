@@ -13,7 +13,8 @@ from torch import fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 from classify.heads.network.graph import NORMALISATIONS, parameters_of
-from features.backbones import Backbone, build_model, classifier_name
+from features.architectures import build_model, built_with, classifier_name, drop_auxiliary, outline
+from features.backbones import Backbone
 from features.cut import Cut
 from features.errors import UserError, unknown
 
@@ -58,6 +59,7 @@ class Network:
         self.image_size = size
         self.classes = classes
         self.model = copy.deepcopy(backbone.model)
+        drop_auxiliary(self.model)
         self.source_head = None if backbone.headless else self.model.get_submodule(classifier_name(self.model))
         self.classifier = self._replace_classifier(seed)
         self.cut = Cut(self.model, size)
@@ -83,6 +85,15 @@ class Network:
         """The frozen half; None where nothing is frozen."""
         return None if self.layer == self.cut.resolve("input") else self.cut.trunk([self.layer])
 
+    def take(self, trained: nn.Module) -> None:
+        """Hold the weights of `trained`, a network of the same kind and number of classes."""
+        state = trained.state_dict()
+        # Version 0.1.0 saved the auxiliary heads as well, which take no part. A copy without torch's note of versions
+        # would not do for MNASNet.
+        for name in state.keys() - self.model.state_dict().keys():
+            del state[name]
+        self.model.load_state_dict(state)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """What the tail takes for one image: (3, S, S), or the map at the cut."""
@@ -92,6 +103,11 @@ class Network:
     def new(self) -> frozenset[str]:
         """Names of the tail's parameters in the new classifier."""
         return frozenset(name for name, _ in self.tail.named_parameters() if name.startswith(f"{self.classifier}."))
+
+    @property
+    def initialised(self) -> frozenset[str]:
+        """Names of the tail's weights that start at random, those of normalisation left out."""
+        return self.new | (self.fresh - self.normalisation)
 
     @property
     def transferred(self) -> frozenset[str]:
@@ -115,8 +131,7 @@ class Network:
         name = classifier_name(self.model)
         old: nn.Module = self.model.get_submodule(name)
         if self.backbone.headless:
-            with torch.device("meta"):
-                whole = build_model(self.backbone.name)
+            whole = outline(self.backbone.name)
             name = classifier_name(whole)
             old = whole.get_submodule(name)
         with torch.random.fork_rng(devices=[]):
@@ -156,7 +171,8 @@ class Network:
         above = self.cut.tail(layer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            initial = build_model(self.backbone.name, classes=self.classes).state_dict()
+            options = built_with(self.backbone.model)
+            initial = build_model(self.backbone.name, classes=self.classes, **options).state_dict()
         state = above.state_dict()
         with torch.no_grad():
             for name, tensor in state.items():

@@ -4,6 +4,7 @@ The blocks are those that the backbone's graph repeats; what lies before the fir
 fine-tuned. The policy and both copies are trained and kept together.
 """
 
+import dataclasses
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.trained import labels_from_json, labels_to_json
 from classify.heads.network.training import Labelled, Trainee, WithNothingSeen
 from classify.heads.regularizers.protocol import Regularizer
+from features.architectures import build_model, built_with
 from features.backbones import load_backbone
 from features.errors import UserError
 from features.weights import read_state_dict
@@ -71,9 +73,11 @@ class SpotTuneClassifier(NetworkClassifier):
 
     def save(self, folder: Path | str) -> None:
         """Write network.json and network.safetensors: the state of both copies and of the policy."""
+        options = built_with(self.network_.model)
         fields = {
             "network": "spottune",
             "backbone": self.network_.backbone.name,
+            **({"options": options} if options else {}),
             "image_size": self.network_.image_size,
             "classes": labels_to_json(self.classes_),
             "settings": self._settings.to_json(),
@@ -84,7 +88,6 @@ class SpotTuneClassifier(NetworkClassifier):
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> "SpotTuneClassifier":
-        """The classifier that `save` wrote; UserError where its files are absent or damaged."""
         folder = Path(folder)
         fields = read_network(folder)
         if fields.get("network") != "spottune":
@@ -93,7 +96,11 @@ class SpotTuneClassifier(NetworkClassifier):
         self = cls(fields["backbone"], image_size=fields["image_size"], settings=settings, device=device)
         self.classes_ = labels_from_json(fields["classes"])
         self._resolve()
-        network = self._build(load_backbone(fields["backbone"], "random"), len(self.classes_))
+        backbone = load_backbone(fields["backbone"], "random")
+        if options := fields.get("options"):
+            model = build_model(fields["backbone"], **options).eval().requires_grad_(False)
+            backbone = dataclasses.replace(backbone, model=model)
+        network = self._build(backbone, len(self.classes_))
         self._module(network).load_state_dict(read_state_dict(folder / "network.safetensors"))
         self.routed_.eval().requires_grad_(False)
         self.network_, self.learned_ = network, fields["learned"]

@@ -1,4 +1,4 @@
-"""EWC, also L2-SP-Fisher: each weight is pulled towards its start by what the source network's predictions lose."""
+"""EWC, and L2-SP-Fisher: each weight is pulled towards its start by what the source network's predictions lose."""
 
 from collections.abc import Container, Iterable
 from typing import Any
@@ -6,45 +6,53 @@ from typing import Any
 import torch
 from torch import nn
 
+from classify.heads.regularizers.l2 import squared_sum
 from classify.heads.regularizers.protocol import Context, Regularizer, Step
 
 FISHER_IMAGES = 256
 
 
 class EWC(Regularizer):
-    """strength * sum of F (w - w0)^2 over transferred weights, F the diagonal Fisher of the source network.
+    """strength / 2 * sum of F (w - w0)^2 over transferred weights, F the diagonal Fisher of the source network.
 
-    Kirkpatrick et al., 'Overcoming catastrophic forgetting in neural networks', PNAS 2017, equation 3, and Li et al.
-    2018, section 4.1. The expectation is over labels sampled from the network's own predictions: with the true labels
-    it would be the empirical gradient, another matrix. It is estimated on at most 256 of the training images.
+    Kirkpatrick et al., 'Overcoming catastrophic forgetting in neural networks', PNAS 2017, equation 3. With
+    new_strength / 2 * sum of w^2 over the new weights it is L2-SP-Fisher (Li, Grandvalet and Davoine, 'Explicit
+    inductive bias for transfer learning with convolutional networks', ICML 2018, equation 4). Parameters of
+    normalisation are left out of both sums. The Fisher information is an expectation over labels sampled from the
+    network's own predictions: with the true labels it would be the empirical gradient, another matrix. It is estimated
+    on at most 256 of the training images.
     """
+
+    ON_TRANSFERRED = True
 
     @classmethod
     def check(cls, context: Context, *strengths: float, **options: Any) -> None:
-        """Raise UserError where there is nothing that it acts on."""
-        context.require_transferred("ewc")
-        context.source_head("ewc")
+        super().check(context)
+        context.source_head()
 
-    def __init__(self, context: Context, strength: float) -> None:
+    def __init__(self, context: Context, strength: float, new_strength: float = 0.0) -> None:
         super().__init__()
         transferred = context.network.transferred - context.network.normalisation
-        source = context.source_tail("ewc")
+        source = context.source_tail()
         rows = context.some_rows(FISHER_IMAGES)
         fisher = diagonal_fisher(source, transferred, (inputs for inputs, _ in context.batches(rows)), context.seed)
         named = dict(context.network.tail.named_parameters())
-        self.weights = tuple(named[name] for name in sorted(transferred))
+        self.weights = tuple(named[weight] for weight in sorted(transferred))
         self.origins = tuple(weight.detach().clone() for weight in self.weights)
-        self.roots = tuple(fisher[name].sqrt() for name in sorted(transferred))
-        self.strength = strength
-        self.described = f"ewc: Fisher of the source network from {len(rows)} training images"
+        self.roots = tuple(fisher[weight].sqrt() for weight in sorted(transferred))
+        self.new = tuple(named[weight] for weight in sorted(context.network.initialised)) if new_strength else ()
+        self.strength, self.new_strength = strength, new_strength
+        self.described = f"{context.name}: Fisher of the source network from {len(rows)} training images"
 
     def forward(self, step: Step) -> torch.Tensor:
-        """The same for every batch."""
         terms = [
             (root * (weight - origin)).square().sum()
             for root, weight, origin in zip(self.roots, self.weights, self.origins, strict=True)
         ]
-        return self.strength * torch.stack(terms).sum()
+        penalty = self.strength * torch.stack(terms).sum()
+        if self.new:
+            penalty = penalty + self.new_strength * squared_sum(self.new)
+        return 0.5 * penalty
 
 
 def diagonal_fisher(

@@ -58,7 +58,7 @@ SCORES: dict[str, Score] = {
         Score("h-score", "H-score", "Bao et al. 2019", "features", h_score),
         Score("regularised-h-score", "regularised H-score", "Ibrahim et al. 2022", "features", regularised_h_score),
         Score("transrate", "TransRate", "Huang et al. 2022", "features", transrate),
-        Score("cka", "linear CKA to the labels", "Kornblith et al. 2019", "features", cka_to_labels),
+        Score("debiased-cka", "debiased linear CKA to the labels", "Nguyen et al. 2021", "features", cka_to_labels),
         Score("leep", "LEEP", "Nguyen et al. 2020", "source_probabilities", leep),
         Score("nce", "NCE", "Tran et al. 2019", "source_probabilities", nce),
     )

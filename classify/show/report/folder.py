@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from classify.measure.intervals import proven
 from classify.measure.record import RowConfig
 from classify.measure.results import SavedResult, load_results
 from classify.measure.wording import count, one_line, settings
@@ -52,7 +53,7 @@ class Model:
 class Section:
     """Everything about one data set and one number of test images.
 
-    models: the best on validation first, then by validation accuracy, controls last. documents: of probes and
+    models: the best on validation first, then as `proven` ranks them, controls last. documents: of probes and
     comparisons, the one that names the best first, then the newest. studies: in the order of their names. left_out:
     results that are not among the models, since there are too many for a page.
     """
@@ -167,18 +168,17 @@ def _models(saved: Sequence[SavedResult], documents: Sequence[Document]) -> tupl
     models = [Model(record, name, kinds[record.path.name]) for record, name in zip(saved, called, strict=True)]
 
     # A comparison's row over several seeds counts by its mean; of equals the newest document's comes first.
-    bests = [document.best for document in documents if document.best[0] in kinds]
-    bests += [(model.saved.path.name, _validated(model)) for model in models if model.kind == "other"]
+    rows = {record.path.name: record.result.rows.get("validation", 0) for record in saved}
+    bests = [
+        (name, proven(share, rows[name])) for name, share in (document.best for document in documents) if name in rows
+    ]
+    bests += [(model.saved.path.name, model.saved.result.rank) for model in models if model.kind == "other"]
     best = max(bests, key=lambda pair: pair[1], default=("", 0.0))[0]
 
     def order(model: Model) -> tuple:
-        return model.kind in CONTROLS, model.saved.path.name != best, -_validated(model)
+        return model.kind in CONTROLS, model.saved.path.name != best, -model.saved.result.rank
 
     return tuple(sorted(models, key=order))
-
-
-def _validated(model: Model) -> float:
-    return model.saved.result.validation_accuracy or 0.0
 
 
 def plain_name(config: RowConfig) -> str:

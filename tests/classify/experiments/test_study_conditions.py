@@ -1,11 +1,14 @@
 """What studies do to images and training sets, and how they judge foreign images: by hand and by properties."""
 
+import types
+
 import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
+from classify.experiments.models import parse_model
 from classify.experiments.studies.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from classify.experiments.studies.robustness import mean_corruption_error
+from classify.experiments.studies.robustness import _corruption_table, mean_corruption_error
 from classify.experiments.training_sets import Imbalance, LabelNoise, change_called
 from classify.measure.foreign import Mahalanobis, NearestNeighbours, energy_score, separation, softmax_score
 from features.datasets import open_dataset
@@ -86,6 +89,15 @@ def test_mean_corruption_error_is_the_mean_of_ratios():
     assert mean_corruption_error(reference, reference) == 1
     assert mean_corruption_error({"noise": (0.75, 0.5), "blur": (0.9, 0.7)}, reference) == pytest.approx(0.75)
     assert mean_corruption_error(reference, {"noise": (1.0, 1.0), "blur": (0.9, 0.7)}) is None
+
+
+def test_a_mean_corruption_error_of_nought_is_shown_as_such():
+    right, wrong = {"noise": (1.0, 1.0)}, {"noise": (0.5, 0.5)}
+    result = types.SimpleNamespace(result=types.SimpleNamespace(metrics=types.SimpleNamespace(accuracy=1.0)))
+    finetune, scratch = parse_model("finetune:all"), parse_model("scratch")
+    table = _corruption_table({finetune: result, scratch: result}, {finetune: right, scratch: wrong}, scratch)
+    assert [row[-1] for row in table.rows] == [0, 1]
+    assert [cells[-1] for cells in table.cells()] == ["0", "100"]
 
 
 def test_scores_are_higher_for_what_is_more_foreign():

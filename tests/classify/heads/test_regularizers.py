@@ -9,12 +9,12 @@ import torch
 from scipy.special import log_softmax, softmax
 from torch import nn
 
-from classify.heads.network.graph import observed
+from classify.heads.network.graph import interrupted, observed, resumed
 from classify.heads.network.network import Network
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
 from classify.heads.regularizers.bss import smallest_squares
 from classify.heads.regularizers.co_tuning import category_relation, soft_cross_entropy
-from classify.heads.regularizers.delta import channel_weights, squared_distances
+from classify.heads.regularizers.delta import channel_weights, last_filters, squared_distances
 from classify.heads.regularizers.ewc import diagonal_fisher
 from classify.heads.regularizers.protocol import Context, Step
 from classify.heads.regularizers.stochnorm import StochasticNorm
@@ -86,7 +86,9 @@ def along(network, regularizer, inputs):
     return slope, (values[0] - values[1]) / 2e-9
 
 
-@pytest.mark.parametrize("text", ["l2=0.3", "l2-sp=0.3,0.7", "ewc=2", "delta=0.01", "bss=0.5", "co-tuning=2.3"])
+@pytest.mark.parametrize(
+    "text", ["l2=0.3", "l2-sp=0.3,0.7", "ewc=2", "l2-sp-fisher=2,0.7", "delta=0.01", "bss=0.5", "co-tuning=2.3"]
+)
 def test_gradient_agrees_with_finite_differences(backbone, text):
     network, inputs, regularizer = prepared(backbone, text)
     moved(network, 1e-3)
@@ -153,8 +155,25 @@ def test_ewc_weighs_each_move_by_the_fisher_of_the_source_network(backbone):
     }
     assert sum(float(value.sum()) for value in fisher.values()) > 0
     moves = moved(network)
-    expected = 2 * sum(float((fisher[name] * moves[name] ** 2).sum()) for name in fisher)
+    # Kirkpatrick's equation 3: lambda / 2 times the sum.
+    expected = 2 / 2 * sum(float((fisher[name] * moves[name] ** 2).sum()) for name in fisher)
     assert penalty_of(network, inputs, regularizer).item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_l2_sp_fisher_is_ewc_and_draws_the_new_layer_to_zero(backbone):
+    network, inputs, regularizer = prepared(backbone, "l2-sp-fisher=2,0.6", point="layer4")
+    new = [value.detach().clone() for name, value in network.tail.named_parameters() if name.startswith("fc.")]
+    assert len(new) == 2
+    expected = 0.3 * sum(float(value.square().sum()) for value in new)
+    assert penalty_of(network, inputs, regularizer).item() == pytest.approx(expected, rel=1e-12)
+    plain, _, ewc = prepared(backbone, "ewc=2", point="layer4")
+    moved(network), moved(plain)
+    new = [value.detach() for name, value in network.tail.named_parameters() if name.startswith("fc.")]
+    expected = penalty_of(plain, inputs, ewc).item() + 0.3 * sum(float(value.square().sum()) for value in new)
+    assert penalty_of(network, inputs, regularizer).item() == pytest.approx(expected, rel=1e-10)
+    assert regularizer.described.startswith("l2-sp-fisher: Fisher")
+    with pytest.raises(UserError, match="l2-sp-fisher acts on pre-trained weights"):
+        prepared(backbone, "l2-sp-fisher", point="fc")
 
 
 def test_delta_is_zero_at_the_start_and_then_the_squared_distance_of_the_maps(backbone):
@@ -169,29 +188,72 @@ def test_delta_is_zero_at_the_start_and_then_the_squared_distance_of_the_maps(ba
     assert penalty_of(network, inputs, regularizer).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_attention_is_the_softmax_of_the_rise_in_loss_and_averages_one(backbone):
+def test_attention_is_the_softmax_of_the_standardised_rise_in_loss_and_averages_one():
     rises = np.array([0.5, -0.1, 2.0])
     weights = channel_weights(torch.from_numpy(rises)).numpy()
-    np.testing.assert_allclose(weights, 3 * softmax(rises), rtol=1e-12)
+    np.testing.assert_allclose(weights, 3 * softmax((rises - rises.mean()) / rises.std() / 5), rtol=1e-12)
+    # Rises of a real network are small, and what they are measured in changes nothing.
+    np.testing.assert_allclose(channel_weights(torch.from_numpy(rises / 1000)).numpy(), weights, rtol=1e-9)
+    assert channel_weights(torch.full((4,), 0.1)).tolist() == [1, 1, 1, 1]
+    assert channel_weights(torch.tensor([2.0])).tolist() == [1]
+
+
+def test_the_attention_of_a_stage_is_the_rise_without_each_filter_of_its_last_convolution(backbone):
     network, inputs, regularizer = prepared(backbone, "delta-attention=0.01@layer4", point="layer4")
     (weights,) = regularizer.weights
     assert weights.shape == (512,)
     assert float(weights.mean()) == pytest.approx(1)
-    # The first channel's weight follows from the probe's loss with and without it.
-    maps = observed(network.tail, regularizer.observes).eval()(inputs)[1][0].detach().numpy().mean((2, 3))
     draw = np.random.default_rng(1)
-    W, b = draw.normal(size=(3, 512)), draw.normal(size=3)
+    W, b = (torch.from_numpy(values) for values in (draw.normal(size=(3, 512)), draw.normal(size=3)))
+    filters = network.tail.get_submodule("layer4.1.conv2").weight
 
-    def loss(features):
-        return -log_softmax(features @ W.T + b, axis=1)[np.arange(12), CODES].mean()
+    @torch.no_grad()
+    def loss():
+        features = observed(network.tail, regularizer.observes).eval()(inputs)[1][0].mean((2, 3))
+        return torch.nn.functional.cross_entropy(features @ W.T + b, torch.from_numpy(CODES)).item()
 
-    def without(channel):
-        copied = maps.copy()
-        copied[:, channel] = 0
-        return loss(copied)
+    before, rises = loss(), []
+    for number in range(512):
+        with torch.no_grad():
+            kept = filters[number].clone()
+            filters[number] = 0
+            rises.append(loss() - before)
+            filters[number] = kept
+    rises = np.array(rises)
+    assert rises.std() > 1e-4
+    expected = softmax((rises - rises.mean()) / rises.std() / 5) * 512
+    np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
 
-    expected = softmax([without(channel) - loss(maps) for channel in range(512)]) * 512
-    np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-5)
+
+@pytest.mark.parametrize(
+    ("name", "layer", "filters"),
+    [
+        ("resnet18", "layer4", "layer4.1.conv2"),
+        # Not the shortcut's convolution, which the graph computes later.
+        ("resnet18", "layer4.0", "layer4.0.conv2"),
+        ("vgg11", "features.20", "features.18"),
+        ("convnext_tiny", "features.7", "features.7.2.block.5"),
+        ("densenet121", "features.denseblock4", None),
+    ],
+)
+def test_the_filters_of_a_map_are_those_of_the_layer_in_front_of_it(name, layer, filters):
+    network = Network(load_backbone(name, "random"), 3, image_size=32)
+    nodes = {node.name: node for node in network.tail.graph.nodes}
+    node = nodes[network.node_names[network.cut.resolve(layer)]]
+    chosen = last_filters(network.tail, node, network.cut.shape(network.cut.resolve(layer))[0])
+    assert (chosen and chosen.target) == filters
+
+
+def test_a_tail_carries_on_from_where_it_was_interrupted(backbone):
+    network = Network(backbone, 3, point="layer3", image_size=32)
+    tail, inputs = network.tail.eval(), torch.randn(4, *network.shape)
+    with torch.no_grad():
+        whole = tail(inputs.clone())
+        for node in [node for node in tail.graph.nodes if node.op == "call_module"][:-1]:
+            values = interrupted(tail, node, inputs.clone())
+            for _ in range(2):
+                assert torch.equal(resumed(tail, values, {}), whole)
+            assert not torch.equal(resumed(tail, values, {node: torch.randn_like(values[node])}), whole)
 
 
 def test_distances_of_tokens_and_of_maps_with_their_channels_last_are_by_channel():

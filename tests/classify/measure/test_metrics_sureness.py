@@ -13,7 +13,7 @@ from classify.measure.calibration import (
     probabilities_at,
     reliability,
 )
-from classify.measure.intervals import bootstrap_difference, wilson_interval
+from classify.measure.intervals import bootstrap_difference, proven, wilson_interval
 from classify.measure.paired import holm, mcnemar, mcnemar_p_value
 
 
@@ -31,6 +31,14 @@ def test_wilson_refuses_what_is_no_proportion():
     for correct, n in ((0, 0), (3, 2), (-1, 5)):
         with pytest.raises(ValueError, match="no proportion"):
             wilson_interval(correct, n)
+
+
+def test_shares_of_few_rows_prove_little():
+    assert proven(1.0, 3) < proven(0.6, 1000)
+    assert proven(1.0, 300) > proven(0.98, 1000)
+    # Of equally many rows, the larger share.
+    assert proven(0.91, 100) > proven(0.9, 100)
+    assert proven(0.0, 10) > proven(None, 10) == proven(0.5, 0)
 
 
 def test_bootstrap_of_accuracy_agrees_with_the_normal_approximation():
@@ -133,10 +141,22 @@ def test_temperature_is_where_the_loss_has_no_slope():
     assert fit_temperature(logits, labels) == pytest.approx(2 / np.log(3), rel=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-6, 1e5, 1e12, 1e300])
+def test_temperature_is_found_at_any_scale(scale):
+    random = np.random.default_rng(3)
+    labels = np.arange(200) % 5
+    logits = random.normal(size=(200, 5)) + 2 * np.eye(5)[labels]
+    assert fit_temperature(scale * logits, labels) == pytest.approx(scale * fit_temperature(logits, labels), rel=1e-6)
+
+
 def test_temperature_stays_finite_where_there_is_no_optimum():
     separated = np.array([[1e4, 0.0], [0.0, 1e4]])
-    assert 0 < fit_temperature(separated, np.array([0, 1])) < np.inf
-    assert fit_temperature(separated, np.array([1, 0])) > 100
+    assert fit_temperature(separated, np.array([0, 1])) == 1e-3
+    assert fit_temperature(separated, np.array([1, 0])) == 1e6
+    assert fit_temperature(separated / 1e4, np.array([1, 0])) == 1e3
+    # Every temperature is as good, and the probabilities stay as they are.
+    assert fit_temperature(np.ones((4, 3)), np.array([0, 1, 2, 0])) == 1
+    assert fit_temperature(np.array([[1e308, -1e308]]), np.array([0])) == 1e-3
     with pytest.raises(ValueError, match="finite"):
         fit_temperature(np.array([[np.inf, 0.0]]), np.array([0]))
     with pytest.raises(ValueError, match="labels"):

@@ -96,12 +96,13 @@ def slow_transrate(features, labels):
 
 
 def slow_cka(first, second):
+    """Song et al. 2012, equation 5, without the diagonals."""
     rows = len(first)
-    centring = np.eye(rows) - np.ones((rows, rows)) / rows
-    one, other = first @ first.T, second @ second.T
+    one, other = (side @ side.T * (1 - np.eye(rows)) for side in (first, second))
 
     def hsic(a, b):
-        return np.trace(a @ centring @ b @ centring)
+        every = a.sum() * b.sum() / ((rows - 1) * (rows - 2))
+        return (np.trace(a @ b) + every - 2 / (rows - 2) * (a @ b).sum()) / (rows * (rows - 3))
 
     return hsic(one, other) / np.sqrt(hsic(one, one) * hsic(other, other))
 
@@ -224,6 +225,9 @@ def test_weighted_tau_counts_the_top_most():
     assert weighted_tau([3, 4, 2, 1], accuracies) < weighted_tau([4, 3, 1, 2], accuracies) < 1
     assert np.isnan(weighted_tau([1, 1, 1, 1], accuracies))
     assert np.isnan(weighted_tau([1], [0.5]))
+    assert np.isnan(weighted_tau([1, np.nan, 2, 3], accuracies))
+    assert np.isnan(weighted_tau([1, 2, 3, 4], [np.nan, *accuracies[1:]]))
+    assert weighted_tau([1e308, 0, -np.inf, -np.inf], [0.9, 0.5, 0.1, 0.1]) == pytest.approx(1)
     with pytest.raises(ValueError, match="one score and one accuracy"):
         weighted_tau([1, 2], accuracies)
 

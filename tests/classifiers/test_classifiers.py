@@ -1,0 +1,31 @@
+"""The short form of `python -m tests.classifiers`: small networks, each of a family with ways of its own."""
+
+import importlib.util
+
+import pytest
+
+from tests.classifiers.checks import COLUMNS, row
+from tests.classifiers.networks import SHORT, networks
+
+ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_classifier_of_torchvisions_does_all_that_a_backbone_promises(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAYERPROBE_HOME", str(tmp_path / "home"))
+    (network,) = (network for network in networks() if str(network) == name)
+    # torch's exporter takes most of a row's time: one network stands for it here.
+    columns = [column for column in COLUMNS if column != "onnx" or (ONNX and name == SHORT[0])]
+    made = {}
+    row(network, columns, tmp_path, made.update)
+    assert {column: made[column].partition(" (")[0] for column in columns} == dict.fromkeys(columns, "ok")
+
+
+def test_every_classifier_has_its_row_once():
+    from torchvision import models
+
+    names = [str(network) for network in networks()]
+    assert len(set(names)) == len(names)
+    assert {name.partition(":")[0] for name in names} == set(models.list_models(module=models))
+    assert {"vit_h_14", "vit_h_14:IMAGENET1K_SWAG_LINEAR_V1", "vit_b_16:IMAGENET1K_SWAG_E2E_V1"} <= set(names)
