@@ -4,6 +4,7 @@ Heads that learn in passes take `Blocks` in the place of an array. Every byte th
 per process, as with any reading of the store.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ class Blocks:
     """
 
     ndim = 2
-    dtype = np.dtype(np.float32)
+    dtype: np.dtype = np.dtype(np.float32)
+    shape: Any  # (N, D)
 
     def __init__(self, files: Sequence[FeatureFile], rows: Sequence[np.ndarray | None]) -> None:
         self._files = tuple(files)
@@ -65,6 +67,42 @@ class Blocks:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         raise UserError(f"these features stay on the disk: {memory_told(self)}")
+
+
+class Stacked(Blocks):
+    """The rows of several `Blocks` or arrays (N, ...) of one width one below the other, read when they are asked for.
+
+    rows: the numbers (n,) of those that are wanted, counted through all parts, or None for all.
+    """
+
+    def __init__(self, parts: Sequence[Any], rows: np.ndarray | None = None) -> None:
+        widths = {tuple(part.shape[1:]) for part in parts}
+        if len(widths) != 1:
+            raise ValueError(f"parts below each other have rows of one shape, not {sorted(widths)}")
+        self._parts = tuple(parts)
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        self._numbers = np.arange(self._starts[-1]) if rows is None else rows
+        self.shape = (len(self._numbers), *widths.pop())
+        self.ndim, self.dtype = len(self.shape), np.dtype(parts[0].dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """The rows of a slice, or with these numbers (n,) or this mask (N,), read into memory: (n, ...)."""
+        numbers = np.atleast_1d(self._numbers[rows])
+        read = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        for part, start, end in zip(self._parts, self._starts, self._starts[1:], strict=False):
+            places = np.flatnonzero((numbers >= start) & (numbers < end))
+            if len(places):
+                read[places] = part[numbers[places] - start]
+        return read
+
+    def take(self, rows: np.ndarray, axis: int = 0) -> "Stacked":
+        if axis != 0:
+            raise ValueError("blocks are taken along their rows, axis 0")
+        return Stacked(self._parts, self._numbers[rows])
 
 
 def memory_told(X: Blocks) -> str:

@@ -69,6 +69,11 @@ def accept(name: str) -> str:
     raise UserError(f"no change of {name!r} was refused, so there is none to accept; {hint}")
 
 
+def known_digests() -> dict[str, str]:
+    """What everything held when it was first used here or last accepted, by its name."""
+    return {name: note["sha256"] for name, note in _KNOWN.items() if isinstance(note, dict) and "sha256" in note}
+
+
 def _note(name: str, digest: str) -> bool:
     return _KNOWN.put(name, {"sha256": digest, "seen": time.time_ns(), "rule": LATEST_RULE})
 

@@ -21,8 +21,8 @@ TAKEN_BEFORE = 1
 class CacheKey:
     """What one file of features holds; every field is a string or a number, so that it can be compared and printed.
 
-    dataset: SHA-256 of the data set's content. split: 'train' or 'test'. rows: SHA-256 of the row numbers.
-    backbone: the architecture's name. weights: SHA-256 of its tensors. layer: the node of the traced graph.
+    dataset: SHA-256 of the data set's content. split: 'train', 'validation' or 'test'. rows: SHA-256 of the rows'
+    numbers. backbone: the architecture's name. weights: SHA-256 of its tensors. layer: the node of the traced graph.
     pool: 'avg', 'max', 'grid:N' or 'none'. preprocessing: canonical JSON of what happens to an image before the
     network. precision: the resolved one, of the computation; int8 with the digits of its ranges, `int8:...` (see
     `features.ranges`). dtype: of the stored numbers. revision: of how this layer is computed; 0 where version 0.1.0 was

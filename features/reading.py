@@ -86,14 +86,17 @@ def require_splits(request: Request, *splits: str) -> None:
 
 
 def require_training_rows(request: Request) -> None:
-    """UserError unless the rows that a request takes can be cut into training and validation rows, and there is a
-    test split: before anything is extracted in vain. Asked once for the same rows of the same data."""
+    """UserError unless the rows that a request takes can be cut into training and validation rows, or the data set has
+    its own to validate on, and there is a test split: before anything is extracted in vain. Asked once for the same
+    rows of the same data."""
     require_splits(request, "train", "test")
     dataset = open_dataset(request.dataset)
+    if "validation" in dataset.splits:
+        return
 
     def answer() -> str:
         labels = dataset.load("train").labels
-        validation_split(labels, selected_rows(labels, request, "train"), request.seed)
+        validation_split(labels, selected_rows(labels, request, "train"), request.seed, classes=dataset.classes)
         return "they can be"
 
     rows = f"{request.limit} of the training rows with seed {request.seed} of {dataset.fingerprint()}"

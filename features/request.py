@@ -180,8 +180,8 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
 
 
 def selected_rows(labels: np.ndarray, request: Request, split: str) -> np.ndarray:
-    """The rows of a split that a request takes."""
-    return limit_rows(labels, request.limit if split == "train" else request.limit_test, request.seed)
+    """The rows of a split that a request takes; a validation part is limited as the training rows are."""
+    return limit_rows(labels, request.limit_test if split == "test" else request.limit, request.seed)
 
 
 def split_names(layer: str) -> tuple[str, ...]:

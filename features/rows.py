@@ -4,6 +4,9 @@ Everything here is stratified and seeded. Taking every other row or the last row
 set is interleaved (even rows are about 7 points harder for a linear model) and its last 10,000 rows are easier.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from features.errors import UserError
@@ -41,12 +44,16 @@ VALIDATION_SHARE = 0.1
 
 
 def validation_split(
-    labels: np.ndarray, rows: np.ndarray, seed: int, fraction: float = VALIDATION_SHARE
+    labels: np.ndarray,
+    rows: np.ndarray,
+    seed: int,
+    fraction: float = VALIDATION_SHARE,
+    classes: Sequence[Any] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut `rows` (numbers into `labels`) into sorted training and validation rows, stratified.
 
     Every class keeps at least one row in training, and gives at least one to validation: a class with a single row
-    cannot do both and is refused.
+    cannot do both and is refused, by its name where `classes` has the labels' names.
     """
     random = np.random.default_rng([seed, 1])
     held_out = []
@@ -54,8 +61,9 @@ def validation_split(
         members = random.permutation(rows[labels[rows] == label])
         if len(members) < 2:
             raise UserError(
-                f"class {label} has one image among the {len(rows)} training rows, and needs two: one to train on and "
-                "one to validate on; add images, raise --limit or leave the class out"
+                f"class '{label if classes is None else classes[label]}' has one image among the {len(rows)} training "
+                "rows, and needs two: one to train on and one to validate on; add images, raise --limit or leave the "
+                "class out"
             )
         held_out.append(members[: max(1, round(fraction * len(members)))])
     validation = np.sort(np.concatenate(held_out))
@@ -63,8 +71,12 @@ def validation_split(
 
 
 def train_and_validation(
-    labels: np.ndarray, seed: int, validation: bool = True, share: float = VALIDATION_SHARE
+    labels: np.ndarray,
+    seed: int,
+    validation: bool = True,
+    share: float = VALIDATION_SHARE,
+    classes: Sequence[Any] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """All rows with these labels as sorted training and validation rows; without `validation` the second are none."""
     rows = np.arange(len(labels))
-    return validation_split(labels, rows, seed, share) if validation else (rows, rows[:0])
+    return validation_split(labels, rows, seed, share, classes) if validation else (rows, rows[:0])

@@ -150,7 +150,7 @@ def add_model_options(add: Add) -> None:
         metavar="RECORD",
         help="a result's record (.json), or a folder: the model best on validation in it (results/)",
     )
-    add("--dataset", metavar="NAME", help="the best for this data set, where a folder holds several")
+    add("--dataset", metavar="NAME", help="the best for this data set, named as in training")
     add("--weights", metavar="PATH", help="the file of the backbone's weights, if it cannot be found")
     add("--trust", action="store_true", help="load a head whose SHA-256 is not in its record: a pickle can run code")
 

@@ -102,7 +102,7 @@ class ComparedRow:
 
 @dataclass(frozen=True, eq=False)
 class ComparisonResult(Outcome):
-    """What a comparison comparison.
+    """What a comparison found.
 
     question: what was asked, as plain values. rows: in the order of the models. best: the row with the highest
     validation accuracy. p_values: of McNemar's mid-p test of each row against `best` on the first seed's test

@@ -18,6 +18,7 @@ from classify.experiments.kinds.classical import Classical
 from classify.experiments.kinds.kind import Kind, Training
 from classify.experiments.kinds.network import Network
 from classify.experiments.kinds.untouched import Untouched
+from classify.experiments.learning_rows import learning_rows
 from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import Rows, Source
 from classify.experiments.training_sets import Change, change_called
@@ -29,7 +30,6 @@ from features.datasets import open_dataset
 from features.digests import sha256_json
 from features.errors import UserError
 from features.request import Request
-from features.rows import train_and_validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,15 +152,16 @@ class Row:
         shared["place"] = self.place(how.folder)
         if "train" not in open_dataset(source.request.dataset).splits:
             return Training(**shared)
-        rows = source.read("train", settings.blocks)
-        if self.change:
-            kept, labels = self.change.apply(rows.labels, settings.seed)
-            rows = Rows(self.head.take(rows.features, kept), labels, rows.index[kept])
-        share = settings.validation_share
-        train, validation = train_and_validation(rows.labels, settings.seed, settings.validation, share)
+        rows, train, validation = learning_rows(source, settings, self._worsened)
         if self.shuffled:
             rows = dataclasses.replace(rows, labels=shuffled_labels(rows.labels, settings.seed))
         return Training(rows=rows, train=train, validation=validation, **shared)
+
+    def _worsened(self, rows: Rows) -> Rows:
+        if not self.change:
+            return rows
+        kept, labels = self.change.apply(rows.labels, self.settings.seed)
+        return Rows(self.head.take(rows.features, kept), labels, rows.index[kept])
 
 
 def network_row(request: Request, network: str, *, settings: Settings | None = None, **options: Any) -> Row:

@@ -277,7 +277,7 @@ def training_image(request: Request) -> Any:
     return image[None]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _pixels(source: Pixels, split: str) -> Rows:
     data = open_dataset(source.request.dataset).load(split)
     rows = selected_rows(data.labels, source.request, split)

@@ -75,7 +75,7 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
             raise ValueError(f"a classifier needs two classes, got 1 class: {self.classes_[0]!r}")
         rows = np.arange(len(codes))
         if validation_rows is None:
-            train, validation = validation_split(codes, rows, self.seed)
+            train, validation = validation_split(codes, rows, self.seed, classes=self.classes_)
         else:
             train, validation = np.setdiff1d(rows, validation_rows), np.asarray(validation_rows)
         train = train[limit_rows(codes[train], self.search_rows, self.seed)]

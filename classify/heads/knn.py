@@ -4,8 +4,9 @@ The nearest are found without sorting a whole row of distances: the row is cut i
 smallest minima must hold the k nearest, and only their members are looked at again.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ class KNN(HeadClassifier):
     class_weight: str | dict | None = None
     jobs: int | None = None
     device: str | None = None  # the class has it for heads that were saved before there was one
+    # Of heads that were saved before they had them.
+    twins_: tuple[np.ndarray, np.ndarray] = field(default=(np.empty(0, np.int64), np.empty(0, np.int64)), init=False)
 
     def fit(self, X: Any, y: Any) -> "KNN":
         """Keep X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
@@ -48,6 +51,7 @@ class KNN(HeadClassifier):
         self.scale_ = Standardiser.fit(X) if self.metric == "euclidean" else None
         self.rows_ = self._coordinates(X)
         self.lengths_ = np.einsum("nd,nd->n", self.rows_, self.rows_)
+        self.twins_ = _twins(self.rows_)
         return self
 
     def predict_path(self, X: Any, y: Any, queries: Any, candidates: Iterable[dict]) -> Iterator[np.ndarray]:
@@ -100,6 +104,10 @@ class KNN(HeadClassifier):
         distances = queries @ self.rows_.T
         distances *= -2
         distances += self.lengths_
+        # A product rounds equal rows in unequal ways, by their place.
+        later, first = self.twins_
+        distances[:, later] = distances[:, first]
+        every = distances
         groups = len(self.rows_) // GROUP
         if groups > 2 * k:
             whole = groups * GROUP
@@ -115,7 +123,14 @@ class KNN(HeadClassifier):
         members = np.take_along_axis(members, chosen, axis=1)
         distances = np.take_along_axis(distances, chosen, axis=1)
         order = np.lexsort((members, distances), axis=1)
-        return np.take_along_axis(members, order, axis=1)
+        nearest = np.take_along_axis(members, order, axis=1)
+        if len(later):
+            # Of rows as near as the last of the k, the first ones count.
+            farthest = distances.max(axis=1, keepdims=True)
+            for query in np.flatnonzero((every <= farthest).sum(axis=1) > k):
+                as_near = np.flatnonzero(every[query] <= farthest[query])
+                nearest[query] = as_near[np.argsort(every[query, as_near], kind="stable")[:k]]
+        return nearest
 
     def _votes(self, nearest: np.ndarray) -> np.ndarray:
         codes = self.codes_[nearest]
@@ -124,3 +139,12 @@ class KNN(HeadClassifier):
         for column in range(codes.shape[1]):
             votes[rows, codes[:, column]] += self.shares_[codes[:, column]]
         return votes
+
+
+def _twins(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the rows that stand earlier as well, and where they stand first: int64 (M,) and (M,)."""
+    first: dict[bytes, int] = {}
+    places = [first.setdefault(hashlib.sha256(row.tobytes()).digest(), number) for number, row in enumerate(rows)]
+    origin = np.array(places, dtype=np.int64)
+    later = np.flatnonzero(origin != np.arange(len(rows)))
+    return later, origin[later]

@@ -78,7 +78,7 @@ class MLP(HeadClassifier):
         rows = np.arange(len(codes))
         if len(rows) < ENOUGH_ROWS or np.bincount(codes).min() < 2:
             return rows, None
-        return validation_split(codes, rows, self.random_state, HELD_OUT)
+        return validation_split(codes, rows, self.random_state, HELD_OUT, self.classes_)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores before the softmax, float64: (N, K), or with two classes their difference (N,)."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from classify.measure.results import SavedResult, load_results, open_result
+from classify.use.data_sets import for_one_data_set
 from features.errors import UserError
 from features.home import user_path
 
@@ -11,8 +12,9 @@ def choose_result(source: SavedResult | Path | str, dataset: str | None = None) 
     """The result at `source`: a record, or of a folder the one whose model was kept and was best on validation.
 
     Of models with unequally many validation rows that with the highest lower end of its interval is best (`proven`).
-    dataset: the name of the data set that it should be for. Of equals the first made is taken. UserError where nothing
-    is there, where no model was kept, and for a folder with models for several data sets, which have no best.
+    dataset: the data set that it should be for, as training takes it, or its name in the records. Of equals the first
+    made is taken. UserError where nothing is there, where no model was kept, and for a folder with models for several
+    data sets, which have no best.
     """
     if isinstance(source, SavedResult):
         return source
@@ -26,18 +28,9 @@ def choose_result(source: SavedResult | Path | str, dataset: str | None = None) 
             "one is with --from"
         )
     kept = [saved for saved in results if is_kept(saved)]
-    if dataset is not None:
-        kept = [saved for saved in kept if saved.result.config.dataset == dataset]
     if not kept:
-        about = f" for {dataset}" if dataset is not None else ""
-        raise UserError(f"{path}: none of its {len(results)} results{about} was saved with its model; run one again")
-    names = sorted({saved.result.config.dataset for saved in kept})
-    if len(names) > 1:
-        raise UserError(
-            f"{path} holds models for {', '.join(names)}, and accuracies on different images have no best; say which "
-            f"with --dataset {names[0]}, or name a record with --from"
-        )
-    return max(kept, key=lambda saved: saved.result.rank)
+        raise UserError(f"{path}: none of its {len(results)} results was saved with its model; run one again")
+    return max(for_one_data_set(kept, path, dataset), key=lambda saved: saved.result.rank)
 
 
 def is_kept(saved: SavedResult) -> bool:

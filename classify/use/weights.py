@@ -4,6 +4,7 @@ What counts is the SHA-256 over the tensors that stands in the result: a file un
 skipped.
 """
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def recorded_option(saved: SavedResult, name: str) -> str | None:
         words = shlex.split(saved.result.command)
     except ValueError:
         return None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
         if word == f"--{name}":
             return following
         if word.startswith(f"--{name}="):

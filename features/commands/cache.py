@@ -1,6 +1,8 @@
 """`python -m features`: what is in the cache; `verify`, `remove`, `compact` shards into one file, `accept` a change."""
 
 import argparse
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,10 @@ from typing import Any
 from features.commands.completion import cached_names
 from features.commands.options import Parser
 from features.commands.speaking import is_quiet, is_verbose, say
+from features.datasets import open_dataset
+from features.datasets.catalogue import absolute_spec
 from features.errors import UserError
-from features.first_use import accept
+from features.first_use import accept, known_digests
 from features.home import features_folder
 from features.store.catalogue import Entry, entries, remove
 from features.store.disk import as_bytes
@@ -38,7 +42,7 @@ def _parser() -> Parser:
     verify.add_argument("names", **files, help=f"{_NAMES}; without one: everything")
     add = verbs.add_parser("remove", help="delete files of the cache").add_argument
     add("names", **files, help=_NAMES)
-    add("--dataset", metavar="NAME", help="features of this data set")
+    add("--dataset", metavar="NAME", help="features of this data set: its name as listed, or as `extract` takes it")
     add("--layer", metavar="L", help="features of this layer")
     add("--partial", action="store_true", help="only what is not complete")
     add("--all", action="store_true", help="everything")
@@ -71,8 +75,10 @@ def _list() -> int:
     table.add_column("size", justify="right")
     table.add_column("state")
     table.add_column("name")
+    data_sets = {(entry.record.about.dataset_name, entry.record.key.dataset) for entry in shown if entry.record}
+    called = Counter(name for name, _ in data_sets)
     for entry in shown:
-        table.add_row(*_cells(entry))
+        table.add_row(*_cells(entry, called))
     console.print(table)
     total = as_bytes(sum(entry.size for entry in everything))
     complete = sum(entry.state == "complete" for entry in everything)
@@ -88,7 +94,8 @@ def _list() -> int:
     return 0
 
 
-def _cells(entry: Entry) -> list[str]:
+def _cells(entry: Entry, called: Counter[str]) -> list[str]:
+    """A row of the table; called: how many data sets bear each name, since those of one name have to be told apart."""
     from rich.markup import escape
 
     size, digits = as_bytes(entry.size), entry.digits[:8]
@@ -99,7 +106,8 @@ def _cells(entry: Entry) -> list[str]:
     if isinstance(entry.record, ShardedFile):
         state = f"complete, {len(entry.record.layout.shards)} shards"
     layer = about.layer_name if about.layer_name == key.layer else f"{about.layer_name} ({key.layer})"
-    names = (about.dataset_name, key.split, key.backbone, about.weights_name, layer, key.pool)
+    dataset = f"{about.dataset_name} ({key.dataset[:8]})" if called[about.dataset_name] > 1 else about.dataset_name
+    names = (dataset, key.split, key.backbone, about.weights_name, layer, key.pool)
     precision = key.precision if key.dtype == "float32" else f"{key.precision}, kept in {key.dtype}"
     width = " x ".join(f"{length:,}" for length in entry.record.shape)
     # Names may come from folders and files of others: no control characters on the terminal.
@@ -131,7 +139,14 @@ def _remove(options: argparse.Namespace) -> int:
     chosen = _named(options.names)
     if options.partial:
         chosen = [entry for entry in chosen if entry.unfinished]
-    chosen = [entry for entry in chosen if _is_of(entry, options.dataset, options.layer)]
+    if options.layer:
+        chosen = [
+            entry
+            for entry in chosen
+            if entry.record and options.layer in (entry.record.about.layer_name, entry.record.key.layer)
+        ]
+    if options.dataset:
+        chosen = _of_data_set(chosen, options.dataset)
     total = 0
     for entry in chosen:
         size = remove(entry)
@@ -159,12 +174,37 @@ def _compact(options: argparse.Namespace) -> int:
     return 0
 
 
-def _is_of(entry: Entry, dataset: str | None, layer: str | None) -> bool:
-    """Whether it is of that data set and that layer, where they are named."""
-    if entry.record is None:
-        return dataset is None and layer is None
-    about, key = entry.record.about, entry.record.key
-    return dataset in (None, about.dataset_name) and layer in (None, about.layer_name, key.layer)
+def _of_data_set(chosen: Sequence[Entry], dataset: str) -> list[Entry]:
+    """Those of one data set: of a name as listed, of the first digits of a digest, or of what stands in a place.
+
+    UserError for a name that several data sets bear.
+    """
+    read = [(entry, entry.record.about.dataset_name, entry.record.key.dataset) for entry in chosen if entry.record]
+    if named := [(entry, digest) for entry, name, digest in read if name == dataset]:
+        digests = sorted({digest for _, digest in named})
+        if len(digests) > 1:
+            places = {digest: place for place, digest in known_digests().items()}
+            listed = [f"{digest[:8]} ({places.get(digest, 'its place is not known')})" for digest in digests]
+            raise UserError(
+                f"--dataset {dataset}: the cache holds {len(digests)} data sets of that name, {', '.join(listed)}; say "
+                f"which by its digits, as in --dataset {digests[0][:8]}, or by its place, as in folder:PATH"
+            )
+        return [entry for entry, _ in named]
+    if re.fullmatch("[0-9a-f]{6,64}", dataset):
+        return [entry for entry, _, digest in read if digest.startswith(dataset)]
+    standing = _digest_of(dataset) if ":" in dataset else None
+    return [entry for entry, _, digest in read if digest == standing]
+
+
+def _digest_of(place: str) -> str:
+    """The digest of what stands in a place, or stood there when it was last used: images may go before features do."""
+    place = absolute_spec(place)
+    try:
+        return open_dataset(place).fingerprint()
+    except UserError:
+        if (digest := known_digests().get(place)) is None:
+            raise
+        return digest
 
 
 def _named(names: Sequence[str]) -> list[Entry]:

@@ -12,6 +12,7 @@ from features.commands import completion
 from features.commands.parser import Add, Parser
 from features.commands.stopping import status_of, told_to_stop
 from features.datasets import dataset_names
+from features.datasets.catalogue import with_columns
 from features.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
     add = parser.section("which features of which data")
     names = offered(dataset_names(), "mnist")
     add("--dataset", default="mnist", metavar="NAME", help=names, completer=completion.datasets)
+    add("--path-column", metavar="C", help="of csv:PATH, the column of the images' paths (default: by its name)")
+    add("--label-column", metavar="C", help="of csv:PATH, the column of their labels (default: by its name)")
     names = f"any torchvision classifier, or {completion.OFFLINE}"
     add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
     add(
@@ -109,7 +112,13 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
         "on a processor and least exact, its ranges fixed on 256 training images",
     )
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the stored features")
-    add("--limit", type=int, metavar="N", help="take N training rows, stratified; smaller limits nest in larger ones")
+    add(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="take N training rows (and as many to validate on, where the data set brings those), stratified; smaller "
+        "limits nest in larger ones",
+    )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
     add_shared(add, "--device", "--jobs")
@@ -124,6 +133,8 @@ def request_from(options: argparse.Namespace) -> "Request":
     for field in dataclasses.fields(Request):
         value = getattr(options, singular.get(field.name, field.name), field.default)
         fields[field.name] = tuple(value) if isinstance(value, list) else value
+    columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label")}
+    fields["dataset"] = with_columns(fields["dataset"], **columns)
     return Request(**fields)
 
 

@@ -7,6 +7,7 @@ that a command line can list the names.
 
 import difflib
 import importlib
+import re
 import typing
 from pathlib import Path
 
@@ -37,6 +38,8 @@ KINDS = {
 NEED_A_PATH = ("folder", "csv", "npz")
 NEED_TWO_PATHS = ("transfer",)
 TAKE_NO_PATH = ("digits",)
+TAKE_COLUMNS = ("csv",)  # behind the path: ?path=COLUMN&label=COLUMN
+ARROW = "->"  # between two paths
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -71,14 +74,38 @@ def open_dataset(spec: str) -> "Dataset":
         raise UserError(f"the data set '{name}' comes with scikit-learn and takes no path; write {name}")
     if name in NEED_TWO_PATHS:
         return _open_two(spec, name, text)
-    path = user_path(text.strip()).absolute() if text else None
+    path, query = user_path(text.strip()).absolute() if text else None, ""
+    if name in TAKE_COLUMNS and path is not None and not path.exists():
+        place, _, query = str(path).partition("?")
+        path = Path(place)
     if path is not None and not path.exists():
         raise UserError(f"{path} does not exist; the data set '{spec}' should be there")
-    return importlib.import_module(KINDS[name]).open_named(name, path)
+    module = importlib.import_module(KINDS[name])
+    return module.open_named(name, path, query) if query else module.open_named(name, path)
+
+
+def with_columns(spec: str, *, path: str | None, label: str | None) -> str:
+    """The same data set with these columns of its list, as `open_dataset` takes it; UserError where it is no list."""
+    import urllib.parse
+
+    columns = {kind: column for kind, column in (("path", path), ("label", label)) if column is not None}
+    if not columns:
+        return spec
+    whole, bracket, classes = spec.partition("[") if spec.endswith("]") else (spec, "", "")
+    if spec.partition(":")[0].strip().lower() not in TAKE_COLUMNS or "?" in whole:
+        raise UserError(f"--path-column and --label-column name columns of csv:PATH; '{spec}' takes none")
+    return f"{whole}?{urllib.parse.urlencode(columns)}{bracket}{classes}"
+
+
+def absolute_spec(spec: str) -> str:
+    """The data set that `spec` names with absolute paths, as its `spec` says it, whether or not it is there."""
+    name, colon, text = re.sub(r"\s*,\s*(?=[^\[]*\]$)", ",", spec.strip()).partition(":")
+    paths = [str(user_path(path.strip()).absolute()) for path in text.split(ARROW)]
+    return f"{name.strip().lower().replace('_', '-')}{colon}{ARROW.join(paths) if colon else ''}"
 
 
 def _open_two(spec: str, name: str, text: str) -> "Dataset":
-    ends = [part.strip() for part in text.split("->")]
+    ends = [part.strip() for part in text.split(ARROW)]
     if len(ends) != 2 or not all(ends):
         raise UserError(f"the data set '{spec}' needs two folders; write {name}:SOURCE->TARGET")
     paths = [user_path(end).absolute() for end in ends]

@@ -48,8 +48,9 @@ class Survey:
 class Dataset(abc.ABC):
     """A data set of images with one label each.
 
-    name: for display and for file names (letters, digits, '.', '_' and '-'). spec: what `open_dataset` takes to open
-    it again from anywhere. classes: the names of the labels 0, 1, ... splits: 'train' and 'test', or one of them.
+    name: for display and for file names (letters, digits, '.', '_' and '-'). spec: what `open_dataset` takes to open it
+    again from anywhere. classes: the names of the labels 0, 1, ... splits: of 'train', 'validation' and 'test' those
+    that there are; without a part for validation some training rows are held out.
     """
 
     if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def load(self, split: str) -> Split:
-        """The rows of 'train' or 'test'; raises UserError where there is no such split or a file is unusable."""
+        """The rows of a split; raises UserError where there is no such split or a file is unusable."""
 
     def survey(self) -> Survey:
         """What people should know of the data before anything is computed; costs no more than `fingerprint`."""

@@ -1,10 +1,11 @@
 """`folder:PATH`: images sorted into one sub-folder per class.
 
 With folders for training and testing (`train/` and `test/`, `Training/` and `Testing/`, `seg_train/` and `seg_test/`)
-those are the splits; a validation folder (`val/`, `valid/`) is the test set where there is no other. Else one image in
-five of each class is the test set, always the same ones, equal files on one side. Classes are the sub-folders' names,
-sorted as text, as torchvision's ImageFolder numbers them. Images may stand in deeper folders; hidden files and folders
-and other kinds of files are skipped. What could be parts or classes is refused.
+those are the splits; a validation folder (`val/`, `valid/`) beside them is the split 'validation', and the test set
+where there is no other. Else one image in five of each class is the test set, always the same ones, equal files on one
+side. Classes are the sub-folders' names, sorted as text, as torchvision's ImageFolder numbers them. Images may stand in
+deeper folders; hidden files and folders and other kinds of files are skipped. What could be parts or classes is
+refused.
 """
 
 from pathlib import Path
@@ -46,7 +47,11 @@ def classes_in(folder: Path, seen: Seen | None = None) -> tuple[str, ...]:
     folders, loose = look_into(folder, seen)
     if not folders:
         content = "holds images but no sub-folders" if loose else "holds no images"
-        raise UserError(f"{folder} {content}; it should have one sub-folder per class, named after it, with its images")
+        lists = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+        hint = f"; if {lists[0].name} lists them with their labels, name csv:{lists[0]}" if lists else ""
+        raise UserError(
+            f"{folder} {content}; it should have one sub-folder per class, named after it, with its images{hint}"
+        )
     if len(folders) == 1:
         inner = folder / folders[0]
         hint = f"; if the classes are in it, name {inner}" if len(folders_in(inner)) > 1 else ""
@@ -86,13 +91,18 @@ def _unnested(folder: Path) -> Path:
 
 
 def _settled(parts: dict[str, Path], folders: list[str], seen: Seen) -> dict[str, Path]:
-    """The folders to train and to test on, after noting what is to be said of that."""
-    validation = parts.pop("validation", None)
-    if "test" not in parts and validation:
-        parts["test"], validation = validation, None
+    """The folders of the splits, after noting what is to be said of them."""
+    if "test" not in parts:
+        parts["test"] = parts.pop("validation")
         seen.remarks.append(f"{parts['test'].name}/ is the test set, since there is no other")
-    elif (parts["train"].name, parts["test"].name) != ("train", "test"):
-        seen.remarks.append(f"{parts['train'].name}/ is for training, {parts['test'].name}/ for testing")
+    else:
+        if (parts["train"].name, parts["test"].name) != ("train", "test"):
+            seen.remarks.append(f"{parts['train'].name}/ is for training, {parts['test'].name}/ for testing")
+        if "validation" in parts:
+            seen.remarks.append(
+                f"{parts['validation'].name}/ is the validation set, and what is chosen is chosen on it"
+            )
+            seen.later = True
     # Those that version 0.1.0 did not know for parts were its classes.
     if parts["train"].name != "train" or parts["test"].name not in ("test", "val", "validation"):
         seen.later = True

@@ -14,6 +14,7 @@ import numpy as np
 from features.datasets.dataset import Dataset, Split, Survey
 from features.datasets.doubles import tell_doubles
 from features.datasets.images import READING, ImageFiles
+from features.datasets.labels import alike_classes
 from features.datasets.splitting import cut_test_rows
 from features.datasets.tree import below
 from features.digests import sha256_files, sha256_json, sha256_rows
@@ -61,8 +62,11 @@ class ListedImages(Dataset):
     def survey(self) -> Survey:
         digests = self._digests
         parts = {split: ([digests[path] for path in paths], labels) for split, (paths, labels) in self._parts.items()}
-        names = {digest: below(self.root, path) for path, digest in reversed(digests.items())}
+        folder = self.root if self.root.is_dir() else self.root.parent
+        names = {digest: below(folder, path) for path, digest in reversed(digests.items())}
         remarks = [*self.remarks]
+        if alike := alike_classes(self.classes):
+            remarks.append(f"{self.root}: {alike}")
         remarks += [f"{self.root}: {line}" for line in tell_doubles(parts, self.classes, names)]
         if copies := self._copies:
             remarks.append(

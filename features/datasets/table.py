@@ -1,113 +1,184 @@
-"""`csv:PATH`: a list of images in a comma-separated file, with the columns image path, label and, if wanted, split.
+"""`csv:PATH`: a list of images in a text file, with the columns image path, label and, if wanted, split.
 
 A header is recognised by its names (path, image, file or filename; label, class or target; split or subset, upper or
-lower case) and may put the columns in any order among others; without one the first two or three columns are meant.
-A relative path is meant from the file's own folder. The split says train or test; val stands for test where no row
-says test, and else its rows are left aside. Without a split one image in five of each class is the test set, always the
-same ones. Classes are the different labels, sorted as numbers if all are whole numbers, else as text.
+lower case) and may put the columns in any order among others; `csv:PATH?path=COLUMN&label=COLUMN` names them; without
+one the first two or three columns are meant. Between columns stands a comma, a semicolon, a tab or '|'. A relative path
+is meant from the file's own folder or, where nothing is there, from the one folder in that which has it; an ending such
+as .jpg may be left out. The split says train, val or test; val stands for test where no row says test. Without a split
+one image in five of each class is the test set, always the same ones, equal files on one side. Classes are the
+different labels, sorted as numbers if all are whole numbers, else as text.
 """
 
 import csv
+import io
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
 
+from features.datasets.columns import OPTIONS, Columns, find_columns
 from features.datasets.dataset import name_of
-from features.datasets.labels import ordered_classes
-from features.datasets.listed import ListedImages
-from features.datasets.splitting import cut_test_rows
+from features.datasets.images import IMAGE_SUFFIXES
+from features.datasets.labels import ordered_classes, settled_labels
+from features.datasets.listed import UNCUT, ListedImages
+from features.datasets.parts import PARTS, part_called
+from features.datasets.tree import folders_in, some
 from features.errors import UserError
 from features.home import user_path
 
-COLUMN_NAMES = {
-    "path": ("path", "image", "file", "filename", "image_path", "image path", "filepath"),
-    "label": ("label", "class", "target", "class_name"),
-    "split": ("split", "subset"),
-}
-SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validation"), "validation"
-)
+_SEPARATORS = (",", ";", "\t", "|")
 
 
-def open_named(name: str, path: Path) -> ListedImages:
-    """The images of a list; UserError names the line for a missing column, an absent file or an unknown split."""
-    table = _table(path)
-    columns, start = _columns(table[0][1], path), 0
-    if columns:
-        start = 1
-    else:
-        columns = dict(zip(("path", "label", "split"), range(len(table[0][1])), strict=False))
-    if start == len(table):
+def open_named(name: str, path: Path, query: str = "") -> ListedImages:
+    """The images of a list; UserError names the line for a missing column, an absent file or an unknown split.
+
+    query: the names of columns, as in 'path=id&label=breed'.
+    """
+    named = _asked(query, path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name the list in it, as in {name}:{path / 'labels.csv'}")
+    table, files = _table(path), _Files(path.parent)
+    columns = find_columns([cells for _, cells in table], named, lambda cell: files.find(cell) is not None, path)
+    if columns.first == len(table):
         raise UserError(f"{path} has a header and no rows; add one line per image")
-    if "label" not in columns:
-        raise UserError(f"{path} has one column; two are needed, the image's path and its label")
-    paths, names, splits = [], [], []
-    for line, cells in table[start:]:
-        if len(cells) <= max(columns.values()):
+    paths: list[Path] = []
+    names, splits = [], []
+    lines: dict[Path, tuple[int, str]] = {}
+    for line, cells in table[columns.first :]:
+        image, label, split = _row(f"{path}, line {line}", cells, columns, files)
+        earlier, as_label = lines.setdefault(image, (line, label))
+        if as_label != label:
             raise UserError(
-                f"{path}, line {line}, has {len(cells)} columns and needs {max(columns.values()) + 1}: "
-                f"{', '.join(columns)}"
+                f"{path}, lines {earlier} and {line}: {image} is labelled '{as_label}' and '{label}', and an image has "
+                "one label here; take one of the lines out"
             )
-        cell = {column: cells[position].strip() for column, position in columns.items()}
-        image = path.parent / user_path(cell["path"])
-        if not cell["path"] or not image.is_file():
-            raise UserError(f"{path}, line {line}: there is no file {image}; correct the path or take the line out")
-        if not cell["label"]:
-            raise UserError(f"{path}, line {line}: the label is empty; fill it in or take the line out")
-        if "split" in columns and cell["split"].lower() not in SPLIT_NAMES:
-            raise UserError(f"{path}, line {line}: the split is '{cell['split']}'; write train or test")
         paths.append(image)
-        names.append(cell["label"])
-        splits.append(SPLIT_NAMES[cell["split"].lower()] if "split" in columns else "")
-    return _listed(name, path, paths, names, np.array(splits))
+        names.append(label)
+        splits.append(split)
+    spec = f"{name}:{path}{f'?{query}' if query else ''}"
+    return _listed(name_of(name, path), spec, path, paths, names, np.array(splits))
 
 
-def _listed(name: str, path: Path, paths: list[Path], names: list[str], splits: np.ndarray) -> ListedImages:
-    classes = ordered_classes(names)
+def _row(where: str, cells: list[str], columns: Columns, files: "_Files") -> tuple[Path, str, str]:
+    """A line's image, its label, and its part or ''."""
+    if len(cells) < columns.most:
+        needed = ["path", "label"] + ([] if columns.split is None else ["split"])
+        raise UserError(f"{where}, has {len(cells)} columns and needs {columns.most}: {', '.join(needed)}")
+    cell, label = cells[columns.path].strip(), cells[columns.label].strip()
+    image = files.find(cell)
+    if image is None:
+        raise UserError(f"{where}: {files.absence_of(cell)}")
+    if not label:
+        raise UserError(f"{where}: the label is empty; fill it in or take the line out")
+    if columns.split is None:
+        return image, label, ""
+    called = part_called(cells[columns.split])
+    if called is None:
+        raise UserError(f"{where}: the split is '{cells[columns.split].strip()}'; write train or test")
+    return image, label, called[0]
+
+
+def _listed(name: str, spec: str, path: Path, paths: list[Path], names: list[str], splits: np.ndarray) -> ListedImages:
+    settled, remarks = settled_labels(names, path)
+    classes = ordered_classes(settled)
     if len(classes) < 2:
         raise UserError(f"{path} has the one class '{classes[0]}'; two are needed")
     rank = {class_name: label for label, class_name in enumerate(classes)}
-    labels = np.array([rank[class_name] for class_name in names], dtype=np.int64)
+    labels = np.array([rank[class_name] for class_name in settled], dtype=np.int64)
     if (splits == "").all():
-        rows = dict(zip(("train", "test"), cut_test_rows(labels, classes, path), strict=True))
+        rows = {UNCUT: np.arange(len(labels))}
     else:
-        test_name = "test" if (splits == "test").any() else "validation"
-        rows = {"train": np.flatnonzero(splits == "train"), "test": np.flatnonzero(splits == test_name)}
-        rows = {split: members for split, members in rows.items() if len(members)}
+        rows = {part: np.flatnonzero(splits == part) for part in PARTS}
+        rows = {part: members for part, members in rows.items() if len(members)}
+        if "validation" in rows and "test" not in rows:
+            rows["test"] = rows.pop("validation")
+            remarks.append("the rows for validation are the test set, since there is no other")
+        elif "validation" in rows and "train" not in rows:
+            remarks.append(
+                f"{len(rows.pop('validation'))} rows for validation are left out, since none are to train on"
+            )
+        elif "validation" in rows:
+            remarks.append(f"{len(rows['validation'])} rows are for validation, and what is chosen is chosen on them")
+    later = settled != names or "validation" in rows
     if "train" in rows and (strange := np.setdiff1d(labels, labels[rows["train"]])).size:
         raise UserError(f"{path} has no training image of class '{classes[strange[0]]}'; add some or leave it out")
-    parts = {split: (tuple(paths[row] for row in members), labels[members]) for split, members in rows.items()}
-    return ListedImages(name_of(name, path), f"{name}:{path}", classes, path, parts)
+    listed = {split: (tuple(paths[row] for row in members), labels[members]) for split, members in rows.items()}
+    told = tuple(f"{path}: {remark}" for remark in remarks)
+    return ListedImages(name, spec, classes, path, listed, told, later)
+
+
+class _Files:
+    """The images that a list in a folder means."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._inner: Path | None = None  # the one folder in it where images stood that are not in itself
+
+    def find(self, cell: str) -> Path | None:
+        """The file of a path as it stands in the list; None where there is none, or several."""
+        for text in dict.fromkeys((cell, cell.replace("\\", "/"))):
+            if not text:
+                continue
+            bases = [self.folder] if self._inner is None else [self.folder, self._inner]
+            for base in bases:
+                if image := _with_ending(base / user_path(text)):
+                    return image
+            inner = [self.folder / name for name in folders_in(self.folder)] if self._inner is None else []
+            holding = [base for base in inner if _with_ending(base / user_path(text))]
+            if len(holding) == 1:
+                self._inner = holding[0]
+                return _with_ending(holding[0] / user_path(text))
+        return None
+
+    def absence_of(self, cell: str) -> str:
+        """Why a path means no file, and what to do."""
+        if not cell:
+            return "the path is empty; fill it in or take the line out"
+        holding = [name for name in folders_in(self.folder) if _with_ending(self.folder / name / user_path(cell))]
+        if len(holding) > 1:
+            return f"{cell} stands in several folders ({some(holding)}); write the folder in front of it"
+        return f"there is no file {self.folder / user_path(cell)}; correct the path or take the line out"
+
+
+def _with_ending(path: Path) -> Path | None:
+    """The file at a path, to which the ending of an image may have to be added; None where there is none."""
+    try:
+        if path.is_file():
+            return path
+        return next((file for suffix in IMAGE_SUFFIXES if (file := Path(f"{path}{suffix}")).is_file()), None)
+    except (OSError, ValueError):
+        return None  # no path at all: too long, or with a NUL
+
+
+def _asked(query: str, path: Path) -> dict[str, str]:
+    """The names of columns in a query."""
+    try:
+        pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        pairs = [("", "")]
+    if strange := [name for name, value in pairs if name not in OPTIONS or not value]:
+        raise UserError(f"csv:{path}?{query}: '{strange[0]}' names no column; write ?path=COLUMN&label=COLUMN")
+    return dict(pairs)
 
 
 def _table(path: Path) -> list[tuple[int, list[str]]]:
     """The lines that are not blank, each with its number."""
     try:
-        # utf-8-sig: spreadsheets put a byte order mark in front.
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            table = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        content = path.read_bytes()
+        # utf-8-sig: spreadsheets put a byte order mark in front; some write UTF-16.
+        encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        text = content.decode(encoding)
+        table = _cells(text, _SEPARATORS[0])
+        if table and len(table[0][1]) == 1:
+            tables = [_cells(text, separator) for separator in _SEPARATORS]
+            table = max(tables, key=lambda table: len(table[0][1]))
+    except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"cannot read {path} as comma-separated UTF-8 text ({error}); save it as such") from error
     if not table:
         raise UserError(f"{path} is empty; it should have one line per image: path, label and, if wanted, split")
     return table
 
 
-def _columns(first: list[str], path: Path) -> dict[str, int]:
-    """The columns' positions if the first line is a header, else nothing; UserError if it is one and lacks a column."""
-    cells = [cell.strip() for cell in first]
-    positions = {}
-    for column, spellings in COLUMN_NAMES.items():
-        position = next((number for number, cell in enumerate(cells) if cell.lower() in spellings), None)
-        if position is not None:
-            positions[column] = position
-    if not positions or (path.parent / cells[0]).is_file():
-        return {}
-    for column in ("path", "label"):
-        if column not in positions:
-            raise UserError(
-                f"{path} has no column '{column}'; its header is {', '.join(cells)}, and should name path and label, "
-                "or be left out"
-            )
-    return positions
+def _cells(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]

@@ -6,13 +6,12 @@ second 'test'. That is how the domains of Office-31 and its like are used.
 
 from pathlib import Path
 
+from features.datasets.catalogue import ARROW
 from features.datasets.dataset import name_of
 from features.datasets.folder import classes_in, labelled_rows
 from features.datasets.listed import ListedImages
 from features.datasets.tree import Seen
 from features.errors import UserError
-
-ARROW = "->"
 
 
 def open_named(name: str, source: Path, target: Path) -> ListedImages:

@@ -1,14 +1,19 @@
 """`python -m features`: what it lists, verifies and removes, and what it leaves alone."""
 
 import os
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from features import store
 from features.commands.cache import main
+from features.datasets import open_dataset
 from features.errors import UserError
+from features.first_use import recognise
 from features.key import About
 from tests.features.store_cases import ABOUT, begin, carry_on, key, make, numbers, partial_records
 
@@ -149,3 +154,29 @@ def test_the_command_line_without_torch_and_its_exit_status(folder):
     assert not {"torch", "h5py", "sklearn"} & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     done = subprocess.run([sys.executable, "-m", "features", "remove"], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 2 and done.stderr.startswith("error: say what to remove") and done.stderr.count("\n") == 1
+
+
+def test_two_data_sets_of_one_name_are_told_apart(home, tmp_path, capsys):
+    places = {}
+    for number, place in enumerate(("pets", "flowers")):
+        for shade, class_name in enumerate(("a", "b")):
+            (tmp_path / place / "train" / class_name).mkdir(parents=True)
+            for name in range(2):
+                pixels = np.full((4, 4), 100 * number + 10 * shade + name, np.uint8)
+                Image.fromarray(pixels).save(tmp_path / place / "train" / class_name / f"{name}.png")
+        dataset = open_dataset(f"folder:{tmp_path / place / 'train'}")
+        places[dataset.spec] = dataset.fingerprint()
+        recognise(dataset.spec, dataset.fingerprint())
+        about = About(dataset.name, "avgpool", dataset.classes, "random")
+        make(key(dataset=dataset.fingerprint()), numbers((90, 4)), about=about)
+    (pets, first), (flowers, second) = places.items()
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert f"folder-train ({first[:8]})" in out and f"folder-train ({second[:8]})" in out
+    with pytest.raises(UserError, match="2 data sets of that name") as error:
+        main(["remove", "--dataset", "folder-train"])
+    assert f"{first[:8]} ({pets})" in str(error.value) and f"{second[:8]} ({flowers})" in str(error.value)
+    shutil.rmtree(tmp_path / "pets")
+    assert main(["remove", "--dataset", pets]) == 0
+    assert [entry.record.key.dataset for entry in store.catalogue.entries()] == [second]
+    assert main(["remove", "--dataset", second[:8]]) == 0 and not store.catalogue.entries()

@@ -77,6 +77,15 @@ def test_a_validation_folder_without_another_is_the_test_set_as_it_was(sorted_in
     assert "val/ is the test set, since there is no other" in remarks(dataset) and dataset.survey().rule == 1
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "cross-validation", "dev"])
+def test_a_validation_folder_beside_a_test_set_is_a_split(sorted_into, name):
+    root = sorted_into(*parts("train", name, "test"))
+    dataset = opened(root)
+    assert counts(dataset) == {"train": 10, "validation": 10, "test": 10}
+    assert first_folders(dataset, "validation", root) == {name}
+    assert f"{name}/ is the validation set" in remarks(dataset) and dataset.survey().rule == 2
+
+
 def test_what_0_1_0_read_alike_is_said_nothing_of(sorted_into):
     dataset = opened(sorted_into(*parts("train", "test")))
     assert remarks(dataset) == "" and dataset.survey().rule == 1

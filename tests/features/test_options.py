@@ -10,10 +10,13 @@ import classify.__main__ as classify
 from features.commands.options import SHARED, Parser, add_request_options, request_from
 from features.datasets import dataset_names
 from features.device import PRECISIONS
+from features.errors import UserError
 from features.request import DTYPES, Request
 
 # Fields of a request that no option spells, with the reason.
 WITHOUT_OPTION: dict[str, str] = {}
+# Options that become a part of the data set's name.
+OF_THE_DATA_SET = ("path_column", "label_column")
 
 VERBS = {"extract": "extract.__main__"} | {verb: f"classify.commands.{verb}" for verb in classify.VERBS}
 
@@ -35,7 +38,7 @@ def test_every_field_of_a_request_has_an_option_that_is_read_back():
     singular = {"layers": "layer", "pools": "pool"}
     fields = {field.name for field in dataclasses.fields(Request)} - set(WITHOUT_OPTION)
     options = {action.dest for action in _request_parser().options.values()}
-    assert {singular.get(name, name) for name in fields} == options - {"jobs"}
+    assert {singular.get(name, name) for name in fields} == options - {"jobs", *OF_THE_DATA_SET}
     # Nothing here is checked or converted: a request is what the options say.
     typed = argparse.Namespace(**{singular.get(name, name): [name] for name in fields})
     assert request_from(typed) == Request(**{name: (name,) for name in fields})
@@ -43,6 +46,16 @@ def test_every_field_of_a_request_has_an_option_that_is_read_back():
 
 def test_without_options_a_request_is_the_usual_one():
     assert request_from(_request_parser().parse_args([])) == Request()
+
+
+def test_the_columns_of_a_list_become_a_part_of_its_name():
+    def dataset(*options):
+        return request_from(_request_parser().parse_args(["--dataset", *options])).dataset
+
+    assert dataset("csv:l.csv", "--path-column", "id", "--label-column", "a & b") == "csv:l.csv?path=id&label=a+%26+b"
+    assert dataset("csv:l.csv[x,y]", "--label-column", "breed") == "csv:l.csv?label=breed[x,y]"
+    with pytest.raises(UserError, match="name columns of csv:PATH; 'mnist' takes none"):
+        dataset("mnist", "--label-column", "breed")
 
 
 def test_help_offers_what_is_legal():

@@ -42,7 +42,9 @@ def test_validation_is_a_tenth_of_each_class_and_disjoint():
 
 def test_a_class_with_one_image_cannot_be_split():
     labels = np.array([0, 0, 0, 1])
-    with pytest.raises(UserError, match="class 1 has one image"):
+    with pytest.raises(UserError, match="class 'dog' has one image"):
+        validation_split(labels, np.arange(4), seed=0, classes=("cat", "dog"))
+    with pytest.raises(UserError, match="class '1' has one image"):
         validation_split(labels, np.arange(4), seed=0)
 
 

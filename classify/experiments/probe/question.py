@@ -146,7 +146,8 @@ def _check_heads(question: Question) -> None:
 def _check_rows(request: Request) -> None:
     """UserError unless there are training, validation and test rows of two classes at least."""
     require_splits(request, "train", "test")
-    labels = open_dataset(request.dataset).load("train").labels
+    dataset = open_dataset(request.dataset)
+    labels = dataset.load("train").labels
     rows = limit_rows(labels, request.limit, request.seed)
     classes = len(np.unique(labels[rows]))
     if classes < 2:
@@ -154,4 +155,5 @@ def _check_rows(request: Request) -> None:
             f"the {len(rows)} training rows are of {classes} class; a probe needs two to tell apart: raise --limit or "
             "take another data set"
         )
-    validation_split(labels, rows, request.seed)
+    if "validation" not in dataset.splits:
+        validation_split(labels, rows, request.seed, classes=dataset.classes)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from classify.experiments.learning_rows import training_numbers
 from classify.experiments.parallel import in_parallel
 from classify.experiments.probe.question import WIDE, Question
 from classify.experiments.sources import CachedLayer
 from classify.measure.transferability import SCORES, linear_cka, source_probabilities, weighted_tau
 from features.request import Plan
-from features.rows import limit_rows, validation_split
+from features.rows import limit_rows
 
 FC = "fc"
 
@@ -58,7 +59,7 @@ def score_layers(
 ) -> Scores:
     """All scores of `sources`, and CKA between those `compared`, on the same stratified training rows for all."""
     labels = sources[0].read("train").labels
-    train, _ = validation_split(labels, np.arange(len(labels)), question.settings.seed)
+    train = training_numbers(sources[0], labels, question.settings)
     widest = max(sum(source.widths) for source in sources)
     most = question.score_rows if widest <= WIDE else min(question.score_rows, WIDE)
     rows = train[limit_rows(labels[train], most, question.settings.seed)]

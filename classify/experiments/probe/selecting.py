@@ -1,16 +1,18 @@
 """Which layers to join: greedy forward selection of the one that helps most, by validation accuracy."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from classify.experiments.learning_rows import learning_rows
 from classify.experiments.probe.question import SCORE_ROWS, Question
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from features.errors import UserError
-from features.rows import limit_rows, validation_split
+from features.rows import limit_rows
 
 # Joining a layer has to gain more than chance on a few validation images would.
 LEAST_GAIN = 0.0005
@@ -84,12 +86,13 @@ def select_layers(
 
 def select(question: Question, sources: Sequence[CachedLayer]) -> Selection:
     """Greedy forward selection over single layers; at most 10,000 stratified training rows, all validation rows."""
-    labels = sources[0].read("train").labels
-    seed = question.settings.seed
-    train, validation = validation_split(labels, np.arange(len(labels)), seed)
+    settings = dataclasses.replace(question.settings, blocks="off")
+    seed = settings.seed
+    read, train, validation = learning_rows(sources[0], settings)
+    labels = read.labels
     train = train[limit_rows(labels[train], SCORE_ROWS, seed)]
     rows = np.concatenate([train, validation])
-    features = {source.layer: np.asarray(source.read("train").features[rows]) for source in sources}
+    features = {source.layer: np.asarray(learning_rows(source, settings)[0].features[rows]) for source in sources}
     return select_layers(
         list(features),
         features.__getitem__,

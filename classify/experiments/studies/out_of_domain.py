@@ -107,8 +107,9 @@ def out_of_domain(
         for score, values in _look(trained, images).scores.items():
             apart[model][name, score] = separation(seen[model].scores[score], values)
         asked.how.say(f"{model.label} against {name}: told apart")
-    validation = images_at(home, "train", rows.validation_rows)
-    held = names[home.load("train").labels[rows.validation_rows]]
+    held_out = "validation" if "validation" in home.splits else "train"
+    validation = images_at(home, held_out, rows.validation_rows)
+    held = names[home.load(held_out).labels[rows.validation_rows]]
     truth = names[rows.labels]
     sure = {model: _calibrated(opened[model], validation, held, seen[model], truth) for model in models}
 

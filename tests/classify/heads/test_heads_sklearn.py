@@ -203,3 +203,16 @@ def test_a_row_gets_the_same_scores_whatever_stands_beside_it(name):
         apart = np.concatenate([scores(rows[start : start + beside]) for start in range(0, len(rows), beside)])
         np.testing.assert_allclose(apart, together, rtol=1e-7, atol=1e-7)
     np.testing.assert_allclose(scores(rows[order]), together[order], rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_of_rows_as_near_as_each_other_the_first_count_whatever_stands_beside_the_query(metric):
+    random = np.random.default_rng(0)
+    once = random.normal(0, 1, (300, 64)).astype(np.float32)
+    X, y = np.concatenate([once] * 3), random.integers(0, 5, 900)
+    queries = once[:60]
+    for k, nearest in ((1, [0]), (2, [0, 300]), (3, [0, 300, 600])):
+        head = KNN(k, metric=metric).fit(X, y)
+        assert np.array_equal(head.neighbours(queries), np.arange(60)[:, None] + nearest)
+        alone = np.concatenate([head.neighbours(queries[row : row + 1]) for row in range(len(queries))])
+        assert np.array_equal(alone, head.neighbours(queries))

@@ -1,0 +1,62 @@
+"""The rows that a row's head learns from, and those that it is chosen on.
+
+Where a data set brings a validation part of its own it is chosen on that, and every training row is learnt from; else a
+part of the training rows is held out.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from classify.experiments.settings import Settings
+from classify.experiments.sources import Rows, Source
+from features.blocks import Blocks, Stacked
+from features.datasets import ImageFiles, open_dataset
+from features.rows import train_and_validation
+
+VALIDATION = "validation"
+
+
+def learning_rows(
+    source: Source, settings: Settings, worsened: Callable[[Rows], Rows] = lambda rows: rows
+) -> tuple[Rows, np.ndarray, np.ndarray]:
+    """All rows to learn from and to choose on, and the sorted numbers of either among them.
+
+    worsened: what is done to the training rows first. The second numbers are none where nothing is to be chosen.
+    """
+    rows = worsened(source.read("train", settings.blocks))
+    if not (settings.validation and brings_validation(source)):
+        cut = train_and_validation(
+            rows.labels, settings.seed, settings.validation, settings.validation_share, source.classes
+        )
+        return rows, *cut
+    held = source.read(VALIDATION, settings.blocks)
+    numbers = np.arange(len(rows.labels) + len(held.labels))
+    joined = Rows(
+        _below(rows.features, held.features),
+        np.concatenate([rows.labels, held.labels]),
+        np.concatenate([rows.index, held.index]),
+    )
+    return joined, numbers[: len(rows.labels)], numbers[len(rows.labels) :]
+
+
+def training_numbers(source: Source, labels: np.ndarray, settings: Settings) -> np.ndarray:
+    """The sorted numbers of the rows to learn from among all training rows, whose labels (N,) these are."""
+    own = brings_validation(source)
+    return train_and_validation(labels, settings.seed, not own, settings.validation_share, source.classes)[0]
+
+
+def brings_validation(source: Source) -> bool:
+    """Whether the data set has a validation part of its own."""
+    return VALIDATION in open_dataset(source.request.dataset).splits
+
+
+def _below(first: Any, second: Any) -> Any:
+    """Inputs with others below them: images, or features, which stay where they are if they are large."""
+    if isinstance(first, ImageFiles):
+        return dataclasses.replace(first, paths=first.paths + second.paths)
+    if isinstance(first, Blocks) or isinstance(second, Blocks) or first.ndim == 4 and first.dtype != np.uint8:
+        return Stacked([first, second])
+    return np.concatenate([first, second])

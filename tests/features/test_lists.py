@@ -1,0 +1,196 @@
+"""Lists of images as programs and people write them: columns, separators, encodings, paths and labels of all kinds."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from features.datasets import open_dataset
+from features.datasets.labels import alike_classes, settled_labels
+from features.errors import UserError
+
+
+@pytest.fixture
+def photos(tmp_path, home):
+    """Five images of each of two classes in `p/cat` and `p/dog`, every one different, and a folder for the list."""
+    for shade, name in enumerate(("cat", "dog")):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        for number in range(5):
+            Image.fromarray(np.full((4, 4), 40 * shade + number, np.uint8)).save(
+                tmp_path / "p" / name / f"{number}.png"
+            )
+    return tmp_path
+
+
+IMAGES = [(f"p/{name}/{number}.png", name) for name in ("cat", "dog") for number in range(5)]
+
+
+def rows(separator=",", images=IMAGES):
+    return "\n".join(separator.join(row) for row in images)
+
+
+def opened(photos, text, query="", encoding="utf-8"):
+    (photos / "l.csv").write_bytes(text.encode(encoding))
+    return open_dataset(f"csv:{photos / 'l.csv'}{query}")
+
+
+def read(dataset):
+    """Paths and labels of all rows, as the list of the class's name by the file's."""
+    pairs = {}
+    for split in dataset.splits:
+        data = dataset.load(split)
+        pairs |= {path: dataset.classes[label] for path, label in zip(data.images.paths, data.labels, strict=True)}
+    return pairs
+
+
+def expected(photos):
+    return {photos / path: name for path, name in IMAGES}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("header", ["path,label\n", "file_name,label\n", "Image_ID,Category\n", ""])
+def test_separators_with_and_without_header(photos, separator, header):
+    text = header.replace(",", separator) + rows(separator)
+    assert read(opened(photos, text)) == expected(photos)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_encodings(photos, encoding):
+    text = "\ufeffpath\tlabel\n" if encoding == "utf-16-le" else "path\tlabel\n"
+    assert read(opened(photos, text + rows("\t"), encoding=encoding)) == expected(photos)
+
+
+def test_paths_of_other_systems(photos):
+    text = rows(images=[(path.replace("/", "\\"), name) for path, name in IMAGES])
+    assert read(opened(photos, f"path,label\n{text}")) == expected(photos)
+    absolute = rows(images=[(str(photos / path), name) for path, name in IMAGES])
+    assert read(opened(photos, f"path,label\n{absolute}")) == expected(photos)
+    with pytest.raises(UserError, match=r"line 2: there is no file .*C:\\me\\x.png"):
+        opened(photos, f"path,label\nC:\\me\\x.png,cat\n{rows()}")
+
+
+def test_identifiers_without_an_ending_in_the_folder_beside(photos):
+    (photos / "train").mkdir()
+    for path, name in IMAGES:
+        shutil.move(photos / path, photos / "train" / f"{name}{path[-5:]}")
+    text = "id,breed\n" + "\n".join(f"{name}{path[-5]},{name} dane" for path, name in IMAGES)
+    with pytest.raises(UserError, match="no column 'label'; its header is id, breed: say .* --label-column breed"):
+        opened(photos, text)
+    dataset = opened(photos, text, "?label=breed")
+    assert dataset.classes == ("cat dane", "dog dane") and dataset.spec.endswith("l.csv?label=breed")
+    assert set(read(dataset)) == {photos / "train" / f"{name}{path[-5:]}" for path, name in IMAGES}
+    assert open_dataset(dataset.spec).fingerprint() == dataset.fingerprint()
+    some = open_dataset(f"{dataset.spec}[dog dane,cat dane]")
+    assert some.classes == ("dog dane", "cat dane")
+    shutil.copytree(photos / "train", photos / "test")
+    with pytest.raises(UserError, match=r"cat0 stands in several folders \(test, train\); write the folder in front"):
+        opened(photos, text, "?label=breed&path=id")
+
+
+def test_a_header_that_says_nothing_is_answered_with_the_options(photos):
+    with pytest.raises(
+        UserError, match="names neither path nor label; say which .* --path-column foo --label-column bar"
+    ):
+        opened(photos, "foo,bar\n" + rows())
+    assert read(opened(photos, "foo,bar\n" + rows(), "?path=foo&label=bar")) == expected(photos)
+    with pytest.raises(UserError, match="no column 'baz'; its header is foo, bar: correct --label-column"):
+        opened(photos, "foo,bar\n" + rows(), "?path=foo&label=baz")
+    with pytest.raises(UserError, match="names no column; write "):
+        opened(photos, rows(), "?sep=x")
+
+
+def test_two_columns_for_the_label_are_refused_unless_they_say_the_same(photos):
+    text = "path,class,label\n" + "\n".join(f"{path},{name},{path[-5]}" for path, name in IMAGES)
+    with pytest.raises(UserError, match="the columns class and label, and either could be the label; say which"):
+        opened(photos, text)
+    assert opened(photos, text, "?label=class").classes == ("cat", "dog")
+    same = "path,class,label\n" + "\n".join(f"{path},{name},{int(name == 'dog')}" for path, name in IMAGES)
+    assert opened(photos, same).classes == ("cat", "dog")
+
+
+def test_of_two_columns_for_the_path_the_one_with_files_counts(photos):
+    text = "image,path,label\n" + "\n".join(f"{number},{path},{name}" for number, (path, name) in enumerate(IMAGES))
+    assert read(opened(photos, text)) == expected(photos)
+
+
+@pytest.mark.parametrize("line", ["p/cat/0.png,dog", "./p/cat/0.png,dog", "p\\cat\\0.png,dog"])
+def test_an_image_under_two_labels_is_refused(photos, line):
+    with pytest.raises(UserError, match="lines 2 and 12: .*0.png is labelled 'cat' and 'dog'"):
+        opened(photos, f"path,label\n{rows()}\n{line}\n")
+
+
+def test_several_labels_in_a_cell_are_refused(photos):
+    images = [*IMAGES[1:], ("p/cat/0.png", '"cat,dog"')]
+    with pytest.raises(UserError, match=r"the label 'cat,dog' is 2 labels \('cat' is a class as well\)"):
+        opened(photos, f"path,label\n{rows(images=images)}")
+
+
+def test_a_number_spelled_twice_is_one_class(photos):
+    images = [(path, {"cat": "1", "dog": "2.0"}[name] if number % 2 else {"cat": "1.0", "dog": "2"}[name])
+              for number, (path, name) in enumerate(IMAGES)]  # fmt: skip
+    dataset = opened(photos, f"path,label\n{rows(images=images)}")
+    assert dataset.classes == ("1", "2") and dataset.survey().rule == 2
+    assert "the labels '1' and '1.0' are one number and one class, '1'" in dataset.survey().remarks[0]
+    floats = [(path, f"{number % 2}.0") for number, (path, _) in enumerate(IMAGES)]
+    dataset = opened(photos, f"path,label\n{rows(images=floats)}")
+    assert dataset.classes == ("0.0", "1.0") and dataset.survey().rule == 1
+
+
+@pytest.mark.parametrize("label", ["NaN", "nan", "<NA>", "NULL"])
+def test_labels_that_stand_for_none_are_refused(photos, label):
+    with pytest.raises(UserError, match=f"1 rows have the label '{label}', which stands for none"):
+        opened(photos, f"path,label\n{rows(images=[*IMAGES[1:], ('p/cat/0.png', label)])}")
+
+
+def test_none_is_a_class_among_words_and_missing_among_numbers():
+    names, remarks = settled_labels(["rust", "None", "crack", "None"], "here")
+    assert names == ["rust", "None", "crack", "None"] and remarks == ["'None' is read as a class like others (2 rows)"]
+    with pytest.raises(UserError, match="stands for none"):
+        settled_labels(["1", "2", "None"], "here")
+
+
+def test_classes_that_are_called_almost_alike_are_said(photos):
+    images = [(path, ("Cat", "cat ", "golden retriever")[number % 3]) for number, (path, _) in enumerate(IMAGES)]
+    dataset = opened(photos, f"path,label\n{rows(images=images)}")
+    assert dataset.classes == ("Cat", "cat", "golden retriever")
+    assert "the classes 'Cat' and 'cat' are called almost alike" in dataset.survey().remarks[0]
+    assert alike_classes(("a", "b", "golden_retriever", "Golden Retriever")) is not None
+    assert alike_classes(("a", "b")) is None
+
+
+def test_files_of_one_list_in_train_and_test_are_said(photos):
+    text = "path,label,split\n" + "\n".join(
+        f"{path},{name},{part}" for part in ("Training", "TEST") for path, name in IMAGES
+    )
+    (remark,) = opened(photos, text).survey().remarks
+    assert "10 of 10 test images are also in train (p/cat/0.png, the same file)" in remark
+
+
+def test_rows_for_validation_are_a_split_beside_a_test_set(photos):
+    def split(*names):
+        lines = [f"{path},{name},{names[number % len(names)]}" for number, (path, name) in enumerate(IMAGES)]
+        return opened(photos, "path,label,split\n" + "\n".join(lines))
+
+    three = split("train", "valid", "test")
+    assert {part: len(three.load(part).labels) for part in three.splits} == {"train": 4, "validation": 3, "test": 3}
+    assert "3 rows are for validation" in three.survey().remarks[0] and three.survey().rule == 2
+    two = split("train", "val")
+    assert two.splits == ("train", "test") and "are the test set, since there is no other" in two.survey().remarks[0]
+    assert two.survey().rule == 1
+    assert split("val", "test").splits == ("test",)
+
+
+def test_a_column_called_set_says_the_split_only_where_it_means_parts(photos):
+    parts = [f"{path},{name},{('train', 'test')[number % 2]}" for number, (path, name) in enumerate(IMAGES)]
+    assert len(opened(photos, "path,label,set\n" + "\n".join(parts)).load("test").labels) == 5
+    others = [f"{path},{name},{('A', 'B')[number % 2]}" for number, (path, name) in enumerate(IMAGES)]
+    assert len(opened(photos, "path,label,set\n" + "\n".join(others)).load("test").labels) == 2
+
+
+def test_a_folder_with_a_list_beside_its_images_names_it(photos):
+    (photos / "p" / "cat" / "labels.csv").write_text("id,label\n")
+    with pytest.raises(UserError, match="if labels.csv lists them with their labels, name csv:"):
+        open_dataset(f"folder:{photos / 'p' / 'cat'}")
+    with pytest.raises(UserError, match="is a folder; name the list in it"):
+        open_dataset(f"csv:{photos}")
