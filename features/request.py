@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.commands.speaking import tell_once
 from features.datasets import Dataset, open_dataset
 from features.digests import canonical_json, sha256_json, sha256_rows, witness
 from features.errors import UserError
@@ -25,9 +26,10 @@ from features.key import DTYPES, FORMAT, About, CacheKey
 from features.memory import lines_of
 from features.notes import Notes
 from features.pooling import canonical_pool, parse_pool, pooled_shape
-from features.preprocessing import Preprocessing
+from features.preprocessing import Preparation, Preprocessing
 from features.ranges import Ranges, is_int8, ranges_of, settle_precision
 from features.rows import limit_rows
+from features.sizes import shortest_oblong
 
 if TYPE_CHECKING:
     from features.backbones import Backbone
@@ -43,7 +45,8 @@ class Request:
     """Which features of which data; the command line's options, one for one.
 
     layers may hold `all` (every stage) and joins (`layer2+layer3`). seed decides which rows a limit takes, and the
-    weights of a random network. image_size None means the one that the weights were trained with.
+    weights of a random network. image_size None means the one that the weights were trained with, and so do resize,
+    interpolation, mean and std, which are those of `Preprocessing` as crop_mode is.
     """
 
     dataset: str = "mnist"
@@ -52,6 +55,11 @@ class Request:
     layers: tuple[str, ...] = ("avgpool",)
     pools: tuple[str, ...] = ("avg",)
     image_size: int | None = None
+    crop_mode: str = "center"
+    resize: int | None = None
+    interpolation: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     precision: str = "auto"
     dtype: str = "float32"
     device: str = "auto"
@@ -66,8 +74,7 @@ class Request:
         weights = user_path(self.weights)
         if self.dtype not in DTYPES:
             raise UserError(f"--dtype {self.dtype}: features are stored as {' or '.join(DTYPES)}")
-        if self.image_size is not None and not 8 <= self.image_size <= 4096:
-            raise UserError(f"--image-size {self.image_size}: give a number of pixels between 8 and 4096")
+        self.preparation.require_legal()
         for name, count in (("--limit", self.limit), ("--limit-test", self.limit_test)):
             if count is not None and count < 1:
                 raise UserError(f"{name} {count}: give a whole number of 1 or more")
@@ -80,6 +87,20 @@ class Request:
             weights=str(weights.absolute()) if not named and weights.is_file() else self.weights,
             layers=tuple(self.layers),
             pools=tuple(dict.fromkeys(parse_pool(pool) for pool in self.pools)),
+            mean=None if self.mean is None else tuple(self.mean),
+            std=None if self.std is None else tuple(self.std),
+        )
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is asked for in place of the preprocessing that belongs to the weights."""
+        return Preparation(
+            image_size=self.image_size,
+            crop_mode=self.crop_mode,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
         )
 
 
@@ -110,12 +131,18 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request with its answer: the files that it comes to, in the order asked, and the names of its layers."""
+    """A request with its answer: the files that it comes to, in the order asked, and the names of its layers.
+
+    told: what people have to know of how it was understood. superseded: the preprocessing by which version 0.1.0 would
+    have made these files, where that is no longer right; else ''.
+    """
 
     request: Request
     layers: tuple[str, ...]
     wanted: tuple[Wanted, ...]
     splits: tuple[str, ...]
+    told: tuple[str, ...] = ()
+    superseded: str = ""
 
     def get(self, layer: str, split: str, pool: str | None = None) -> Wanted:
         """The file for a single layer of this plan."""
@@ -166,6 +193,8 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
     if settled is None:
         settled, weights = _work_out(request, dataset, fingerprint, find_ranges)
         PLANS.put(question, {"basis": _basis(fingerprint, weights), "plan": dataclasses.asdict(settled)})
+    for line in settled.told:
+        tell_once(line)
     return settled
 
 
@@ -206,9 +235,13 @@ def _work_out(
     """The plan, and the files that its weights were read from."""
     from features.backbones import load_backbone
     from features.device import resolve_device, resolve_precision
+    from features.presets import preset_of_earlier
 
-    backbone = load_backbone(request.backbone, request.weights, request.seed)
-    preprocessing = backbone.preprocessing.at(request.image_size)
+    backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+    preprocessing = backbone.preprocessing
+    described = preprocessing.describe(shortest_oblong(dataset))
+    earlier = preset_of_earlier(backbone.name).at(request.image_size).describe()
+    nothing_else_asked = request.preparation == Preparation(request.image_size)
     cut = backbone.cut(request.image_size)
     precision = settle_precision(
         resolve_precision(request.precision, resolve_device(request.device)),
@@ -216,7 +249,7 @@ def _work_out(
             "dataset": fingerprint,
             "backbone": backbone.name,
             "weights": backbone.weights_sha256,
-            "preprocessing": preprocessing.describe(),
+            "preprocessing": described,
         },
         functools.partial(find_ranges, dataset, backbone, preprocessing, cut) if find_ranges else None,
     )
@@ -244,7 +277,7 @@ def _work_out(
                     layer=node,
                     pool=canonical,
                     image_size=preprocessing.crop,
-                    preprocessing=preprocessing.describe(),
+                    preprocessing=described,
                     precision=precision,
                     dtype=request.dtype,
                 )
@@ -254,7 +287,9 @@ def _work_out(
                 row = pooled_shape(canonical, shape, layout)
                 wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
     weights = [str(backbone.weights_path.absolute())] if backbone.weights_path else []
-    return Plan(request, layers, tuple(wanted), tuple(dataset.splits)), weights
+    told = (backbone.unsure,) if backbone.unsure else ()
+    superseded = earlier if nothing_else_asked and described != earlier else ""
+    return Plan(request, layers, tuple(wanted), tuple(dataset.splits), told, superseded), weights
 
 
 def _expanded(cut: "Cut", layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -275,7 +310,8 @@ def _recall(noted: Any, request: Request, fingerprint: str) -> Plan | None:
         wanted = tuple(map(Wanted.from_json, fields["wanted"]))
         if any(is_int8(file.key.precision) and ranges_of(file.key.precision) is None for file in wanted):
             return None
-        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]))
+        told = tuple(map(str, fields["told"]))
+        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]), told, str(fields["superseded"]))
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         # A note that cannot be understood is none: the plan is worked out again and written over it.
         return None

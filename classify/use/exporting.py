@@ -112,12 +112,7 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
     channels, height, width = input_shape(model)
     before = "nothing: images are of that size" if steps is None else None
     if steps is not None:
-        before = (
-            f"an image with both sides below {steps.crop} pixels is resized to {steps.crop} x {steps.crop}; any other "
-            f"has its short side resized to {steps.resize} and its centre cropped to {steps.crop} x {steps.crop} "
-            f"({steps.interpolation}{', antialiased' if steps.antialias else ''}); a grey image is repeated as three "
-            "channels"
-        )
+        before = f"{steps.in_words()}; a grey image is repeated as three channels"
     whole = form != "state-dict"
     values = "0 to 255; the normalisation is part of the network"
     if not whole:

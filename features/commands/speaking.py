@@ -9,6 +9,7 @@ import sys
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
 _loudness = NORMAL
+_told: set[str] = set()
 
 
 def set_loudness(level: int) -> None:
@@ -37,6 +38,13 @@ def tell(line: object) -> None:
     """How it is going, on the standard error, unless quiet: for commands whose output is read by others."""
     if not is_quiet():
         print(line, file=sys.stderr, flush=True)
+
+
+def tell_once(line: str) -> None:
+    """The same for what a process would come upon again and again."""
+    if line not in _told:
+        _told.add(line)
+        tell(line)
 
 
 def detail(line: object) -> None:

@@ -176,6 +176,7 @@ class Network(Kind):
             weights=request.weights,
             weights_seed=request.seed,
             image_size=request.image_size,
+            preparation=request.preparation,
             regularizers=self.regularizers,
             **shared,
             **(start if head.unfreezes else {}),

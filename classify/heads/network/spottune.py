@@ -4,6 +4,7 @@ The blocks are those that the backbone's graph repeats; what lies before the fir
 fine-tuned. The policy and both copies are trained and kept together.
 """
 
+import dataclasses
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.graph import NORMALISATIONS, parameters_of
 from classify.heads.network.network import Network
 from classify.heads.network.settings import TrainingSettings
-from classify.heads.network.trained import labels_from_json, labels_to_json
+from classify.heads.network.trained import labels_from_json, labels_to_json, trained_with
 from classify.heads.network.training import Labelled, Trainee, WithNothingSeen
 from classify.heads.regularizers.protocol import Regularizer
 from features.backbones import load_backbone
@@ -75,6 +76,7 @@ class SpotTuneClassifier(NetworkClassifier):
             "network": "spottune",
             "backbone": self.network_.backbone.name,
             "image_size": self.network_.image_size,
+            "preprocessing": dataclasses.asdict(self.preprocessing),
             "classes": labels_to_json(self.classes_),
             "settings": self._settings.to_json(),
             "run": self._run_to_json(),
@@ -89,11 +91,11 @@ class SpotTuneClassifier(NetworkClassifier):
         fields = read_network(folder)
         if fields.get("network") != "spottune":
             raise UserError(f"{folder} holds another network than spottune's; load it as what it is")
-        settings = TrainingSettings.from_json(fields["settings"])
+        settings, steps = TrainingSettings.from_json(fields["settings"]), trained_with(fields)
         self = cls(fields["backbone"], image_size=fields["image_size"], settings=settings, device=device)
         self.classes_ = labels_from_json(fields["classes"])
         self._resolve()
-        network = self._build(load_backbone(fields["backbone"], "random"), len(self.classes_))
+        network = self._build(load_backbone(fields["backbone"], "random", prepared=steps), len(self.classes_))
         self._module(network).load_state_dict(read_state_dict(folder / "network.safetensors"))
         self.routed_.eval().requires_grad_(False)
         self.network_, self.learned_ = network, fields["learned"]
