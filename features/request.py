@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     RangeFinder = Callable[[Dataset, Backbone, Preprocessing, Cut], Ranges]
 
 PLANS = Notes("plans")
+# Fields of a request that came after version 0.1.0.
+_LATER = ("crop_mode", "resize", "interpolation", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class Request:
             mean=None if self.mean is None else tuple(self.mean),
             std=None if self.std is None else tuple(self.std),
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values; what version 0.1.0 did not have is left out where it is as by default."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name not in _LATER or value != getattr(Request, name)}
 
     @property
     def preparation(self) -> Preparation:

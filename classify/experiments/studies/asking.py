@@ -93,7 +93,7 @@ class Asked:
 
     def question(self, **more: Any) -> dict[str, Any]:
         """What was asked, as plain values, with what the study adds."""
-        request = dataclasses.asdict(self.request)
+        request = self.request.to_json()
         del request["device"], request["layers"], request["pools"]
         return {**request, "seeds": list(self.seeds), "training": dict(self.training), "quick": self.quick, **more}
 
