@@ -110,7 +110,7 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
     """What somebody with nothing but the file has to know."""
     saved, steps = model.saved, preprocessing(model)
     channels, height, width = input_shape(model)
-    before = "nothing: images are of that size" if steps is None else None
+    before = f"an image of another size is resized to {height} x {width}, whatever its shape (bilinear, antialiased)"
     if steps is not None:
         before = f"{steps.in_words()}; a grey image is repeated as three channels"
     whole = form != "state-dict"
