@@ -5,6 +5,7 @@ Where joblib's active backend is a Dask cluster, its workers make the files toge
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,20 @@ def extract(
             locks.enter_context(store.lock(wanted.key, say=say))
         # Whoever held a lock may have made the file while this one waited.
         todo = missing(plan)
+        _name_layers_made_again(todo, say)
         return _extract_locked(plan, todo, compiled, jobs, progress) if todo else []
+
+
+def _name_layers_made_again(missing_files: list[Wanted], say: Callable[[str], None]) -> None:
+    """Say which layers are in the cache under the key of version 0.1.0, which may have computed them wrongly."""
+    layers = []
+    for file in missing_files:
+        with contextlib.suppress(store.CacheError):
+            if file.key.revision and store.find(dataclasses.replace(file.key, revision=0)):
+                layers.append(file.about.layer_name)
+    if layers:
+        names = ", ".join(dict.fromkeys(layers))
+        say(f"{names}: version 0.1.0 may have cached what a later in-place operation left there; made again")
 
 
 def _extract_locked(

@@ -70,9 +70,58 @@ def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphMo
     return network
 
 
+def compute_apart(network: fx.GraphModule) -> fx.GraphModule:
+    """Compute once more, in place, what a graph gives and its next operation would take along: then all else that it
+    gives comes out as if that had not been asked for, and that as if nothing else had. For a graph before folding."""
+    modules = dict(network.named_modules())
+    output = next(node for node in network.graph.nodes if node.op == "output")
+    outputs = output.args[0]
+    assert isinstance(outputs, tuple | list), "a trunk gives a tuple"
+    nodes = [node for node in outputs if isinstance(node, fx.Node)]
+    copies = {node: read_by(node) for node in nodes if node.target == "clone" and len(node.users) == 1}
+    given = [copies.get(node, node) for node in nodes]
+
+    def taken_along(node: fx.Node) -> bool:
+        readers = [reader for reader in node.users if reader is not output and reader not in copies]
+        return len(readers) == 1 and _takes_along(readers[0], node, modules)
+
+    def again(node: fx.Node) -> fx.Node:
+        module = module_of(node, modules)
+        # What it takes along itself has to be its own.
+        parts = {} if is_plain(module) else {part: again(part) for part in node.all_input_nodes if taken_along(part)}
+        with network.graph.inserting_before(node):
+            twin = network.graph.node_copy(node, lambda part: parts.get(part, part))
+        twin.meta["stands for"] = name_of(node)
+        if module is not None:
+            twin.target = f"again_{len(modules)}"
+            modules[twin.target] = copy.deepcopy(module)
+            network.add_module(twin.target, modules[twin.target])
+        return twin
+
+    apart = {node: again(node) for node in dict.fromkeys(given) if taken_along(node)}
+    output.args = (tuple(apart.get(node, own) for node, own in zip(given, nodes, strict=True)),)
+    network.graph.eliminate_dead_code()
+    network.recompile()
+    return network
+
+
+def _takes_along(reader: fx.Node, node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether the only reader of a node may be computed with it: folded into it, or done on the way out."""
+    kind = type(module_of(node, modules))
+    if kind is nn.Conv2d and type(module_of(reader, modules)) is nn.BatchNorm2d:
+        return True
+    done = kind in (nn.Conv2d, nn.BatchNorm2d) or node.target in _ADDITIONS
+    return done and (_activation(reader, modules) is not None or reader.target in _ADDITIONS)
+
+
+def name_of(node: fx.Node) -> str:
+    """The name that a map has in the network as it was traced, whatever was folded into the node or made of it."""
+    return node.meta.get("stands for", node.name)
+
+
 def grey_suffices(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> bool:
     """Whether `take_grey` works for a network: nothing but one plain convolution of three channels reads the images."""
-    first = _reads_images(graph)
+    first = _only_reader(next(node for node in graph.nodes if node.op == "placeholder"))
     convolution = None if first is None else module_of(first, modules)
     return is_plain(convolution) and convolution.in_channels == 3 and convolution.groups == 1
 
@@ -84,25 +133,21 @@ def take_grey(network: fx.GraphModule, mean: Sequence[float], std: Sequence[floa
     same function, for two thirds of the work. bfloat16 holds these whole numbers without rounding, and of the weights
     that it rounds the sums are kept: even areas, which most of a grey image is, come out as in float32.
     """
-    first = _reads_images(network.graph)
-    assert first is not None, "grey_suffices was asked first"
-    old = network.get_submodule(str(first.target))
-    assert is_plain(old), "grey_suffices was asked first"
-    shape: dict[str, Any] = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation")}
-    new = nn.Conv2d(2, old.out_channels, **shape, bias=old.bias is not None)
     means, stds = (torch.tensor(numbers, dtype=torch.float64).view(1, -1, 1, 1) for numbers in (mean, std))
-    weight = old.weight.detach().double()
-    with torch.no_grad():
-        new.weight[:, 0] = _rounded((weight / (255 * stds)).sum(dim=1))
-        new.weight[:, 1] = _rounded((weight * (-means / stds)).sum(dim=1))
-        if old.bias is not None and new.bias is not None:
-            new.bias.copy_(old.bias)
-    network.set_submodule(str(first.target), new.requires_grad_(False))
+    # That one convolution may be computed apart as well (`compute_apart`).
+    for reader in next(node for node in network.graph.nodes if node.op == "placeholder").users:
+        old = network.get_submodule(str(reader.target))
+        assert is_plain(old), "grey_suffices was asked first"
+        shape: dict[str, Any] = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+        new = nn.Conv2d(2, old.out_channels, **shape, bias=old.bias is not None)
+        weight = old.weight.detach().double()
+        with torch.no_grad():
+            new.weight[:, 0] = _rounded((weight / (255 * stds)).sum(dim=1))
+            new.weight[:, 1] = _rounded((weight * (-means / stds)).sum(dim=1))
+            if old.bias is not None and new.bias is not None:
+                new.bias.copy_(old.bias)
+        network.set_submodule(str(reader.target), new.requires_grad_(False))
     return network
-
-
-def _reads_images(graph: fx.Graph) -> fx.Node | None:
-    return _only_reader(next(node for node in graph.nodes if node.op == "placeholder"))
 
 
 def _rounded(kernels: torch.Tensor) -> torch.Tensor:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from extract.fusing import is_plain
+from extract.fusing import is_plain, name_of
 from extract.preprocess import Preprocessor
-from extract.quantising import maps_in_bytes, name_of
+from extract.quantising import maps_in_bytes
 from extract.trunk import fold_batch_norm
 from features.backbones import Backbone
 from features.cut import Cut

@@ -12,17 +12,12 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from extract.fusing import Activation, is_plain, module_of, note_shapes, read_by, what_follows
+from extract.fusing import Activation, is_plain, module_of, name_of, note_shapes, read_by, what_follows
 from extract.levels import Levels
 from features.ranges import Ranges
 
 _SAME: tuple[type, ...] = (nn.Dropout, nn.Identity)
 _NO_ACTIVATION: Activation = ("none", ())
-
-
-def name_of(node: fx.Node) -> str:
-    """The name that a map has in the network as it was traced, whatever was folded into the node or made of it."""
-    return node.meta.get("stands for", node.name)
 
 
 def maps_in_bytes(network: fx.GraphModule, images: torch.Size) -> tuple[set[str], list[set[str]]]:
@@ -109,7 +104,8 @@ class _Quantiser:
             with self.graph.inserting_after(node):
                 pooled = self.graph.call_function(torch.ops.quantized.max_pool2d, (read, *pool))
             self._replace(node, pooled, self.known[read])
-        elif _is_same(node, self.modules):
+        elif _is_same(node, self.modules) or (node.target == "clone" and read_by(node) in self.known):
+            # Nothing writes over bytes that are still read, so a copy of them is of no use.
             node.replace_all_uses_with(read_by(node))
         elif (parts := _joined(node)) and parts[0] in self.known and len({self.known.get(part) for part in parts}) == 1:
             self.known[node] = self.known[parts[0]]

@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from extract.fusing import can_fuse, fuse_convolutions, grey_suffices, module_of, take_grey
+from extract.fusing import can_fuse, compute_apart, fuse_convolutions, grey_suffices, module_of, name_of, take_grey
 from extract.levels import Levels
 from extract.pooling import pool_output
 from extract.quantising import quantise_convolutions
@@ -207,7 +207,7 @@ def pooled_trunk(cut: Cut, outputs: Sequence[Output]) -> "PooledTrunk":
     """The trunk with batch norm folded and its poolings, as a copy: images in, a tuple of pooled outputs out."""
     nodes = list(dict.fromkeys(output.node for output in outputs))
     taken = [(nodes.index(output.node), output.pool, cut.layout(output.node)) for output in outputs]
-    return PooledTrunk(fold_batch_norm(copy.deepcopy(cut.trunk(nodes)).eval()), taken)
+    return PooledTrunk(fold_batch_norm(compute_apart(copy.deepcopy(cut.trunk(nodes)).eval())), taken)
 
 
 class PooledTrunk(nn.Module):
@@ -263,7 +263,7 @@ def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
         if type(convolution) is not nn.Conv2d or shared:
             continue
         network.set_submodule(source.target, fuse_conv_bn_eval(convolution, norm))
-        source.meta["stands for"] = node.name
+        source.meta["stands for"] = name_of(node)
         node.replace_all_uses_with(source)
         network.graph.erase_node(node)
     network.delete_all_unused_submodules()

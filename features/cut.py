@@ -18,6 +18,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import NodePathTracer
 
 from features.errors import UserError
+from features.overwriting import DROPOUTS, Watch, kept, written_over
 
 
 class Cut:
@@ -183,6 +184,17 @@ class Cut:
             return "class tokens" if math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1 else "tokens"
         return "flat" if len(shape) == 2 else "other"
 
+    @cached_property
+    def overwritten(self) -> frozenset[str]:
+        """The layers whose output a later operation writes over: no stage is one. Only training drops anything out."""
+        modules = dict(self.model.named_modules())
+        writers = [
+            node
+            for node in self.graph.nodes
+            if node.op != "call_module" or not isinstance(modules.get(node.target), DROPOUTS)
+        ]
+        return frozenset(self._names[node] for node in self._shapes if written_over(node, writers))
+
     def flops(self, layers: Sequence[str]) -> int:
         """Floating-point operations for one image up to the deepest of `layers`, a multiply-add counted as two."""
         trunk = copy.deepcopy(self.trunk(layers)).to("meta")
@@ -194,12 +206,13 @@ class Cut:
 
     def trunk(self, layers: Sequence[str]) -> fx.GraphModule:
         """The network up to the deepest of `layers` (names of nodes), giving a tuple of their outputs in this order."""
+        self._require_watched()
         wanted = [self._nodes[layer] for layer in layers]
         graph = fx.Graph()
         copied: dict[fx.Node, fx.Node] = {}
         for node in self._needed(wanted):
             copied[node] = graph.node_copy(node, copied.__getitem__)
-        graph.output(tuple(copied[node] for node in wanted))
+        graph.output(tuple(kept(copied[node]) for node in wanted))
         return self._module(graph)
 
     def tail(self, layer: str) -> fx.GraphModule:
@@ -223,9 +236,13 @@ class Cut:
         return self._above(self._nodes[lower], self._nodes[upper])
 
     def _above(self, cut: fx.Node, end: fx.Node) -> fx.GraphModule:
-        graph = fx.Graph()
+        self._require_watched()
+        graph, needed = fx.Graph(), self._needed([end], stop=cut)
         copied = {cut: graph.placeholder("features")}
-        for node in self._needed([end], stop=cut):
+        if written_over(cut, needed):
+            # What is given belongs to whoever gives it.
+            copied[cut] = graph.call_method("clone", (copied[cut],))
+        for node in needed:
             if node is cut:
                 continue
             if self._is_batch_size(node):
@@ -263,6 +280,10 @@ class Cut:
             depends[node] = node is self._input or (read and not self._is_batch_size(node))
         return depends
 
+    def _require_watched(self) -> None:
+        """See to it that the nodes know what writes over them."""
+        _ = self._shapes
+
     def _sources(self, node: fx.Node) -> list[fx.Node]:
         return [source for source in node.all_input_nodes if self._depends[source]]
 
@@ -283,26 +304,17 @@ class Cut:
     @cached_property
     def _shapes(self) -> dict[fx.Node, tuple[int, ...]]:
         """The shape of every tensor, for a batch of two, worked out without computing anything."""
-        shapes: dict[fx.Node, tuple[int, ...]] = {}
-
-        class Recorder(fx.Interpreter):
-            def run_node(self, node: fx.Node):
-                value = super().run_node(node)
-                if isinstance(value, torch.Tensor) and node.op not in ("get_attr", "output"):
-                    shapes[node] = tuple(value.shape)
-                return value
-
-        meta = copy.deepcopy(self.model).to("meta")
+        watch = Watch(copy.deepcopy(self.model).to("meta"), self.graph)
         images = torch.empty(2, 3, self.image_size, self.image_size, device="meta")
         try:
             with torch.no_grad():
-                Recorder(meta, graph=self.graph).run(images)
+                watch.run(images)
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             name, size = type(self.model).__name__, self.image_size
             message = f"{name} does not take images of {size} x {size} ({reason}); give another --image-size"
             raise UserError(message) from error
-        return {node: shape for node, shape in shapes.items() if self._depends[node]}
+        return {node: shape for node, shape in watch.shapes.items() if self._depends[node]}
 
     @cached_property
     def _flat(self) -> fx.Node:

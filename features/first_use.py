@@ -20,19 +20,29 @@ from features.notes import Notes
 # both in one.
 _KNOWN = Notes("known", old="known.json", vital=True)
 _REFUSED = Notes("refused", old="known.json")
+# The newest rule of how data sets are read. Version 0.1.0 read by the first, and noted none; a rule that makes no
+# difference to a data set is none of its.
+LATEST_RULE = 2
 
 
-def recognise(name: str, digest: str, files: Iterable[Path] = ()) -> None:
+def recognise(name: str, digest: str, files: Iterable[Path] = (), *, rule: int = 1) -> str | None:
     """Remember the digest of something that is used for the first time; UserError if it was another one before.
 
     name: the path of a file of weights, or a data set as `open_dataset` takes it. files: what it is read from, to name
-    those that changed since.
+    those that changed since. rule: the newest one that makes a difference to this data set; what was noted under an
+    earlier one says nothing of a change, so that this is a first use again. A line that says so is returned; else None.
     """
     first, seen = _noted(_KNOWN, name, "sha256"), _noted(_KNOWN, name, "seen")
-    if first is None:
-        _KNOWN.put(name, {"sha256": digest, "seen": time.time_ns()})
+    noted_rule = _noted(_KNOWN, name, "rule") or 1
+    if first is None or noted_rule < rule or (first == digest and noted_rule < LATEST_RULE):
+        _note(name, digest)
     if first in (None, digest):
-        return
+        return None
+    if noted_rule < rule:
+        return (
+            f"{name} is read by a corrected rule, and so is another data set (SHA-256 {digest[:8]}) than when it was "
+            f"first used here ({first[:8]}), without a change of its files: what was made from it before is not used"
+        )
     _REFUSED.put(name, {"refused": digest})
     raise UserError(
         f"{name} is not what it was when it was first used here (SHA-256 {first[:8]} then, {digest[:8]} now)"
@@ -49,7 +59,7 @@ def accept(name: str) -> str:
         spellings.append(f"{kind}:{user_path(path).absolute()}")
     for spelling in spellings:
         if digest := _refused(spelling):
-            if not _KNOWN.put(spelling, {"sha256": digest, "seen": time.time_ns()}):
+            if not _note(spelling, digest):
                 raise UserError(
                     f"{_KNOWN.folder} takes no note of it; make the folder writable and see that it has room"
                 )
@@ -57,6 +67,10 @@ def accept(name: str) -> str:
     waiting = {refused for refused, _ in _REFUSED.items() if _refused(refused)}
     hint = f"what was refused: {', '.join(sorted(waiting))}" if waiting else "nothing was refused so far"
     raise UserError(f"no change of {name!r} was refused, so there is none to accept; {hint}")
+
+
+def _note(name: str, digest: str) -> bool:
+    return _KNOWN.put(name, {"sha256": digest, "seen": time.time_ns(), "rule": LATEST_RULE})
 
 
 def _refused(name: str) -> str | None:

@@ -13,6 +13,8 @@ from features.digests import sha256_json
 
 FORMAT = 1
 DTYPES = ("float32", "float16")  # of the stored numbers
+# Of a layer whose output is read and written over by a later operation: version 0.1.0 may have taken it afterwards.
+TAKEN_BEFORE = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,9 @@ class CacheKey:
     backbone: the architecture's name. weights: SHA-256 of its tensors. layer: the node of the traced graph.
     pool: 'avg', 'max', 'grid:N' or 'none'. preprocessing: canonical JSON of what happens to an image before the
     network. precision: the resolved one, of the computation; int8 with the digits of its ranges, `int8:...` (see
-    `features.ranges`). dtype: of the stored numbers.
+    `features.ranges`). dtype: of the stored numbers. revision: of how this layer is computed; 0 where version 0.1.0 was
+    right. architecture: the package that defines it and its version; '' for torchvision's, whose networks stay what
+    they are, and for what version 0.1.0 had. These two are not written down where they mean what that did.
     """
 
     dataset: str
@@ -38,6 +42,8 @@ class CacheKey:
     precision: str
     dtype: str = "float32"
     format: int = FORMAT
+    revision: int = 0
+    architecture: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -45,13 +51,15 @@ class CacheKey:
         return sha256_json(self.to_json())
 
     def to_json(self) -> dict[str, str | int]:
-        """The fields as a dictionary."""
-        return dataclasses.asdict(self)
+        """The fields as a dictionary, without those that came after version 0.1.0 and mean what it did."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "CacheKey":
         """The key that `to_json` described; ValueError if a field is missing, unknown or of the wrong type."""
         expected = {field.name: int if field.type is int else str for field in dataclasses.fields(cls)}
+        fields = {**_LATER, **fields}
         if set(fields) != set(expected):
             raise ValueError(f"a cache key has the fields {sorted(expected)}, not {sorted(fields)}")
         for name, kind in expected.items():
@@ -61,8 +69,12 @@ class CacheKey:
 
     def differences(self, other: "CacheKey") -> dict[str, tuple[str | int, str | int]]:
         """The fields in which two keys differ: name -> (this one's value, the other's)."""
-        mine, theirs = self.to_json(), other.to_json()
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+
+# Fields that came after version 0.1.0, with what they are where it knew nothing of them.
+_LATER: dict[str, str | int] = {"revision": 0, "architecture": ""}
 
 
 def short_digest(key: CacheKey) -> str:

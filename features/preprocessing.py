@@ -151,6 +151,12 @@ class Preparation:
                     f"{'above 0 and ' if least == 0 else ''}up to 1, divided by 255 where yours are of 0 to 255"
                 )
 
+    @classmethod
+    def exactly(cls, steps: Preprocessing) -> "Preparation":
+        """What is asked for to have these steps with whatever weights."""
+        resize = steps.resize if steps.crop_mode == "center" else None
+        return cls(steps.crop, steps.crop_mode, resize, steps.interpolation, steps.mean, steps.std)
+
     @property
     def is_complete(self) -> bool:
         """Whether nothing of a network's own is left but the size of its input."""

@@ -22,7 +22,7 @@ from features.digests import canonical_json, sha256_json, sha256_rows, witness
 from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
-from features.key import DTYPES, FORMAT, About, CacheKey
+from features.key import DTYPES, FORMAT, TAKEN_BEFORE, About, CacheKey
 from features.memory import lines_of
 from features.notes import Notes
 from features.pooling import canonical_pool, parse_pool, pooled_shape
@@ -140,8 +140,9 @@ class Wanted:
 class Plan:
     """A request with its answer: the files that it comes to, in the order asked, and the names of its layers.
 
-    told: what people have to know of how it was understood. superseded: the preprocessing by which version 0.1.0 would
-    have made these files, where that is no longer right; else ''.
+    told: what people have to know of how it was understood. earlier: the preprocessing that version 0.1.0 had for this
+    architecture at this size, whatever the weights, as keys have it. superseded: the one by which it would have
+    answered this very request, where that is no longer right; ''.
     """
 
     request: Request
@@ -149,6 +150,7 @@ class Plan:
     wanted: tuple[Wanted, ...]
     splits: tuple[str, ...]
     told: tuple[str, ...] = ()
+    earlier: str = ""
     superseded: str = ""
 
     def get(self, layer: str, split: str, pool: str | None = None) -> Wanted:
@@ -193,8 +195,11 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
     """
     request = request.normalised()
     dataset = open_dataset(request.dataset)
-    fingerprint = dataset.fingerprint()
-    recognise(dataset.spec, fingerprint, dataset.files())
+    fingerprint, survey = dataset.fingerprint(), dataset.survey()
+    for remark in survey.remarks:
+        tell_once(remark)
+    if new_rule := recognise(dataset.spec, fingerprint, dataset.files(), rule=survey.rule):
+        tell_once(new_rule)
     question = canonical_json([dataclasses.asdict(request), dataset.spec, _machine()])
     settled = _recall(PLANS.get(question), request, fingerprint)
     if settled is None:
@@ -240,15 +245,13 @@ def _work_out(
     request: Request, dataset: Dataset, fingerprint: str, find_ranges: "RangeFinder | None"
 ) -> tuple[Plan, list[str]]:
     """The plan, and the files that its weights were read from."""
-    from features.backbones import load_backbone
+    from features.backbones import architecture, load_backbone
     from features.device import resolve_device, resolve_precision
     from features.presets import preset_of_earlier
 
     backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
     preprocessing = backbone.preprocessing
     described = preprocessing.describe(shortest_oblong(dataset))
-    earlier = preset_of_earlier(backbone.name).at(request.image_size).describe()
-    nothing_else_asked = request.preparation == Preparation(request.image_size)
     cut = backbone.cut(request.image_size)
     precision = settle_precision(
         resolve_precision(request.precision, resolve_device(request.device)),
@@ -287,6 +290,8 @@ def _work_out(
                     preprocessing=described,
                     precision=precision,
                     dtype=request.dtype,
+                    revision=TAKEN_BEFORE if node in cut.overwritten else 0,
+                    architecture=architecture(backbone.name),
                 )
                 whole = dataclasses.replace(key, rows=sha256_rows(np.arange(len(labels))))
                 name = "avgpool" if node == cut.resolve("avgpool") else layer
@@ -295,8 +300,12 @@ def _work_out(
                 wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
     weights = [str(backbone.weights_path.absolute())] if backbone.weights_path else []
     told = (backbone.unsure,) if backbone.unsure else ()
-    superseded = earlier if nothing_else_asked and described != earlier else ""
-    return Plan(request, layers, tuple(wanted), tuple(dataset.splits), told, superseded), weights
+    preset = preset_of_earlier(backbone.name)
+    earlier, answered = (preset.at(size).describe() for size in (preprocessing.crop, request.image_size))
+    # What is asked for by options that there were not is no correction of what it did.
+    as_asked_then = request.preparation == Preparation(request.image_size)
+    superseded = answered if as_asked_then and answered != described else ""
+    return Plan(request, layers, tuple(wanted), tuple(dataset.splits), told, earlier, superseded), weights
 
 
 def _expanded(cut: "Cut", layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -317,8 +326,8 @@ def _recall(noted: Any, request: Request, fingerprint: str) -> Plan | None:
         wanted = tuple(map(Wanted.from_json, fields["wanted"]))
         if any(is_int8(file.key.precision) and ranges_of(file.key.precision) is None for file in wanted):
             return None
-        told = tuple(map(str, fields["told"]))
-        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]), told, str(fields["superseded"]))
+        told, earlier, superseded = tuple(map(str, fields["told"])), str(fields["earlier"]), str(fields["superseded"])
+        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]), told, earlier, superseded)
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         # A note that cannot be understood is none: the plan is worked out again and written over it.
         return None

@@ -7,6 +7,7 @@ from classify.commands.outputs import add_output_options, check_outputs, deliver
 from classify.commands.training import (
     RULES_OF_COMPARE,
     add_training_options,
+    making_options,
     models_explained,
     refuse_unread,
     regularizers_explained,
@@ -42,14 +43,10 @@ def main(arguments: Sequence[str]) -> int:
             search=not options.no_search,
             quick=options.quick,
             keep_networks=not options.forget_networks,
-            jobs=options.jobs,
-            results=options.results,
-            again=options.again,
-            compiled=options.compile,
-            command=options.command_line,
             # The table is what the standard output is for; how it is going belongs elsewhere.
             say=tell,
             on_epoch=log and log.epoch,
+            **making_options(options),
             **row_options(options),
             **request,
         )

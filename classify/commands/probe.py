@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, deliver
-from classify.commands.training import models_explained
+from classify.commands.training import making_options, models_explained
 from classify.heads import HEADS, find_head
 from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, add_shared, request_from
@@ -20,7 +20,6 @@ def main(arguments: Sequence[str]) -> int:
     from classify.experiments.probe import probe
     from extract.cluster import on_cluster
 
-    request = vars(request_from(options)).copy()
     with on_cluster(options.cluster):
         result = probe(
             heads=options.model,
@@ -34,14 +33,10 @@ def main(arguments: Sequence[str]) -> int:
             class_weight=options.class_weight,
             search=not options.no_search,
             refit=not options.no_refit,
-            jobs=options.jobs,
-            results=options.results,
-            again=options.again,
-            compiled=options.compile,
-            command=options.command_line,
             # The answer comes first on the standard output; how it is going belongs elsewhere.
             say=tell,
-            **request,
+            **making_options(options),
+            **vars(request_from(options)),
         )
     deliver(options, result)
     return 0

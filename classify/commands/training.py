@@ -7,7 +7,6 @@ import argparse
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classify.heads import HEADS, Head
@@ -146,18 +145,17 @@ def row_options(options: argparse.Namespace) -> dict:
     }
 
 
+def making_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Where results are kept and how they are made, as `compare` and `probe` take it."""
+    making = {name: getattr(options, name) for name in ("results", "again", "jobs")}
+    return {**making, "compiled": options.compile, "command": options.command_line}
+
+
 def how_from(options: argparse.Namespace, **more: Any) -> "How":
     """How the rows are made that the options ask for; more: other fields of `How`."""
     from classify.experiments.settings import How
 
-    return How(
-        folder=Path(options.results),
-        command=options.command_line,
-        again=options.again,
-        compiled=options.compile,
-        jobs=options.jobs,
-        **more,
-    )
+    return How.of(options.results, {**making_options(options), **more})
 
 
 @contextlib.contextmanager
@@ -175,10 +173,10 @@ def tensorboard_log(options: argparse.Namespace) -> Iterator[Any]:
 
 def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of heads and those of networks, each once; UserError with the nearest names for an unknown one."""
-    names, known = tuple(dict.fromkeys(names)), (*HEADS, *NETWORKS)
+    names, models = tuple(dict.fromkeys(names)), (*HEADS, *NETWORKS)
     for name in names:
-        if name not in known:
-            raise unknown(f"there is no model called {name!r}", name, known)
+        if name not in models:
+            raise unknown(f"there is no model called {name!r}", name, models)
     return tuple(name for name in names if name in HEADS), tuple(name for name in names if name in NETWORKS)
 
 

@@ -9,18 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classify.experiments.compared import ComparedRow, ComparisonResult, against_best, best_on_validation
+from classify.experiments.compared import ComparedRow, ComparisonResult
 from classify.experiments.kinds.classical import Classical, search_of
 from classify.experiments.making import Making
-from classify.experiments.models import (
-    BEST,
-    Model,
-    default_models,
-    parse_model,
-    with_regularizers,
-)
+from classify.experiments.models import BEST, Model, default_models, parse_model, with_regularizers
 from classify.experiments.row import Row, network_row, untouched_rows
-from classify.experiments.settings import How, OnEpoch, Say, Settings
+from classify.experiments.settings import How, Settings
 from classify.experiments.sources import CachedLayer, training_image
 from classify.experiments.timing import pass_for_one
 from classify.heads import HEADS
@@ -29,6 +23,7 @@ from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.results import SavedResult
+from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
 from features.backbones import load_backbone
@@ -42,15 +37,8 @@ QUICK = {"limit": 2000, "limit_test": 2000, "image_size": 64}
 QUICK_EPOCHS = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-    """One row of the table before it is made: the digests of its results, a seed each."""
-
-    model: str
-    layer: str
-    refit: bool
-    names: tuple[str, ...]
-    sources: tuple[CachedLayer, ...] = ()
+# The rows of one line of the table, a seed each.
+Group = tuple[Row, ...]
 
 
 def compare(
@@ -67,13 +55,7 @@ def compare(
     search: bool = True,
     quick: bool = False,
     keep_networks: bool = True,
-    jobs: int | None = None,
     results: Path | str = "results",
-    again: bool = False,
-    compiled: str = "auto",
-    command: str = "",
-    say: Say | None = None,
-    on_epoch: OnEpoch | None = None,
     **options: Any,
 ) -> ComparisonResult:
     """Compare models on one data set; the answer, also kept in the folder `results`.
@@ -83,12 +65,13 @@ def compare(
     chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
     serve the paired tests. settings, regularizers, map_dtype and in_loop are about networks that train; beside one that
     is fine-tuned those from drawn weights go without what they have no use for. quick: few rows, small images and three
-    epochs where nothing else is asked for. on_epoch: called with a row and an `Epoch` after each. options are the other
-    fields of `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
+    epochs where nothing else is asked for. options are the other fields of `How` (jobs, again, say, on_epoch, ...) and
+    of `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
 
     Raises UserError for what cannot be compared, before anything is extracted or trained.
     """
     notes: list[str] = []
+    how = How.of(results, options)
     training = settings or (TrainingSettings(epochs=QUICK_EPOCHS) if quick else TrainingSettings())
     if quick:
         options = {**options, **{name: value for name, value in QUICK.items() if options.get(name) is None}}
@@ -102,20 +85,18 @@ def compare(
     requests = [Request(dataset=dataset, backbone=backbone, **{**options, "seed": seed}).normalised() for seed in seeds]
     for request in requests:
         require_training_rows(request)
-    chosen, more = _models(requests[0], models, parse_regularizers(regularizers))
-    notes += more
+    chosen = _models(requests[0], models, parse_regularizers(regularizers), notes)
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
-    rows, more = _network_rows(chosen, requests, map_dtype, network)
-    notes += more
+    rows = _network_rows(chosen, requests, map_dtype, network, notes)
     head_layers = [layer for model in chosen for layer in model.layers]
     plans = _plans(requests, head_layers, layers)
 
-    how = How(folder=Path(results), command=command, again=again, compiled=compiled, jobs=jobs, on_epoch=on_epoch)
-    making = Making(dataclasses.replace(how, say=say) if say else how)
-    entries = _fit(chosen, rows, plans, making, search, notes)
+    making = Making(how)
+    groups = _fit(chosen, rows, plans, making, search, notes)
     saved = making.test()
-    compared = tuple(_row(entry, saved) for entry in entries)
-    best = best_on_validation(compared)
+    compared = tuple(_compared(group, saved) for group in groups)
+    # Of equals (a head refitted or not) the first.
+    best = max(compared, key=lambda row: row.validation)
     stated = requests[0].to_json()
     question = {
         "dataset": dataset,
@@ -127,16 +108,20 @@ def compare(
         "options": {name: value for name, value in options.items() if value is not None and name in stated},
         "quick": quick,
     }
-    result = ComparisonResult(question, compared, best, against_best(best, compared), tuple(notes), Path(results))
+    # The paired tests are on the first seed's test rows.
+    p_values = against_best(best, compared, lambda row: row.saved[0])
+    result = ComparisonResult(question, compared, best, p_values, tuple(notes), how.folder)
     result.save()
     return result
 
 
 def _models(
-    request: Request, asked: Sequence[str | Model] | None, regularizers: tuple[RegularizerSpec, ...]
-) -> tuple[tuple[Model, ...], list[str]]:
-    """The models, each once, and notes about those left out of the default set."""
-    notes = []
+    request: Request,
+    asked: Sequence[str | Model] | None,
+    regularizers: tuple[RegularizerSpec, ...],
+    notes: list[str],
+) -> tuple[Model, ...]:
+    """The models, each once; notes are taken of those left out of the default set."""
     if asked is None:
         backbone = load_backbone(request.backbone, request.weights, request.seed)
         cut, labels = backbone.cut(request.image_size), len(open_dataset(request.dataset).classes)
@@ -157,16 +142,16 @@ def _models(
         missing = [str(spec) for spec in regularizers if spec not in made.regularizers]
         if missing and model.name == "finetune" and not model.regularizers:
             notes.append(f"{model.label} goes without {' and '.join(missing)}: no pre-trained weight of it trains")
-    return tuple(dict.fromkeys(regular.values())), notes
+    return tuple(dict.fromkeys(regular.values()))
 
 
 def _network_rows(
-    models: Sequence[Model], requests: Sequence[Request], map_dtype: str, options: dict[str, Any]
-) -> tuple[dict[Model, list[tuple[Row, ...]]], list[str]]:
-    """For each model that is a network its rows, checked: lists of one row a seed (the untouched one has three). And
-    notes about those that train otherwise than was asked for all."""
-    rows: dict[Model, list[tuple[Row, ...]]] = {}
-    asked, notes = options["training"], []
+    models: Sequence[Model], requests: Sequence[Request], map_dtype: str, options: dict[str, Any], notes: list[str]
+) -> dict[Model, list[Group]]:
+    """For each model that is a network its rows, checked (the untouched one has three groups); notes are taken of those
+    that train otherwise than was asked for all."""
+    rows: dict[Model, list[Group]] = {}
+    asked = options["training"]
     drawn = asked.from_drawn_weights() if any(model.name == "finetune" for model in models) else asked
     for model in models:
         if model.name == "untouched":
@@ -180,7 +165,7 @@ def _network_rows(
             rows[model] = [tuple(network_row(request, model.name, **described) for request in maps)]
             for row in rows[model][0]:
                 row.check()
-    return rows, notes
+    return rows
 
 
 def _plans(requests: Sequence[Request], wanted: Sequence[str], candidates: Sequence[str]) -> list[Plan]:
@@ -195,12 +180,12 @@ def _plans(requests: Sequence[Request], wanted: Sequence[str], candidates: Seque
 
 def _fit(
     models: Sequence[Model],
-    rows: dict[Model, list[tuple[Row, ...]]],
+    rows: dict[Model, list[Group]],
     plans: Sequence[Plan],
     making: Making,
     search: bool,
     notes: list[str],
-) -> list[_Entry]:
+) -> list[Group]:
     """Fit every row of every seed; nothing here opens the test split."""
     for planned in plans:
         ensure_features(planned.request, compiled=making.how.compiled, jobs=making.how.jobs, quiet=True)
@@ -209,32 +194,29 @@ def _fit(
     if any(BEST in model.layers for model in models):
         best = _best_layer(plans, settings, making)
         notes.append(f"best layer: {best}, by the validation accuracy of {SCOUT}, before any other head was fitted")
-    entries: list[_Entry] = []
+    groups: list[Group] = []
     for model in models:
         for group in rows.get(model, ()):
             for row in group:
                 making.fit(row)
-            label = group[0].config.network_label
-            entries.append(_Entry(label, group[0].source.layer, False, tuple(row.digest for row in group)))
+            groups.append(group)
         for layer in dict.fromkeys(best if layer == BEST else layer for layer in model.layers):
-            sources = tuple(CachedLayer(planned, layer, "avg") for planned in plans)
+            sources = (CachedLayer(planned, layer, "avg") for planned in plans)
             pairs = [_fit_twice(making, model.name, *fitted) for fitted in zip(sources, settings, strict=True)]
-            for refit in (True, False):
-                entries.append(_Entry(model.name, layer, refit, tuple(pair[refit] for pair in pairs), sources))
-    unique = {entry.names: entry for entry in reversed(entries)}
-    return [entry for entry in entries if unique[entry.names] is entry]
+            groups += [tuple(pair[refit] for pair in pairs) for refit in (True, False)]
+    unique: dict[tuple[str, ...], Group] = {}
+    for group in groups:
+        unique.setdefault(tuple(row.digest for row in group), group)
+    return list(unique.values())
 
 
-def _fit_twice(making: Making, head: str, source: CachedLayer, settings: Settings) -> tuple[str, str]:
-    """Fit a head on training rows alone, and again on training and validation rows after the same search.
-
-    The digests of the two rows, the refitted one last.
-    """
+def _fit_twice(making: Making, head: str, source: CachedLayer, settings: Settings) -> tuple[Row, Row]:
+    """Fit a head on training rows alone, and again on training and validation rows after the same search: two rows."""
     first = Row(source=source, head=Classical(head=HEADS[head]), settings=dataclasses.replace(settings, refit=False))
     searched = search_of(making.fit(first))
     second = Row(source=source, head=Classical(head=HEADS[head], searched=searched), settings=settings)
     making.fit(second, remark=", refitted")
-    return first.digest, second.digest
+    return first, second
 
 
 def _best_layer(plans: Sequence[Plan], settings: Sequence[Settings], making: Making) -> str:
@@ -253,10 +235,10 @@ def _best_layer(plans: Sequence[Plan], settings: Sequence[Settings], making: Mak
     return max(scores, key=lambda layer: scores[layer])
 
 
-def _row(entry: _Entry, results: dict[str, SavedResult]) -> ComparedRow:
-    saved = tuple(results[name] for name in entry.names)
+def _compared(group: Group, results: dict[str, SavedResult]) -> ComparedRow:
+    saved = tuple(results[row.digest] for row in group)
     one_seconds, head = saved[0].result.extra.predict_one_seconds, saved[0].result.extra.head_one_seconds
-    if entry.sources and head is not None:
-        source = entry.sources[0]
+    source = group[0].source
+    if head is not None and isinstance(source, CachedLayer):
         one_seconds = head + pass_for_one(source, training_image(source.request))
-    return ComparedRow(entry.model, entry.layer, entry.refit, saved, one_seconds)
+    return ComparedRow(saved, one_seconds)

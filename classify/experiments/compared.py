@@ -1,5 +1,6 @@
 """The answer to a comparison: rows with what they reach and cost, paired tests, and the trade-off in a sentence."""
 
+import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,14 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from classify.experiments.outcome import Outcome
+from classify.experiments.outcome import Cell, Outcome, table_of
 from classify.measure.outcome import Result, plain_json
 from classify.measure.results import SavedResult
-from classify.measure.standing import LEVEL, against, frontier
+from classify.measure.standing import LEVEL, frontier
 from classify.measure.wording import MISSING, count, duration, percent
 from classify.show import columns
 from classify.show.panels import Panel
 from classify.show.table import Column, Table
+from classify.show.trade_off import trade_off
 from features.digests import sha256_json
 
 
@@ -22,13 +24,9 @@ from features.digests import sha256_json
 class ComparedRow:
     """One row: a model over all seeds.
 
-    model: as it is called in the table. layer: the cut. refit: whether it was fitted again on training + validation
-    rows. saved: a result for each seed. one_seconds: to predict one image from its pixels on, or None.
+    saved: a result for each seed. one_seconds: to predict one image from its pixels on, or None.
     """
 
-    model: str
-    layer: str
-    refit: bool
     saved: tuple[SavedResult, ...]
     one_seconds: float | None
 
@@ -36,6 +34,21 @@ class ComparedRow:
     def first(self) -> Result:
         """The result of the first seed."""
         return self.saved[0].result
+
+    @property
+    def model(self) -> str:
+        """As it is called in the table."""
+        return self.first.config.network_label
+
+    @property
+    def layer(self) -> str:
+        """The cut."""
+        return self.first.config.layer
+
+    @property
+    def refit(self) -> bool:
+        """Whether it was fitted again on training and validation rows."""
+        return self.first.config.refit
 
     def mean(self, get: Callable[[Result], float | None]) -> float | None:
         """The mean over seeds of a number of a result; None where one lacks it."""
@@ -89,7 +102,7 @@ class ComparedRow:
 
 @dataclass(frozen=True, eq=False)
 class ComparisonResult(Outcome):
-    """What a comparison found.
+    """What a comparison comparison.
 
     question: what was asked, as plain values. rows: in the order of the models. best: the row with the highest
     validation accuracy. p_values: of McNemar's mid-p test of each row against `best` on the first seed's test
@@ -117,7 +130,7 @@ class ComparisonResult(Outcome):
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        return ()
+        return trade_off(self._records())
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -168,6 +181,14 @@ class ComparisonResult(Outcome):
         return f"{sentence}; each further 0.1 points costs {_and(steps)}."
 
     def body(self) -> dict[str, Any]:
+        return {
+            "best": self.best.name,
+            "frontier": [row.name for row in self.frontier],
+            "rows": self._records(),
+            "environment": self.best.first.environment,
+        }
+
+    def _records(self) -> list[dict[str, Any]]:
         records = self.table.records()
         for record, row in zip(records, self.rows, strict=True):
             record |= {
@@ -175,88 +196,53 @@ class ComparisonResult(Outcome):
                 "cost_seconds": row.cost,
                 "results": [saved.path.name for saved in row.saved],
             }
-        return {
-            "best": self.best.name,
-            "frontier": [row.name for row in self.frontier],
-            "rows": records,
-            "environment": self.best.first.environment,
-        }
+        return records
 
 
-def best_on_validation(rows: Sequence[ComparedRow]) -> ComparedRow:
-    """The row with the highest validation accuracy; of equals (a head refitted or not) the first."""
-    return max(rows, key=lambda row: row.validation)
-
-
-def against_best(best: ComparedRow, rows: Sequence[ComparedRow]) -> tuple[float | None, ...]:
-    """Holm's adjusted p-values of McNemar's test of each row against `best` on the first seed's test rows."""
-    others = [row for row in rows if row is not best]
-    corrected = dict(zip(map(id, others), against(best.saved[0], [row.saved[0] for row in others]), strict=True))
-    return tuple(corrected.get(id(row)) for row in rows)
-
-
-def comparison_table(found: "ComparisonResult") -> Table:
+def comparison_table(comparison: "ComparisonResult") -> Table:
     """One line for each model: what it reaches, what it costs, and whether it differs from the best on validation."""
-    several = len(found.seeds) > 1
-    on_gpu = any(row.extra("peak_device_bytes") is not None for row in found.rows)
-    shown = [
-        columns.text("model"),
-        columns.text("layer", "cut"),
-        columns.text("fitted_on", "fitted on"),
-        columns.VALIDATION,
-        columns.accuracy(),
-        *([Column("seeds", "mean ± sd %", format=_mean, parts=("mean", "sd"))] if several else []),
-        columns.MACRO_F1,
-        columns.LOG_LOSS,
-        columns.ECE,
-        columns.number("trained_parameters", "parameters"),
-        columns.seconds("extract_seconds", "extract"),
-        columns.seconds("train_seconds", "train"),
-        columns.seconds("one_seconds", "one image"),
-        columns.gigabytes("peak_memory", "memory"),
-        *([columns.gigabytes("peak_gpu_memory", "GPU memory")] if on_gpu else []),
-        columns.p_value(),
-    ]
-    rows = []
-    for row, p_value in zip(found.rows, found.p_values, strict=True):
-        metrics = row.first.metrics
-        rows.append(
-            (
-                row.model,
-                row.layer,
-                "train + validation" if row.refit else "nothing" if _untrained(row) else "train",
-                row.validation,
-                columns.estimate(metrics),
-                *([(row.accuracy, row.deviation)] if several else []),
-                row.mean(lambda result: result.metrics.macro_f1),
-                row.mean(lambda result: result.metrics.log_loss),
-                row.mean(lambda result: result.metrics.ece),
-                row.extra("trained_parameters"),
-                row.seconds("extract"),
-                row.seconds("search", "fit"),
-                row.one_seconds,
-                row.extra("peak_host_bytes"),
-                *([row.extra("peak_device_bytes")] if on_gpu else []),
-                p_value,
-            )
-        )
-    place = next(number for number, row in enumerate(found.rows) if row is found.best)
-    marked = frozenset({(place, [column.name for column in shown].index("validation"))})
-    return Table(_title(found), tuple(shown), tuple(rows), _notes(found, several), marked)
+    several = len(comparison.seeds) > 1
+    p_values = dict(zip(map(id, comparison.rows), comparison.p_values, strict=True))
+
+    def on_gpu(row: ComparedRow) -> float | None:
+        return row.extra("peak_device_bytes")
+
+    gpu_used = any(on_gpu(row) is not None for row in comparison.rows)
+    cells: tuple[Cell, ...] = (
+        (columns.text("model"), lambda row: row.model),
+        (columns.text("layer", "cut"), lambda row: row.layer),
+        (columns.text("fitted_on", "fitted on"), _fitted_on),
+        (columns.VALIDATION, lambda row: row.validation),
+        (columns.accuracy(), lambda row: columns.estimate(row.first.metrics)),
+        *([(_OVER_SEEDS, lambda row: (row.accuracy, row.deviation))] if several else []),
+        (columns.MACRO_F1, lambda row: row.mean(lambda result: result.metrics.macro_f1)),
+        (columns.LOG_LOSS, lambda row: row.mean(lambda result: result.metrics.log_loss)),
+        (columns.ECE, lambda row: row.mean(lambda result: result.metrics.ece)),
+        (columns.number("trained_parameters", "parameters"), lambda row: row.extra("trained_parameters")),
+        (columns.seconds("extract_seconds", "extract"), lambda row: row.seconds("extract")),
+        (columns.seconds("train_seconds", "train"), lambda row: row.seconds("search", "fit")),
+        (columns.seconds("one_seconds", "one image"), lambda row: row.one_seconds),
+        (columns.gigabytes("peak_memory", "memory"), lambda row: row.extra("peak_host_bytes")),
+        *([(columns.gigabytes("peak_gpu_memory", "GPU memory"), on_gpu)] if gpu_used else []),
+        (columns.p_value(), lambda row: p_values[id(row)]),
+    )
+    table = table_of(_title(comparison), comparison.rows, cells, _notes(comparison, several))
+    place = next(number for number, row in enumerate(comparison.rows) if row is comparison.best)
+    return dataclasses.replace(table, marked=frozenset({(place, table.index("validation"))}))
 
 
-def _title(found: "ComparisonResult") -> str:
-    config, rows = found.best.first.config, found.best.first.rows
+def _title(comparison: "ComparisonResult") -> str:
+    config, rows = comparison.best.first.config, comparison.best.first.rows
     counted = f"{count(rows['train'])} + {count(rows['validation'])} training and validation images"
     return f"{config.dataset}: {counted}, {count(rows['test'])} test images"
 
 
-def _notes(found: "ComparisonResult", several: bool) -> tuple[str, ...]:
+def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
     notes = ["* best on validation"]
     notes.append("accuracy: on the test set ± half the width of its 95 % interval")
     if several:
-        seeds = " ".join(map(str, found.seeds))
-        notes[-1] += f", with seed {found.seeds[0]}; mean and standard deviation over seeds {seeds}"
+        seeds = " ".join(map(str, comparison.seeds))
+        notes[-1] += f", with seed {comparison.seeds[0]}; mean and standard deviation over seeds {seeds}"
         notes.append("all other figures are means over seeds")
     notes.append(
         "fitted on: a head's hyper-parameters and a network's epoch are chosen on validation; networks are not fitted "
@@ -266,25 +252,29 @@ def _notes(found: "ComparisonResult", several: bool) -> tuple[str, ...]:
         "extract: of the training images, all layers of the pass; train: search and last fit; one image: from its "
         "pixels to its class; memory: of the whole process at its most"
     )
-    silent = dict.fromkeys(row.model for row in found.rows if row.first.metrics.log_loss is None)
+    silent = dict.fromkeys(row.model for row in comparison.rows if row.first.metrics.log_loss is None)
     if silent:
         notes.append(f"log loss, ECE: of probabilities, which there are none of for {', '.join(silent)}")
-    which = f" with seed {found.seeds[0]}" if several else ""
+    which = f" with seed {comparison.seeds[0]}" if several else ""
     notes.append(
         f"p: McNemar's mid-p test against the row best on validation{which}, Holm's correction over all rows; below "
         f"{LEVEL:g} they differ"
     )
-    if any(row.first.metrics.outside for row in found.rows):
+    if any(row.first.metrics.outside for row in comparison.rows):
         notes.append("untouched own: its own classes taken for labels; predictions that are no label count as wrong")
     return tuple(notes)
 
 
-def _untrained(row: ComparedRow) -> bool:
-    return row.first.extra.trained_parameters == 0
+def _fitted_on(row: ComparedRow) -> str:
+    untrained = row.first.extra.trained_parameters == 0
+    return "train + validation" if row.refit else "nothing" if untrained else "train"
 
 
 def _mean(value: tuple[float, float | None] | None) -> str:
     return MISSING if value is None else f"{percent(value[0])} ± {percent(value[1])}"
+
+
+_OVER_SEEDS = Column("seeds", "mean ± sd %", format=_mean, parts=("mean", "sd"))
 
 
 def _and(parts: Sequence[str]) -> str:

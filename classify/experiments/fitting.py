@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.experiments.known import set_aside_superseded
 from classify.experiments.row import Row
 from classify.experiments.settings import PLAINLY, How
 from classify.experiments.sources import Rows
@@ -70,12 +71,12 @@ def fit(row: Row, how: How = PLAINLY) -> Fitted:
 def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
     """Test a fitted row on the rows of its source's test split, and keep the result."""
     row, source, head = fitted.row, fitted.row.source, fitted.row.head
-    answers = head.answers(fitted.classifier, rows, source)
+    outputs = head.predict(fitted.classifier, rows, source)
     predictions = Predictions(
         rows=rows.index,
         labels=rows.labels,
-        predicted=answers.predicted,
-        probabilities=answers.probabilities,
+        predicted=outputs.predicted,
+        probabilities=outputs.probabilities,
         validation_rows=fitted.validation_rows,
         validation_predicted=fitted.validation_predicted,
     )
@@ -86,13 +87,15 @@ def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
         command=how.command,
         **{
             **fields,
-            "seconds": {**fields["seconds"], "predict": answers.seconds},
+            "seconds": {**fields["seconds"], "predict": outputs.seconds},
             "rows": {**fields["rows"], "test": len(rows.labels)},
             "extra": {**fields["extra"], **head.tested(fitted.classifier, rows, source, row.keep)},
         },
     )
     kept = head.kept(fitted.classifier, Path(how.folder) / result.stem, row.keep)
-    return save_result(how.folder, result, predictions, kept)
+    saved = save_result(how.folder, result, predictions, kept)
+    set_aside_superseded(row, how.folder)
+    return saved
 
 
 # pytest would take the name for that of a test.

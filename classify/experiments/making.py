@@ -8,12 +8,13 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from classify.experiments.fitting import Fitted, fit, test
-from classify.experiments.parallel import in_parallel
+from classify.experiments.known import known_result
+from classify.experiments.parallel import in_parallel, threads_of
 from classify.experiments.row import Row
 from classify.experiments.settings import PLAINLY, How
 from classify.measure.results import SavedResult, find_result, make_place
@@ -43,23 +44,27 @@ def make_all(rows: Sequence[Row], how: How = PLAINLY) -> Iterator[SavedResult]:
         yield from map(making.make, rows)
         return
     threads = threads_each(client, how.jobs)
+    for row in rows:
+        # What is to be said of it is said here.
+        making.knows(row)
     # Workers start in folders of their own.
     there = replace(_quiet(how), folder=Path(how.folder).absolute())
     tasks = [(replace(row, settings=replace(row.settings, jobs=threads)), there) for row in rows]
     yield from spread(make, tasks, threads=threads)
 
 
+@dataclass(eq=False)
 class Making:
     """Rows on their way to results, by the digests of their configurations.
 
     known: results that stood in the folder. waiting: rows that are fitted and lack their test.
     """
 
-    def __init__(self, how: How = PLAINLY) -> None:
-        self.how = how
-        self.known: dict[str, SavedResult] = {}
-        self.waiting: dict[str, Row] = {}
-        self._ensured: set[tuple[type, Request]] = set()
+    how: How = PLAINLY
+    known: dict[str, SavedResult] = field(default_factory=dict)
+    waiting: dict[str, Row] = field(default_factory=dict)
+    _ensured: set[tuple[type, Request]] = field(default_factory=set)
+    _said: set[str] = field(default_factory=set)
 
     def make(self, row: Row) -> SavedResult:
         """The result of a row, which is fitted and tested now where it is not known."""
@@ -98,7 +103,7 @@ class Making:
             self.how.say(f"{len(unique) - len(todo)} of {len(unique)} rows stand in {self.how.folder} already")
         for row in todo:
             self.ensure(row)
-        threads = _threads_each(self.how.jobs, len(todo))
+        threads = threads_of(self.how.jobs, len(todo))
         todo = [replace(row, settings=row.head.on_threads(row.settings, threads)) for row in todo]
         todo.sort(key=lambda row: -row.head.cost(row.source))
         tasks = [(row, _quiet(self.how)) for row in todo]
@@ -135,7 +140,10 @@ class Making:
     def knows(self, row: Row) -> bool:
         """Whether a row's result stands in the folder, and is not to be made again."""
         if row.digest not in self.known and not self.how.again:
-            saved = find_result(self.how.folder, row.config)
+            saved, remark = known_result(row, self.how.folder)
+            if remark and remark not in self._said:
+                self._said.add(remark)
+                self.how.say(remark)
             if saved is not None and (not self.how.with_models or not row.keep or is_kept(saved)):
                 self.known[row.digest] = saved
         return row.digest in self.known
@@ -187,8 +195,8 @@ def _test_aside(rows: Sequence[Row], how: How) -> list[SavedResult]:
     saved, inputs = [], None
     for row in rows:
         # Another process that waited for the same network may have tested it in the meantime.
-        if row.head.one_at_a_time and not how.again and (known := find_result(how.folder, row.config)) is not None:
-            saved.append(known)
+        if row.head.one_at_a_time and not how.again and (tested := find_result(how.folder, row.config)) is not None:
+            saved.append(tested)
             continue
         place = row.place(how.folder)
         content = row.head.take_up(place)
@@ -203,12 +211,3 @@ def _test_aside(rows: Sequence[Row], how: How) -> list[SavedResult]:
 def _quiet(how: How) -> How:
     """The same for another process, which has nobody to talk to."""
     return replace(how, say=PLAINLY.say, on_epoch=None)
-
-
-def _threads_each(jobs: int | None, tasks: int) -> int:
-    import joblib
-
-    if (client := cluster_client()) is not None:
-        return threads_each(client, jobs)
-    cores = jobs or joblib.cpu_count()
-    return max(1, cores // max(1, min(cores, tasks)))

@@ -61,9 +61,9 @@ def parse_model(text: str) -> Model:
     if match is None:
         raise UserError(f"{text!r} is no model; give one {_FORMS}")
     name, unfreeze, layer, rest = match.groups()
-    known = (*HEADS, *NETWORKS)
-    if name not in known:
-        raise unknown(f"there is no model called {name!r}", name, known, f", {_FORMS}")
+    names = (*HEADS, *NETWORKS)
+    if name not in names:
+        raise unknown(f"there is no model called {name!r}", name, names, f", {_FORMS}")
     if name in HEADS:
         if unfreeze or rest:
             raise UserError(f"{text}: the head {name} takes a layer and nothing else, as in {name}@layer3")

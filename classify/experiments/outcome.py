@@ -5,14 +5,25 @@
 
 import abc
 import html
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from classify.measure.outcome import plain_json
-from classify.show.figures import save_figure
-from classify.show.panels import Panel, panels_figure
-from classify.show.table import Table, markdown_text
+from classify.show.figures import panels_figure, save_figure
+from classify.show.panels import Panel
+from classify.show.table import Column, Table, markdown_text
 from features.notes import write_json
+
+# A column, and what it says of the thing that a line is about.
+Cell = tuple[Column, Callable[[Any], Any]]
+
+
+def table_of(title: str, things: Iterable[Any], cells: Iterable[Cell], notes: Iterable[str] = ()) -> Table:
+    """A table with a line for each thing."""
+    cells = tuple(cells)
+    rows = tuple(tuple(value(thing) for _, value in cells) for thing in things)
+    return Table(title, tuple(column for column, _ in cells), rows, tuple(notes))
 
 
 class Outcome(abc.ABC):
@@ -87,9 +98,9 @@ class Outcome(abc.ABC):
 
     def to_markdown(self) -> str:
         """The answer, the notes and the tables."""
-        answer = " ".join(map(markdown_text, self.sentences))
+        sentences = " ".join(map(markdown_text, self.sentences))
         notes = "\n".join(f"- {markdown_text(note)}" for note in self.notes)
-        return "\n\n".join(self._ordered(answer, notes, [table.to_markdown() for table in self.tables])) + "\n"
+        return "\n\n".join(self._ordered(sentences, notes, [table.to_markdown() for table in self.tables])) + "\n"
 
     def __str__(self) -> str:
         notes = "\n".join(f"note: {note}" for note in self.notes)
@@ -102,6 +113,6 @@ class Outcome(abc.ABC):
         notes = paragraphs(*(f"note: {note}" for note in self.notes))
         return "".join(self._ordered(paragraphs(*self.sentences), notes, [table.to_html() for table in self.tables]))
 
-    def _ordered(self, answer: str, notes: str, tables: list[str]) -> list[str]:
-        parts = [*tables, notes, answer] if self.table_first else [answer, notes, *tables]
+    def _ordered(self, sentences: str, notes: str, tables: list[str]) -> list[str]:
+        parts = [*tables, notes, sentences] if self.table_first else [sentences, notes, *tables]
         return [part for part in parts if part]

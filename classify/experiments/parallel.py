@@ -5,7 +5,7 @@ them into memory, where the system keeps one copy for all.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,20 @@ def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int 
         with threadpool_limits(cores):
             yield from (function(*task) for task in tasks)
         return
-    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=max(1, cores // workers)):
-        yield from joblib.Parallel(return_as="generator", batch_size=1)(_calls(joblib, function, tasks))
-
-
-def _calls(joblib: Any, function: Callable[..., Any], tasks: Sequence[tuple]) -> Iterable:
     here = str(home()), str(Path.cwd())
-    return (joblib.delayed(_called)(here, function, task) for task in tasks)
+    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads_of(jobs, len(tasks))):
+        calls = (joblib.delayed(_called)(here, function, task) for task in tasks)
+        yield from joblib.Parallel(return_as="generator", batch_size=1)(calls)
+
+
+def threads_of(jobs: int | None, tasks: int) -> int:
+    """The threads that each of so many tasks may use on `jobs` cores, or on a worker of the cluster."""
+    import joblib
+
+    if (client := cluster_client()) is not None:
+        return threads_each(client, jobs)
+    cores = jobs or joblib.cpu_count()
+    return max(1, cores // max(1, min(cores, tasks)))
 
 
 def _called(here: tuple[str, str], function: Callable[..., Any], task: tuple) -> Any:

@@ -88,8 +88,8 @@ def repeat(
     environment, now = saved.result.environment, plain_json(this_environment())
     return Repetition(
         rows=len(before.rows),
-        differing=_differing((before.rows, before.predicted), (after.rows, after.predicted)),
-        validation_differing=_validation_differing(before, after),
+        differing=_differing(before, after) or 0,
+        validation_differing=_differing(before, after, "validation_rows", "validation_predicted"),
         probability=_largest_difference(before.probabilities, after.probabilities),
         accuracies=(saved.result.metrics.accuracy, result.metrics.accuracy),
         keys=tuple(sorted(name for name in keys if saved.result.keys.get(name) != result.keys.get(name))),
@@ -121,19 +121,12 @@ def _own_home(aside: Path, afresh: bool) -> Iterator[None]:
             os.environ["LAYERPROBE_HOME"] = before
 
 
-def _differing(before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> int:
-    """How many rows are predicted otherwise; all of them where they are other rows."""
-    if not np.array_equal(before[0], after[0]):
-        return len(before[0])
-    return int(np.count_nonzero(before[1] != after[1]))
-
-
-def _validation_differing(before: Predictions, after: Predictions) -> int | None:
-    held = [(made.validation_rows, made.validation_predicted) for made in (before, after)]
-    (then, predicted), (now, predicted_now) = held
-    if then is None or now is None or predicted is None or predicted_now is None:
+def _differing(before: Predictions, after: Predictions, rows: str = "rows", predicted: str = "predicted") -> int | None:
+    """How many rows are predicted otherwise; all of them where they are other rows, None where there are none."""
+    then, now = ((getattr(made, rows), getattr(made, predicted)) for made in (before, after))
+    if then[0] is None or now[0] is None:
         return None
-    return _differing((then, predicted), (now, predicted_now))
+    return int(np.count_nonzero(then[1] != now[1])) if np.array_equal(then[0], now[0]) else len(then[0])
 
 
 def _largest_difference(before: np.ndarray | None, after: np.ndarray | None) -> float | None:

@@ -25,8 +25,9 @@ from classify.heads.network import NETWORKS
 from classify.measure.outcome import plain_json
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
-from features.digests import sha256_json
+from features.digests import canonical_json, sha256_json
 from features.errors import UserError
+from features.preprocessing import Preparation, Preprocessing
 from features.request import Request
 from features.rows import train_and_validation
 
@@ -67,6 +68,16 @@ class Row:
         """64 hex digits that name the row, as in its result."""
         return sha256_json(dict(self.config))
 
+    @cached_property
+    def superseded(self) -> RowConfig | None:
+        """What version 0.1.0 called this row, where its numbers were wrong or may have been; None where they stand."""
+        earlier = {name: value for name, value in self.config.items() if name not in ("revisions", "corrections")}
+        preprocessing = self.source.superseded
+        if preprocessing and "preprocessing" not in self.head.unread:
+            earlier.pop("preprocessing", None)
+            earlier["image_size"] = preprocessing["crop"]
+        return RowConfig(earlier) if earlier != dict(self.config) else None
+
     @property
     def label(self) -> str:
         """The row in a few words: 'finetune layer4, bss=0.001', 'layer3 avg ridge shuffled labels'."""
@@ -104,6 +115,11 @@ class Row:
         )
         here = row.config
         differing = sorted(name for name in {*here, *written} if here.get(name) != written.get(name))
+        if row.superseded == written:
+            raise UserError(
+                "the row cannot be made again: version 0.1.0 computed it wrongly, or may have done; make it anew with "
+                "its own command"
+            )
         if differing:
             differences = "; ".join(
                 f"{name} is {here.get(name)!r} here and {written.get(name)!r} in the record" for name in differing
@@ -182,12 +198,24 @@ def _seeded(settings: Settings | None, request: Request) -> Settings:
     return dataclasses.replace(settings or Settings(), seed=request.seed)
 
 
+def _prepared(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request that come to the preprocessing of a row; UserError where there can be none like it."""
+    try:
+        return dataclasses.asdict(Preparation.exactly(Preprocessing.parse(canonical_json(preprocessing), "center")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the record's preprocessing, {str(preprocessing)[:80]}, is none; make the row anew with its own command"
+        ) from error
+
+
 def _request(config: RowConfig, dataset: str | None, weights: str | None) -> Request:
     """What a configuration asks for."""
     name = str(config.weights)
     # What was drawn is drawn again, whatever weights the rest of the table had.
     random = name.startswith("random (seed ") or config.weights is None
     fields = {field: config[field] for field in ("backbone", "image_size", "precision", "dtype") if field in config}
+    if config.preprocessing is not None:
+        fields |= _prepared(config.preprocessing)
     if config.maps == "in the loop" and config.training:
         # Where the frozen part has no precision of its own, it is computed in that of training.
         fields.setdefault("precision", config.training["precision"])

@@ -10,6 +10,7 @@ from classify.show.network_tables import network_tables, networks_table
 from classify.show.panels import Panel
 from classify.show.table import Table
 from classify.show.tables import confusion_table, layer_by_head, per_class_table, summary_table
+from classify.show.training import training_panels
 from features.digests import sha256_json
 
 
@@ -55,7 +56,8 @@ class RunOutcome(Outcome):
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        return ()
+        """The training of networks; heads have none."""
+        return training_panels([(result.config.network_label, result) for result in self.results])
 
     @property
     def title(self) -> str:

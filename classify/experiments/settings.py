@@ -53,6 +53,13 @@ class How:
     say: Say = lambda line: None
     on_epoch: OnEpoch | None = None
 
+    @classmethod
+    def of(cls, results: Path | str, options: dict[str, Any]) -> "How":
+        """Results in that folder, and the other fields from a call's options, which are taken out of them; one that is
+        None was not given."""
+        taken = {name: options.pop(name) for name in cls.__dataclass_fields__ if name in options}
+        return cls(folder=Path(results), **{name: value for name, value in taken.items() if value is not None})
+
 
 # As users get it where they say nothing.
 PLAINLY = How()

@@ -5,6 +5,7 @@ split's files and no other's.
 """
 
 import abc
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -69,6 +70,11 @@ class Source(abc.ABC):
     def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:  # noqa: B027 - most extract nothing
         """Extract what is missing in the cache, with all other layers of the same plan."""
 
+    @property
+    def superseded(self) -> dict[str, Any]:
+        """The preprocessing by which version 0.1.0 answered the request, where that was not right; else nothing."""
+        return {}
+
     def keys(self) -> dict[str, dict[str, Any]]:
         """The cache keys of what is read, by 'split layer'."""
         return {}
@@ -109,7 +115,13 @@ class _Planned(Source):
             "image_size": key.image_size,
             "limit": self.request.limit,
             "limit_test": self.request.limit_test,
+            **({} if key.preprocessing == self.plan.earlier else {"preprocessing": json.loads(key.preprocessing)}),
+            **({"architecture": key.architecture} if key.architecture else {}),
         }
+
+    @property
+    def superseded(self) -> dict[str, Any]:
+        return json.loads(self.plan.superseded) if self.plan.superseded else {}
 
     def places(self) -> dict[str, str]:
         return {**super().places(), "weights": self.request.weights}
@@ -131,8 +143,9 @@ class CachedLayer(_Planned):
 
     @property
     def config(self) -> dict[str, Any]:
-        key = self.wanted[0].key
-        return {**super().config, "pool": self.pool, "precision": key.precision, "dtype": key.dtype}
+        key, revisions = self.wanted[0].key, [file.key.revision for file in self.wanted]
+        config = {**super().config, "pool": self.pool, "precision": key.precision, "dtype": key.dtype}
+        return {**config, "revisions": revisions} if any(revisions) else config
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -4,34 +4,11 @@ A change takes the labels of the training rows and says which of them stay, with
 alone, and stronger changes contain weaker ones: a label that is wrong at 10 % is wrong at 20 %, too.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from features.errors import UserError
-
-
-class Change(Protocol):
-    """A training set made worse."""
-
-    @property
-    def name(self) -> str:
-        """What stands in a row's configuration: all that determines the change besides the seed."""
-
-    def apply(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted places among rows with these labels, and the labels to train those with, int64."""
-
-
-def change_called(name: str) -> Change:
-    """The change that a configuration names; UserError for a name that none has."""
-    kind, _, number = name.rpartition(" ")
-    kinds: dict[str, Callable[[float], Change]] = {"label noise": LabelNoise, "imbalance": Imbalance}
-    try:
-        return kinds[kind](float(number))
-    except (KeyError, ValueError):
-        raise UserError(f"no training set is made worse by {name!r}; take the version that wrote the record") from None
 
 
 @dataclass(frozen=True)
@@ -45,14 +22,15 @@ class LabelNoise:
         return f"label noise {self.share:g}"
 
     def apply(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted places among rows with these labels, and the labels to train those with, int64."""
         draw = np.random.default_rng([seed, 2])
         order = draw.permutation(len(labels))
-        known = np.unique(labels)
+        classes = np.unique(labels)
         # Drawn for all rows, so that a larger share changes the same rows in the same way.
-        steps = draw.integers(1, len(known), len(labels))
+        steps = draw.integers(1, len(classes), len(labels))
         wrong = order[: round(self.share * len(labels))]
         noisy = labels.copy()
-        noisy[wrong] = known[(np.searchsorted(known, labels[wrong]) + steps[wrong]) % len(known)]
+        noisy[wrong] = classes[(np.searchsorted(classes, labels[wrong]) + steps[wrong]) % len(classes)]
         return np.arange(len(labels)), noisy
 
 
@@ -68,6 +46,7 @@ class Imbalance:
         return f"imbalance {self.factor:g}"
 
     def apply(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """As for `LabelNoise`."""
         draw = np.random.default_rng([seed, 3])
         classes = draw.permutation(np.unique(labels))
         members = [draw.permutation(np.flatnonzero(labels == label)) for label in classes]
@@ -77,3 +56,17 @@ class Imbalance:
         kept = [rows[: max(2, round(most / self.factor**power))] for rows, power in zip(members, powers, strict=True)]
         rows = np.sort(np.concatenate(kept))
         return rows, labels[rows]
+
+
+# A training set made worse: all that determines it besides the seed stands in its name, in a row's configuration.
+Change = LabelNoise | Imbalance
+_KINDS: dict[str, type[Change]] = {"label noise": LabelNoise, "imbalance": Imbalance}
+
+
+def change_called(name: str) -> Change:
+    """The change that a configuration names; UserError for a name that none has."""
+    kind, _, number = name.rpartition(" ")
+    try:
+        return _KINDS[kind](float(number))
+    except (KeyError, ValueError):
+        raise UserError(f"no training set is made worse by {name!r}; take the version that wrote the record") from None

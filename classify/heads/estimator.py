@@ -9,15 +9,15 @@ expect.
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from threadpoolctl import ThreadpoolController
@@ -38,6 +38,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     jobs: int | None
     classes_: np.ndarray
     n_features_in_: int
+    # A file of a fitted head may hold one (`classify.measure.kept_heads`); parts that are no heads say so themselves.
+    kept_in_files: ClassVar[bool] = True
     LEGAL: ClassVar[dict[str, tuple]] = {}
     # Whether it learns and predicts in passes over blocks of rows, and so takes `Blocks` in the place of an array.
     BLOCKS: ClassVar[bool] = False
@@ -171,18 +173,6 @@ def row_blocks(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-# The BLAS rounds a row in one way inside whole groups of rows and in another at a ragged end.
-ROW_GROUP = 64
-
-
-def whole_groups(rows: np.ndarray) -> np.ndarray:
-    """The rows with rows of zeros behind them up to a whole number of groups, so that what a product gives for a row
-    depends less on how many others stand beside it. With some kernels (OpenBLAS' for Haswell, in float32) the place in
-    the group still shows in the last bits."""
-    missing = -len(rows) % ROW_GROUP
-    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
-
-
 def by_blocks(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`function` over blocks of rows as float64, the results stacked: no copy of X as a whole."""
     return np.concatenate([function(np.asarray(X[rows], dtype=np.float64)) for rows in row_blocks(len(X))])
@@ -226,6 +216,29 @@ class LinearHead(HeadClassifier):
         """The class of the highest score for each row."""
         scores = self.decision_function(X)
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+
+
+def both_planes(weights: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K, D) and intercepts (K,); of the one plane between two classes (1, D) half and its negative, so that
+    the softmax of the scores is what it was."""
+    if len(weights) > 1:
+        return weights, intercept
+    return np.concatenate([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
+
+
+class PathHead(HeadClassifier):
+    """A head that is fitted for many candidates with hardly more work than for one: `_path` fits them in turn."""
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+        return next(self._path(X, y, [self]))
+
+    def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator[Self]:
+        """A fitted copy for each candidate's parameters, in this order, which may start from the one before."""
+        return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
+
+    def _path(self, X: Any, y: Any, heads: list[Self]) -> Iterator[Self]:
+        raise NotImplementedError
 
 
 class ProbabilityMixin(LinearHead):

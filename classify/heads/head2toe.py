@@ -4,6 +4,8 @@ Left to others: reading the layers and joining them; `Head2Toe` takes their feat
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import softmax
@@ -18,6 +20,7 @@ from features.rows import limit_rows, validation_split
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
+@dataclass(eq=False, repr=False)
 class Head2Toe(ClassifierMixin, BaseEstimator):
     """Features of several layers, the relevant ones kept, a linear head on those.
 
@@ -49,34 +52,15 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     head_ : the fitted final head (standardising, then logistic regression).
     """
 
-    classes_: np.ndarray
-    n_features_in_: int
-    relevance_: np.ndarray
-    fraction_: float
-    kept_: np.ndarray
-    kept_by_layer_: tuple[int, ...]
-    validation_accuracies_: dict[float, float]
-    converged_: bool
-    steps_: int
-    head_: Pipeline
-
-    def __init__(
-        self,
-        widths: Sequence[int] | None = None,
-        fractions: Sequence[float] = FRACTIONS,
-        strength: float = 0.01,
-        regularisation: float = 1.0,
-        search_rows: int | None = 10_000,
-        max_steps: int = 500,
-        seed: int = 0,
-    ):
-        self.widths = widths
-        self.fractions = fractions
-        self.strength = strength
-        self.regularisation = regularisation
-        self.search_rows = search_rows
-        self.max_steps = max_steps
-        self.seed = seed
+    kept_in_files: ClassVar[bool] = True
+    n_features_in_: int = field(init=False)
+    widths: Sequence[int] | None = None
+    fractions: Sequence[float] = FRACTIONS
+    strength: float = 0.01
+    regularisation: float = 1.0
+    search_rows: int | None = 10_000
+    max_steps: int = 500
+    seed: int = 0
 
     def fit(self, features: np.ndarray, labels: np.ndarray, validation_rows: np.ndarray | None = None) -> "Head2Toe":
         """Select on all rows but `validation_rows`, choose the fraction on those, then fit the head on every row.
@@ -131,7 +115,8 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     def _kept_features(self, features: np.ndarray) -> np.ndarray:
         check_is_fitted(self)
         features = validate_data(self, features, dtype=(np.float32, np.float64), reset=False)
-        return self._normalise(features)[:, self.kept_]
+        # In float64 a row's scores do not depend on what stands beside it.
+        return self._normalise(features)[:, self.kept_].astype(np.float64)
 
     def _check_parameters(self) -> None:
         widths = self.widths

@@ -5,6 +5,7 @@ smallest minima must hold the k nearest, and only their members are looked at ag
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ DISTANCES = 24_000_000  # kept in memory at once, float32
 GROUP = 64  # rows of the training set whose smallest distance stands for them
 
 
+@dataclass(eq=False, repr=False)
 class KNN(HeadClassifier):
     """The class with most of the k nearest training rows; among equals the first of `classes_`, as in scikit-learn.
 
@@ -26,33 +28,18 @@ class KNN(HeadClassifier):
     nearest. Probabilities are shares of the votes. Keeps a float32 copy of the training features.
     """
 
-    device: str | None = None  # of heads that were saved before they had one
     LEGAL = {
         "k": (Number(1, closed=True, integer=True),),
         "metric": (OneOf(("euclidean", "cosine")),),
         "jobs": JOBS,
         "device": DEVICE,
     }
-    codes_: np.ndarray
-    shares_: np.ndarray
-    scale_: Standardiser | None
-    rows_: np.ndarray
-    lengths_: np.ndarray
-
-    def __init__(
-        self,
-        k: int = 5,
-        *,
-        metric: str = "cosine",
-        class_weight: str | dict | None = None,
-        jobs: int | None = None,
-        device: str | None = None,
-    ):
-        self.k = k
-        self.metric = metric
-        self.class_weight = class_weight
-        self.jobs = jobs
-        self.device = device
+    k: int = 5
+    _: KW_ONLY
+    metric: str = "cosine"
+    class_weight: str | dict | None = None
+    jobs: int | None = None
+    device: str | None = None  # the class has it for heads that were saved before there was one
 
     def fit(self, X: Any, y: Any) -> "KNN":
         """Keep X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""

@@ -1,16 +1,17 @@
 """Linear discriminant analysis: a Gaussian per class, one covariance; all shrinkages from one factorisation."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
 
-from classify.heads.estimator import JOBS, Number, ProbabilityMixin, class_shares, threads
+from classify.heads.estimator import JOBS, Number, PathHead, ProbabilityMixin, class_shares, threads
 from classify.heads.scaling import moments
 
 
-class LDA(ProbabilityMixin):
+@dataclass(eq=False, repr=False)
+class LDA(PathHead, ProbabilityMixin):
     """Class means with the within-class covariance S of the standardised features, shrunk to (1 - s) S + s * v * I.
 
     shrinkage: s, from 0 (singular where features repeat; the pseudo-inverse is taken) to 1 (nearest mean); v is the
@@ -18,21 +19,12 @@ class LDA(ProbabilityMixin):
     """
 
     LEGAL = {"shrinkage": (Number(0, 1, closed=True),), "jobs": JOBS}
+    shrinkage: float = 0.01
+    _: KW_ONLY
+    class_weight: str | dict | None = None
+    jobs: int | None = None
 
-    def __init__(self, shrinkage: float = 0.01, *, class_weight: str | dict | None = None, jobs: int | None = None):
-        self.shrinkage = shrinkage
-        self.class_weight = class_weight
-        self.jobs = jobs
-
-    def fit(self, X: Any, y: Any) -> "LDA":
-        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
-        return next(self._path(X, y, [self]))
-
-    def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["LDA"]:
-        """A fitted copy for each candidate's shrinkage; the eigendecomposition is done once."""
-        return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
-
-    def _path(self, X: Any, y: Any, heads: list["LDA"]) -> Iterator["LDA"]:
+    def _path(self, X: Any, y: Any, heads: list[Self]) -> Iterator[Self]:
         X, codes = self._start(X, y)
         shares = class_shares(self.class_weight, self.classes_, codes)
         with threads(self.jobs):

@@ -1,5 +1,6 @@
 """A softmax layer trained with minibatches in torch: what replacing `fc` trains."""
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from classify.heads.estimator import JOBS, Number, ProbabilityMixin, class_share
 from classify.heads.scaling import Standardiser
 
 
+@dataclass(eq=False, repr=False)
 class SoftmaxLayer(ProbabilityMixin):
     """A linear layer over standardised features, cross entropy, AdamW with a learning rate that rises and falls.
 
@@ -24,27 +26,14 @@ class SoftmaxLayer(ProbabilityMixin):
         "jobs": JOBS,
         "random_state": (Number(0, closed=True, integer=True),),
     }
-    n_iter_: int
-    converged_: bool
-
-    def __init__(
-        self,
-        learning_rate: float = 1e-3,
-        *,
-        epochs: int = 20,
-        batch: int = 256,
-        decay: float = 0.01,
-        class_weight: str | dict | None = None,
-        jobs: int | None = None,
-        random_state: int = 0,
-    ):
-        self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.batch = batch
-        self.decay = decay
-        self.class_weight = class_weight
-        self.jobs = jobs
-        self.random_state = random_state
+    learning_rate: float = 1e-3
+    _: KW_ONLY
+    epochs: int = 20
+    batch: int = 256
+    decay: float = 0.01
+    class_weight: str | dict | None = None
+    jobs: int | None = None
+    random_state: int = 0
 
     def fit(self, X: Any, y: Any) -> "SoftmaxLayer":
         """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""

@@ -1,5 +1,6 @@
 """One hidden layer over standardised features, trained in torch and stopped early on rows held out of training."""
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ HELD_OUT = 0.1  # share of the training rows that decide when to stop
 ENOUGH_ROWS = 100  # below which holding rows out costs more than it tells
 
 
+@dataclass(eq=False, repr=False)
 class MLP(HeadClassifier):
     """softmax(max(0, Z A + a) B + b), cross entropy, AdamW; the epoch with the lowest loss on held-out rows is kept.
 
@@ -31,33 +33,16 @@ class MLP(HeadClassifier):
         "jobs": JOBS,
         "random_state": (Number(0, closed=True, integer=True),),
     }
-    scale_: Standardiser
-    parameters_: tuple[np.ndarray, ...]
-    n_iter_: int
-    converged_: bool
-
-    def __init__(
-        self,
-        hidden: int = 512,
-        *,
-        learning_rate: float = 1e-3,
-        epochs: int = 30,
-        batch: int = 256,
-        decay: float = 0.01,
-        patience: int = 4,
-        class_weight: str | dict | None = None,
-        jobs: int | None = None,
-        random_state: int = 0,
-    ):
-        self.hidden = hidden
-        self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.batch = batch
-        self.decay = decay
-        self.patience = patience
-        self.class_weight = class_weight
-        self.jobs = jobs
-        self.random_state = random_state
+    hidden: int = 512
+    _: KW_ONLY
+    learning_rate: float = 1e-3
+    epochs: int = 30
+    batch: int = 256
+    decay: float = 0.01
+    patience: int = 4
+    class_weight: str | dict | None = None
+    jobs: int | None = None
+    random_state: int = 0
 
     def fit(self, X: Any, y: Any) -> "MLP":
         """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""

@@ -5,13 +5,11 @@ A reduction is worked out on training rows alone and applied to all others as it
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils.metaestimators import available_if
-
-from classify.heads.estimator import ROW_GROUP, whole_groups
 
 BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
 
@@ -46,17 +44,17 @@ class Reduction:
 class Axes:
     """(x - mean) @ axes, mean float32 (D,), axes float32 (D, width)."""
 
+    kept_in_files: ClassVar[bool] = True
     mean: np.ndarray
     axes: np.ndarray
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """(N, width) float32 of (N, D), a block at a time."""
         reduced = np.empty((len(features), self.axes.shape[1]), np.float32)
+        axes = self.axes.astype(np.float64)
         for rows in _blocks(features):
-            block = features[rows] - self.mean
-            # One product of one shape for each group: how many rows there are changes the rounding of none.
-            groups = whole_groups(block).reshape(-1, ROW_GROUP, block.shape[1])
-            reduced[rows] = np.matmul(groups, self.axes).reshape(-1, self.axes.shape[1])[: len(block)]
+            # In float64, whatever rows stand beside one: what it is rounded to does not depend on them.
+            reduced[rows] = (features[rows] - self.mean).astype(np.float64) @ axes
         return reduced
 
 
@@ -71,6 +69,7 @@ class OnAxes:
     It has the methods that the head has.
     """
 
+    kept_in_files: ClassVar[bool] = True
     axes: Axes
     head: Any
 

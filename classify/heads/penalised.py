@@ -1,19 +1,20 @@
 """What the linear heads with a smooth loss share: one fit, and a path over C that starts each fit from the last."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import clone
 
-from classify.heads.estimator import JOBS, LinearHead, Number, class_shares, threads
+from classify.heads.estimator import JOBS, LinearHead, Number, PathHead, class_shares, threads
 from classify.heads.on_device import DEVICE, DeviceRows, is_there
 from classify.heads.scaling import FeatureRows, Standardiser, row_space
 from classify.heads.solvers.descent import LinearProblem, minimise
 from classify.heads.solvers.losses import Loss
 
 
-class PenalisedLinear(LinearHead):
+@dataclass(eq=False, repr=False)
+class PenalisedLinear(PathHead, LinearHead):
     """A linear head with a loss, the inverse penalty C, a tolerance and a limit of steps.
 
     class_weight: None, 'balanced' or a dict. jobs: threads. device: a GPU that holds the features. A subclass says how
@@ -21,9 +22,9 @@ class PenalisedLinear(LinearHead):
     """
 
     loss: ClassVar[Loss]
-    converged_: bool
-    n_iter_: int
-    objective_: float
+    converged_: bool = field(init=False)
+    n_iter_: int = field(init=False)
+    objective_: float = field(init=False)
     LEGAL = {
         "C": (Number(0),),
         "tol": (Number(0),),
@@ -31,23 +32,13 @@ class PenalisedLinear(LinearHead):
         "jobs": JOBS,
         "device": DEVICE,
     }
-
-    def __init__(
-        self,
-        C: float = 0.01,
-        *,
-        tol: float = 1e-4,
-        max_iter: int = 300,
-        class_weight: str | dict | None = None,
-        jobs: int | None = None,
-        device: str | None = None,
-    ):
-        self.C = C
-        self.tol = tol
-        self.max_iter = max_iter
-        self.class_weight = class_weight
-        self.jobs = jobs
-        self.device = device
+    C: float = 0.01
+    _: KW_ONLY
+    tol: float = 1e-4
+    max_iter: int = 300
+    class_weight: str | dict | None = None
+    jobs: int | None = None
+    device: str | None = None
 
     def _columns(self) -> int:
         raise NotImplementedError
@@ -55,15 +46,7 @@ class PenalisedLinear(LinearHead):
     def _penalty(self, rows: int) -> float:
         raise NotImplementedError
 
-    def fit(self, X: Any, y: Any) -> "PenalisedLinear":
-        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
-        return next(self._path(X, y, [self]))
-
-    def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["PenalisedLinear"]:
-        """A fitted copy for each candidate, each started from the one before: quickest from small to large C."""
-        return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
-
-    def _path(self, X: Any, y: Any, heads: list["PenalisedLinear"]) -> Iterator["PenalisedLinear"]:
+    def _path(self, X: Any, y: Any, heads: list[Self]) -> Iterator[Self]:
         X, codes = self._start(X, y)
         weights = class_shares(self.class_weight, self.classes_, codes).astype(np.float32)[codes]
         with threads(self.jobs):

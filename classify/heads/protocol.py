@@ -10,8 +10,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 
-class FittedHead(Protocol):
-    """A head that predicts."""
+class Classifier(Protocol):
+    """A head that can be fitted; what it learns stands in attributes that end in an underscore."""
 
     @property
     def classes_(self) -> np.ndarray:
@@ -19,10 +19,6 @@ class FittedHead(Protocol):
 
     def predict(self, X: Any) -> np.ndarray:
         """The label of each row (N,)."""
-
-
-class Classifier(FittedHead, Protocol):
-    """A head that can be fitted; what it learns stands in attributes that end in an underscore."""
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit on X (N, D) and labels y (N,)."""

@@ -4,18 +4,19 @@ The same solution as scikit-learn's RidgeClassifier on standardised features, in
 it is solved in the space of the rows.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
 
-from classify.heads.estimator import JOBS, LinearHead, Number, class_shares, threads
+from classify.heads.estimator import JOBS, LinearHead, Number, PathHead, class_shares, threads
 from classify.heads.on_device import DEVICE, is_there
 from classify.heads.scaling import moments
 
 
-class Ridge(LinearHead):
+@dataclass(eq=False, repr=False)
+class Ridge(PathHead, LinearHead):
     """Minimises sum of weight * (target - score)^2 + alpha * |coefficients|^2, the intercept not penalised.
 
     alpha: penalty over standardised features. class_weight: None, 'balanced' or a dict. jobs: threads. device: a GPU
@@ -23,29 +24,13 @@ class Ridge(LinearHead):
     """
 
     LEGAL = {"alpha": (Number(0),), "jobs": JOBS, "device": DEVICE}
+    alpha: float = 100.0
+    _: KW_ONLY
+    class_weight: str | dict | None = None
+    jobs: int | None = None
+    device: str | None = None
 
-    def __init__(
-        self,
-        alpha: float = 100.0,
-        *,
-        class_weight: str | dict | None = None,
-        jobs: int | None = None,
-        device: str | None = None,
-    ):
-        self.alpha = alpha
-        self.class_weight = class_weight
-        self.jobs = jobs
-        self.device = device
-
-    def fit(self, X: Any, y: Any) -> "Ridge":
-        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
-        return next(self._path(X, y, [self]))
-
-    def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator["Ridge"]:
-        """A fitted copy for each candidate's alpha; the eigendecomposition is done once."""
-        return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
-
-    def _path(self, X: Any, y: Any, heads: list["Ridge"]) -> Iterator["Ridge"]:
+    def _path(self, X: Any, y: Any, heads: list[Self]) -> Iterator[Self]:
         X, codes = self._start(X, y)
         with threads(self.jobs):
             shares = class_shares(self.class_weight, self.classes_, codes)

@@ -6,7 +6,7 @@ that does not vary becomes zero everywhere, in training and prediction alike.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import overload
+from typing import ClassVar, overload
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class Standardiser:
     mean, factor: float64 (D,).
     """
 
+    kept_in_files: ClassVar[bool] = True
     mean: np.ndarray
     factor: np.ndarray
 

@@ -1,9 +1,9 @@
 """A fitted head as a file: joblib, and skops' format beside it where skops is installed.
 
 A joblib file is a pickle, and runs whatever its author put into it as soon as it is read. A skops file holds arrays and
-the names of types; one with any other type than those named here is refused before anything of it is built. What the
-file's SHA-256 should be is left to `results`. joblib and skops are imported where they are used: reading a record does
-without, and skops may be absent.
+the names of types; one with any other type than a class of `classify.heads` that says `kept_in_files` of itself, as all
+heads do by their base, is refused before anything of it is built. What the file's SHA-256 should be is left to
+`results`. joblib and skops are imported where they are used: reading a record does without, and skops may be absent.
 """
 
 import importlib
@@ -19,23 +19,8 @@ from classify.measure.wording import one_line
 from features.bombs import refuse_zip_bomb
 from features.errors import UserError
 
-# Our own types that a head is made of. skops itself knows numpy's and scikit-learn's.
-TRUSTED = (
-    "classify.heads.centroid.Centroid",
-    "classify.heads.head2toe.Head2Toe",
-    "classify.heads.knn.KNN",
-    "classify.heads.lda.LDA",
-    "classify.heads.linear.SoftmaxLayer",
-    "classify.heads.linear_svm.LinearSVM",
-    "classify.heads.logistic.Logistic",
-    "classify.heads.mlp.MLP",
-    "classify.heads.network.untouched.UntouchedClassifier",
-    "classify.heads.on_axes.Axes",
-    "classify.heads.on_axes.OnAxes",
-    "classify.heads.ridge.Ridge",
-    "classify.heads.scaling.Standardiser",
-    "classify.heads.svm.RBFSVM",
-)
+# Where heads and what they are made of stand. skops itself knows numpy's and scikit-learn's types.
+_OURS = "classify.heads."
 # Types that files of earlier versions know by another name.
 MOVED = {f"classify.experiments.width_matching.{name}": f"classify.heads.on_axes.{name}" for name in ("Axes", "OnAxes")}
 # skops looks through every package of scikit-learn when it is imported. These hold no estimator, and bring torch and
@@ -71,7 +56,7 @@ def write_joblib(head: Any, stream: BinaryIO) -> None:
 
 
 def in_skops_format(head: Any) -> bytes | None:
-    """The bytes of a head's skops file; None where it holds a type that is not named here, or has no such form."""
+    """The bytes of a head's skops file; None where it holds a type that is not trusted, or has no such form."""
     with _only_what_is_needed():
         import skops.io
 
@@ -81,7 +66,7 @@ def in_skops_format(head: Any) -> bytes | None:
     except Exception:
         # Whatever skops cannot put into its format, it says with an exception of its own choosing.
         return None
-    return content if set(strange) <= set(TRUSTED) else None
+    return content if all(map(_trusted, strange)) else None
 
 
 def read_joblib(stream: BinaryIO) -> Any:
@@ -93,7 +78,7 @@ def read_joblib(stream: BinaryIO) -> Any:
 
 
 def read_skops(stream: BinaryIO, name: str) -> Any:
-    """The head in a skops file; UserError, and nothing built, where it holds a type that is not trusted here."""
+    """The head in a skops file; UserError, and nothing built, where it holds a type that is not trusted."""
     try:
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
@@ -104,12 +89,26 @@ def read_skops(stream: BinaryIO, name: str) -> Any:
     stream.seek(0)
     _know_old_names()
     try:
-        return skops.io.load(stream, trusted=[*TRUSTED, *MOVED])
+        trusted = list(filter(_trusted, skops.io.get_untrusted_types(file=stream)))
+        stream.seek(0)
+        return skops.io.load(stream, trusted=trusted)
     except UntrustedTypesFoundException as error:
         raise UserError(
             f"{name} holds types that no head of ours is made of, and nothing of it was loaded ({one_line(error)}); "
             "run its result again"
         ) from error
+
+
+def _trusted(name: str) -> bool:
+    """Whether a type, by its dotted name, is one of ours that a fitted head is made of."""
+    module, _, kind = MOVED.get(name, name).rpartition(".")
+    if not module.startswith(_OURS):
+        return False
+    try:
+        head_part = getattr(importlib.import_module(module), kind, None)
+    except (ImportError, ValueError):
+        return False
+    return isinstance(head_part, type) and getattr(head_part, "kept_in_files", False) is True
 
 
 def _know_old_names() -> None:

@@ -7,7 +7,8 @@ import dataclasses
 import html
 import os
 import re
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from classify.measure.environment import this_environment
 from classify.measure.metrics import Metrics
-from classify.measure.record import Extra, RowConfig
+from classify.measure.record import Extra, RowConfig, fits
 from classify.measure.wording import count, decimal, duration, one_line, percent, settings
 from features.digests import sha256_json
 
@@ -46,11 +47,11 @@ class Result:
     extra: Extra = field(default_factory=Extra)
 
     def __post_init__(self):
-        for name in [field_.name for field_ in dataclasses.fields(self) if field_.name != "metrics"]:
-            object.__setattr__(self, name, plain_json(getattr(self, name), name))
-        for name, fits in _SHAPES.items():
-            if not fits(getattr(self, name)):
-                raise ValueError(f"the {name} of a result cannot be {str(getattr(self, name))[:60]!r}")
+        for name, hint in _HINTS.items():
+            value = plain_json(getattr(self, name), name)
+            if not fits(value, hint) or (name == "config" and not value):
+                raise ValueError(f"the {name} of a result cannot be {str(value)[:60]!r}")
+            object.__setattr__(self, name, value)
         object.__setattr__(self, "config", RowConfig(self.config))
         object.__setattr__(self, "extra", Extra(self.extra))
         if not isinstance(self.metrics, Metrics):
@@ -147,28 +148,9 @@ def _in_order(values: dict[str, Any], first: tuple[str, ...]) -> list[tuple[str,
     return [(name, values[name]) for name in names]
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
-def _maps_to(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
-
-
-_SHAPES: dict[str, Callable[[Any], bool]] = {
-    "config": lambda value: isinstance(value, dict) and bool(value),
-    "chosen": lambda value: isinstance(value, dict),
-    "validation_accuracy": lambda value: value is None or _is_number(value),
-    "refit": lambda value: type(value) is bool,
-    "converged": lambda value: value is None or type(value) is bool,
-    "seconds": _maps_to(_is_number),
-    "rows": _maps_to(lambda value: type(value) is int),
-    "keys": _maps_to(lambda value: isinstance(value, dict)),
-    "environment": lambda value: isinstance(value, dict),
-    "command": lambda value: isinstance(value, str),
-    "created": lambda value: isinstance(value, str),
-    "extra": lambda value: isinstance(value, dict),
-}
+# What JSON values the fields are of; the metrics look after themselves.
+_HINTS = {**typing.get_type_hints(Result), "config": dict[str, Any], "extra": dict[str, Any]}
+del _HINTS["metrics"]
 
 
 def plain_json(value: Any, where: str = "value") -> Any:

@@ -33,7 +33,7 @@ class TypedMapping(Mapping[str, Any]):
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         values = dict(values or {})
         for name, kind in _fields(type(self)).items():
-            if name in values and not _fits(values[name], kind):
+            if name in values and not fits(values[name], kind):
                 raise ValueError(f"its {name} cannot be {str(values[name])[:40]!r}")
             self.__dict__[name] = values.get(name, getattr(type(self), name))
         self.__dict__["_values"] = values
@@ -58,8 +58,9 @@ class RowConfig(TypedMapping):
     """All that determines a row, as its record has it; a row's codec (`classify.experiments.row`) writes and reads it.
 
     What is left out of a record stands here at what version 0.1.0 did, whatever users get by default today: these
-    defaults never change. pool is absent for networks, training for classical heads, reading for all but the untouched
-    network.
+    defaults never change. preprocessing, revisions (of each layer joined) and architecture are those of the cache keys;
+    corrections: names of what version 0.1.0 computed wrongly for such a row, and this one does not. pool is absent for
+    networks, training for classical heads, reading for all but the untouched network.
     """
 
     dataset: str = ""
@@ -72,6 +73,10 @@ class RowConfig(TypedMapping):
     image_size: int | None = None
     precision: str | None = None
     dtype: str | None = None
+    preprocessing: dict[str, Any] | None = None
+    revisions: list[int] | None = None
+    architecture: str | None = None
+    corrections: list[str] | None = None
     limit: int | None = None
     limit_test: int | None = None
     head: str = ""
@@ -158,20 +163,20 @@ def _fields(kind: type[TypedMapping]) -> dict[str, Any]:
     return {name: hint for name, hint in typing.get_type_hints(kind).items() if name != "_values"}
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def fits(value: Any, kind: Any) -> bool:
     """Whether a JSON value is of a type that a field is annotated with."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any or origin in (Union, types.UnionType):
-        return kind is Any or any(_fits(value, part) for part in parts)
+        return kind is Any or any(fits(value, part) for part in parts)
     if origin is NotRequired:
-        return _fits(value, parts[0])
+        return fits(value, parts[0])
     if typing.is_typeddict(kind):
         return isinstance(value, dict) and all(
-            _fits(value[name], hint) if name in value else name not in kind.__required_keys__
+            fits(value[name], hint) if name in value else name not in kind.__required_keys__
             for name, hint in typing.get_type_hints(kind, include_extras=True).items()
         )
     if origin is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+        return isinstance(value, list) and all(fits(item, parts[0]) for item in value)
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in value.values())
+        return isinstance(value, dict) and all(fits(item, parts[1]) for item in value.values())
     return type(value) in (int, float) if kind is float else type(value) is kind

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from classify.measure.environment import this_environment
 from classify.measure.kept_heads import has_skops, in_skops_format, read_joblib, read_skops, write_joblib
 from classify.measure.outcome import Predictions, Result, plain_json
 from classify.measure.record import Extra
@@ -32,18 +31,6 @@ from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import write_json
 from features.ranges import is_int8, keep_ranges, ranges_of
-
-__all__ = [
-    "Predictions",
-    "Result",
-    "SavedResult",
-    "find_result",
-    "load_results",
-    "open_result",
-    "save_result",
-    "sealed",
-    "this_environment",
-]
 
 FORMAT = "layerprobe result"
 VERSION = 1

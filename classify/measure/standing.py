@@ -41,6 +41,13 @@ def against(best: SavedResult, others: Sequence[SavedResult]) -> list[float]:
     return values
 
 
+def against_best(best: T, rows: Sequence[T], saved: Callable[[T], SavedResult]) -> tuple[float | None, ...]:
+    """The same for rows, whose results `saved` gives, against one of them; None for that one itself."""
+    others = [row for row in rows if row is not best]
+    corrected = dict(zip(map(id, others), against(saved(best), list(map(saved, others))), strict=True))
+    return tuple(corrected.get(id(row)) for row in rows)
+
+
 def differs(p_value: float | None) -> bool:
     """Whether a row differs from the best for certain."""
     return p_value is not None and p_value < LEVEL

@@ -1,16 +1,56 @@
-"""Figures of results, drawn with matplotlib (the extra `figures`) without a display. Results are read, never computed.
+"""Panels drawn with matplotlib (the extra `figures`) without a display. Results are read, never computed.
 
 Colours are Okabe and Ito's, which people with any colour vision tell apart, and every line has a marker of its own.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from classify.show.panels import Line, Panel, drawn_by_errors, families, reach
+from classify.show.placing import place_names
+from classify.show.scale import accuracy_ticks, errors_apart, percent_again
 from features.errors import UserError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#666666"
+GREY, INK = "#666666", "#333333"
+_DOTTED = (0, (1.5, 2))
+_ANCHORS = {"start": "left", "middle": "center", "end": "right"}
+_PIXEL = 0.75  # points in a pixel of a page
+
+
+def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
+    """The panels side by side under one title, with one legend: a series has the same colour in each of them.
+
+    UserError where matplotlib is not installed.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    shares = [panel.share for panel in panels]
+    # Panels of stated widths share the scale, which stands at the first of them.
+    joined = all(shares) and rows == 1
+    size = (2.6 + 0.95 * sum(shares), 4.8) if joined else (1.8 + 4.2 * max(columns, 1.5), 0.6 + 3.9 * rows)
+    figure = _figure_class()(figsize=size, layout="constrained")
+    widths: dict[str, Any] = {"sharey": True, "width_ratios": shares} if joined else {}
+    axes = figure.subplots(rows, columns, squeeze=False, **widths).ravel()
+    colours = families(panels)
+    for place, panel in zip(axes, panels, strict=False):
+        _draw(place, panel, colours)
+        if panel.errors:
+            _accuracy_axis(place, panels if joined else (panel,))
+        if joined and place is not axes[0]:
+            place.set_ylabel("")
+    for place in axes[len(panels) :]:
+        place.set_visible(False)
+    _legend(figure, axes, [line for panel in panels for line in panel.lines])
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    for place, panel in zip(axes, panels, strict=False):
+        for line in panel.frontier:
+            _write_names(figure, place, panel, line)
+    return figure
 
 
 def save_figure(figure: Any, path: Path | str) -> list[Path]:
@@ -31,10 +71,105 @@ def save_figure(figure: Any, path: Path | str) -> list[Path]:
     return paths
 
 
-def figure_class():
+def _figure_class():
     """matplotlib's `Figure`, which needs no display; UserError with the way out where it is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("figures need one more package: pip install 'layerprobe[figures]'") from error
     return Figure
+
+
+def _draw(axes: Any, panel: Panel, colours: list[str]) -> None:
+    joined = {line.label for line in panel.lines if line.connected}
+    for line in panel.drawn:
+        # No error at all has no place on a scale of errors.
+        heights = np.minimum(line.y, 99.99) if panel.errors else np.asarray(line.y)
+        if line.frontier:
+            axes.plot(line.x, heights, color=INK, linewidth=1.2, alpha=0.65, zorder=1.5, label=line.label)
+            continue
+        number = colours.index(line.family)
+        faint = line.dashed and bool(line.series)
+        style: dict[str, Any] = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "markersize": 4 if faint else 5 if line.series else 4.5,
+            "linewidth": 1.2 if faint else 1.6 if line.series else 1.5,
+            "linestyle": "none" if not line.connected else "--" if line.dashed else "-",
+            "label": line.label if line.connected or line.label not in joined else None,
+        }
+        if faint:
+            style["markerfacecolor"] = "white"
+        errors = None
+        if line.low:
+            errors = np.maximum(0.0, [np.subtract(line.y, line.low), np.subtract(line.high, line.y)])
+        axes.errorbar(line.x, heights, yerr=errors, capsize=2, **style)
+        if line.ring in line.x:
+            ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": style["color"]}
+            axes.plot(line.ring, heights[line.x.index(line.ring)], "o", **ring)
+    for level in panel.heights:
+        dash = "--" if level.dashed else _DOTTED
+        axes.axhline(
+            level.y, color=GREY, linewidth=1.2 if level.label else 0.8, linestyle=dash, label=level.label or None
+        )
+    if panel.log:
+        axes.set_xscale("log")
+    if panel.ticks:
+        places, texts = zip(*panel.ticks, strict=True)
+        slanted = {"rotation": 35, "ha": "right", "fontsize": 9} if panel.share else {"fontsize": 8}
+        axes.set_xticks(places, texts, **slanted)
+        axes.minorticks_off()
+    if panel.share:
+        axes.set_xlim(-0.5, len(panel.ticks) - 0.5)
+    axes.set_title(panel.title, fontsize=10, loc="left")
+    axes.set_xlabel(panel.x)
+    axes.set_ylabel(panel.y)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Any, axes: Sequence[Any], lines: Sequence[Line]) -> None:
+    """One for all panels: heads first, then their controls, then levels."""
+    handles = {label: line for place in axes for line, label in zip(*place.get_legend_handles_labels(), strict=True)}
+    order = [line.label for line in sorted(lines, key=lambda line: line.dashed and bool(line.series))]
+    shown = sorted(handles, key=lambda label: order.index(label) if label in order else len(order))
+    figure.legend([handles[label] for label in shown], shown, loc="outside right center", frameon=False, fontsize=9)
+
+
+def _accuracy_axis(axes: Any, panels: tuple[Panel, ...]) -> None:
+    """Percent as they are, or spread towards 100 where the best is mostly right and differences are small."""
+    if not drawn_by_errors(panels):
+        axes.set_ylim(0, 100)
+        return
+    bottom, top, ticks = accuracy_ticks(*reach(panels))
+    axes.set_yscale("function", functions=(errors_apart, percent_again))
+    axes.set_yticks(ticks)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.minorticks_off()
+    axes.set_ylim(bottom, top)
+
+
+def _write_names(figure: Any, axes: Any, panel: Panel, frontier: Line) -> None:
+    """The names of the best beside their points, once the layout says where these are."""
+    from matplotlib.patheffects import withStroke
+
+    figure.draw_without_rendering()
+    scale = _PIXEL * figure.dpi / 72
+
+    def pixels(line: Line) -> list[tuple[float, float]]:
+        heights = np.minimum(line.y, 99.99) if panel.errors else line.y
+        return [(x / scale, -y / scale) for x, y in axes.transData.transform(np.column_stack([line.x, heights]))]
+
+    points = [point for line in panel.drawn if not line.frontier for point in pixels(line)]
+    (left, foot), (right, top) = axes.bbox.min / scale, axes.bbox.max / scale
+    style: dict[str, Any] = {"fontsize": 9, "fontweight": "bold", "color": INK}
+    names = []
+    for name in frontier.names:
+        measured = axes.text(0, 0, name, transform=axes.transAxes, **style)
+        names.append((name, measured.get_window_extent().width / scale))
+        measured.remove()
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    for placed in place_names(names, pixels(frontier), points, (left, -top, right, -foot)):
+        x, y = axes.transData.inverted().transform((placed.x * scale, -placed.y * scale))
+        axes.text(x, y, placed.text, ha=_ANCHORS[placed.anchor], in_layout=False, path_effects=halo, **style)

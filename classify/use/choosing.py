@@ -1,6 +1,5 @@
 """Which saved model is meant: the record that was named, or the best on validation in a folder of results."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from classify.measure.results import SavedResult, load_results, open_result
@@ -31,7 +30,7 @@ def choose_result(source: SavedResult | Path | str, dataset: str | None = None) 
     if not kept:
         about = f" for {dataset}" if dataset is not None else ""
         raise UserError(f"{path}: none of its {len(results)} results{about} was saved with its model; run one again")
-    names = _data_sets(kept)
+    names = sorted({saved.result.config.dataset for saved in kept})
     if len(names) > 1:
         raise UserError(
             f"{path} holds models for {', '.join(names)}, and accuracies on different images have no best; say which "
@@ -44,10 +43,6 @@ def is_kept(saved: SavedResult) -> bool:
     """Whether a result's head or network was kept, and was trained on what it should predict."""
     extra, config = saved.result.extra, saved.result.config
     return (saved.head_path is not None or extra.network_sha256 is not None) and config.labels != "shuffled"
-
-
-def _data_sets(results: Iterable[SavedResult]) -> list[str]:
-    return sorted({saved.result.config.dataset for saved in results})
 
 
 def _validated(saved: SavedResult) -> float:

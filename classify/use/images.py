@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from features.datasets.images import IMAGE_SUFFIXES, images_below, read_image
+from features.datasets.images import IMAGE_SUFFIXES, read_image
+from features.datasets.tree import images_below
 from features.errors import UserError
 from features.home import user_path
 

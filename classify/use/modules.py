@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from classify.heads.estimator import LinearHead, ProbabilityMixin
+from classify.heads.estimator import LinearHead, ProbabilityMixin, both_planes
 from classify.heads.head2toe import Head2Toe
 from classify.heads.knn import KNN
 from classify.heads.mlp import MLP
@@ -57,9 +57,7 @@ def linear_form(head: Any) -> tuple[np.ndarray, np.ndarray]:
             f"a head of type {type(head).__name__} is not linear in its features, so it cannot become one final layer; "
             "take --format onnx or torch, or a linear head (logistic, linear-svm, ridge, lda, linear, centroid)"
         )
-    if len(weights) == 1:
-        weights, intercept = np.concatenate([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
-    return weights, intercept
+    return both_planes(weights, intercept)
 
 
 class _Linear(nn.Module):
@@ -211,9 +209,7 @@ class _Head2Toe(nn.Module):
         self.widths = list(head.widths) if head.widths is not None else [head.n_features_in_]
         scaler, logistic = (step for _, step in head.head_.steps)
         weights = logistic.coef_ / scaler.scale_
-        intercept = logistic.intercept_ - weights @ scaler.mean_
-        if len(weights) == 1:
-            weights, intercept = np.concatenate([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
+        weights, intercept = both_planes(weights, logistic.intercept_ - weights @ scaler.mean_)
         self.register_buffer("kept", torch.from_numpy(np.asarray(head.kept_, dtype=np.int64)))
         self.register_buffer("weights", _tensor(weights.T))
         self.register_buffer("intercept", _tensor(intercept))

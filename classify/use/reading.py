@@ -12,9 +12,10 @@ import torch
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import Backbone
+from features.cut import Cut
 from features.device import PRECISIONS
 from features.errors import UserError
-from features.key import CacheKey
+from features.key import TAKEN_BEFORE, CacheKey
 from features.pooling import parse_pool, pooled_shape
 from features.preprocessing import EARLIER, Preprocessing
 from features.ranges import is_int8
@@ -40,6 +41,7 @@ class LayerReader:
         self.keys = tuple(keys)
         self.outputs = tuple(Output(key.layer, key.pool) for key in keys)
         self.cut = backbone.cut(steps.crop)
+        _require_right(self.cut, keys)
         shapes = [
             pooled_shape(key.pool, self.cut.shape(node), self.cut.layout(node))
             for key, node in ((key, self.cut.resolve(key.layer)) for key in keys)
@@ -78,6 +80,15 @@ def _require_sound(key: CacheKey) -> None:
     precisions = set(PRECISIONS) - {"auto", "int8"}
     if not (key.precision in precisions or is_int8(key.precision)) or key.dtype not in DTYPES:
         raise UserError(f"the record's features, {key.precision} kept as {key.dtype}, are none; run it again")
+
+
+def _require_right(cut: Cut, keys: Sequence[CacheKey]) -> None:
+    """UserError for features that version 0.1.0 may have computed wrongly: a head of them is none of right ones."""
+    if wrong := [key.layer for key in keys if key.layer in cut.overwritten and key.revision < TAKEN_BEFORE]:
+        raise UserError(
+            f"this was trained on features of {wrong[0]} as version 0.1.0 cached them, perhaps after a later in-place "
+            "operation had written over them; run it again"
+        )
 
 
 def preprocessing_of(key: CacheKey, crop_mode: str = EARLIER) -> Preprocessing:

@@ -51,7 +51,7 @@ def ensure_plan(
     from features.commands.progress import row_progress
 
     with row_progress() as progress:
-        passes = extract(plan, compiled=compiled, jobs=jobs, progress=progress)
+        passes = extract(plan, compiled=compiled, jobs=jobs, progress=progress, say=say)
     for done in passes:
         rate = done.images / done.seconds if done.seconds else 0
         say(
@@ -68,7 +68,7 @@ def _superseded(plan: Plan, todo: Sequence[Wanted]) -> list[str]:
     stale: list[str] = []
     for wanted in todo if plan.superseded else ():
         with contextlib.suppress(store.CacheError):
-            if store.find(dataclasses.replace(wanted.key, preprocessing=plan.superseded)):
+            if store.find(dataclasses.replace(wanted.key, preprocessing=plan.superseded, revision=0, architecture="")):
                 stale.append(wanted.about.layer_name)
     return list(dict.fromkeys(stale))
 

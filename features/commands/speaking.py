@@ -41,7 +41,7 @@ def tell(line: object) -> None:
 
 
 def tell_once(line: str) -> None:
-    """The same for what a process would come upon again and again."""
+    """The same for what a process comes upon again and again."""
     if line not in _told:
         _told.add(line)
         tell(line)

@@ -33,6 +33,18 @@ class Split:
         return isinstance(self.images, np.ndarray) and self.images.ndim == 3
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What there is to know of a data set besides its rows.
+
+    remarks: what people should hear of it, a line each. rule: the newest rule of reading that makes another data set of
+    its files than the one before did, as `features.first_use` numbers them.
+    """
+
+    remarks: tuple[str, ...] = ()
+    rule: int = 1
+
+
 class Dataset(abc.ABC):
     """A data set of images with one label each.
 
@@ -63,6 +75,10 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def load(self, split: str) -> Split:
         """The rows of 'train' or 'test'; raises UserError where there is no such split or a file is unusable."""
+
+    def survey(self) -> Survey:
+        """What people should know of the data before anything is computed; costs no more than `fingerprint`."""
+        return Survey()
 
     def files(self) -> Sequence[Path]:
         """The files that the content is read from, where there are any; to look for those that changed."""

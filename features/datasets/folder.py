@@ -1,8 +1,10 @@
 """`folder:PATH`: images sorted into one sub-folder per class.
 
-With `train/` and `test/` (or `val/`, when there is no `test/`) those are the splits; else one image in five of each
-class is the test set, always the same ones. Classes are the sub-folders' names, sorted as text, as torchvision's
-ImageFolder numbers them. Images may stand in deeper folders; hidden files and other kinds of files are passed over.
+With folders for training and testing (`train/` and `test/`, `Training/` and `Testing/`, `seg_train/` and `seg_test/`)
+those are the splits; a validation folder (`val/`, `valid/`) is the test set where there is no other. Else one image in
+five of each class is the test set, always the same ones, equal files on one side. Classes are the sub-folders' names,
+sorted as text, as torchvision's ImageFolder numbers them. Images may stand in deeper folders; hidden files and folders
+and other kinds of files are skipped. What could be parts or classes is refused.
 """
 
 from pathlib import Path
@@ -10,61 +12,60 @@ from pathlib import Path
 import numpy as np
 
 from features.datasets.dataset import name_of
-from features.datasets.images import IMAGE_SUFFIXES, folders_in, images_below, is_image
-from features.datasets.listed import ListedImages
-from features.datasets.splitting import cut_test_rows
+from features.datasets.images import IMAGE_SUFFIXES
+from features.datasets.listed import UNCUT, ListedImages, Rows
+from features.datasets.parts import PARTS, are_folds, part_called, parts_among
+from features.datasets.tree import Seen, folders_in, images_below, look_into, some
 from features.errors import UserError
-
-TEST_FOLDERS = ("test", "val", "validation")
 
 
 def open_named(name: str, path: Path) -> ListedImages:
-    """The data set in a folder; UserError for an empty one, for a single class, for a class in test alone."""
-    names = folders_in(path)
-    test_folder = next((folder for folder in TEST_FOLDERS if folder in names), None)
-    if "train" in names and test_folder:
-        classes = classes_in(path / "train")
-        parts = {
-            "train": labelled_rows(path / "train", classes),
-            "test": labelled_rows(path / test_folder, classes, known_as="train"),
+    """The data set in a folder; UserError for an empty one, for a single class, for a class in test alone, and for
+    folders that could be parts as well as classes."""
+    seen = Seen()
+    root = _unnested(path)
+    folders, _ = look_into(root)
+    parts = {part: root / folder for part, folder in parts_among(folders, root).items()}
+    if parts:
+        parts = {part: _unnested(folder) for part, folder in _settled(parts, folders, seen).items()}
+        classes = classes_in(parts["train"], seen)
+        rows = {
+            part: labelled_rows(parts[part], classes, seen, known_as="" if part == "train" else str(parts["train"]))
+            for part in PARTS
+            if part in parts
         }
-    elif "train" in names:
-        raise UserError(
-            f"{path} has train/ and neither test/ nor val/; add one of them, or name {path / 'train'} itself to have "
-            "a test set cut from it"
-        )
     else:
-        classes = classes_in(path)
-        paths, labels = labelled_rows(path, classes)
-        parts = {
-            split: (tuple(paths[row] for row in rows), labels[rows])
-            for split, rows in zip(("train", "test"), cut_test_rows(labels, classes, path), strict=True)
-        }
-    return ListedImages(name_of(name, path), f"{name}:{path}", classes, path, parts)
+        _refuse_parts(root, folders, seen)
+        classes = classes_in(root, seen)
+        rows = {UNCUT: labelled_rows(root, classes, seen)}
+    return ListedImages(name_of(name, path), f"{name}:{path}", classes, path, rows, seen.told(path), seen.later)
 
 
-def classes_in(folder: Path) -> tuple[str, ...]:
+def classes_in(folder: Path, seen: Seen | None = None) -> tuple[str, ...]:
     """The names of the sub-folders; UserError where there are fewer than two."""
-    classes = tuple(folders_in(folder))
-    if not classes:
-        loose = any(is_image(entry.name) for entry in folder.iterdir())
+    folders, loose = look_into(folder, seen)
+    if not folders:
         content = "holds images but no sub-folders" if loose else "holds no images"
         raise UserError(f"{folder} {content}; it should have one sub-folder per class, named after it, with its images")
-    if len(classes) == 1:
-        raise UserError(f"{folder} has the one class '{classes[0]}'; two are needed, one sub-folder each")
-    return classes
+    if len(folders) == 1:
+        inner = folder / folders[0]
+        hint = f"; if the classes are in it, name {inner}" if len(folders_in(inner)) > 1 else ""
+        raise UserError(f"{folder} has the one class '{folders[0]}'; two are needed, one sub-folder each{hint}")
+    if loose and seen is not None:
+        seen.remarks.append(f"images that stand in no class's folder are left out ({some(loose)})")
+    return tuple(folders)
 
 
-def labelled_rows(folder: Path, classes: tuple[str, ...], known_as: str = "") -> tuple[tuple[Path, ...], np.ndarray]:
-    """Paths and labels below `folder`; for a test folder `known_as` names the one beside it that has all classes."""
-    if known_as and (strange := sorted(set(folders_in(folder)) - set(classes))):
+def labelled_rows(folder: Path, classes: tuple[str, ...], seen: Seen, known_as: str = "") -> Rows:
+    """Paths and labels below `folder`; for a test folder `known_as` is the one that has all classes."""
+    folders, loose = look_into(folder)
+    if known_as and (strange := sorted(set(folders) - set(classes))):
         raise UserError(
-            f"{folder} has the class '{strange[0]}', which {folder.parent / known_as} has not; "
-            "both should have the same sub-folders"
+            f"{folder} has the class '{strange[0]}', which {known_as} has not; both should have the same sub-folders"
         )
     paths, labels = [], []
     for label, class_name in enumerate(classes):
-        images = images_below(folder / class_name)
+        images = images_below(folder / class_name, seen)
         if not images and not known_as:
             raise UserError(
                 f"{folder / class_name} holds no image ({', '.join(IMAGE_SUFFIXES)}); add images or delete the folder"
@@ -72,5 +73,69 @@ def labelled_rows(folder: Path, classes: tuple[str, ...], known_as: str = "") ->
         paths += images
         labels += [label] * len(images)
     if not paths:
-        raise UserError(f"{folder} holds no image; it should have one sub-folder per class with its images")
+        content = "holds images without a class" if loose else "holds no image"
+        raise UserError(f"{folder} {content}; it should have one sub-folder per class with its images")
     return tuple(paths), np.array(labels, dtype=np.int64)
+
+
+def _unnested(folder: Path) -> Path:
+    """Where a folder holds nothing but one of its own name, as archives are unpacked, that one."""
+    while look_into(folder) == ([folder.name], []):
+        folder = folder / folder.name
+    return folder
+
+
+def _settled(parts: dict[str, Path], folders: list[str], seen: Seen) -> dict[str, Path]:
+    """The folders to train and to test on, after noting what is to be said of that."""
+    validation = parts.pop("validation", None)
+    if "test" not in parts and validation:
+        parts["test"], validation = validation, None
+        seen.remarks.append(f"{parts['test'].name}/ is the test set, since there is no other")
+    elif (parts["train"].name, parts["test"].name) != ("train", "test"):
+        seen.remarks.append(f"{parts['train'].name}/ is for training, {parts['test'].name}/ for testing")
+    # Those that version 0.1.0 did not know for parts were its classes.
+    if parts["train"].name != "train" or parts["test"].name not in ("test", "val", "validation"):
+        seen.later = True
+    if aside := [f"{name}/" for name in folders if name not in {folder.name for folder in parts.values()}]:
+        seen.remarks.append(f"beside these parts, {some(aside)} {'is' if len(aside) == 1 else 'are'} left out")
+    return parts
+
+
+def _refuse_parts(root: Path, folders: list[str], seen: Seen) -> None:
+    """UserError where folders that would be read as classes are parts of some kind, or may be; what is called like a
+    part and is a class is noted."""
+    inside = {name: look_into(root / name) for name in folders}
+    advice = "sort the images into train/CLASS and test/CLASS, or list them in a file for csv:PATH"
+    if len(folders) > 1 and are_folds(folders):
+        raise UserError(f"{root} holds the folds of a cross-validation ({some(folders)}), not classes; {advice}")
+    for name, (inner, _) in inside.items():
+        if len(folders) > 1 and parts_among(inner, root / name):
+            raise UserError(f"{root / name} is split for itself into {some(inner)}; {advice}")
+    for name in folders:
+        if not (called := part_called(name)):
+            continue
+        inner, loose = inside[name]
+        twin = next((other for other in folders if other != name and len({*inner} & {*inside[other][0]}) > 1), None)
+        if twin:
+            raise UserError(
+                f"{root} holds {name}/ and {twin}/, which have the same sub-folders ({some(inner)}) and are not called "
+                f"as parts of one data set; {advice}"
+            )
+        if called[1]:
+            continue
+        if len(folders) > 1 and (loose or not inner):
+            beside = next(other for other in folders if other != name)
+            seen.remarks.append(f"{name}/ is read as a class, like {beside}/")
+            seen.later = seen.later or name == "train"
+        else:
+            wanted = "neither test/ nor val/" if called[0] == "train" else "no train/"
+            raise UserError(
+                f"{root} has {name}/ and {wanted}; add what is missing, or name {root / name} itself to have a test "
+                "set cut from it"
+            )
+    first = inside[folders[0]][0] if folders else []
+    if len(folders) > 1 and len(first) > 1 and all(content == (first, []) for content in inside.values()):
+        seen.remarks.append(
+            f"{some(folders)} are read as the classes, though all hold the same folders ({some(first)}); name one of "
+            "them if those are the classes"
+        )

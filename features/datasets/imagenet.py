@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.datasets.images import folders_in, images_below
-from features.datasets.listed import ListedImages
+from features.datasets.listed import ListedImages, Rows
+from features.datasets.tree import Seen, folders_in, images_below
 from features.errors import UserError
 from features.home import datasets_folder
 
@@ -33,13 +33,15 @@ def open_named(name: str, path: Path | None) -> ListedImages:
             f"ImageNet is not at {root}, and cannot be downloaded without an account; put its validation images there, "
             "one sub-folder per WordNet id, or name another folder with imagenet:PATH"
         )
+    seen = Seen()
     names = folders_in(root)
     folders = {split: root / folder for split, folder in SPLIT_FOLDERS.items() if folder in names} or {"test": root}
-    parts = {split: _rows(folder) for split, folder in folders.items()}
-    return ListedImages(name, f"{name}:{path}" if path else name, wordnet_ids(), root, parts)
+    rows = {split: _rows(folder, seen) for split, folder in folders.items()}
+    spec = f"{name}:{path}" if path else name
+    return ListedImages(name, spec, wordnet_ids(), root, rows, seen.told(root), seen.later)
 
 
-def _rows(folder: Path) -> tuple[tuple[Path, ...], np.ndarray]:
+def _rows(folder: Path, seen: Seen) -> Rows:
     rank = {wordnet_id: label for label, wordnet_id in enumerate(wordnet_ids())}
     paths, labels = [], []
     for name in folders_in(folder):
@@ -48,7 +50,7 @@ def _rows(folder: Path) -> tuple[tuple[Path, ...], np.ndarray]:
                 f"{folder / name} is not named after one of ImageNet's 1,000 WordNet ids (such as n01440764); "
                 "move it away, or use folder:PATH for classes of your own"
             )
-        images = images_below(folder / name)
+        images = images_below(folder / name, seen)
         paths += images
         labels += [rank[name]] * len(images)
     if not paths:

@@ -1,4 +1,4 @@
-"""Images in files: found below a folder, and read one at a time into arrays.
+"""Images in files, read one at a time into arrays.
 
 What a file becomes: 'L' stays greyscale, black-and-white becomes greyscale 0 or 255, 16-bit greyscale is scaled to 8
 bits, everything else becomes RGB. Transparent pixels are laid over white, since the colour stored below full
@@ -6,7 +6,6 @@ transparency is arbitrary. The orientation in a photograph's EXIF data is applie
 is taken. Whoever changes any of this changes the features: raise `READING`, which is part of the fingerprints.
 """
 
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,45 +84,3 @@ def _pixels(image) -> np.ndarray:
 def is_image(name: str) -> bool:
     """Whether a file's name is that of an image; hidden files are not."""
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def images_below(folder: Path) -> list[Path]:
-    """The image files in a folder and in the folders below it, sorted by their path relative to it.
-
-    Links to folders are followed, except to one that the link lies in: its images would be found again and again.
-    Raises the OSError of a folder that cannot be listed.
-    """
-    parents = frozenset(map(_identity, folder.absolute().parents))
-    if not folder.is_dir() or _identity(folder) in parents:
-        return []
-    paths = []
-    inside = {str(folder): parents | {_identity(folder)}}
-    for where, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
-        around, kept = inside.pop(where), []
-        for name in folders:
-            inner = f"{where}{os.sep}{name}"
-            if (identity := _identity(inner)) not in around:
-                inside[inner] = around | {identity}
-                kept.append(name)
-        folders[:] = kept
-        paths += [f"{where}{os.sep}{name}" for name in names if is_image(name)]
-    # Sorted as text, before there are Path objects: of those, a million take seconds to compare.
-    return [Path(path) for path in sorted(paths, key=lambda path: path.replace(os.sep, "/"))]
-
-
-def _identity(folder: Path | str) -> tuple[int, int]:
-    status = os.stat(folder)  # noqa: PTH116 - as above, for folders
-    return status.st_dev, status.st_ino
-
-
-def _refuse(error: OSError) -> None:
-    raise error
-
-
-def folders_in(folder: Path) -> list[str]:
-    """The names of the folders directly in a folder, sorted, without hidden ones; UserError if it is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"cannot list the folder {folder} ({error.strerror}); give a folder of images") from error

@@ -4,50 +4,107 @@ Its fingerprint is made of the files' digests and labels in order, and of the cl
 folder that is moved or a file that is renamed without changing the order holds the same rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from features.datasets.dataset import Dataset, Split
+from features.datasets.dataset import Dataset, Split, Survey
+from features.datasets.doubles import tell_doubles
 from features.datasets.images import READING, ImageFiles
+from features.datasets.splitting import cut_test_rows
+from features.datasets.tree import below
 from features.digests import sha256_files, sha256_json, sha256_rows
 from features.errors import UserError
+
+UNCUT = "uncut"  # stands for a split where training and test rows are still to be cut
+
+Rows = tuple[tuple[Path, ...], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class ListedImages(Dataset):
-    """Image files with labels; parts: for each split the paths and their labels, int64 (N,), in order.
+    """Image files with labels.
 
-    root: the folder or file whose list it is; the digests of its images are remembered together.
+    listed: for each split, or for `UNCUT`, the paths and their labels, int64 (N,), in order. root: the folder or file
+    whose list it is; the digests of its images are remembered together. remarks: what people should hear of how the
+    list was made, whole lines. later: whether version 0.1.0 would have made another list.
     """
 
     name: str
     spec: str
     classes: tuple[str, ...]
     root: Path
-    parts: dict[str, tuple[tuple[Path, ...], np.ndarray]]
+    listed: Mapping[str, Rows]
+    remarks: tuple[str, ...] = ()
+    later: bool = False
+
+    def __post_init__(self) -> None:
+        if UNCUT in self.listed:
+            # Whether there are enough images is known without reading one.
+            cut_test_rows(self.listed[UNCUT][1], self.classes, self.root)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return tuple(self.parts)
+        return ("train", "test") if UNCUT in self.listed else tuple(self.listed)
 
     def fingerprint(self) -> str:
-        content = {}
-        for split, (paths, labels) in self.parts.items():
-            try:
-                digests = sha256_files(paths, together=self.root)
-            except OSError as error:
-                raise UserError(
-                    f"cannot read {error.filename or self.root} ({error.strerror}); replace it or take it out"
-                ) from error
-            content[split] = {"files": digests, "labels": sha256_rows(labels)}
+        digests = self._digests
+        content = {
+            split: {"files": [digests[path] for path in paths], "labels": sha256_rows(labels)}
+            for split, (paths, labels) in self._parts.items()
+        }
         return sha256_json({"images": content, "classes": self.classes, "reading": READING})
 
+    def survey(self) -> Survey:
+        digests = self._digests
+        parts = {split: ([digests[path] for path in paths], labels) for split, (paths, labels) in self._parts.items()}
+        names = {digest: below(self.root, path) for path, digest in reversed(digests.items())}
+        remarks = [*self.remarks]
+        remarks += [f"{self.root}: {line}" for line in tell_doubles(parts, self.classes, names)]
+        if copies := self._copies:
+            remarks.append(
+                f"{self.root}: {copies} {'image is a copy' if copies == 1 else 'images are copies'} of another one; "
+                "equal ones are all for training or all for testing"
+            )
+        return Survey(tuple(remarks), rule=2 if self.later or self._copies else 1)
+
     def files(self) -> tuple[Path, ...]:
-        return tuple(path for paths, _ in self.parts.values() for path in paths)
+        return tuple(path for paths, _ in self.listed.values() for path in paths)
 
     def load(self, split: str) -> Split:
         self.require(split)
-        paths, labels = self.parts[split]
+        paths, labels = self._parts[split]
         return Split(ImageFiles(paths), labels)
+
+    @cached_property
+    def _digests(self) -> dict[Path, str]:
+        """The SHA-256 of every file, in the order of `files`."""
+        paths = self.files()
+        try:
+            return dict(zip(paths, sha256_files(paths, together=self.root), strict=True))
+        except OSError as error:
+            raise UserError(
+                f"cannot read {error.filename or self.root} ({error.strerror}); replace it or take it out"
+            ) from error
+
+    @cached_property
+    def _parts(self) -> Mapping[str, Rows]:
+        """For each split its paths and labels; equal files are cut into the same one."""
+        if UNCUT not in self.listed:
+            return self.listed
+        paths, labels = self.listed[UNCUT]
+        content = [self._digests[path] for path in paths]
+        cut = cut_test_rows(labels, self.classes, self.root, content=content)
+        return {
+            split: (tuple(paths[row] for row in rows), labels[rows])
+            for split, rows in zip(self.splits, cut, strict=True)
+        }
+
+    @cached_property
+    def _copies(self) -> int:
+        """How many images that were cut into training and test rows are copies of another one."""
+        digests = [self._digests[path] for path in self.listed[UNCUT][0]] if UNCUT in self.listed else []
+        return len(digests) - len(set(digests))

@@ -5,7 +5,7 @@ the same one.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -17,24 +17,49 @@ TEST_FRACTION = 0.2
 
 
 def cut_test_rows(
-    labels: np.ndarray, classes: Sequence[str], where: object, fraction: float = TEST_FRACTION
+    labels: np.ndarray,
+    classes: Sequence[str],
+    where: object,
+    fraction: float = TEST_FRACTION,
+    content: Sequence[Hashable] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The sorted training and test rows: of each class `fraction`, at least one row and never all, goes to test.
 
-    Raises UserError for a class with a single row; `where` names the data in the message.
+    content: what each row holds. Rows with equal content stay together, and those under several classes are for
+    training; where no two are equal the cut is the same as without. Raises UserError for a class with a single row, or
+    with equal ones alone; `where` names the data in the message.
     """
     # The order comes from Python's generator: its numbers are the same in every version, numpy's need not be.
     source = random.Random(CUT)
     chance = np.array([source.random() for _ in range(len(labels))])
+    first: dict[Hashable, int] = {}
+    if content is not None:
+        chance = chance[[first.setdefault(held, row) for row, held in enumerate(content)]]
     test = []
     for label, class_name in enumerate(classes):
         members = np.flatnonzero(labels == label)
-        if len(members) < 2:
+        drawn, sizes = np.unique(chance[members], return_counts=True)
+        if len(drawn) < 2:
+            has = "no image" if not len(members) else f"{len(members)} equal images" if sizes[0] > 1 else "one image"
             raise UserError(
-                f"class '{class_name}' in {where} has {'one image' if len(members) else 'no image'} and needs two: one "
-                "to train and one to test; add images, leave the class out or say which images are for testing"
+                f"class '{class_name}' in {where} has {has} and needs two: one to train and one to test; add images, "
+                "leave the class out or say which images are for testing"
             )
-        count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        test.append(members[np.argsort(chance[members], kind="stable")[:count]])
+        room = min(max(1, round(fraction * len(members))), len(members) - 1)
+        # The first that fit; where equal rows are too many for that, the fewest.
+        taken = [drawn[np.argmin(sizes)]] if sizes.min() > room else []
+        for value, size in zip(drawn, sizes, strict=True):
+            if size <= room:
+                taken.append(value)
+                room -= size
+            if not room:
+                break
+        test.append(members[np.isin(chance[members], taken)])
     test_rows = np.sort(np.concatenate(test))
+    train_rows = np.setdiff1d(np.arange(len(labels)), test_rows)
+    test_rows = test_rows[~np.isin(chance[test_rows], chance[train_rows])]
+    if not len(test_rows):
+        raise UserError(
+            f"all test images of {where} are training images as well, under other labels; take the wrong ones out"
+        )
     return np.setdiff1d(np.arange(len(labels)), test_rows), test_rows

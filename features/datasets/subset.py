@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.datasets.dataset import Dataset, Split
+from features.datasets.dataset import Dataset, Split, Survey
 from features.datasets.images import ImageFiles
 from features.digests import sha256_json
 from features.errors import UserError
@@ -47,6 +47,9 @@ class Subset(Dataset):
 
     def fingerprint(self) -> str:
         return sha256_json({"some classes of": self.whole.fingerprint(), "classes": self.classes})
+
+    def survey(self) -> Survey:
+        return self.whole.survey()
 
     def files(self) -> Sequence[Path]:
         return self.whole.files()

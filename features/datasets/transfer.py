@@ -9,6 +9,7 @@ from pathlib import Path
 from features.datasets.dataset import name_of
 from features.datasets.folder import classes_in, labelled_rows
 from features.datasets.listed import ListedImages
+from features.datasets.tree import Seen
 from features.errors import UserError
 
 ARROW = "->"
@@ -16,13 +17,18 @@ ARROW = "->"
 
 def open_named(name: str, source: Path, target: Path) -> ListedImages:
     """The data set of two folders; UserError where one is empty, or the second has a class that the first has not."""
-    classes = classes_in(source)
-    if missing := sorted(set(classes) - set(classes_in(target))):
+    seen = Seen()
+    classes = classes_in(source, seen)
+    if missing := sorted(set(classes) - set(classes_in(target, seen))):
         raise UserError(
             f"{target} has not the class '{missing[0]}', which {source} has; both should have the same sub-folders"
         )
-    parts = {"train": labelled_rows(source, classes), "test": labelled_rows(target, classes, known_as=str(source))}
+    rows = {
+        "train": labelled_rows(source, classes, seen),
+        "test": labelled_rows(target, classes, seen, known_as=str(source)),
+    }
     # Office-31 keeps a domain's classes in amazon/images: every domain would be called alike.
     domains = [folder.parent if folder.name == "images" else folder for folder in (source, target)]
     called = f"{name_of(name, domains[0])}-to-{name_of(name, domains[1]).removeprefix(f'{name}-')}"
-    return ListedImages(called, f"{name}:{source}{ARROW}{target}", classes, source.parent, parts)
+    spec, root = f"{name}:{source}{ARROW}{target}", source.parent
+    return ListedImages(called, spec, classes, root, rows, seen.told(root), seen.later)

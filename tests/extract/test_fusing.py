@@ -154,3 +154,33 @@ def test_networks_that_read_the_images_otherwise_keep_their_three_channels(home)
     assert not grey(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3)))
     assert not grey(nn.Sequential(nn.Conv2d(3, 3, 3, groups=3)))
     assert not grey(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")))
+
+
+class InPlace(nn.Module):
+    """An addition that writes over its other operand, and an activation that writes over the sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.relu, self.pool, self.fc = nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Linear(8, 4)
+
+    def forward(self, images):
+        x = self.stem(images)
+        x = x.add_(self.one(x))
+        x = self.relu(x)
+        return self.fc(self.pool(self.two(x)).flatten(1))
+
+
+def test_what_is_computed_apart_neither_reads_nor_leaves_what_is_written_over():
+    torch.manual_seed(0)
+    network = InPlace().eval().requires_grad_(False)
+    cut, images = Cut(network, 16), torch.randn(8, 3, 16, 16)
+    stem = network.stem(images)
+    added = stem + network.one(stem)
+    wanted = {"stem": stem, "add_": added, "one": network.one(stem), "relu": added.relu(), "fc": network(images)}
+    assert cut.overwritten == {"stem", "add_"}
+    outputs = [Output(layer, "none") for layer in wanted]
+    recipe = choose_recipe(cut, outputs, images=8, precision="float32", device=torch.device("cpu"))
+    for module in (pooled_trunk(cut, outputs), Trunk(cut, outputs, recipe, torch.device("cpu"))):
+        for layer, output in zip(wanted, module(images), strict=True):
+            assert (output - wanted[layer]).abs().max() <= 1e-5 * wanted[layer].abs().max(), layer

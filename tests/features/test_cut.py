@@ -1,11 +1,17 @@
 """The cut: names, stages, and that trunk and tail together are the network, bit for bit."""
 
+import functools
+import itertools
+
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from features.backbones import load_backbone
 from features.cut import Cut
 from features.errors import UserError
+from tests.hooks import taken_by_hooks
 
 FAMILIES = [
     "resnet18",
@@ -111,3 +117,64 @@ def test_operations_are_counted_up_to_the_deepest_layer():
     assert whole == pytest.approx(3.628e9, rel=1e-3)
     assert half == pytest.approx(whole / 2, rel=0.1)
     assert cut.flops([cut.resolve("layer1"), "fc"]) == whole
+
+
+@functools.cache
+def _hooked(name):
+    """A cut, images, what hooks on the plain network take of every layer that is a module, and the network's output."""
+    cut = Cut(load_backbone(name, "random").model, 64)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    taken, whole = taken_by_hooks(cut.model, images)
+    taken = {layer: output for layer, output in taken.items() if layer in cut.layers}
+    return cut, images, taken, whole
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "squeezenet1_1", "shufflenet_v2_x0_5", "densenet121"])
+def test_any_layers_in_any_order_are_what_hooks_on_the_plain_network_take(name):
+    cut, images, taken, _ = _hooked(name)
+    assert cut.overwritten & taken.keys()
+
+    @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.sampled_from(list(taken)), min_size=1, max_size=8, unique=True))
+    def check(layers):
+        with torch.no_grad():
+            outputs = cut.trunk(layers)(images)
+        for layer, output in zip(layers, outputs, strict=True):
+            assert torch.equal(output, taken[layer]), (layer, layers)
+
+    check()
+    with torch.no_grad():
+        for layer, output in zip(taken, cut.trunk(list(taken))(images), strict=True):
+            assert torch.equal(output, taken[layer]), layer
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "efficientnet_b0", "densenet121"])
+def test_what_a_tail_is_given_is_not_written_over_and_parts_in_a_row_are_the_network(name):
+    cut, images, _, whole = _hooked(name)
+    legal = [layer for layer in cut.layers if layer in cut.legal]
+    chosen = sorted({*legal[:: max(1, len(legal) // 12)], *(cut.legal & cut.overwritten)}, key=legal.index)
+    with torch.no_grad():
+        outputs = cut.trunk(chosen)(images)
+        for (layer, given_in), (upper, above) in itertools.pairwise(zip(chosen, outputs, strict=True)):
+            before = given_in.clone()
+            assert torch.equal(cut.tail(layer)(given_in), whole), layer
+            assert torch.equal(cut.between(layer, upper)(given_in), above), layer
+            assert torch.equal(given_in, before), layer
+
+
+def test_training_does_not_drop_out_what_a_tail_is_given():
+    cut, _, _, _ = _hooked("efficientnet_b0")
+    pooled = cut.resolve("avgpool")
+    tail, features = cut.tail(pooled).train(), torch.ones(2, *cut.shape(pooled))
+    tail(features)
+    assert torch.equal(features, torch.ones_like(features))
+    assert pooled not in cut.overwritten
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_stage_and_no_block_is_written_over(name):
+    cut = Cut(load_backbone(name, "random").model)
+    assert not cut.overwritten & {*map(cut.resolve, cut.stages), *cut.blocks}
+    assert len(cut.overwritten) == {"resnet18": 17, "efficientnet_b0": 49, "alexnet": 7, "vit_b_32": 0}.get(
+        name, len(cut.overwritten)
+    )

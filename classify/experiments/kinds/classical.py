@@ -153,7 +153,7 @@ class Classical(Kind):
         parts = [part for rows in (train, validation) for part in (features.take(rows, axis=0), labels[rows])]
         return search(head, *parts, **fitting)
 
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
+    def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)
         started = time.perf_counter()
         predicted = head.predict(features)

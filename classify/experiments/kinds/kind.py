@@ -128,7 +128,7 @@ class Kind(abc.ABC):
         """Learn; the test split is not opened."""
 
     @abc.abstractmethod
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
+    def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         """What the fitted classifier says of rows."""
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
@@ -157,10 +157,10 @@ class Kind(abc.ABC):
         place.unlink(missing_ok=True)
 
 
-def wide(probabilities: np.ndarray | None, known: np.ndarray, classes: int) -> np.ndarray | None:
-    """Probabilities (N, classes) of those for the known classes alone, nought for one that no row was trained on."""
+def wide(probabilities: np.ndarray | None, labels: np.ndarray, classes: int) -> np.ndarray | None:
+    """Probabilities (N, classes) of those for some labels alone, nought for one that no row was trained on."""
     if probabilities is None:
         return None
     spread = np.zeros((len(probabilities), classes), probabilities.dtype)
-    spread[:, known] = probabilities
+    spread[:, labels] = probabilities
     return spread

@@ -36,6 +36,8 @@ from features.sizes import sizes_of
 
 # The two files of a trained network, by what a record calls the SHA-256 of each.
 FILES = {"network_sha256": "network.safetensors", "network_json_sha256": "network.json"}
+# A correction: version 0.1.0 gave regularisers what later in-place operations had left of the layers named to them.
+SEEN_BEFORE = "layers seen before in-place operations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ class Network(Kind):
     def unread(self) -> tuple[str, ...]:
         kind = NETWORKS[self.network]
         weights = ("weights", "weights_sha256") if kind.drawn else ()
-        return weights if kind.backbone else (*weights, "backbone", "image_size")
+        return weights if kind.backbone else (*weights, "backbone", "image_size", "preprocessing", "architecture")
 
     def precision(self, source: Source) -> str:
         """The precision of training, `auto` resolved."""
@@ -127,8 +129,21 @@ class Network(Kind):
             "fresh_above": self.fresh_above,
             "until": self.until,
             "regularizers": list(map(str, self.regularizers)) or None,
+            "corrections": [SEEN_BEFORE] if self._sees_what_is_written_over(source) else None,
             "maps": None if source.layer == "input" else cached,
         }
+
+    def _sees_what_is_written_over(self, source: Source) -> bool:
+        """Whether a regulariser looks at a layer that a later in-place operation writes over; no stage is one."""
+        layers = [layer for spec in self.regularizers for layer in spec.layers]
+        if not layers:
+            return False
+        from features.backbones import load_backbone
+
+        request = source.request
+        cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+        # What is no layer of it is refused by `check`.
+        return any(layer in cut.layers and cut.resolve(layer) in cut.overwritten for layer in layers)
 
     @classmethod
     def from_config(cls, config: RowConfig, request: Request) -> tuple[Source, Self]:
@@ -198,7 +213,7 @@ class Network(Kind):
         held = (take(inputs, validation), labels[validation]) if len(validation) else None
         network, epochs = self.build(source), []
 
-        def told(epoch: Any) -> None:
+        def noted(epoch: Any) -> None:
             epochs.append(epoch.seconds)
             training.tell(epoch)
 
@@ -209,7 +224,7 @@ class Network(Kind):
                 labels[training.train],
                 held,
                 checkpoint=place / "run",
-                on_epoch=told,
+                on_epoch=noted,
             )
         except FitError:
             # The same settings would fail again; others make a run of their own.
@@ -237,7 +252,7 @@ class Network(Kind):
             },
         )
 
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
+    def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         kind = NETWORKS[self.network].estimator_class()
         network = kind.load(classifier, device=source.request.device)
         started = time.perf_counter()

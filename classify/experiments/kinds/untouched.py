@@ -91,7 +91,7 @@ class Untouched(Kind):
             classifier, classifier.predict(logits[training.validation]), seconds={"fit": seconds}, extra=extra
         )
 
-    def answers(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
+    def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         started = time.perf_counter()
         predicted = classifier.predict(rows.features)
         seconds = time.perf_counter() - started

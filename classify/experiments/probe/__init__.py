@@ -6,35 +6,32 @@ and chosen on the training split; the test split is opened once, after that.
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from classify.experiments.making import Making
 from classify.experiments.probe.answer import ProbeResult
 from classify.experiments.probe.entries import (
-    control_entries,
+    control_rows,
     joinable,
-    joined_entries,
-    plain_entries,
+    joined_rows,
+    plain_rows,
     probe_layers,
-    random_request,
     single_sources,
     sources_of,
 )
-from classify.experiments.probe.found import best_on_validation, probe_row, standings
-from classify.experiments.probe.question import Question, ask
+from classify.experiments.probe.found import ProbeRow, best_on_validation, standings
+from classify.experiments.probe.question import PARTS, Question, ask
 from classify.experiments.probe.scoring import Scores, ranked, score_layers
 from classify.experiments.probe.selecting import select as select_greedily
-from classify.experiments.settings import PLAINLY, How
+from classify.experiments.settings import How, Settings
 from classify.experiments.sources import Pixels
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
-from features.request import Plan, Request
-
-Say = Callable[[str], None]
+from features.request import Request
 
 
 def probe(
@@ -44,65 +41,48 @@ def probe(
     heads: Sequence[str] | None = None,
     *,
     pools: Sequence[str] = ("avg",),
-    depth: str = "stage",
     quick: bool = False,
-    controls: bool = True,
-    widths: bool = True,
-    scores: bool = True,
-    head2toe: bool = False,
-    select: bool = False,
     class_weight: str | None = None,
     search: bool = True,
     refit: bool = True,
     jobs: int | None = None,
     results: Path | str = "results",
-    again: bool = False,
-    compiled: str = "auto",
-    command: str = "",
-    say: Say | None = None,
     **options: Any,
 ) -> ProbeResult:
     """Probe layers of a frozen network; the answer, also kept in the folder `results`.
 
     layers: names, joined ones ('layer2+layer3') or 'all' (every stage; with depth 'block' every block too). heads:
     names from `classify.heads.HEADS`, by default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'.
-    controls: random weights, raw pixels and shuffled labels beside every row. widths: PCA and a random projection to
-    one common width. scores: transferability scores and CKA. head2toe and select add rows over several layers.
-    quick: a first answer in minutes, saying what it leaves out. jobs: processor cores (None: all). again: make rows
-    again that stand in `results`. say: told each row as it is fitted. options are the other fields of
-    `features.request.Request`: weights, image_size, limit, limit_test, seed, precision, dtype, device.
+    quick: a first answer in minutes, saying what it leaves out. jobs: processor cores (None: all).
+
+    options, of what is probed (`Question`): depth; controls: random weights, raw pixels and shuffled labels beside
+    every row; widths: PCA and a random projection to one common width; scores: transferability scores and CKA; head2toe
+    and select: rows over several layers. Of how rows are made (`How`): again: make rows again that stand in `results`;
+    say: told each row as it is fitted; compiled, command. All others are fields of `features.request.Request`:
+    weights, image_size, limit, limit_test, seed, precision, dtype, device.
 
     Raises UserError for what cannot be answered, before anything is extracted.
     """
-    request = Request(dataset=dataset, backbone=backbone, layers=tuple(layers), pools=tuple(pools), **options)
-    question = ask(
-        request,
-        heads,
-        depth=depth,
-        quick=quick,
-        controls=controls,
-        widths=widths,
-        scores=scores,
-        head2toe=head2toe,
-        select=select,
-        class_weight=class_weight,
-        search=search,
-        refit=refit,
-        jobs=jobs,
-    )
-    request = dataclasses.replace(question.request, layers=probe_layers(question.request, depth))
-    # A mistake in the controls' request would be found after the first pass; planning costs nothing.
-    asked = plan(request)
-    random = plan(random_request(asked.request, asked.layers)) if question.random else None
-    for planned in filter(None, (asked, random)):
-        ensure_features(planned.request, compiled=compiled, jobs=jobs, quiet=True)
     # Absolute, since workers of a cluster start in folders of their own.
     folder = Path(results) if cluster_client() is None else Path(results).absolute()
-    how = How(folder=folder, command=command, again=again, compiled=compiled, jobs=jobs, say=say or PLAINLY.say)
-    return _run(question, asked, random, how)
+    options["jobs"] = jobs
+    how = How.of(folder, options)
+    parts = {name: options.pop(name) for name in PARTS if name in options}
+    request = Request(dataset=dataset, backbone=backbone, layers=tuple(layers), pools=tuple(pools), **options)
+    settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
+    return answered(ask(request, heads, settings, quick, **parts), how)
 
 
-def _run(question: Question, asked: Plan, random: Plan | None, how: How) -> ProbeResult:
+def answered(question: Question, how: How) -> ProbeResult:
+    """The answer to a question, also kept where `how` says."""
+    request = dataclasses.replace(question.request, layers=probe_layers(question.request, question.depth))
+    # A mistake in the controls' request would be found after the first pass; planning costs nothing.
+    asked = plan(request)
+    random = None
+    if question.random:
+        random = plan(dataclasses.replace(asked.request, weights="random", layers=tuple(asked.layers)))
+    for planned in filter(None, (asked, random)):
+        ensure_features(planned.request, compiled=how.compiled, jobs=how.jobs, quiet=True)
     say, making = how.say, Making(how)
     sources = sources_of(asked)
     singles = single_sources(sources)
@@ -117,11 +97,11 @@ def _run(question: Question, asked: Plan, random: Plan | None, how: How) -> Prob
         say(f"selected: {selection}")
     elif question.select:
         notes.append("no selection of layers, since there is one layer to select from")
-    entries = plain_entries(question, sources)
-    entries += joined_entries(question, asked, sources, selection.order if selection else ())
-    entries += control_entries(question, sources, random, pixels)
+    parts = plain_rows(question, sources)
+    parts += joined_rows(question, asked, sources, selection.order if selection else ())
+    parts += control_rows(question, sources, random, pixels)
 
-    making.fit_side_by_side([entry.row for entry in entries])
+    making.fit_side_by_side([row for _, row in parts])
     scores: Scores | None = None
     if question.scores:
         started = time.perf_counter()
@@ -131,7 +111,7 @@ def _run(question: Question, asked: Plan, random: Plan | None, how: How) -> Prob
 
     # From here on nothing is chosen but what validation has already decided.
     saved = making.test(side_by_side=True)
-    rows = tuple(probe_row(entry, saved[entry.row.digest]) for entry in entries)
+    rows = tuple(ProbeRow(kind, saved[row.digest]) for kind, row in parts)
     best = best_on_validation(rows)
     if scores:
         accuracies: dict[tuple[str, str], dict[str, float]] = {}

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
-from classify.experiments.probe.found import Found, ProbeRow, Standing
+from classify.experiments.probe.found import ProbeRow, Standing, find
 from classify.experiments.probe.scoring import Scores
+from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.tables import rows_table, shown_tables
 from classify.measure.outcome import plain_json
 from classify.measure.wording import count, duration, percent
@@ -17,10 +19,26 @@ from features.digests import sha256_json
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeResult(Found, Outcome):
-    """What a probe found, as people read it."""
+class ProbeResult(Outcome):
+    """All that a probe found, and how people read it.
+
+    question: what was asked, as plain values. rows: all rows, controls among them. best: the row with the highest
+    validation accuracy. standings: every layer held against it. scores: those that need no training, or None.
+    selection: the layers joined greedily, or None. notes: what was left out and why. pass_seconds: of the pass over all
+    layers, training images alone, where it was measured. folder: where results and figures are kept.
+    """
 
     FORMAT: ClassVar[str] = "layerprobe probe"
+
+    question: dict[str, Any]
+    rows: tuple[ProbeRow, ...]
+    best: ProbeRow
+    standings: tuple[Standing, ...]
+    scores: Scores | None
+    selection: Selection | None
+    notes: tuple[str, ...]
+    pass_seconds: float | None
+    folder: Path
 
     @property
     def table(self) -> Any:
@@ -33,11 +51,11 @@ class ProbeResult(Found, Outcome):
 
     @property
     def all_rows(self) -> Table:
-        return rows_table(self)
+        return rows_table(self.rows)
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        return shown_tables(self)
+        return shown_tables(self.rows, self.best, self.standings, self.scores)
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -70,8 +88,8 @@ class ProbeResult(Found, Outcome):
 
     def answer(self) -> tuple[str, ...]:
         """The answer as sentences: the best, what is as good, what the controls reach, what extraction costs."""
-        low, high = self.best.interval
         metrics = self.best.result.metrics
+        low, high = metrics.accuracy_interval
         sentences = [
             f"Best on validation: {self._name(self.best)} with {self.best.head} ({percent(self.best.validation)} %).",
             f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
@@ -84,6 +102,10 @@ class ProbeResult(Found, Outcome):
         if self.selection:
             sentences.append(f"Layers joined one by one while validation gained (ridge): {self.selection}.")
         return tuple(sentence for sentence in sentences if sentence)
+
+    def find(self, kind: str, row: ProbeRow, head: str | None = None) -> ProbeRow | None:
+        """The row of another kind on the same layer under the same head (or the one named); pixels have no layer."""
+        return find(self.rows, kind, row, head)
 
     def body(self) -> dict[str, Any]:
         rows = self.all_rows.records()
@@ -159,7 +181,7 @@ def _standing(standing: Standing) -> dict[str, Any]:
         "head": row.head,
         "features": row.width,
         "accuracy": row.accuracy,
-        "accuracy_interval": row.interval,
+        "accuracy_interval": row.result.metrics.accuracy_interval,
         "flops": standing.flops,
         "bytes": standing.bytes,
         "p_value": standing.p_value,

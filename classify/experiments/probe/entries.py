@@ -1,8 +1,6 @@
 """The rows of a probe: layers x heads x poolings, and the controls beside them. Nothing is computed here."""
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from classify.experiments.kinds.classical import HEAD2TOE, Classical, head2toe
 from classify.experiments.probe.question import Question
@@ -14,14 +12,9 @@ from classify.show.layers import CANDIDATES
 from features.cut import Cut
 from features.request import Plan, Request, split_names
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One row, and the part that it plays: 'layer', 'selection', 'head2toe', 'random', 'pixels', 'shuffled', 'pca' or
-    'projection'."""
-
-    kind: str
-    row: Row
+# A row, and the part that it plays: 'layer', 'selection', 'head2toe', 'random', 'pixels', 'shuffled', 'pca' or
+# 'projection'.
+Part = tuple[str, Row]
 
 
 def probe_layers(request: Request, depth: str) -> tuple[str, ...]:
@@ -80,53 +73,49 @@ def joinable(sources: Sequence[CachedLayer]) -> tuple[CachedLayer, ...]:
     return tuple(source for source in singles if source.layer not in redundant)
 
 
-def plain_entries(question: Question, sources: Sequence[CachedLayer]) -> list[Entry]:
+def plain_rows(question: Question, sources: Sequence[CachedLayer]) -> list[Part]:
     """Every layer under every head."""
-    return [_entry("layer", question, source, HEADS[name]) for source in sources for name in question.heads]
+    return [_part("layer", question, source, HEADS[name]) for source in sources for name in question.heads]
 
 
-def joined_entries(
-    question: Question, plan: Plan, sources: Sequence[CachedLayer], selected: Sequence[str]
-) -> list[Entry]:
+def joined_rows(question: Question, plan: Plan, sources: Sequence[CachedLayer], selected: Sequence[str]) -> list[Part]:
     """Rows of several layers together: those selected greedily under every head, and Head2Toe over all."""
-    entries = []
+    parts: list[Part] = []
     if len(selected) > 1:
         source = joined(plan, sources, selected)
-        if all(source != known for known in sources):
-            entries += [_entry("selection", question, source, HEADS[name]) for name in question.heads]
+        if source not in sources:
+            parts += [_part("selection", question, source, HEADS[name]) for name in question.heads]
     if question.head2toe:
         source = joined(plan, sources, [single.layer for single in joinable(sources)])
-        entries.append(_entry(HEAD2TOE, question, source, head2toe(source.widths)))
-    return entries
+        parts.append(_part(HEAD2TOE, question, source, head2toe(source.widths)))
+    return parts
 
 
-def control_entries(
+def control_rows(
     question: Question, sources: Sequence[CachedLayer], random: Plan | None, pixels: Pixels | None
-) -> list[Entry]:
+) -> list[Part]:
     """The rows that the plain ones are held against."""
     heads = [HEADS[name] for name in question.heads]
     few = [HEADS[name] for name in question.control_heads]
-    entries = []
+    parts: list[Part] = []
     if random is not None:
         drawn = [CachedLayer(random, source.layer, source.pool) for source in sources]
-        entries += [_entry("random", question, source, head) for source in drawn for head in heads]
+        parts += [_part("random", question, source, head) for source in drawn for head in heads]
     if pixels is not None:
-        entries += [_entry("pixels", question, pixels, head) for head in heads]
+        parts += [_part("pixels", question, pixels, head) for head in heads]
     if question.controls:
-        entries += [_entry("shuffled", question, source, head) for source in sources for head in few]
+        parts += [_part("shuffled", question, source, head) for source in sources for head in few]
     if question.widths and len(sources) > 1:
-        width = common_width(sources)
+        width = min(sum(source.widths) for source in sources)
         # Principal axes draw nothing: their rows are the same for every seed of the projection.
         for reduction in (Reduction("pca", width), Reduction("projection", width, question.settings.seed)):
-            entries += [
-                _entry(reduction.kind, question, source, head, reduction=reduction)
-                for source in sources
-                for head in few
+            parts += [
+                _part(reduction.kind, question, source, head, reduction=reduction) for source in sources for head in few
             ]
-    return entries
+    return parts
 
 
-def _entry(kind: str, question: Question, source: Source, head: Head, reduction: Reduction | None = None) -> Entry:
+def _part(kind: str, question: Question, source: Source, head: Head, reduction: Reduction | None = None) -> Part:
     """A control's head is not kept: nobody predicts with it."""
     row = Row(
         source=source,
@@ -135,14 +124,4 @@ def _entry(kind: str, question: Question, source: Source, head: Head, reduction:
         shuffled=kind == "shuffled",
         keep=kind in CANDIDATES,
     )
-    return Entry(kind, row)
-
-
-def common_width(sources: Sequence[CachedLayer]) -> int:
-    """The smallest layer's width."""
-    return min(sum(source.widths) for source in sources)
-
-
-def random_request(request: Request, layers: Sequence[str]) -> Request:
-    """The same layers of the same architecture with weights drawn by the seed."""
-    return dataclasses.replace(request, weights="random", layers=tuple(layers))
+    return kind, row

@@ -3,16 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from classify.experiments.probe.entries import CANDIDATES, Entry
-from classify.experiments.probe.scoring import Scores
-from classify.experiments.probe.selecting import Selection
+from classify.experiments.probe.entries import CANDIDATES
 from classify.experiments.sources import CachedLayer
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult
-from classify.measure.standing import against, differs
+from classify.measure.standing import against_best, differs
 from classify.show.columns import estimate
 from features.backbones import load_backbone
 from features.digests import sha256_json
@@ -25,16 +21,34 @@ class ProbeRow:
     """One row of a probe: the part it plays, and its result with the stored predictions."""
 
     kind: str
-    layer: str
-    pool: str
-    head: str
-    width: int
     saved: SavedResult
 
     @property
     def result(self) -> Result:
         """What was measured."""
         return self.saved.result
+
+    @property
+    def layer(self) -> str:
+        """The layer, layers joined by '+', or 'pixels'."""
+        return self.result.config.layer
+
+    @property
+    def pool(self) -> str:
+        """The pooling; '' of pixels."""
+        return self.result.config.pool or ""
+
+    @property
+    def head(self) -> str:
+        """The head by name."""
+        return self.result.config.head
+
+    @property
+    def width(self) -> int:
+        """How many numbers the head takes for an image."""
+        width = self.result.extra.features
+        assert width is not None  # heads on features say how many they take
+        return width
 
     @property
     def validation(self) -> float:
@@ -47,11 +61,6 @@ class ProbeRow:
     def accuracy(self) -> float:
         """Accuracy on the test rows."""
         return self.result.metrics.accuracy
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy on the test rows."""
-        return self.result.metrics.accuracy_interval
 
     @property
     def estimate(self) -> tuple[float, float, float]:
@@ -90,43 +99,15 @@ class Standing:
         return differs(self.p_value)
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
-    """All that a probe found.
-
-    question: what was asked, as plain values. rows: all rows, controls among them. best: the row with the highest
-    validation accuracy. standings: every layer held against it. scores: those that need no training, or None.
-    selection: the layers joined greedily, or None. notes: what was left out and why. pass_seconds: of the pass over all
-    layers, training images alone, where it was measured. folder: where results and figures are kept.
-    """
-
-    question: dict[str, Any]
-    rows: tuple[ProbeRow, ...]
-    best: ProbeRow
-    standings: tuple[Standing, ...]
-    scores: Scores | None
-    selection: Selection | None
-    notes: tuple[str, ...]
-    pass_seconds: float | None
-    folder: Path
-
-    def find(self, kind: str, row: ProbeRow, head: str | None = None) -> ProbeRow | None:
-        """The row of another kind on the same layer under the same head (or the one named); pixels have no layer."""
-        place = (kind, "pixels", "") if kind == "pixels" else (kind, row.layer, row.pool)
-        wanted = head or row.head
-        return next((other for other in self.rows if other.place == place and other.head == wanted), None)
-
-    def of_kind(self, *kinds: str) -> list[ProbeRow]:
-        """The rows that play these parts."""
-        return [row for row in self.rows if row.kind in kinds]
+def find(rows: Sequence[ProbeRow], kind: str, row: ProbeRow, head: str | None = None) -> ProbeRow | None:
+    """The row of another kind on the same layer under the same head, or the one named; pixels have no layer."""
+    place = (kind, "pixels", "") if kind == "pixels" else (kind, row.layer, row.pool)
+    return next((other for other in rows if other.place == place and other.head == (head or row.head)), None)
 
 
-def probe_row(entry: Entry, saved: SavedResult) -> ProbeRow:
-    """An entry with its result."""
-    source, width = entry.row.source, saved.result.extra.features
-    assert width is not None  # heads on features say how many they take
-    pool = source.pool if isinstance(source, CachedLayer) else ""
-    return ProbeRow(entry.kind, source.layer, pool, entry.row.head.name, width, saved)
+def of_kind(rows: Sequence[ProbeRow], *kinds: str) -> list[ProbeRow]:
+    """The rows that play these parts."""
+    return [row for row in rows if row.kind in kinds]
 
 
 def best_on_validation(rows: Sequence[ProbeRow]) -> ProbeRow:
@@ -140,13 +121,11 @@ def standings(rows: Sequence[ProbeRow], best: ProbeRow, plan: Plan) -> tuple[Sta
     for row in rows:
         if row.kind in CANDIDATES and (row.place not in chosen or row.validation > chosen[row.place].validation):
             chosen[row.place] = row
-    others = [row for row in chosen.values() if row is not best]
-    corrected = dict(zip(map(id, others), against(best.saved, [row.saved for row in others]), strict=True))
+    p_values = against_best(best, list(chosen.values()), lambda row: row.saved)
     flops = layer_flops(plan, [row.layer for row in chosen.values()])
     number_bytes = 2 if plan.request.dtype == "float16" else 4
     standing = []
-    for row in chosen.values():
-        p_value = corrected.get(id(row))
+    for row, p_value in zip(chosen.values(), p_values, strict=True):
         size = number_bytes * sum(CachedLayer(plan, row.layer, row.pool).widths)
         better = differs(p_value) and row.accuracy > best.accuracy
         standing.append(Standing(row, flops.get(row.layer), size, p_value, better))

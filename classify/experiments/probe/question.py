@@ -26,9 +26,11 @@ QUICK_SCORE_ROWS = 2_000
 # A score takes decompositions of (width, width): beyond this width fewer rows make them small on the other side.
 WIDE = 2_048
 SEARCH_ROWS = 10_000
+# The fields of a question that say what is probed, as options of `probe` call them.
+PARTS = ("depth", "controls", "widths", "scores", "head2toe", "select")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """Everything that was asked, in its strict form.
 
@@ -50,93 +52,73 @@ class Question:
     select: bool = False
     control_heads: tuple[str, ...] = CONTROL_HEADS
     score_rows: int = SCORE_ROWS
-    jobs: int | None = None
     quick: bool = False
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what does not change the numbers."""
         fields = {**dataclasses.asdict(self), "request": self.request.to_json()}
-        del fields["jobs"], fields["settings"]["jobs"], fields["request"]["device"]
+        del fields["settings"]["jobs"], fields["request"]["device"]
         return fields
 
 
-def ask(
-    request: Request,
-    heads: Sequence[str] | None,
-    *,
-    depth: str = "stage",
-    quick: bool = False,
-    controls: bool = True,
-    widths: bool = True,
-    scores: bool = True,
-    head2toe: bool = False,
-    select: bool = False,
-    class_weight: str | None = None,
-    search: bool = True,
-    refit: bool = True,
-    jobs: int | None = None,
-) -> Question:
+def ask(request: Request, heads: Sequence[str] | None, settings: Settings, quick: bool, **parts: Any) -> Question:
     """The question in its strict form; UserError for whatever could not be answered in the end.
 
-    heads None means the usual ones, fewer where it is to be `quick`.
+    heads None means the usual ones, fewer where it is to be `quick`. parts: the fields of `Question` from depth to
+    select.
     """
+    request, cuts = _quick(request) if quick else (request, [])
+    usual = QUICK_HEADS if quick else DEFAULT_HEADS
+    question = Question(
+        request=request.normalised(),
+        heads=tuple(dict.fromkeys(usual if heads is None else heads)),
+        settings=dataclasses.replace(settings, search_rows=SEARCH_ROWS),
+        quick=quick,
+        **parts,
+    )
+    _check_options(question)
     notes: list[str] = []
-    random = controls
     if quick:
-        request, cuts = _quick(request)
         if heads is None:
             cuts.append(f"heads {' and '.join(QUICK_HEADS)} instead of {', '.join(DEFAULT_HEADS)}")
-        if controls:
-            random = False
+        if question.controls:
             cuts.append("no random weights")
-        if widths or controls:
+        if question.widths or question.controls:
             cuts.append("shuffled labels and matched widths with ridge alone")
-        if scores:
+        if question.scores:
             cuts.append(f"scores on {QUICK_SCORE_ROWS:,} rows instead of {SCORE_ROWS:,}")
         notes.append(f"cut to be quick: {'; '.join(cuts)}")
-    heads = tuple(dict.fromkeys(heads if heads is not None else QUICK_HEADS if quick else DEFAULT_HEADS))
-    if not heads:
-        raise UserError("no head was asked for; give --model ridge, or leave the option out")
-    if depth not in ("stage", "block"):
-        raise UserError(f"--depth {depth}: give stage or block")
-    if class_weight not in (None, "balanced"):
-        raise UserError(f"--class-weight {class_weight}: give balanced, or leave it out")
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs {jobs}: give a number of processor cores of 1 or more")
+    random = question.controls and not quick
     if random and request.weights == "random":
         random = False
         notes.append("no random-weights control, since the weights asked for are random")
-    for pool in request.pools:
-        if parse_pool(pool) == "none":
-            raise UserError("--pool none keeps whole maps, which no head of a probe reads; give avg, max or grid:4")
-    question = Question(
-        request=request.normalised(),
-        heads=heads,
-        settings=Settings(
-            seed=request.seed,
-            class_weight=class_weight,
-            search=search,
-            refit=refit,
-            jobs=jobs,
-            search_rows=SEARCH_ROWS,
-        ),
-        depth=depth,
-        controls=controls,
+    question = dataclasses.replace(
+        question,
         random=random,
-        widths=widths,
-        scores=scores,
-        head2toe=head2toe,
-        select=select,
         control_heads=CONTROL_HEADS[:1] if quick else CONTROL_HEADS,
         score_rows=QUICK_SCORE_ROWS if quick else SCORE_ROWS,
-        jobs=jobs,
-        quick=quick,
         notes=tuple(notes),
     )
     _check_heads(question)
     _check_rows(question.request)
     return question
+
+
+def _check_options(question: Question) -> None:
+    """UserError for a value that no option takes."""
+    settings = question.settings
+    if not question.heads:
+        raise UserError("no head was asked for; give --model ridge, or leave the option out")
+    if question.depth not in ("stage", "block"):
+        raise UserError(f"--depth {question.depth}: give stage or block")
+    if settings.class_weight not in (None, "balanced"):
+        raise UserError(f"--class-weight {settings.class_weight}: give balanced, or leave it out")
+    if settings.jobs is not None and settings.jobs < 1:
+        raise UserError(f"--jobs {settings.jobs}: give a number of processor cores of 1 or more")
+    for pool in question.request.pools:
+        if parse_pool(pool) == "none":
+            raise UserError("--pool none keeps whole maps, which no head of a probe reads; give avg, max or grid:4")
 
 
 def _quick(request: Request) -> tuple[Request, list[str]]:

@@ -54,7 +54,7 @@ class Scores:
 
 
 def score_layers(
-    question: Question, answer: Plan, sources: Sequence[CachedLayer], compared: Sequence[CachedLayer]
+    question: Question, plan: Plan, sources: Sequence[CachedLayer], compared: Sequence[CachedLayer]
 ) -> Scores:
     """All scores of `sources`, and CKA between those `compared`, on the same stratified training rows for all."""
     labels = sources[0].read("train").labels
@@ -63,7 +63,7 @@ def score_layers(
     most = question.score_rows if widest <= WIDE else min(question.score_rows, WIDE)
     rows = train[limit_rows(labels[train], most, question.settings.seed)]
     notes = [] if widest <= WIDE else [f"scores on {len(rows):,} rows, since a layer gives {widest:,} numbers"]
-    by_layer = list(in_parallel(scores_of, [(source, rows) for source in sources], question.jobs))
+    by_layer = list(in_parallel(scores_of, [(source, rows) for source in sources], question.settings.jobs))
     scores = [
         ScoreRow(
             name,
@@ -74,9 +74,9 @@ def score_layers(
         )
         for name in by_layer[0]
     ]
-    of_network, reason = _network_scores(answer, sources, rows)
+    of_network, reason = _network_scores(plan, sources, rows)
     notes += [reason] if reason else []
-    cka = _alignments(compared, rows, question.jobs)
+    cka = _alignments(compared, rows, question.settings.jobs)
     return Scores(
         layers=tuple((source.layer, source.pool) for source in sources),
         rows=len(rows),
@@ -99,14 +99,14 @@ def _timed(score: Any, array: np.ndarray, labels: np.ndarray) -> tuple[float, fl
     return float(score.function(array, labels)), time.perf_counter() - started
 
 
-def _network_scores(answer: Plan, sources: Sequence[CachedLayer], rows: np.ndarray) -> tuple[list[ScoreRow], str]:
+def _network_scores(plan: Plan, sources: Sequence[CachedLayer], rows: np.ndarray) -> tuple[list[ScoreRow], str]:
     """LEEP and NCE, which read the network's own classes; none and the reason where it has none."""
     wanted = [score for score in SCORES.values() if score.needs == "source_probabilities"]
     titles = " and ".join(score.title for score in wanted)
     fc = next((source for source in sources if source.layer == FC), None)
     if fc is None:
         return [], f"no {titles}: they read the classifier's output, and 'fc' is not among the layers"
-    if answer.request.weights == "random":
+    if plan.request.weights == "random":
         return [], f"no {titles}: the classes of random weights mean nothing"
     read = fc.read("train")
     probabilities = source_probabilities(read.features[rows])

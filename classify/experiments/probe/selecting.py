@@ -96,6 +96,8 @@ def select(question: Question, sources: Sequence[CachedLayer]) -> Selection:
         labels[rows],
         np.arange(len(train)),
         np.arange(len(train), len(rows)),
-        lambda: HEADS["ridge"].build(seed=seed, class_weight=question.settings.class_weight, jobs=question.jobs),
+        lambda: HEADS["ridge"].build(
+            seed=seed, class_weight=question.settings.class_weight, jobs=question.settings.jobs
+        ),
         LEAST_GAIN,
     )

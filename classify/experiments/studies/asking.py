@@ -14,6 +14,7 @@ from classify.experiments.models import Model
 from classify.experiments.row import Row, network_row
 from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import CachedLayer
+from classify.experiments.studies.outcome import StudyResult
 from classify.heads import HEADS
 from classify.heads.network.network import layer_below, unfreeze_points
 from classify.heads.network.settings import TrainingSettings
@@ -22,6 +23,7 @@ from classify.measure.wording import percent
 from extract.planning import plan
 from features.backbones import load_backbone
 from features.cut import Cut
+from features.datasets import Dataset, ImageFiles
 from features.errors import UserError
 from features.request import Request
 
@@ -35,7 +37,7 @@ class Asked:
 
     request: data and backbone; its seed is that of studies that have one. seeds: of those that have several. models:
     what is compared, None for the study's own. training: settings of networks that were given by name; a study decides
-    about the others. quick: a smaller study, which says what it cut. how: how rows are made; a result that
+    about the others. quick: a smaller study, which says what it cut (`cuts`). how: how rows are made; a result that
     was kept without its model is of no use to a study that looks at more images.
     """
 
@@ -45,6 +47,7 @@ class Asked:
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     quick: bool = False
     how: How = How(with_models=True)
+    cuts: tuple[str, ...] = ()
 
     @property
     def has_length(self) -> bool:
@@ -62,13 +65,13 @@ class Asked:
         test_rows: int = QUICK_TEST_ROWS,
         epochs: tuple[int, int] | None = None,
         image_size: int = QUICK_IMAGE_SIZE,
-    ) -> tuple["Asked", tuple[str, ...]]:
+    ) -> "Asked":
         """The same with smaller images and fewer rows where it is to be quick and none were named, and what that cuts.
 
         epochs: the quick and the usual number, where the study counts in them; it sets them itself.
         """
         if not self.quick:
-            return self, ()
+            return self
         cuts: list[str] = []
         changes: dict[str, Any] = {}
         if self.request.image_size is None:
@@ -82,7 +85,7 @@ class Asked:
             cuts.append(f"at most {test_rows:,} test images")
         if epochs and not self.has_length:
             cuts.append(f"{epochs[0]} epochs instead of {epochs[1]}")
-        return dataclasses.replace(self, request=dataclasses.replace(self.request, **changes)), tuple(cuts)
+        return dataclasses.replace(self, request=dataclasses.replace(self.request, **changes), cuts=tuple(cuts))
 
     def settings(self, **decided: Any) -> TrainingSettings:
         """The settings of a network: what was given by name, then what the study decides."""
@@ -91,11 +94,24 @@ class Asked:
             decided = {name: value for name, value in decided.items() if name not in ("epochs", "steps")}
         return TrainingSettings(**{**decided, **self.training})
 
-    def question(self, **more: Any) -> dict[str, Any]:
-        """What was asked, as plain values, with what the study adds."""
+    def for_epochs(self, epochs: tuple[int, int], **decided: Any) -> TrainingSettings:
+        """The settings of a network that trains for the quick or the usual number of epochs."""
+        return self.settings(epochs=epochs[0] if self.quick else epochs[1], **decided)
+
+    def outcome(self, study: str, question: dict[str, Any], *, notes: Sequence[str], **found: Any) -> StudyResult:
+        """The outcome of a study. question: what the study adds to what every study is asked, as plain values. found:
+        answer, tables, panels and results."""
         request = self.request.to_json()
         del request["device"], request["layers"], request["pools"]
-        return {**request, "seeds": list(self.seeds), "training": dict(self.training), "quick": self.quick, **more}
+        asked = {"seeds": list(self.seeds), "training": dict(self.training), "quick": self.quick}
+        cut = [f"cut to be quick: {'; '.join(self.cuts)}"] if self.cuts else []
+        return StudyResult(
+            study=study,
+            question={**request, **asked, **question},
+            notes=(*notes, *cut),
+            folder=self.how.folder,
+            **found,
+        )
 
     def points(self) -> tuple[str, ...]:
         """Where the backbone can be unfrozen, from the top."""
@@ -110,27 +126,40 @@ class Asked:
         """The layer that a network unfrozen from `point` on is cut at."""
         return layer_below(self.cut(), point)
 
+    def stages(self, named: Sequence[str] | None, offered: str) -> tuple[str, ...]:
+        """The stages named, each once, by default all whose output can be taken over, from the bottom; what follows the
+        last one is the classifier. UserError for another, with those that are `offered`."""
+        inner = self.cut().inner_stages
+        chosen = tuple(dict.fromkeys(named or inner))
+        for stage in chosen:
+            if stage not in inner:
+                raise UserError(f"--stages {stage}: {self.request.backbone} {offered} {', '.join(inner)}")
+        return chosen
+
     def network_row(self, model: Model, request: Request, training: TrainingSettings, **more: Any) -> Row:
         """The row of a model that is a network; nothing is trained yet. more: as for `row.network_row`."""
         described = {"unfreeze": model.unfreeze, "regularizers": model.regularizers, "keep": False}
         return network_row(request, model.name, training=training, **{**described, **more})
 
-    def make_heads(
-        self, models: Sequence[Model], request: Request, settings: Settings, **more: Any
+    def make_models(
+        self, models: Sequence[Model], request: Request, settings: Settings, training: TrainingSettings, **more: Any
     ) -> dict[Model, SavedResult]:
-        """Fit and test heads, each on its one layer, after one pass over the images for all of them. more: other fields
-        of `Row`."""
-        if not models:
-            return {}
-        layers = tuple(dict.fromkeys(model.layers[0] for model in models))
-        planned = plan(dataclasses.replace(request, layers=layers, pools=("avg",)))
-        made = {}
-        for model in models:
+        """Fit and test models: heads first, each on its one layer, after one pass over the images for all of them.
+
+        more: other fields of `Row`.
+        """
+        options = {"settings": settings, "keep": False, **more}
+        heads, made = [model for model in models if model.is_head], {}
+        if heads:
+            layers = tuple(dict.fromkeys(model.layers[0] for model in heads))
+            planned = plan(dataclasses.replace(request, layers=layers, pools=("avg",)))
+        for model in heads:
             source, head = CachedLayer(planned, model.layers[0], "avg"), Classical(head=HEADS[model.name])
-            made[model] = self.make(
-                Row(source=source, head=head, settings=settings, **{"keep": False, **more}), str(model)
-            )
-        return made
+            made[model] = self.make(Row(source=source, head=head, **options), str(model))
+        for model in models:
+            if not model.is_head:
+                made[model] = self.make_network(self.network_row(model, request, training, **options))
+        return {model: made[model] for model in models}
 
     def features_of(self, model: Model, split: str) -> tuple[np.ndarray, np.ndarray]:
         """The features (N, D) and labels (N,) that a head has read; they are in the cache since it was made."""
@@ -148,11 +177,17 @@ class Asked:
         its epochs."""
         how = dataclasses.replace(self.how, say=PLAINLY.say)
         making = Making(how)
-        known = ", known" if making.knows(row) else ""
+        remark = ", known" if making.knows(row) else ""
         saved = making.make(row)
         result = saved.result
-        self.how.say(f"{name}, {result.rows['train']:,} images: {percent(result.metrics.accuracy)} % on test{known}")
+        self.how.say(f"{name}, {result.rows['train']:,} images: {percent(result.metrics.accuracy)} % on test{remark}")
         return saved
+
+
+def images_at(dataset: Dataset, split: str, rows: np.ndarray) -> Any:
+    """These images of a data set's split: one uint8 array, or a list where they are files."""
+    images = dataset.load(split).images
+    return [images.read(int(row)) for row in rows] if isinstance(images, ImageFiles) else images[rows]
 
 
 def features_and_networks(asked: Asked) -> tuple[Model, ...]:

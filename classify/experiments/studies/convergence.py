@@ -21,7 +21,7 @@ from classify.show.table import Column, Table
 from features.errors import UserError
 
 TARGETS = (0.90, 0.95, 0.98, 0.99)
-QUICK_ROWS, QUICK_EPOCHS, EPOCHS = 4_000, 6, 10
+QUICK_ROWS, EPOCHS = 4_000, (6, 10)
 
 
 def convergence(asked: Asked) -> StudyResult:
@@ -31,9 +31,9 @@ def convergence(asked: Asked) -> StudyResult:
             raise UserError(
                 f"--models {model}: convergence is about networks that train; give scratch, finetune:layer4"
             )
-    asked, cuts = asked.quickly(rows=QUICK_ROWS, epochs=(QUICK_EPOCHS, EPOCHS))
+    asked = asked.quickly(rows=QUICK_ROWS, epochs=EPOCHS)
     models = asked.models or _default_models(asked)
-    settings = asked.settings(epochs=QUICK_EPOCHS if asked.quick else EPOCHS)
+    settings = asked.for_epochs(EPOCHS)
     made = {
         model: [
             asked.make_network(asked.network_row(model, dataclasses.replace(asked.request, seed=seed), settings))
@@ -48,19 +48,17 @@ def convergence(asked: Asked) -> StudyResult:
         "epochs and seconds: until the first epoch whose validation accuracy is as high"
         + (f", with seed {asked.seeds[0]}" if len(asked.seeds) > 1 else ""),
     ]
-    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
     tables = [_table(first)]
     if len(asked.seeds) > 1:
         tables.append(_spread_table({names[model]: saved for model, saved in made.items()}, asked.seeds))
-    return StudyResult(
-        study="convergence",
-        question=asked.question(models=[str(model) for model in models], targets=list(TARGETS)),
+    return asked.outcome(
+        "convergence",
+        {"models": list(map(str, models)), "targets": list(TARGETS)},
         answer=_answer(first),
         tables=tuple(tables),
         panels=(_panel(first, seconds=False), _panel(first, seconds=True)),
-        notes=tuple(notes),
+        notes=notes,
         results=tuple(itertools.chain.from_iterable(made.values())),
-        folder=asked.how.folder,
     )
 
 

@@ -38,49 +38,42 @@ def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResu
 
     Raises UserError for a size that the data set does not have, before anything is computed.
     """
-    asked, cuts = asked.quickly()
+    asked = asked.quickly()
     labels = open_dataset(asked.request.dataset).load("train").labels
     labels = labels[limit_rows(labels, asked.request.limit, asked.request.seed)]
     classes, most = len(np.unique(labels)), len(labels)
     sizes = _sizes(asked, per_class, classes, most)
     models = features_and_networks(asked)
+    cuts = asked.cuts
     if cuts and per_class is None:
         cuts += (f"at most {QUICK_SIZES[-1]} images per class",)
     if cuts and not asked.has_length:
         cuts += (f"networks trained for {QUICK_STEPS} steps instead of {STEPS}",)
+    asked = dataclasses.replace(asked, cuts=cuts)
 
     made: dict[tuple[Model, int], list[SavedResult]] = {}
     for seed, size in itertools.product(asked.seeds, sizes):
         images = min(size * classes, most)
         request = dataclasses.replace(asked.request, seed=seed, limit=images)
         settings = Settings(seed=seed, search=False, refit=False, jobs=asked.how.jobs, validation=False)
-        heads = asked.make_heads([model for model in models if model.is_head], request, settings)
-        for model in models:
-            if model.is_head:
-                saved = heads[model]
-            else:
-                row = asked.network_row(model, request, _training(asked, images), settings=settings)
-                saved = asked.make_network(row)
+        for model, saved in asked.make_models(models, request, settings, _training(asked, images)).items():
             made.setdefault((model, size), []).append(saved)
 
     accuracies = {key: tuple(saved.result.metrics.accuracy for saved in saved_rows) for key, saved_rows in made.items()}
-    names = {model: model.label for model in models}
     notes = [
         "nothing is chosen: heads take their untuned defaults, networks a fixed number of steps, every row trains",
         f"± half of Student's 95 % interval of the mean over {len(asked.seeds)} seeds"
         if len(asked.seeds) > 1
         else "one seed: nothing is said about the spread",
     ]
-    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
-    return StudyResult(
-        study="data-size",
-        question=asked.question(per_class=list(sizes), models=[str(model) for model in models]),
-        answer=_answer(accuracies, models, sizes, names),
-        tables=(_table(accuracies, models, sizes, names),),
-        panels=(_panel(accuracies, models, sizes, names),),
-        notes=tuple(notes),
+    return asked.outcome(
+        "data-size",
+        {"per_class": list(sizes), "models": list(map(str, models))},
+        answer=_answer(accuracies, models, sizes),
+        tables=(_table(accuracies, models, sizes),),
+        panels=(_panel(accuracies, models, sizes),),
+        notes=notes,
         results=tuple(itertools.chain.from_iterable(made.values())),
-        folder=asked.how.folder,
     )
 
 
@@ -120,37 +113,35 @@ def _training(asked: Asked, images: int) -> TrainingSettings:
     return asked.settings(steps=max(fewest, EPOCHS * -(-images // batch)), batch_size=BATCH)
 
 
-def _table(accuracies: dict, models: Sequence[Model], sizes: Sequence[int], names: dict[Model, str]) -> Table:
+def _table(accuracies: dict, models: Sequence[Model], sizes: Sequence[int]) -> Table:
     shown = [columns.text("model"), *(columns.accuracy(f"n{size}", f"{size:,}") for size in sizes)]
-    rows = [(names[model], *(mean_interval(accuracies[model, size]) for size in sizes)) for model in models]
+    rows = [(model.label, *(mean_interval(accuracies[model, size]) for size in sizes)) for model in models]
     table = Table("Test accuracy in percent, by training images per class", tuple(shown), tuple(rows))
     for size in sizes:
         table = table.best(f"n{size}")
     return dataclasses.replace(table, notes=(*table.notes, "* highest mean"))
 
 
-def _panel(accuracies: dict, models: Sequence[Model], sizes: Sequence[int], names: dict[Model, str]) -> Panel:
+def _panel(accuracies: dict, models: Sequence[Model], sizes: Sequence[int]) -> Panel:
     lines = []
     for model in models:
         means, lows, highs = zip(*(mean_interval(accuracies[model, size]) for size in sizes), strict=True)
         low, high = (tuple(min(100.0, max(0.0, 100 * end)) for end in ends) for ends in (lows, highs))
         scratch = model.name in DRAWN
         lines.append(
-            Line(names[model], tuple(map(float, sizes)), tuple(100 * m for m in means), low, high, dashed=scratch)
+            Line(model.label, tuple(map(float, sizes)), tuple(100 * m for m in means), low, high, dashed=scratch)
         )
     ticks = tuple((float(size), f"{size:,}") for size in sizes)
     return Panel("", "training images per class", "accuracy on the test set, %", tuple(lines), log=True, ticks=ticks)
 
 
-def _answer(
-    accuracies: dict, models: Sequence[Model], sizes: Sequence[int], names: dict[Model, str]
-) -> tuple[str, ...]:
+def _answer(accuracies: dict, models: Sequence[Model], sizes: Sequence[int]) -> tuple[str, ...]:
     means = {model: [float(np.mean(accuracies[model, size])) for size in sizes] for model in models}
     sentences = []
     for place in sorted({0, len(sizes) - 1}):
         best = max(models, key=lambda model: means[model][place])
         sentences.append(
-            f"With {count(sizes[place])} image{'s' * (sizes[place] > 1)} per class {names[best]} is ahead "
+            f"With {count(sizes[place])} image{'s' * (sizes[place] > 1)} per class {best.label} is ahead "
             f"({percent(means[best][place])} %)."
         )
     for first, second in itertools.combinations(models, 2):
@@ -160,15 +151,15 @@ def _answer(
             place = sizes.index(size)
             ahead, behind = (first, second) if means[first][place] > means[second][place] else (second, first)
             sentences.append(
-                f"{names[ahead]} overtakes {names[behind]} at {count(size)} images per class"
+                f"{ahead.label} overtakes {behind.label} at {count(size)} images per class"
                 f"{_surely(accuracies, ahead, behind, sizes[place:])}."
             )
         elif changes:
-            sentences.append(f"{names[first]} and {names[second]} change the lead {len(changes)} times.")
+            sentences.append(f"{first.label} and {second.label} change the lead {len(changes)} times.")
         else:
             ahead, behind = (first, second) if sum(means[first]) > sum(means[second]) else (second, first)
             sentences.append(
-                f"{names[ahead]} leads {names[behind]} at every size{_surely(accuracies, ahead, behind, sizes)}."
+                f"{ahead.label} leads {behind.label} at every size{_surely(accuracies, ahead, behind, sizes)}."
             )
     return tuple(sentences)
 

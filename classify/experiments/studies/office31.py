@@ -22,7 +22,7 @@ from classify.measure.wording import count, percent
 from classify.show import columns
 from classify.show.panels import Line, Panel
 from classify.show.table import Table
-from features.datasets.images import folders_in
+from features.datasets.tree import folders_in
 from features.errors import UserError
 from features.home import user_path
 
@@ -60,7 +60,7 @@ def office31(asked: Asked, data: str) -> StudyResult:
     """The study. data: the folder with the three domains' folders. Raises UserError where one of them is missing, or
     they have not the same classes."""
     folders = {domain: _folder(user_path(data).absolute(), domain) for domain in DOMAINS}
-    asked, cuts = asked.quickly(epochs=(QUICK_EPOCHS, EPOCHS), image_size=QUICK_SIZE)
+    asked = asked.quickly(epochs=(QUICK_EPOCHS, EPOCHS), image_size=QUICK_SIZE)
     specs = {pair: f"transfer:{folders[pair[0]]}->{folders[pair[1]]}" for pair in TRANSFERS}
     first = dataclasses.replace(asked, request=dataclasses.replace(asked.request, dataset=specs[TRANSFERS[0]]))
     models = features_and_networks(first)
@@ -75,18 +75,14 @@ def office31(asked: Asked, data: str) -> StudyResult:
         "a fifth of the source domain is held out: it chooses a network's epoch and a head's parameters; no refit",
     ]
     notes += [IN_THE_BOOK] if len(classes) == CLASSES else []
-    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
-    return StudyResult(
-        study="office31",
-        question=asked.question(
-            models=[str(model) for model in models], transfers=[_called(pair) for pair in TRANSFERS]
-        ),
+    return asked.outcome(
+        "office31",
+        {"models": list(map(str, models)), "transfers": list(map(_called, TRANSFERS))},
         answer=_answer(made),
         tables=(_table(made), _source_table(made)),
         panels=(_panel(made),),
-        notes=tuple(notes),
+        notes=notes,
         results=tuple(saved for transfers in made.values() for saved in transfers.values()),
-        folder=asked.how.folder,
     )
 
 
@@ -109,12 +105,8 @@ def _folder(data: Path, domain: str) -> Path:
 def _transfer(asked: Asked, spec: str, models: tuple[Model, ...]) -> dict[Model, SavedResult]:
     request = dataclasses.replace(asked.request, dataset=spec)
     settings = Settings(seed=request.seed, refit=False, jobs=asked.how.jobs, validation_share=HELD_OUT)
-    made = asked.make_heads([model for model in models if model.is_head], request, settings)
     training = asked.settings(**{**PROTOCOL, **({"epochs": QUICK_EPOCHS} if asked.quick else {})})
-    for model in models:
-        if not model.is_head:
-            made[model] = asked.make_network(asked.network_row(model, request, training, settings=settings))
-    return {model: made[model] for model in models}
+    return asked.make_models(models, request, settings, training)
 
 
 def _called(pair: tuple[str, str]) -> str:

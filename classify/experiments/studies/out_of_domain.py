@@ -6,15 +6,16 @@ temperature scaling, whose temperature is fitted on validation rows.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from classify.experiments.models import Model
+from classify.experiments.outcome import Cell, table_of
 from classify.experiments.settings import Settings
-from classify.experiments.studies.asking import Asked, features_and_networks
+from classify.experiments.studies.asking import Asked, features_and_networks, images_at
 from classify.experiments.studies.outcome import StudyResult
 from classify.measure.calibration import (
     expected_calibration_error,
@@ -30,11 +31,11 @@ from classify.show import columns
 from classify.show.panels import Line, Panel
 from classify.show.table import Table
 from classify.use.saved import SavedModel
-from features.datasets import ImageFiles, open_dataset
+from features.datasets import Dataset, open_dataset
 from features.errors import UserError
 from features.rows import limit_rows
 
-QUICK_ROWS, QUICK_TEST_ROWS, QUICK_EPOCHS, EPOCHS = 2_000, 1_000, 3, 10
+QUICK_ROWS, QUICK_TEST_ROWS, EPOCHS = 2_000, 1_000, (3, 10)
 SAME_CLASSES = ("mnist", "usps", "svhn", "digits")
 FOREIGN = ("fashion-mnist", "kmnist", "imagenet", "noise")
 NOISE = "noise"
@@ -49,32 +50,26 @@ class _Seen:
     scores: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True, eq=False)
-class _Opened:
-    """A trained model, and what is known of its training features where it has any."""
+# A trained model, and what scores its features by what is known of those it was trained on: of heads alone.
+_Opened = tuple[SavedModel, dict[str, Mahalanobis | NearestNeighbours]]
 
-    model: SavedModel
-    mahalanobis: Mahalanobis | None
-    neighbours: NearestNeighbours | None
 
-    def look(self, images: Any) -> _Seen:
-        """All there is to know of these images."""
-        answers, features = [], []
-        for start in range(0, len(images), self.model.batch):
-            ready = self.model.prepare(images[start : start + self.model.batch])
-            answers.append(self.model.answers(ready))
-            if self.model.reader is not None and self.mahalanobis is not None:
-                features.append(self.model.reader.features(ready))
-        outputs = np.concatenate([answer.scores for answer in answers])
-        predicted = np.concatenate([answer.predicted for answer in answers])
-        scores = {"energy": energy_score(outputs)}
-        probabilities = [answer.probabilities for answer in answers if answer.probabilities is not None]
-        if probabilities:
-            scores = {"softmax": softmax_score(np.concatenate(probabilities)), **scores}
-        if features and self.mahalanobis is not None and self.neighbours is not None:
-            rows = np.concatenate(features)
-            scores |= {"Mahalanobis": self.mahalanobis.score(rows), "kNN": self.neighbours.score(rows)}
-        return _Seen(predicted, outputs, scores)
+def _look(opened: _Opened, images: Any) -> _Seen:
+    """All there is to know of these images."""
+    (model, by_features), parts, features = opened, [], []
+    for start in range(0, len(images), model.batch):
+        ready = model.prepare(images[start : start + model.batch])
+        parts.append(model.answers(ready))
+        if model.reader is not None and by_features:
+            features.append(model.reader.features(ready))
+    outputs = np.concatenate([part.scores for part in parts])
+    probabilities = [part.probabilities for part in parts if part.probabilities is not None]
+    scores = {"softmax": softmax_score(np.concatenate(probabilities))} if probabilities else {}
+    scores["energy"] = energy_score(outputs)
+    if features:
+        rows = np.concatenate(features)
+        scores |= {name: fitted.score(rows) for name, fitted in by_features.items()}
+    return _Seen(np.concatenate([part.predicted for part in parts]), outputs, scores)
 
 
 def out_of_domain(
@@ -85,33 +80,34 @@ def out_of_domain(
     By default those of `SAME_CLASSES` and `FOREIGN` that are to be had; what is left out is noted. Raises UserError for
     one that was asked for and is not to be had, or has other classes.
     """
-    asked, cuts = asked.quickly(rows=QUICK_ROWS, test_rows=QUICK_TEST_ROWS, epochs=(QUICK_EPOCHS, EPOCHS))
+    asked = asked.quickly(rows=QUICK_ROWS, test_rows=QUICK_TEST_ROWS, epochs=EPOCHS)
     notes: list[str] = []
     home = open_dataset(asked.request.dataset)
-    elsewhere = _same_classes(asked, others, home, notes)
-    strangers = _foreign(asked, foreign, home, notes)
+    kin = [name for name in (SAME_CLASSES if others is None else others) if name != asked.request.dataset]
+    elsewhere = _to_be_had(kin, lambda name: _kin(asked, home, name), notes, required=others is not None)
+    wanted = FOREIGN if foreign is None else foreign
+    strangers = _to_be_had(wanted, lambda name: _stranger(asked, home, name), notes, required=foreign is not None)
     models = features_and_networks(asked)
-    saved = _train(asked, models)
+    settings = Settings(seed=asked.request.seed, refit=False, jobs=asked.how.jobs)
+    saved = asked.make_models(models, asked.request, settings, asked.for_epochs(EPOCHS), keep=True)
     opened = {model: _open(asked, model, trained) for model, trained in saved.items()}
 
     rows = next(iter(saved.values())).predictions()
     assert rows.validation_rows is not None  # every model of a study chooses on validation
-    own_images = _images(home, "test", rows.rows)
+    own_images = images_at(home, "test", rows.rows)
     names = np.array(home.classes)
-    seen = {model: trained.look(own_images) for model, trained in opened.items()}
+    seen = {model: _look(trained, own_images) for model, trained in opened.items()}
     abroad: dict[Model, dict[str, tuple[int, int]]] = {model: {} for model in models}
     for (name, images, labels), (model, trained) in itertools.product(elsewhere, opened.items()):
-        looked = trained.look(images)
-        guesses = np.array(trained.model.classes)[looked.predicted]
+        guesses = np.array(trained[0].classes)[_look(trained, images).predicted]
         abroad[model][name] = (int(np.sum(guesses == labels)), len(labels))
         asked.how.say(f"{model.label} on {name}: {percent(abroad[model][name][0] / len(labels))} %")
     apart: dict[Model, dict[tuple[str, str], Any]] = {model: {} for model in models}
     for (name, images), (model, trained) in itertools.product(strangers, opened.items()):
-        looked = trained.look(images)
-        for score, values in looked.scores.items():
+        for score, values in _look(trained, images).scores.items():
             apart[model][name, score] = separation(seen[model].scores[score], values)
         asked.how.say(f"{model.label} against {name}: told apart")
-    validation = _images(home, "train", rows.validation_rows)
+    validation = images_at(home, "train", rows.validation_rows)
     held = names[home.load("train").labels[rows.validation_rows]]
     truth = names[rows.labels]
     sure = {model: _calibrated(opened[model], validation, held, seen[model], truth) for model in models}
@@ -121,96 +117,74 @@ def out_of_domain(
         "Mahalanobis and kNN: on the features that a head reads; a network trained from its input on has outputs alone",
         "ECE: expected calibration error on test images; temperature: fitted on validation rows",
     ]
-    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
     tables = [table for table in (_abroad_table(saved, abroad), _apart_table(apart), _sure_table(sure)) if table.rows]
-    return StudyResult(
-        study="out-of-domain",
-        question=asked.question(
-            others=[name for name, *_ in elsewhere],
-            foreign=[name for name, _ in strangers],
-            models=[str(model) for model in models],
-        ),
+    return asked.outcome(
+        "out-of-domain",
+        {
+            "others": [name for name, *_ in elsewhere],
+            "foreign": [name for name, *_ in strangers],
+            "models": list(map(str, models)),
+        },
         answer=_answer(saved, abroad, apart, sure),
         tables=tuple(tables),
         panels=tuple(_sure_panel(model, looked) for model, looked in sure.items()),
-        notes=tuple(notes),
+        notes=notes,
         results=tuple(saved.values()),
-        folder=asked.how.folder,
     )
-
-
-def _train(asked: Asked, models: Sequence[Model]) -> dict[Model, SavedResult]:
-    settings = Settings(seed=asked.request.seed, refit=False, jobs=asked.how.jobs)
-    made = asked.make_heads([model for model in models if model.is_head], asked.request, settings, keep=True)
-    training = asked.settings(epochs=QUICK_EPOCHS if asked.quick else EPOCHS)
-    for model in models:
-        if not model.is_head:
-            made[model] = asked.make_network(asked.network_row(model, asked.request, training, keep=True))
-    return {model: made[model] for model in models}
 
 
 def _open(asked: Asked, model: Model, saved: SavedResult) -> _Opened:
     loaded = SavedModel.open(saved, device=asked.request.device, weights=asked.weights)
     if not model.is_head:
-        return _Opened(loaded, None, None)
+        return loaded, {}
     rows, labels = asked.features_of(model, "train")
-    return _Opened(loaded, Mahalanobis.fit(rows, labels), NearestNeighbours.fit(rows))
+    return loaded, {"Mahalanobis": Mahalanobis.fit(rows, labels), "kNN": NearestNeighbours.fit(rows)}
 
 
-def _same_classes(asked: Asked, others: Sequence[str] | None, home: Any, notes: list[str]) -> list[tuple]:
-    """(name, images, class names of the rows) of each data set with the same classes."""
-    others_there = []
-    for name in others if others is not None else SAME_CLASSES:
-        if name == asked.request.dataset:
-            continue
+def _to_be_had(
+    names: Iterable[str], images_of: Callable[[str], tuple], notes: list[str], *, required: bool
+) -> list[tuple]:
+    """(name, images, ...) of each data set; of one that is not to be had a note, unless it is required."""
+    there = []
+    for name in names:
         try:
-            dataset = open_dataset(name)
-            if set(dataset.classes) != set(home.classes):
-                raise UserError(
-                    f"{name} has other classes than {asked.request.dataset}; name it with --foreign instead"
-                )
-            others_there.append((name, *_some(asked, dataset)))
+            there.append((name, *images_of(name)))
         except UserError as error:
-            if others is not None:
+            if required:
                 raise
             notes.append(f"without {name}: {error}")
-    return others_there
+    return there
 
 
-def _foreign(asked: Asked, foreign: Sequence[str] | None, home: Any, notes: list[str]) -> list[tuple[str, Any]]:
-    strangers = []
-    for name in foreign if foreign is not None else FOREIGN:
-        try:
-            if name == NOISE:
-                strangers.append((name, _noise(asked, home)))
-                continue
-            dataset = open_dataset(name)
-            if set(dataset.classes) & set(home.classes):
-                raise UserError(f"{name} shares classes with {asked.request.dataset} and is not foreign to it")
-            strangers.append((name, _some(asked, dataset)[0]))
-        except UserError as error:
-            if foreign is not None:
-                raise
-            notes.append(f"without {name}: {error}")
-    return strangers
+def _kin(asked: Asked, home: Dataset, name: str) -> tuple[Any, np.ndarray]:
+    """Images of a data set with the same classes, and the names of these."""
+    dataset = open_dataset(name)
+    if set(dataset.classes) != set(home.classes):
+        raise UserError(f"{name} has other classes than {asked.request.dataset}; name it with --foreign instead")
+    return _some(asked, dataset)
 
 
-def _some(asked: Asked, dataset: Any) -> tuple[Any, np.ndarray]:
+def _stranger(asked: Asked, home: Dataset, name: str) -> tuple[Any]:
+    """Images of a data set with none of the classes, or noise."""
+    if name == NOISE:
+        return (_noise(asked, home),)
+    dataset = open_dataset(name)
+    if set(dataset.classes) & set(home.classes):
+        raise UserError(f"{name} shares classes with {asked.request.dataset} and is not foreign to it")
+    return (_some(asked, dataset)[0],)
+
+
+def _some(asked: Asked, dataset: Dataset) -> tuple[Any, np.ndarray]:
     """Test images of another data set, as many as were asked for at most, and the names of their classes."""
     split = "test" if "test" in dataset.splits else dataset.splits[0]
     labels = dataset.load(split).labels
     rows = limit_rows(labels, asked.request.limit_test, asked.request.seed)
-    return _images(dataset, split, rows), np.array(dataset.classes)[labels[rows]]
+    return images_at(dataset, split, rows), np.array(dataset.classes)[labels[rows]]
 
 
-def _images(dataset: Any, split: str, rows: np.ndarray) -> Any:
-    images = dataset.load(split).images
-    return [images.read(int(row)) for row in rows] if isinstance(images, ImageFiles) else images[rows]
-
-
-def _noise(asked: Asked, home: Any) -> np.ndarray:
+def _noise(asked: Asked, home: Dataset) -> np.ndarray:
     """Evenly distributed pixels, in the shape of the data set's own images."""
-    first = _images(home, "test", np.arange(1))[0]
+    first = images_at(home, "test", np.arange(1))[0]
     wanted = asked.request.limit_test or 1_000
     draw = np.random.default_rng([asked.request.seed, 4])
     return draw.integers(0, 256, (wanted, *first.shape), dtype=np.uint8)
@@ -218,10 +192,10 @@ def _noise(asked: Asked, home: Any) -> np.ndarray:
 
 def _calibrated(opened: _Opened, validation: Any, held: np.ndarray, seen: _Seen, truth: np.ndarray) -> dict[str, Any]:
     """ECE and reliability before and after temperature scaling."""
-    classes = np.array(opened.model.classes)
+    classes = np.array(opened[0].classes)
     order = np.argsort(classes)
     codes, true = (order[np.searchsorted(classes, labels, sorter=order)] for labels in (held, truth))
-    temperature = fit_temperature(opened.look(validation).outputs, codes)
+    temperature = fit_temperature(_look(opened, validation).outputs, codes)
     before, after = (probabilities_at(seen.outputs, heat) for heat in (1.0, temperature))
     return {
         "temperature": temperature,
@@ -233,13 +207,11 @@ def _calibrated(opened: _Opened, validation: Any, held: np.ndarray, seen: _Seen,
 
 def _abroad_table(saved: dict[Model, SavedResult], abroad: dict[Model, dict]) -> Table:
     others = list(dict.fromkeys(name for estimates in abroad.values() for name in estimates))
-    shown = [columns.text("model"), columns.accuracy("own", "own test set")]
-    shown += [columns.accuracy(name, name) for name in others]
+    shown = [columns.text("model"), columns.accuracy("own", "own test set"), *map(columns.accuracy, others, others)]
     rows = []
     for model, result in saved.items():
-        metrics = result.result.metrics
         estimates = [(right / n, *wilson_interval(right, n)) for right, n in abroad[model].values()]
-        rows.append((model.label, columns.estimate(metrics), *estimates))
+        rows.append((model.label, columns.estimate(result.result.metrics), *estimates))
     return Table("Accuracy on data sets with the same classes, %", tuple(shown), tuple(rows if others else ()))
 
 
@@ -252,31 +224,27 @@ def _apart_table(apart: dict[Model, dict]) -> Table:
         columns.share("false_positives", "taken for own at 95 %"),
     )
     rows = tuple(
-        (model.label, name, score, separation_there.auroc, separation_there.false_positives)
+        (model.label, name, score, told_apart.auroc, told_apart.false_positives)
         for model, separations in apart.items()
-        for (name, score), separation_there in separations.items()
+        for (name, score), told_apart in separations.items()
     )
     return Table("Foreign images told apart", shown, rows)
 
 
 def _sure_table(sure: dict[Model, dict[str, Any]]) -> Table:
-    shown = (
-        columns.text("model"),
-        columns.share("before", "ECE %"),
-        columns.plain("temperature"),
-        columns.share("after", "ECE after scaling %"),
+    cells: tuple[Cell, ...] = (
+        (columns.text("model"), lambda model: model.label),
+        (columns.share("before", "ECE %"), lambda model: sure[model]["before"]),
+        (columns.plain("temperature"), lambda model: sure[model]["temperature"]),
+        (columns.share("after", "ECE after scaling %"), lambda model: sure[model]["after"]),
     )
-    rows = tuple(
-        (model.label, calibration["before"], calibration["temperature"], calibration["after"])
-        for model, calibration in sure.items()
-    )
-    return Table("Calibration", shown, rows)
+    return table_of("Calibration", sure, cells)
 
 
-def _sure_panel(model: Model, found: dict[str, Any]) -> Panel:
+def _sure_panel(model: Model, calibration: dict[str, Any]) -> Panel:
     """The reliability diagram; only bins that hold images."""
     lines = [Line("exact", (0.0, 100.0), (0.0, 100.0), dashed=True)]
-    for label, diagram in zip(("as it is", "after temperature scaling"), found["diagrams"], strict=True):
+    for label, diagram in zip(("as it is", "after temperature scaling"), calibration["diagrams"], strict=True):
         held = diagram.counts > 0
         lines.append(Line(label, tuple(100 * diagram.confidence[held]), tuple(100 * diagram.accuracy[held])))
     return Panel(model.label, "confidence, %", "accuracy, %", tuple(lines))

@@ -6,28 +6,26 @@ of the network from scratch, as mean corruption error is beside a reference netw
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from classify.experiments.models import Model
 from classify.experiments.settings import Settings
-from classify.experiments.studies.asking import Asked, features_and_networks
+from classify.experiments.studies.asking import Asked, features_and_networks, images_at
 from classify.experiments.studies.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from classify.experiments.studies.outcome import StudyResult
 from classify.experiments.training_sets import Change, Imbalance, LabelNoise
 from classify.heads.network import DRAWN
-from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import SavedResult
 from classify.measure.wording import MISSING, percent
 from classify.show import columns
 from classify.show.panels import Line, Panel
 from classify.show.table import Column, Table
 from classify.use.saved import SavedModel
-from features.datasets import ImageFiles, open_dataset
+from features.datasets import open_dataset
 from features.errors import UserError
 
-QUICK_ROWS, QUICK_TEST_ROWS, QUICK_EPOCHS, EPOCHS = 2_000, 500, 3, 10
+QUICK_ROWS, QUICK_TEST_ROWS, EPOCHS = 2_000, 500, (3, 10)
 NOISE = (0.1, 0.2, 0.4)
 IMBALANCE = (10, 100)
 
@@ -41,15 +39,13 @@ def robustness(asked: Asked, corruptions: Sequence[str] | None = None) -> StudyR
     for kind in kinds:
         if kind not in CORRUPTIONS:
             raise UserError(f"there is no corruption called {kind!r}; choose from {', '.join(CORRUPTIONS)}")
-    asked, cuts = asked.quickly(rows=QUICK_ROWS, test_rows=QUICK_TEST_ROWS, epochs=(QUICK_EPOCHS, EPOCHS))
+    asked = asked.quickly(rows=QUICK_ROWS, test_rows=QUICK_TEST_ROWS, epochs=EPOCHS)
     models = features_and_networks(asked)
-    training = asked.settings(epochs=QUICK_EPOCHS if asked.quick else EPOCHS)
-    clean = _train(asked, models, training, None)
+    clean = _train(asked, models, None)
     accuracies = _corrupted(asked, clean, kinds)
 
     changes: tuple[Change, ...] = (*map(LabelNoise, NOISE), *map(Imbalance, IMBALANCE))
-    worse = {change: _train(asked, models, training, change) for change in changes}
-    names = {model: model.label for model in models}
+    worse = {change: _train(asked, models, change) for change in changes}
     reference = next((model for model in models if model.name == "scratch"), None)
     notes = [
         "accuracy under a corruption: the mean over five severities, on the same test images",
@@ -57,16 +53,14 @@ def robustness(asked: Asked, corruptions: Sequence[str] | None = None) -> StudyR
     ]
     if reference:
         notes.append("mCE: error under a corruption in percent of scratch's, the mean over corruptions")
-    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
-    return StudyResult(
-        study="robustness",
-        question=asked.question(corruptions=list(kinds), models=[str(model) for model in models]),
+    return asked.outcome(
+        "robustness",
+        {"corruptions": list(kinds), "models": list(map(str, models))},
         answer=_answer(clean, accuracies, worse, reference),
         tables=(_corruption_table(clean, accuracies, reference), _training_table(clean, worse)),
-        panels=(*_corruption_panels(clean, accuracies, kinds), *_training_panels(clean, worse, names)),
-        notes=tuple(notes),
+        panels=(*_corruption_panels(clean, accuracies, kinds), *_training_panels(clean, worse)),
+        notes=notes,
         results=(*clean.values(), *itertools.chain.from_iterable(results.values() for results in worse.values())),
-        folder=asked.how.folder,
     )
 
 
@@ -84,17 +78,9 @@ def mean_corruption_error(
     return float(np.mean(ratios))
 
 
-def _train(
-    asked: Asked, models: Sequence[Model], training: TrainingSettings, change: Change | None
-) -> dict[Model, SavedResult]:
-    settings = Settings(seed=asked.request.seed, jobs=asked.how.jobs)
-    heads = [model for model in models if model.is_head]
-    made = asked.make_heads(heads, asked.request, settings, change=change, keep=change is None)
-    for model in models:
-        if not model.is_head:
-            row = asked.network_row(model, asked.request, training, change=change, keep=change is None)
-            made[model] = asked.make_network(row)
-    return {model: made[model] for model in models}
+def _train(asked: Asked, models: Sequence[Model], change: Change | None) -> dict[Model, SavedResult]:
+    settings, training = Settings(seed=asked.request.seed, jobs=asked.how.jobs), asked.for_epochs(EPOCHS)
+    return asked.make_models(models, asked.request, settings, training, change=change, keep=change is None)
 
 
 def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[str]) -> Accuracies:
@@ -102,21 +88,18 @@ def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[st
     device, weights = asked.request.device, asked.weights
     opened = {model: SavedModel.open(saved, device=device, weights=weights) for model, saved in clean.items()}
     dataset = open_dataset(asked.request.dataset)
-    data = dataset.load("test")
-    rows = next(iter(clean.values())).predictions().rows
-    truth = np.array(dataset.classes)[data.labels[rows]]
-    images = [data.images.read(int(row)) for row in rows] if isinstance(data.images, ImageFiles) else data.images[rows]
+    tested = next(iter(clean.values())).predictions()
+    truth = np.array(dataset.classes)[tested.labels]
+    images = images_at(dataset, "test", tested.rows)
     accuracies: Accuracies = {model: {} for model in clean}
     for kind in kinds:
         for severity in SEVERITIES:
-            changed: Any
-            if isinstance(images, np.ndarray):
-                changed = corrupt(images, kind, severity, asked.request.seed)
-            else:
-                changed = [
-                    corrupt(image[None], kind, severity, asked.request.seed + place)[0]
-                    for place, image in enumerate(images)
-                ]
+            seed = asked.request.seed
+            changed = (
+                corrupt(images, kind, severity, seed)
+                if isinstance(images, np.ndarray)
+                else [corrupt(image[None], kind, severity, seed + n)[0] for n, image in enumerate(images)]
+            )
             for model, loaded in opened.items():
                 right = float(np.mean(loaded.predict(changed) == truth))
                 accuracies[model][kind] = (*accuracies[model].get(kind, ()), right)
@@ -173,7 +156,7 @@ def _corruption_panels(
 
 
 def _training_panels(
-    clean: dict[Model, SavedResult], worse: dict[Change, dict[Model, SavedResult]], names: dict[Model, str]
+    clean: dict[Model, SavedResult], worse: dict[Change, dict[Model, SavedResult]]
 ) -> tuple[Panel, ...]:
     panels = []
     for kind, title, x, value, start in (
@@ -186,7 +169,7 @@ def _training_panels(
             results = [saved, *(worse[change][model] for change in changes)]
             heights = tuple(100 * result.result.metrics.accuracy for result in results)
             places = (start, *(float(value(change)) for change in changes))
-            lines.append(Line(names[model], places, heights, dashed=model.name in DRAWN))
+            lines.append(Line(model.label, places, heights, dashed=model.name in DRAWN))
         ticks = tuple((place, f"{place:g}") for place in (start, *(float(value(change)) for change in changes)))
         panels.append(Panel(title, x, "accuracy, %", tuple(lines), log=kind is Imbalance, ticks=ticks))
     return tuple(panels)

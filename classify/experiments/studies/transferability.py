@@ -28,7 +28,7 @@ from features.errors import UserError
 from features.home import home
 from features.request import Request
 
-QUICK_ROWS, QUICK_TEST_ROWS, QUICK_EPOCHS, EPOCHS = 2_000, 1_000, 3, 10
+QUICK_ROWS, QUICK_TEST_ROWS, EPOCHS = 2_000, 1_000, (3, 10)
 BASE, IMAGENET = "baseB", "ImageNet"
 
 # (source, frozen) -> stage -> one accuracy a seed
@@ -38,13 +38,9 @@ Curves = dict[tuple[str, bool], dict[str, tuple[float, ...]]]
 def transferability(asked: Asked, stages: Sequence[str] | None = None) -> StudyResult:
     """The study. stages: the last stage taken over, by default each in turn. Raises UserError for an unknown one, and
     for a data set of fewer than four classes, whose halves would leave nothing to tell apart."""
-    asked, cuts = asked.quickly(rows=QUICK_ROWS, test_rows=QUICK_TEST_ROWS, epochs=(QUICK_EPOCHS, EPOCHS))
-    known = transferable_stages(asked)
-    chosen = tuple(dict.fromkeys(stages or known))
-    for stage in chosen:
-        if stage not in known:
-            raise UserError(f"--stages {stage}: {asked.request.backbone} can be taken up to {', '.join(known)}")
-    training = asked.settings(epochs=QUICK_EPOCHS if asked.quick else EPOCHS)
+    asked = asked.quickly(rows=QUICK_ROWS, test_rows=QUICK_TEST_ROWS, epochs=EPOCHS)
+    chosen, inner = asked.stages(stages, "can be taken up to"), asked.cut().inner_stages
+    training = asked.for_epochs(EPOCHS)
     bases: dict[str, tuple[float, ...]] = {}
     curves: Curves = {}
     made: list[SavedResult] = []
@@ -61,7 +57,7 @@ def transferability(asked: Asked, stages: Sequence[str] | None = None) -> StudyR
         for source, weights in sources.items():
             for stage in chosen:
                 for frozen in (True, False):
-                    row = transferred(halves[1], weights, stage, known, frozen, training)
+                    row = transferred(halves[1], weights, stage, inner, frozen, training)
                     saved = asked.make_network(row)
                     made.append(saved)
                     curve = curves.setdefault((source, frozen), {})
@@ -72,16 +68,14 @@ def transferability(asked: Asked, stages: Sequence[str] | None = None) -> StudyR
     ]
     if len(asked.seeds) > 1:
         notes.append(f"± half of Student's 95 % interval of the mean over {len(asked.seeds)} seeds")
-    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
-    return StudyResult(
-        study="transferability",
-        question=asked.question(stages=list(chosen)),
+    return asked.outcome(
+        "transferability",
+        {"stages": list(chosen)},
         answer=_answer(bases, curves, chosen),
         tables=(_table(bases, curves, chosen),),
         panels=_panels(bases, curves, chosen),
-        notes=tuple(notes),
+        notes=notes,
         results=tuple(made),
-        folder=asked.how.folder,
     )
 
 
@@ -95,11 +89,6 @@ def class_halves(dataset: str, seed: int) -> tuple[tuple[str, ...], tuple[str, .
     # In the data set's own order: which half a class is in is drawn, not its place there.
     first, second = (tuple(classes[place] for place in sorted(part)) for part in (order[:middle], order[middle:]))
     return first, second
-
-
-def transferable_stages(asked: Asked) -> tuple[str, ...]:
-    """The stages whose output can be taken over, from the bottom; what follows the last one is the classifier."""
-    return asked.cut().inner_stages
 
 
 def transferred(
@@ -173,10 +162,6 @@ def _answer(bases: dict[str, tuple[float, ...]], curves: Curves, stages: Sequenc
         best, last = max(stages, key=lambda stage: means[stage]), stages[-1]
         sentences.append(
             f"{_called(source, frozen)} is best up to {best} ({percent(means[best])} %, "
-            f"{_points(means[best] - base)} against {BASE}) and has {percent(means[last])} % up to {last}."
+            f"{100 * (means[best] - base):+.2f} points against {BASE}) and has {percent(means[last])} % up to {last}."
         )
     return tuple(sentences)
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f} points"

@@ -15,10 +15,10 @@ from typing import Any
 
 from classify.experiments.kinds.network import Network, take
 from classify.experiments.models import Model
+from classify.experiments.outcome import Cell, table_of
 from classify.experiments.row import Row
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
-from classify.experiments.studies.transferability import transferable_stages
 from classify.heads.network.gradients import relative_gradient_norms
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import parse_regularizers
@@ -30,7 +30,7 @@ from classify.show.panels import Line, Panel
 from classify.show.table import Column, Table
 from features.errors import UserError
 
-QUICK_ROWS, QUICK_EPOCHS, EPOCHS = 1_000, 3, 10
+QUICK_ROWS, EPOCHS = 1_000, (3, 10)
 BATCH = 32
 PLAIN, FC, SPOTTUNE, SCRATCH, L2T = "everything", "fc alone", "SpotTune", "from scratch", "L2T-ww, from scratch"
 
@@ -40,15 +40,9 @@ def where(asked: Asked, stages: Sequence[str] | None = None) -> StudyResult:
     weights that were drawn: there would be nothing to keep."""
     if asked.request.weights == "random":
         raise UserError("--weights random: what to adapt is a question about pre-trained weights; give such weights")
-    asked, cuts = asked.quickly(rows=QUICK_ROWS, epochs=(QUICK_EPOCHS, EPOCHS))
-    known = transferable_stages(asked)
-    chosen = tuple(dict.fromkeys(stages or known))
-    for stage in chosen:
-        if stage not in known:
-            raise UserError(f"--stages {stage}: {asked.request.backbone} has the stages {', '.join(known)}")
-    decided = {"epochs": QUICK_EPOCHS if asked.quick else EPOCHS, "batch_size": BATCH}
-    settings = asked.settings(**decided, init_head="probe")
-    rows = _rows(asked, chosen, settings)
+    asked = asked.quickly(rows=QUICK_ROWS, epochs=EPOCHS)
+    chosen = asked.stages(stages, "has the stages")
+    rows = _rows(asked, chosen, asked.for_epochs(EPOCHS, batch_size=BATCH, init_head="probe"))
     for row in rows.values():
         row.check()
     norms = _gradient_norms(rows[PLAIN])
@@ -59,18 +53,16 @@ def where(asked: Asked, stages: Sequence[str] | None = None) -> StudyResult:
         "is the choice",
         "SpotTune and L2T-ww see the same images as often; a step of theirs takes longer",
     ]
-    notes += [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
     learned = {name: saved.result.extra.learned or {} for name, saved in made.items()}
     tuned, matching = learned[SPOTTUNE]["tuned"], learned[L2T]["matching"]
-    return StudyResult(
-        study="where",
-        question=asked.question(stages=list(chosen)),
+    return asked.outcome(
+        "where",
+        {"stages": list(chosen)},
         answer=_answer(made, chosen, norms, tuned, matching),
         tables=(_table(made, norms), _tuned_table(tuned), _matching_table(matching)),
         panels=(*_stage_panels(made, chosen, norms), _tuned_panel(tuned), _matching_panel(matching)),
-        notes=tuple(notes),
+        notes=notes,
         results=tuple(made.values()),
-        folder=asked.how.folder,
     )
 
 
@@ -110,38 +102,29 @@ def _accuracy(saved: SavedResult) -> tuple[float, float, float]:
 
 
 def _called(name: str) -> str:
-    known = (PLAIN, FC, SPOTTUNE, SCRATCH, L2T)
-    return name if name in known else f"{name} alone"
+    return name if name in (PLAIN, FC, SPOTTUNE, SCRATCH, L2T) else f"{name} alone"
 
 
 def _table(made: dict[str, SavedResult], norms: dict[str, float]) -> Table:
-    shown = (
-        columns.text("trained"),
-        columns.plain("norm", "relative gradient norm"),
-        columns.VALIDATION,
-        columns.accuracy(header="test %"),
-        columns.number("parameters", "trained parameters"),
-        columns.seconds("fit", "training"),
-    )
-    rows = tuple(
-        (
-            _called(name),
-            norms.get(name),
-            saved.result.validation_accuracy,
-            _accuracy(saved),
-            saved.result.extra.trained_parameters,
-            saved.result.seconds["fit"],
-        )
-        for name, saved in made.items()
+    cells: tuple[Cell, ...] = (
+        (columns.text("trained"), _called),
+        (columns.plain("norm", "relative gradient norm"), norms.get),
+        (columns.VALIDATION, lambda name: made[name].result.validation_accuracy),
+        (columns.accuracy(header="test %"), lambda name: _accuracy(made[name])),
+        (columns.number("parameters", "trained parameters"), lambda name: made[name].result.extra.trained_parameters),
+        (columns.seconds("fit", "training"), lambda name: made[name].result.seconds["fit"]),
     )
     sizes = next(iter(made.values())).result.rows
     title = f"{count(sizes['train'])} training and {count(sizes['validation'])} validation images"
     notes = ("± half the width of the 95 % interval of the test images",)
-    return Table(title, shown, rows, notes).best("validation", note="best on validation")
+    return table_of(title, made, cells, notes).best("validation", note="best on validation")
 
 
 def _tuned_table(tuned: dict[str, float]) -> Table:
-    shown = (columns.text("block"), Column("share", "images that take the tuned copy, %", format=_share))
+    shown = (
+        columns.text("block"),
+        Column("share", "images that take the tuned copy, %", format=lambda share: percent(share, 0)),
+    )
     return Table("SpotTune's routes", shown, tuple(tuned.items()))
 
 
@@ -209,8 +192,8 @@ def _answer(
     sentences.append(f"SpotTune tunes {percent(share, 0)} % of its ways: {_beside(made, SPOTTUNE, PLAIN)}.")
     order = sorted(matching, key=lambda pair: matching[pair])
     sentences.append(
-        f"L2T-ww: {_beside(made, L2T, SCRATCH)}; it matches {order[-1]} most ({_weight(matching[order[-1]])}) and "
-        f"{order[0]} least ({_weight(matching[order[0]])})."
+        f"L2T-ww: {_beside(made, L2T, SCRATCH)}; it matches {order[-1]} most ({decimal(matching[order[-1]], 2)}) "
+        f"and {order[0]} least ({decimal(matching[order[0]], 2)})."
     )
     return tuple(sentences)
 
@@ -229,11 +212,3 @@ def _validated(saved: SavedResult) -> float:
     accuracy = saved.result.validation_accuracy
     assert accuracy is not None  # every network of the study has validation rows
     return accuracy
-
-
-def _share(value: float) -> str:
-    return percent(value, 0)
-
-
-def _weight(value: float) -> str:
-    return decimal(value, 2)

@@ -37,20 +37,16 @@ class Inputs(Protocol):
         ...
 
 
+@dataclass(eq=False)
 class ImageSource:
     """uint8 images, preprocessed, augmented on demand, and run through the frozen trunk where there is one."""
 
-    def __init__(
-        self,
-        images: np.ndarray | ImageFiles,
-        preprocess: Callable[[Any], torch.Tensor],
-        trunk: Callable[[torch.Tensor], torch.Tensor] | None = None,
-        augment: Sequence[str] = (),
-    ) -> None:
-        self.images = images
-        self.preprocess = preprocess
-        self.trunk = trunk
-        self.augment = tuple(augment)
+    images: np.ndarray | ImageFiles
+    preprocess: Callable[[Any], torch.Tensor]
+    trunk: Callable[[torch.Tensor], torch.Tensor] | None = None
+    augment: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
         self._readers = ThreadPoolExecutor(8, "decode")  # no thread is started before there is work
 
     def __len__(self) -> int:
@@ -63,7 +59,6 @@ class ImageSource:
         return list(self._readers.map(self.images.read, map(int, rows)))
 
     def prepare(self, read: Any, draw: np.random.Generator | None = None) -> torch.Tensor:
-        """The network's input, float32 (B, 3, S, S), or the trunk's output."""
         ready = self.preprocess(read)
         if draw is not None and self.augment:
             ready = augment_images(ready, self.augment, draw)
@@ -81,11 +76,9 @@ class Ready:
         return len(self.images)
 
     def read(self, rows: np.ndarray) -> torch.Tensor:
-        """These images."""
         return self.images[torch.from_numpy(rows)]
 
     def prepare(self, read: torch.Tensor, draw: np.random.Generator | None = None) -> torch.Tensor:
-        """The network's input, or the trunk's output."""
         return read if self.trunk is None else self.trunk(read)
 
 
@@ -139,7 +132,6 @@ class MapSource:
         return len(self.maps)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The maps as they are stored."""
         return np.ascontiguousarray(self.maps[rows])
 
     def prepare(self, read: np.ndarray, draw: np.random.Generator | None = None) -> torch.Tensor:

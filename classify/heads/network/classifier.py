@@ -8,6 +8,7 @@ import contextlib
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from classify.heads.estimator import FitError
+from classify.heads.estimator import FitError, both_planes
 from classify.heads.logistic import Logistic
 from classify.heads.network.batches import Inputs, channels_last, even_batches, is_images, source_for
 from classify.heads.network.checkpoint import read_network, write_network
@@ -40,6 +41,7 @@ from features.weights import state_sha256
 _LOOK_BATCH = 128
 
 
+@dataclass(eq=False, repr=False)
 class NetworkClassifier(TrainedNetwork):
     """The rest of a network above a cut, as a scikit-learn style classifier with a new final layer.
 
@@ -52,36 +54,20 @@ class NetworkClassifier(TrainedNetwork):
     for in place of the preprocessing that belongs to the weights.
     """
 
-    def __init__(
-        self,
-        backbone: str | Backbone = "resnet18",
-        *,
-        weights: str = "default",
-        weights_seed: int = 0,
-        unfreeze: str = "all",
-        fresh_above: str | None = None,
-        until: str | None = None,
-        image_size: int | None = None,
-        preparation: Preparation | None = None,
-        classes: int | None = None,
-        settings: TrainingSettings | None = None,
-        regularizers: Sequence[str | RegularizerSpec] = (),
-        trunk_precision: str | None = None,
-        device: str = "auto",
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.weights_seed = weights_seed
-        self.unfreeze = unfreeze
-        self.fresh_above = fresh_above
-        self.until = until
-        self.image_size = image_size
-        self.preparation = preparation
-        self.classes = classes
-        self.settings = settings
-        self.regularizers = regularizers
-        self.trunk_precision = trunk_precision
-        self.device = device
+    backbone: str | Backbone = "resnet18"
+    _: KW_ONLY
+    weights: str = "default"
+    weights_seed: int = 0
+    unfreeze: str = "all"
+    fresh_above: str | None = None
+    until: str | None = None
+    image_size: int | None = None
+    preparation: Preparation | None = None
+    classes: int | None = None
+    settings: TrainingSettings | None = None
+    regularizers: Sequence[str | RegularizerSpec] = ()
+    trunk_precision: str | None = None
+    device: str = "auto"
 
     def fit(
         self,
@@ -274,11 +260,9 @@ class NetworkClassifier(TrainedNetwork):
         return self._trunk
 
     def prepare(self, images: Any) -> torch.Tensor:
-        """Images resized, cropped and normalised as in training: float32 (N, 3, S, S)."""
         return self._preprocessor(images)
 
     def cropped(self, images: Any) -> torch.Tensor:
-        """Images resized and cropped alone: uint8 (N, 3, S, S)."""
         return self._preprocessor.cropped(images)
 
     @property
@@ -384,9 +368,7 @@ def _fit_probe(network: Network, context: Context, batch_statistics: bool = Fals
             features.append(look(inputs)[1][0].float().cpu())
             codes.append(batch_codes.cpu())
     probe = Logistic().fit(torch.cat(features).numpy(), torch.cat(codes).numpy())
-    weight, bias = probe.coef_, probe.intercept_
-    if len(weight) == 1:
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight, bias = both_planes(probe.coef_, probe.intercept_)
     # A class without a training image keeps a score far below the others.
     weights = np.zeros((network.classes, weight.shape[1]), np.float32)
     biases = np.full(network.classes, bias.min() - 10, np.float32)

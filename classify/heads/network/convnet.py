@@ -159,7 +159,6 @@ class ConvNetClassifier(TrainedNetwork):
         return self.network_
 
     def whole(self) -> nn.Module:
-        """The network."""
         return self.network_
 
     def _source(self, X: Any) -> Inputs:

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from features.overwriting import kept
+
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -26,7 +28,7 @@ def observed(tail: fx.GraphModule, nodes: Iterable[str]) -> fx.GraphModule:
     by_name: dict[str, fx.Node] = {}
     for node in tail.graph.nodes:
         if node.op == "output":
-            graph.output((copied[node.args[0]], tuple(by_name[name] for name in nodes)))
+            graph.output((copied[node.args[0]], tuple(kept(by_name[name]) for name in nodes)))
         else:
             copied[node] = graph.node_copy(node, copied.__getitem__)
             by_name[node.name] = copied[node]

@@ -86,7 +86,6 @@ class SpotTuneClassifier(NetworkClassifier):
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> "SpotTuneClassifier":
-        """The classifier that `save` wrote; UserError where its files are absent or damaged."""
         folder = Path(folder)
         fields = read_network(folder)
         if fields.get("network") != "spottune":

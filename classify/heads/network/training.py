@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -144,29 +144,22 @@ class Progress:
             self.best_score = tuple(values["best_score"])
 
 
+@dataclass(eq=False, repr=False)
 class Trainer:
     """Trains one `Trainee` on labelled rows; `run` does it all, `predict` gives logits."""
 
-    def __init__(
-        self,
-        trainee: Trainee,
-        data: Labelled,
-        settings: TrainingSettings,
-        *,
-        precision: str,
-        validation: Labelled | None = None,
-        checkpoint: Checkpoint | None = None,
-        on_epoch: Callable[[Epoch], None] | None = None,
-    ) -> None:
-        self.trainee = trainee
-        self.data = data
-        self.settings = settings
-        self.precision = precision
-        self.validation = validation
-        self.checkpoint = checkpoint
-        self.on_epoch = on_epoch
-        self.per_epoch = len(even_batches(np.arange(len(data.codes)), settings.batch_size))
-        self.steps = settings.steps or settings.epochs * self.per_epoch
+    trainee: Trainee
+    data: Labelled
+    settings: TrainingSettings
+    _: KW_ONLY
+    precision: str
+    validation: Labelled | None = None
+    checkpoint: Checkpoint | None = None
+    on_epoch: Callable[[Epoch], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.per_epoch = len(even_batches(np.arange(len(self.data.codes)), self.settings.batch_size))
+        self.steps = self.settings.steps or self.settings.epochs * self.per_epoch
         self.epochs = math.ceil(self.steps / self.per_epoch)
         self.progress = Progress()
         self._write_seconds, self._written, self._new_best = 0.0, time.perf_counter(), False

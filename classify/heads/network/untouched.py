@@ -4,7 +4,7 @@ Everything here works on the output of the source classifier, (N, Z) logits: the
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -30,6 +30,7 @@ class UntouchedClassifier(ClassifierMixin, BaseEstimator):
     source classes is right on most training images. Both say a label for every image, since others are not looked at.
     """
 
+    kept_in_files: ClassVar[bool] = True
     classes_: np.ndarray
     source_classes_: np.ndarray
     n_features_in_: int

@@ -3,6 +3,7 @@
 This module imports neither torch nor numpy. To add a regulariser, write its file and one entry in `REGULARIZERS`.
 """
 
+import dataclasses
 import importlib
 import math
 import re
@@ -74,13 +75,13 @@ class RegularizerSpec:
     def check(self, context: Any) -> None:
         """Raise UserError where it cannot act on a network; the context needs no images."""
         builder, options = self._builder()
-        builder.check(context, *self.strengths, **options)
+        builder.check(dataclasses.replace(context, name=self.name), *self.strengths, **options)
 
     def prepare(self, context: Any) -> Any:
         """The `classify.heads.regularizers.protocol.Regularizer` for a network in its starting state."""
         self.check(context)
         builder, options = self._builder()
-        return builder(context, *self.strengths, **options)
+        return builder(dataclasses.replace(context, name=self.name), *self.strengths, **options)
 
     def _builder(self) -> tuple[Any, dict[str, Any]]:
         kind = REGULARIZERS[self.name]

@@ -1,7 +1,6 @@
 """BSS: the smallest singular values of a batch's features are suppressed (Chen et al. 2019)."""
 
 import math
-from typing import Any
 
 import torch
 
@@ -17,10 +16,7 @@ class BSS(Regularizer):
     learning', NeurIPS 2019, equation 6. There are min(B, D) singular values; features with places are averaged.
     """
 
-    @classmethod
-    def check(cls, context: Context, *strengths: float, **options: Any) -> None:
-        """Raise UserError where there is nothing that it acts on."""
-        context.require_transferred("bss")
+    ON_TRANSFERRED = True
 
     def __init__(self, context: Context, strength: float, smallest: int = SMALLEST) -> None:
         super().__init__()
@@ -28,7 +24,6 @@ class BSS(Regularizer):
         self.strength, self.smallest = strength, smallest
 
     def forward(self, step: Step) -> torch.Tensor:
-        """From this batch's features."""
         return self.strength * smallest_squares(step.seen[0], self.smallest)
 
 

@@ -25,13 +25,13 @@ class CoTuning(Regularizer):
     in the paper. The relation comes from the source network's predictions on at most 5,000 training images.
     """
 
+    ON_TRANSFERRED = True
     relation: torch.Tensor
 
     @classmethod
     def check(cls, context: Context, *strengths: float, **options: Any) -> None:
-        """Raise UserError where there is nothing that it acts on."""
-        context.require_transferred("co-tuning")
-        head = context.source_head("co-tuning")
+        super().check(context)
+        head = context.source_head()
         if not isinstance(head, nn.Linear):
             raise UserError(
                 f"--regularizer co-tuning needs a linear classifier, and {context.network.backbone.name} ends in "
@@ -40,7 +40,7 @@ class CoTuning(Regularizer):
 
     def __init__(self, context: Context, strength: float) -> None:
         super().__init__()
-        source, head = context.source_tail("co-tuning"), context.source_head("co-tuning")
+        source, head = context.source_tail(), context.source_head()
         assert isinstance(head, nn.Linear)  # what `check` has made sure of
         rows = context.some_rows(RELATION_IMAGES)
         logits, codes = [], []
@@ -58,7 +58,6 @@ class CoTuning(Regularizer):
         self.described = f"co-tuning: category relation from {len(rows)} training images"
 
     def forward(self, step: Step) -> torch.Tensor:
-        """From this batch's features and labels."""
         logits = self.head(step.seen[0].to(self.head.weight.dtype))
         return self.strength * soft_cross_entropy(logits, self.relation[step.codes])
 

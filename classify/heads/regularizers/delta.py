@@ -23,20 +23,19 @@ class Delta(Regularizer):
     under a fitted logistic regression, on 32 training images.
     """
 
+    ON_TRANSFERRED = True
+
     @classmethod
     def check(cls, context: Context, *strengths: float, layers: tuple[str, ...] = (), attention: bool = False) -> None:
-        """Raise UserError where there is nothing that it acts on."""
-        name = _name(attention)
-        context.require_transferred(name)
-        for layer in layers or context.stages_above(name):
-            context.node_above(layer, name)
+        super().check(context)
+        for layer in layers or context.stages_above():
+            context.node_above(layer)
 
     def __init__(
         self, context: Context, strength: float, layers: tuple[str, ...] = (), attention: bool = False
     ) -> None:
         super().__init__()
-        name = _name(attention)
-        chosen = {layer: context.node_above(layer, name) for layer in layers or context.stages_above(name)}
+        chosen = {layer: context.node_above(layer) for layer in layers or context.stages_above()}
         self.observes = tuple(chosen.values())
         network = context.network
         self.layouts = tuple(network.cut.layout(network.cut.resolve(layer)) for layer in chosen)
@@ -46,14 +45,13 @@ class Delta(Regularizer):
         self.autocast = context.autocast
         self.strength = strength
         self.weights: list[torch.Tensor | float] = [1.0] * len(chosen)
-        self.described = f"{name}: feature maps at {', '.join(chosen)}"
+        self.described = f"{context.name}: feature maps at {', '.join(chosen)}"
         if attention:
             rows = context.some_rows(ATTENTION_IMAGES)
             self.weights = [channel_weights(rise) for rise in _rises(context, chosen, rows)]
             self.described += f", channel weights from {len(rows)} training images"
 
     def forward(self, step: Step) -> torch.Tensor:
-        """From this batch's feature maps and the source network's."""
         with torch.no_grad(), self.autocast():
             _, originals = self.source[0](step.inputs)
         terms = [
@@ -61,10 +59,6 @@ class Delta(Regularizer):
             for weight, now, original, layout in zip(self.weights, step.seen, originals, self.layouts, strict=True)
         ]
         return self.strength * torch.stack(terms).sum()
-
-
-def _name(attention: bool) -> str:
-    return "delta-attention" if attention else "delta"
 
 
 def squared_distances(now: torch.Tensor, original: torch.Tensor, layout: str) -> torch.Tensor:

@@ -19,16 +19,17 @@ class EWC(Regularizer):
     it would be the empirical gradient, another matrix. It is estimated on at most 256 of the training images.
     """
 
+    ON_TRANSFERRED = True
+
     @classmethod
     def check(cls, context: Context, *strengths: float, **options: Any) -> None:
-        """Raise UserError where there is nothing that it acts on."""
-        context.require_transferred("ewc")
-        context.source_head("ewc")
+        super().check(context)
+        context.source_head()
 
     def __init__(self, context: Context, strength: float) -> None:
         super().__init__()
         transferred = context.network.transferred - context.network.normalisation
-        source = context.source_tail("ewc")
+        source = context.source_tail()
         rows = context.some_rows(FISHER_IMAGES)
         fisher = diagonal_fisher(source, transferred, (inputs for inputs, _ in context.batches(rows)), context.seed)
         named = dict(context.network.tail.named_parameters())
@@ -39,7 +40,6 @@ class EWC(Regularizer):
         self.described = f"ewc: Fisher of the source network from {len(rows)} training images"
 
     def forward(self, step: Step) -> torch.Tensor:
-        """The same for every batch."""
         terms = [
             (root * (weight - origin)).square().sum()
             for root, weight, origin in zip(self.roots, self.weights, self.origins, strict=True)

@@ -20,7 +20,6 @@ class L2(Regularizer):
         self.strength = strength
 
     def forward(self, step: Step) -> torch.Tensor:
-        """The same for every batch."""
         return 0.5 * self.strength * squared_sum(self.weights)
 
 

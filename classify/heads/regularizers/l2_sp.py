@@ -1,7 +1,5 @@
 """L2-SP: weights are pulled towards where they started, the new layer towards zero (Li et al. 2018)."""
 
-from typing import Any
-
 import torch
 
 from classify.heads.regularizers.l2 import squared_sum
@@ -15,10 +13,7 @@ class L2SP(Regularizer):
     2018, equation 3. Parameters of normalisation are left out of both sums.
     """
 
-    @classmethod
-    def check(cls, context: Context, *strengths: float, **options: Any) -> None:
-        """Raise UserError where there is nothing that it acts on."""
-        context.require_transferred("l2-sp")
+    ON_TRANSFERRED = True
 
     def __init__(self, context: Context, strength: float, new_strength: float) -> None:
         super().__init__()
@@ -32,7 +27,6 @@ class L2SP(Regularizer):
         self.strength, self.new_strength = strength, new_strength
 
     def forward(self, step: Step) -> torch.Tensor:
-        """The same for every batch."""
         return 0.5 * (
             self.strength * squared_sum(self.weights, self.origins) + self.new_strength * squared_sum(self.new)
         )

@@ -53,9 +53,8 @@ class L2TWW(Regularizer):
 
     @classmethod
     def check(cls, context: Context, *strengths: float, layers: tuple[str, ...] = ()) -> None:
-        """Raise UserError where there is nothing that it acts on."""
-        for layer in layers or context.stages_above("l2t-ww"):
-            context.node_above(layer, "l2t-ww")
+        for layer in layers or context.stages_above():
+            context.node_above(layer)
 
     def __init__(
         self,
@@ -67,8 +66,8 @@ class L2TWW(Regularizer):
     ) -> None:
         super().__init__()
         network = context.network
-        self.names = tuple(layers or context.stages_above("l2t-ww")[-_STAGES:])
-        self.observes = tuple(context.node_above(layer, "l2t-ww") for layer in self.names)
+        self.names = tuple(layers or context.stages_above()[-_STAGES:])
+        self.observes = tuple(context.node_above(layer) for layer in self.names)
         nodes = [network.cut.resolve(layer) for layer in self.names]
         self.layouts = tuple(network.cut.layout(node) for node in nodes)
         self.strength, self.inner_rate, self.meta_rate = strength, inner_rate, meta_rate

@@ -9,7 +9,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +38,8 @@ class Context:
     network: still in its starting state. codes: class numbers of all training rows, int64 (N,). batches: rows ->
     the tail's inputs and the class numbers, in order, a batch at a time, on the device and not augmented. probe:
     weights (K, D) and intercepts (K,) of a logistic regression on the classifier's inputs. autocast: the context
-    manager that a forward pass of the source network takes, for numbers like the trained one's.
+    manager that a forward pass of the source network takes, for numbers like the trained one's. name: of the
+    regulariser, for what it complains of.
     """
 
     network: Network
@@ -47,6 +48,7 @@ class Context:
     probe: Callable[[], tuple[np.ndarray, np.ndarray]]
     autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     seed: int = 0
+    name: str = ""
 
     @classmethod
     def without_images(cls, network: Network) -> "Context":
@@ -68,40 +70,41 @@ class Context:
         """At most `count` training rows, drawn with the seed."""
         return np.sort(self.shuffled_rows()[:count])
 
-    def source_tail(self, name: str) -> fx.GraphModule:
+    def source_tail(self) -> fx.GraphModule:
         """A frozen copy of the tail with the source network's own classifier; UserError where that is unknown."""
-        head = self.source_head(name)
+        head = self.source_head()
         tail = copy.deepcopy(self.network.tail).eval().requires_grad_(False)
         tail.set_submodule(self.network.classifier, copy.deepcopy(head))
         return tail
 
-    def source_head(self, name: str) -> nn.Module:
+    def source_head(self) -> nn.Module:
         """The source network's own classifier; UserError where the weights came without one."""
         if self.network.source_head is None:
             weights = self.network.backbone.weights_name
             raise UserError(
-                f"--regularizer {name} needs the source network's own classifier, and {weights} came without one; take "
-                "weights with it, or another regulariser"
+                f"--regularizer {self.name} needs the source network's own classifier, and {weights} came without one; "
+                "take weights with it, or another regulariser"
             )
         return self.network.source_head
 
-    def stages_above(self, name: str) -> list[str]:
+    def stages_above(self) -> list[str]:
         """The stages whose maps train above the cut, shallow to deep; UserError where there is none."""
         network, cut = self.network, self.network.cut
         above = [stage for stage in cut.inner_stages if network.node_names[cut.resolve(stage)] in self._inside]
         if not above:
             raise UserError(
-                f"--regularizer {name}: no stage's feature maps train above the cut; unfreeze from an earlier stage"
+                f"--regularizer {self.name}: no stage's feature maps train above the cut; unfreeze from an earlier "
+                "stage"
             )
         return above
 
-    def node_above(self, layer: str, name: str) -> str:
+    def node_above(self, layer: str) -> str:
         """What the tail calls a layer; UserError for one that is not above the cut."""
         node = self.network.node_names[self.network.cut.resolve(layer)]
         if node not in self._inside:
             raise UserError(
-                f"--regularizer {name}: {layer!r} is not above the cut, so it does not train; give one of "
-                f"{', '.join(self.stages_above(name))}"
+                f"--regularizer {self.name}: {layer!r} is not above the cut, so it does not train; give one of "
+                f"{', '.join(self.stages_above())}"
             )
         return node
 
@@ -109,12 +112,12 @@ class Context:
     def _inside(self) -> set[str]:
         return {node.name for node in self.network.tail.graph.nodes if node.op not in ("placeholder", "output")}
 
-    def require_transferred(self, name: str) -> None:
+    def require_transferred(self) -> None:
         """Raise UserError where no transferred parameter trains."""
         if not self.network.transferred:
             raise UserError(
-                f"--regularizer {name} acts on pre-trained weights that train, and here there are none; unfreeze more "
-                "than 'fc' of a pre-trained network, or take l2"
+                f"--regularizer {self.name} acts on pre-trained weights that train, and here there are none; unfreeze "
+                "more than 'fc' of a pre-trained network, or take l2"
             )
 
 
@@ -122,9 +125,10 @@ class Regularizer(nn.Module):
     """A prepared regulariser: `forward(step)` is its share of the loss, a scalar tensor, strength included.
 
     observes: names of the tail's nodes whose outputs it takes from `step.seen`, in this order. described: one line
-    about what it was prepared from.
+    about what it was prepared from. ON_TRANSFERRED: it acts on pre-trained weights that train, and needs some.
     """
 
+    ON_TRANSFERRED: ClassVar[bool] = False
     observes: tuple[str, ...] = ()
     described: str = ""
 
@@ -132,6 +136,8 @@ class Regularizer(nn.Module):
     def check(cls, context: Context, *strengths: Any, **options: Any) -> None:
         """Raise UserError where it cannot act on the context's network: called before the constructor, with the same
         arguments, and, without images, before anything is extracted or trained."""
+        if cls.ON_TRANSFERRED:
+            context.require_transferred()
 
     def attached(self) -> contextlib.AbstractContextManager:
         """Entered before training, left after it in any case."""

@@ -20,7 +20,6 @@ class StochNorm(Regularizer):
 
     @classmethod
     def check(cls, context: Context, share: float) -> None:
-        """Raise UserError where there is nothing that it acts on."""
         if not share <= 1:
             raise UserError(f"--regularizer stochnorm={share:g} is a probability; give a number from 0 to 1")
         if not any(isinstance(part, nn.BatchNorm2d) for part in context.network.tail.modules()):

@@ -19,14 +19,12 @@ from classify.measure.environment import this_environment
 from classify.measure.outcome import Result
 from classify.measure.wording import count, one_line, percent, settings
 from classify.show.layers import layer_panels
-from classify.show.report import charts
-from classify.show.report.charts import Priced, Run, panel_figure, trade_off, training_curves
+from classify.show.report.charts import Figure, chart_figure
 from classify.show.report.documents import Answer, Study
 from classify.show.report.errors import Error, Shown
 from classify.show.report.folder import Model, Section
 from classify.show.report.images import Sheet
 from classify.show.report.maps import MapGroup
-from classify.show.report.plot import Figure
 from classify.show.report.sentences import facts, headline, more_sentences, notes
 from classify.show.report.stages import StageFigure
 from classify.show.report.tables import (
@@ -36,6 +34,8 @@ from classify.show.report.tables import (
     record_rows,
     standings_table,
 )
+from classify.show.trade_off import trade_off
+from classify.show.training import training_panels
 from features.digests import sha256_json
 from features.errors import UserError
 
@@ -43,6 +43,9 @@ MOST_CLASSES = 24  # in a confusion matrix; beyond, the pairs that are confused 
 MOST_MATRICES = 200  # models to choose from, the best on validation first
 MOST_PAIRS = 15
 MOST_SHOWN = 360  # wrong images of all models of a section together
+WHISKERS = "Whiskers are 95 % intervals over the test images. Dashed and dotted: controls that a layer has to beat."
+JOINED = "The line joins the models that no other beats in both. Whiskers are 95 % intervals over the test images."
+RINGED = "A ring marks the epoch whose weights were kept: the best on validation. The test set takes no part."
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +117,8 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
     """What the template shows of a section."""
     prefix = f"s{number}"
     shown_answers = _answers(prefix, section)
-    runs = [_run(model) for model in section.candidates if model.saved.result.extra.history]
-    training = training_curves(runs, f"{prefix}-training", "Training")
+    trained = training_panels([(model.name, model.saved.result) for model in section.candidates])
+    training = chart_figure(trained, f"{prefix}-training", "Training", RINGED)
     errors = {name: wrong for name, wrong in material.errors.items() if wrong}
     data = {
         "classes": list(section.classes) if len(section.classes) <= MOST_CLASSES else None,
@@ -190,7 +193,7 @@ def _answers(prefix: str, section: Section) -> _Answers:
 
 def _add_models(made: _Answers, rows: list[dict[str, Any]], best: int | None, name: str, caption: str) -> None:
     made.model_tables.append(model_table(rows, best, f"{name}-models", caption))
-    figure = trade_off(_priced(rows), f"{name}-time", "Accuracy against time")
+    figure = chart_figure(trade_off(rows), f"{name}-time", "Accuracy against time", JOINED)
     made.prices.extend([figure] if figure else [])
 
 
@@ -199,12 +202,11 @@ def _curves(answer: Answer, name: str, dataset: str) -> list[Figure]:
     about = [config.get("backbone"), config.get("weights"), config.get("image_size")]
     network = f"{about[0]}, {about[1]}, {about[2]} px" if None not in about else dataset
     panels = layer_panels([_Probed(row) for row in answer.body["rows"]])
-    caption = "Whiskers are 95 % intervals over the test images. Dashed and dotted: controls that a layer has to beat."
     curves = []
     for place, panel in enumerate(panels):
         pooling = f", {panel.x.removeprefix('layer, ')}" if len(panels) > 1 else ""
-        title = one_line(f"Accuracy by layer ({network}{pooling})")
-        curves.append(panel_figure(panel, f"{name}-curve-{place}", title, caption))
+        title = f"Accuracy by layer ({network}{pooling})"
+        curves.append(chart_figure([panel], f"{name}-curve-{place}", title, WHISKERS))
     return [curve for curve in curves if curve]
 
 
@@ -222,10 +224,10 @@ class _Probed:
 
 def _study(study: Study, name: str) -> dict[str, Any]:
     """What the template shows of a study."""
-    figures = []
-    for place, panel in enumerate(study.panels):
-        title = one_line(panel.title or study.body["study"])
-        figures.append(panel_figure(panel, f"{name}-{place}", title))
+    figures = [
+        chart_figure([panel], f"{name}-{place}", panel.title or study.body["study"])
+        for place, panel in enumerate(study.panels)
+    ]
     return {
         "id": name,
         "title": study.name,
@@ -237,34 +239,6 @@ def _study(study: Study, name: str) -> dict[str, Any]:
         ],
         "figures": [_figure(figure) for figure in figures if figure],
     }
-
-
-def _priced(rows: list[dict[str, Any]]) -> list[Priced]:
-    priced = []
-    for row in rows:
-        seconds = row.get("cost_seconds")
-        if seconds is None:
-            steps = [row[name] for name in ("extract_seconds", "train_seconds") if row.get(name) is not None]
-            seconds = sum(steps)
-        accuracies = row.get("accuracies") or [row["accuracy"]]
-        kind, name = charts.KINDS[0], row["model"]
-        if row["fitted_on"] == "nothing":
-            kind = charts.KINDS[3]
-        elif name.startswith(("finetune", "spottune")):
-            kind = charts.KINDS[1]
-        elif row["layer"] == "input":
-            kind = charts.KINDS[2]
-        elif " " not in name:
-            # A comparison's heads are called by their bare names; a record's name says all this already.
-            name = f"{name} on {row['layer']}" + (" (refitted)" if row["fitted_on"].startswith("train +") else "")
-        mean = sum(accuracies) / len(accuracies)
-        priced.append(Priced(one_line(name), kind, seconds, mean, row["accuracy_low"], row["accuracy_high"]))
-    return priced
-
-
-def _run(model: Model) -> Run:
-    result = model.saved.result
-    return Run(model.name, tuple(result.extra.history or ()), result.chosen.get("epoch"))
 
 
 def _first_layer(section: Section, group: MapGroup) -> str:

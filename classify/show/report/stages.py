@@ -101,7 +101,7 @@ def _weights_at_hand(backbone: str, weights: str) -> str:
     """The same, as a path where it names torchvision's weights; UserError where they would have to be downloaded."""
     from torchvision import models
 
-    from features.backbones import OFFLINE
+    from features.presets import OFFLINE
 
     if backbone == OFFLINE or weights == "random" or user_path(weights).is_file():
         return weights

@@ -14,8 +14,6 @@ from classify.show.scale import accuracy_ticks, errors_apart
 
 MARKS = ("circle", "square", "triangle", "diamond", "down", "plus", "cross")
 SERIES = 7
-# An average letter of the page's sans serif is this wide, in parts of the font's size.
-_LETTER = 0.56
 
 
 def element(name: str, *children: str, text: str | None = None, **attributes: Any) -> str:
@@ -50,11 +48,6 @@ def drawing(width: float, height: float, parts: Sequence[str], label: str, varia
 def words(x: float, y: float, text: str, class_: str = "label", anchor: str = "start", **more: Any) -> str:
     """A line of text."""
     return element("text", text=text, x=float(x), y=float(y), class_=class_, text_anchor=anchor, **more)
-
-
-def text_width(text: str, size: float = 12) -> float:
-    """About how wide a text is."""
-    return _LETTER * size * len(text)
 
 
 def mark(shape: str, x: float, y: float, class_: str, size: float = 4.5, **more: Any) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 from classify.experiments.kinds.classical import Classical, head2toe
 from classify.experiments.kinds.network import Network
@@ -16,6 +17,7 @@ from classify.heads.network.settings import TrainingSettings
 from classify.heads.on_axes import Reduction
 from classify.heads.regularizers import parse_regularizers
 from extract.planning import plan
+from features.backbones import build_model
 from features.errors import UserError
 from features.request import Request
 
@@ -129,19 +131,32 @@ def test_every_setting_of_training_is_tried():
     assert {field.name for field in dataclasses.fields(TrainingSettings)} == {*TRAINING, "seed"}
 
 
-def test_fields_of_a_request_are_a_part_of_every_row_that_reads_them(home):
-    changes = {"dataset": "digits[0,1,2]", "backbone": "squeezenet1_1", "image_size": 40, "limit": 50, "limit_test": 20}
-    for change in (
-        *({name: value} for name, value in changes.items()),
-        {"dtype": "float16"},
-        {"precision": "bfloat16"},
-    ):
-        request = dataclasses.replace(REQUEST, layers=("avgpool",), pools=("avg",))
-        rows = [
-            Row(source=CachedLayer(plan(asked), "avgpool", "avg"), head=Classical(head=HEADS["ridge"]))
-            for asked in (request, dataclasses.replace(request, **change))
-        ]
-        assert rows[0].digest != rows[1].digest, change
+# For each field of a request another value, on which a row has another name; and the one that changes no number.
+REQUESTS = {
+    "dataset": "digits[0,1,2]", "backbone": "squeezenet1_1", "weights": "another file", "layers": ("layer4",),
+    "pools": ("max",), "image_size": 40, "precision": "bfloat16", "dtype": "float16", "limit": 50, "limit_test": 20,
+    "seed": 1,
+}  # fmt: skip
+NO_PART_OF_A_ROW = {"device": "where it is computed, to rounding"}
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Request)])
+def test_every_field_of_a_request_is_a_part_of_the_rows_that_read_it(field, tmp_path):
+    if field in NO_PART_OF_A_ROW:
+        return
+    value = REQUESTS[field]
+    if field == "weights":
+        value = str(tmp_path / "weights.pth")
+        torch.save(build_model("resnet18").state_dict(), value)
+    before = dataclasses.replace(REQUEST, layers=("avgpool",), pools=("avg",))
+    rows = [
+        Row(source=CachedLayer(plan(asked), asked.layers[0], asked.pools[0]), head=Classical(head=HEADS["ridge"]))
+        for asked in (before, dataclasses.replace(before, **{field: value}))
+    ]
+    assert rows[0].digest != rows[1].digest
+
+
+def test_the_seed_of_a_request_is_that_of_a_network():
     seeds = [network_row(dataclasses.replace(REQUEST, seed=seed), "convnet") for seed in (0, 1)]
     assert seeds[0].digest != seeds[1].digest
 

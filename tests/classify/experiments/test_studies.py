@@ -16,12 +16,7 @@ from classify.experiments.settings import How
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.convergence import convergence, reached
 from classify.experiments.studies.data_size import crossings, data_size
-from classify.experiments.studies.transferability import (
-    class_halves,
-    transferability,
-    transferable_stages,
-    transferred,
-)
+from classify.experiments.studies.transferability import class_halves, transferability, transferred
 from classify.measure.intervals import mean_interval
 from classify.measure.results import load_results
 from features.commands.options import run_command
@@ -168,10 +163,10 @@ def test_stages_taken_over_do_not_move_unless_they_train_on():
     assert set(rows) == {"baseA", "baseB", "AnB", "AnB+", "BnB", "BnB+"}
     networks = {saved.result.config.get("unfreeze"): saved for saved in result.results}
     assert networks["layer4"].result.config["fresh_above"] == "layer3"
-    half = asked.question()["dataset"] + "[" + ",".join(class_halves("digits", 0)[1]) + "]"
+    half = asked.request.dataset + "[" + ",".join(class_halves("digits", 0)[1]) + "]"
     source = next(iter((Path(os.environ["LAYERPROBE_HOME"]) / "fitted").glob("*.safetensors")))
     before = load_file(source)
-    stages = transferable_stages(asked)
+    stages = asked.cut().inner_stages
     for frozen in (True, False):
         on_half = dataclasses.replace(request, dataset=half)
         row = transferred(on_half, str(source), "layer3", stages, frozen, asked.settings())

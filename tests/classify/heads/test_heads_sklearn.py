@@ -13,6 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classify.heads import HEADS
 from classify.heads.centroid import Centroid
+from classify.heads.head2toe import Head2Toe
 from classify.heads.knn import KNN
 from classify.heads.lda import LDA
 from classify.heads.linear import SoftmaxLayer
@@ -182,3 +183,23 @@ def test_threads_are_limited_inside_the_block_and_in_libraries_loaded_since():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["svm", "head2toe", "logistic"])
+def test_a_row_gets_the_same_scores_whatever_stands_beside_it(name):
+    """Within scikit-learn's own tolerance, at the widths of layers, where float32 products lose ten times as much."""
+    random = np.random.default_rng(0)
+    X = random.normal(0, 1, (300, 512)).astype(np.float32)
+    y = (X[:, :3].argmax(axis=1) + 3 * (X[:, 3] > 0)).astype(int)
+    head = (
+        Head2Toe(fractions=(0.5,), max_steps=50)
+        if name == "head2toe"
+        else HEADS[name].build(seed=0, **FEW_ROWS.get(name, {}))
+    ).fit(X, y)
+    scores = getattr(head, "decision_function" if hasattr(head, "decision_function") else "predict_proba")
+    rows = random.normal(0, 1, (150, 512)).astype(np.float32)
+    together, order = scores(rows), random.permutation(len(rows))
+    for beside in (1, 7, 64):
+        apart = np.concatenate([scores(rows[start : start + beside]) for start in range(0, len(rows), beside)])
+        np.testing.assert_allclose(apart, together, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(scores(rows[order]), together[order], rtol=1e-7, atol=1e-7)

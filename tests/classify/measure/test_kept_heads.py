@@ -17,7 +17,7 @@ from classify.experiments.probe.entries import head2toe
 from classify.heads import HEADS, on_axes
 from classify.heads.network.untouched import UntouchedClassifier
 from classify.heads.on_axes import Axes, OnAxes, Reduction
-from classify.measure import kept_heads, results
+from classify.measure import results
 from classify.measure.metrics import measure
 from classify.measure.results import Predictions, Result, load_results, save_result, sealed
 from features.digests import sha256_file
@@ -78,7 +78,6 @@ def test_a_file_that_holds_the_names_of_an_earlier_version_opens(tmp_path, digit
         for part in (OnAxes, Axes):
             earlier.setattr(part, "__module__", module)
         earlier.setitem(sys.modules, module, on_axes)
-        earlier.setattr(kept_heads, "TRUSTED", (*kept_heads.TRUSTED, *kept_heads.MOVED))
         saved = _save(tmp_path, head, digits)
     monkeypatch.setattr(results, "has_skops", lambda: kind == "skops")
     content = zlib.decompress(saved.head_path.read_bytes())
@@ -173,7 +172,15 @@ def _other_type(content, module, name):
 
 @pytest.mark.parametrize("trust", [False, True])
 @pytest.mark.parametrize(
-    ("module", "name"), [("subprocess", "Popen"), ("posix", "system"), ("classify.measure.results", "SavedResult")]
+    ("module", "name"),
+    [
+        ("subprocess", "Popen"),
+        ("posix", "system"),
+        ("classify.measure.results", "SavedResult"),
+        ("classify.heads.on_axes", "Reduction"),  # of ours, but no part of a fitted head
+        ("classify.heads.on_axes", "np"),
+        ("classify.heads.nowhere", "Head"),
+    ],
 )
 def test_a_skops_file_with_foreign_types_is_refused_even_where_the_record_names_it(
     tmp_path, digits, module, name, trust

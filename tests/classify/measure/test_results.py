@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeClassifier
 
 from classify.measure import results
+from classify.measure.environment import this_environment
 from classify.measure.metrics import measure
 from classify.measure.results import (
     Predictions,
@@ -20,7 +21,6 @@ from classify.measure.results import (
     load_results,
     save_result,
     sealed,
-    this_environment,
 )
 from features.digests import canonical_json
 from features.errors import UserError

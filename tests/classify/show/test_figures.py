@@ -26,7 +26,7 @@ def _row(kind, layer, head, right, pool="avg", total=1000):
     result = Result(
         config, metrics, validation_accuracy=right / total, rows={"validation": 100}, extra={"features": 64}
     )
-    return ProbeRow(kind, layer, pool, head, 64, SavedResult(Path("none.json"), result, {}))
+    return ProbeRow(kind, SavedResult(Path("none.json"), result, {}))
 
 
 def _result(rows):
@@ -74,7 +74,7 @@ def test_intervals_are_those_of_the_results(result):
     ridge = next(each for each in panel.containers if each.get_label() == "ridge")
     ends = [segment[:, 1].round(6).tolist() for segment in ridge.lines[2][0].get_segments()]
     rows = [row for row in result.rows if row.kind == "layer" and row.head == "ridge"]
-    assert ends == [[round(100 * end, 6) for end in row.interval] for row in rows]
+    assert ends == [[round(100 * end, 6) for end in row.result.metrics.accuracy_interval] for row in rows]
 
 
 def test_poolings_stand_in_panels_of_their_own():

@@ -15,14 +15,13 @@ import pytest
 from classify.__main__ import main
 from classify.measure.metrics import measure
 from classify.measure.results import Predictions, Result, load_results, save_result, sealed
-from classify.measure.standing import frontier
 from classify.show.report import svg, write_report
-from classify.show.report.charts import Priced
 from classify.show.report.folder import read_folder
 from classify.show.report.images import TestImages, open_images, option
 from classify.show.report.maps import sample_rows
 from classify.show.report.page import script_json
 from classify.show.report.tables import comparison_rows, record_rows
+from classify.show.trade_off import trade_off
 from features.commands.options import run_command
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -171,10 +170,9 @@ def test_tests_and_the_frontier_are_those_of_the_comparison(report_folder):
     own, own_best = record_rows(models)
     assert best == own_best
     assert [row["p_value"] for row in own] == pytest.approx([row["p_value"] for row in rows])
-    priced = [Priced(str(place), "", row["cost_seconds"], row["accuracies"][0], 0, 0) for place, row in enumerate(rows)]
-    assert len(frontier(priced, lambda model: model.seconds, lambda model: model.accuracy)) == len(
-        answer.body["frontier"]
-    )
+    ((joined,),) = (panel.frontier for panel in trade_off(rows))
+    assert list(joined.names) == answer.body["frontier"]
+    assert joined.x == tuple(sorted(joined.x)) and joined.y == tuple(sorted(joined.y))
 
 
 def test_tiles_are_the_images(report_folder, monkeypatch):

@@ -54,6 +54,8 @@ def test_what_was_asked_for_in_training_is_done_in_prediction_and_export(photogr
         assert np.allclose(answers.probabilities, kept.probabilities, atol=1e-5)
     assert np.array_equal(opened.labels[answers.predicted], kept.predicted)
     capsys.readouterr()
+    assert run_command(main, ["repeat", str(saved.path), "--dataset", photographs]) == 0
+    assert "the same: all" in capsys.readouterr().out
     assert (
         run_command(main, ["export", "--from", str(saved.path), "--format", "state-dict", "--output", "model.pth"]) == 0
     )

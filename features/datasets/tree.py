@@ -1,0 +1,117 @@
+"""Folders as people have them: where images stand in them, and what else was met on the way.
+
+Hidden folders, and those that operating systems and network drives leave behind, are never entered: what lies there
+are copies and thumbnails. What is skipped is counted, so that it can be said.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from features.datasets.images import is_image
+from features.errors import UserError
+
+_LEFT_BEHIND = frozenset(
+    (
+        *("__macosx", "__pycache__", "lost+found", "system volume information", "$recycle.bin", "recycler"),
+        *("@eadir", "@recycle", "@recently-snapshot", "@__thumb", "#recycle", "#snapshot"),
+    )
+)
+
+
+@dataclass
+class Seen:
+    """What was met on the way besides images.
+
+    hidden: folders that were not entered. later: whether the images are others than those that version 0.1.0 found.
+    remarks: what people should hear of it besides, without the folder's name.
+    """
+
+    hidden: list[str] = field(default_factory=list)
+    later: bool = False
+    remarks: list[str] = field(default_factory=list)
+
+    def told(self, root: Path) -> tuple[str, ...]:
+        """A line for each kind of thing, for people."""
+        remarks = list(self.remarks)
+        if self.hidden:
+            remarks.append(f"hidden folders are skipped ({some([below(root, path) for path in self.hidden])})")
+        return tuple(f"{root}: {remark}" for remark in remarks)
+
+
+def below(root: Path, path: Path | str) -> str:
+    """A path as it is told beside the folder that it lies in: 'cat/1.png'."""
+    return str(path).removeprefix(f"{root}{os.sep}")
+
+
+def some(names: list[str], most: int = 3) -> str:
+    """The first of some names: 'cat/1.png, cat/2.png, cat/3.png and 5 more'."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a folder of this name is hidden, or was left behind by a system."""
+    return name.startswith(".") or name.casefold() in _LEFT_BEHIND
+
+
+def images_below(folder: Path, seen: Seen | None = None) -> list[Path]:
+    """The image files in a folder and in the folders below it, sorted by their path relative to it.
+
+    Links to folders are followed, except to one that the link lies in: its images would be found again and again.
+    seen: takes note of what is skipped. Raises the OSError of a folder that cannot be listed.
+    """
+    parents = frozenset(map(_identity, folder.absolute().parents))
+    if not folder.is_dir() or _identity(folder) in parents:
+        return []
+    paths = []
+    inside = {str(folder): parents | {_identity(folder)}}
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        around, kept = inside.pop(where), []
+        for name in folders:
+            inner = f"{where}{os.sep}{name}"
+            if is_hidden(name):
+                if seen is not None:
+                    seen.hidden.append(inner)
+                    seen.later = seen.later or _holds_images(inner)
+            elif (identity := _identity(inner)) not in around:
+                inside[inner] = around | {identity}
+                kept.append(name)
+        folders[:] = kept
+        paths += [f"{where}{os.sep}{name}" for name in names if is_image(name)]
+    # Sorted as text, before there are Path objects: of those, a million take seconds to compare.
+    return [Path(path) for path in sorted(paths, key=lambda path: path.replace(os.sep, "/"))]
+
+
+def look_into(folder: Path, seen: Seen | None = None) -> tuple[list[str], list[str]]:
+    """The names of the folders directly in a folder, without hidden ones, and of the images, both sorted; UserError if
+    it is no folder."""
+    try:
+        with os.scandir(folder) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"cannot list the folder {folder} ({error.strerror}); give a folder of images") from error
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    if seen is not None:
+        # One with a dot is no class for anybody, and was none in version 0.1.0.
+        seen.hidden += [str(folder / name) for name in folders if is_hidden(name) and not name.startswith(".")]
+    images = [entry.name for entry in entries if is_image(entry.name) and not entry.is_dir()]
+    return [name for name in folders if not is_hidden(name)], images
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders directly in a folder, sorted, without hidden ones; UserError if it is no folder."""
+    return look_into(folder)[0]
+
+
+def _holds_images(folder: str) -> bool:
+    """Whether version 0.1.0 found images here; a folder that cannot be listed holds none."""
+    return any(is_image(name) for _, _, names in os.walk(folder) for name in names)
+
+
+def _identity(folder: Path | str) -> tuple[int, int]:
+    status = os.stat(folder)  # noqa: PTH116 - a Path for each of many folders takes longer than the call itself
+    return status.st_dev, status.st_ino
+
+
+def _refuse(error: OSError) -> None:
+    raise error

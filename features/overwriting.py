@@ -1,0 +1,68 @@
+"""Operations that write their result over what they read, as in-place activations do: what else is to be had of a
+network, or was given to a part of it, is copied before them.
+
+What writes over what is seen by running the graph on tensors without data, whose versions torch counts. It stands in
+the nodes' `meta`, and so goes with them into every graph that is made of them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+DROPOUTS = nn.modules.dropout._DropoutNd
+_PLACE, _WRITERS = "place", "written over at"
+
+
+class Watch(fx.Interpreter):
+    """Runs a graph on tensors of the device 'meta', noting their shapes, and in each node where it is written over.
+
+    Dropout is watched as in training: else it writes over nothing.
+    """
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(model, graph=graph)
+        for module in model.modules():
+            if isinstance(module, DROPOUTS):
+                module.train()
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self._values: dict[fx.Node, torch.Tensor] = {}
+        self._sharing: defaultdict[int, list[fx.Node]] = defaultdict(list)
+        for place, node in enumerate(graph.nodes):
+            node.meta |= {_PLACE: place, _WRITERS: set()}
+
+    def run_node(self, node: fx.Node) -> Any:
+        """Run it, and compare the versions of all that it is given."""
+        read = [self._values[source] for source in node.all_input_nodes if source in self._values]
+        versions = [tensor._version for tensor in read]
+        value = super().run_node(node)
+        for tensor, version in zip(read, versions, strict=True):
+            if tensor._version != version:
+                for other in self._sharing[_storage(tensor)]:
+                    other.meta[_WRITERS].add(node.meta[_PLACE])
+        if isinstance(value, torch.Tensor) and node.op not in ("get_attr", "output"):
+            self.shapes[node] = tuple(value.shape)
+            # Kept, so that no other tensor gets its storage.
+            self._values[node] = value
+            self._sharing[_storage(value)].append(node)
+        return value
+
+
+def written_over(node: fx.Node, by: Iterable[fx.Node]) -> bool:
+    """Whether one of these nodes writes over the output of `node`, after it is there."""
+    return not node.meta.get(_WRITERS, set()).isdisjoint(other.meta.get(_PLACE) for other in by)
+
+
+def kept(node: fx.Node) -> fx.Node:
+    """What to give away as a node's output: itself, or a copy where another node of its graph writes over it."""
+    graph = node.graph
+    if not written_over(node, graph.nodes):
+        return node
+    with graph.inserting_after(node):
+        return graph.call_method("clone", (node,))
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
