@@ -31,6 +31,9 @@ from features.digests import sha256_json
 from features.errors import UserError
 from features.request import Request
 
+# The settings that are a part of what a row is.
+SETTINGS = tuple(name for name in Settings.__dataclass_fields__ if hasattr(RowConfig, name))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -102,15 +105,7 @@ class Row:
         row = cls(
             source=source,
             head=head,
-            settings=Settings(
-                seed=written.seed,
-                class_weight=written.class_weight,
-                search=written.search,
-                refit=written.refit,
-                search_rows=written.search_rows,
-                validation=written.validation,
-                validation_share=written.validation_share,
-            ),
+            settings=Settings(**{name: getattr(written, name) for name in SETTINGS}),
             shuffled=written.labels == "shuffled",
             change=change_called(written.training_set) if written.training_set else None,
             keep=keep,

@@ -5,14 +5,14 @@ import dataclasses
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from features.commands import completion
 from features.commands.parser import Add, Parser
 from features.commands.stopping import status_of, told_to_stop
-from features.datasets import dataset_names
-from features.datasets.catalogue import with_columns
+from features.datasets.catalogue import READABLE, dataset_names, with_columns
 from features.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
+    add("--skip-unreadable", action="store_true", help="leave out images that cannot be read, and say which")
     add_shared(add, "--device", "--jobs")
 
 
@@ -135,6 +136,8 @@ def request_from(options: argparse.Namespace) -> "Request":
         fields[field.name] = tuple(value) if isinstance(value, list) else value
     columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label")}
     fields["dataset"] = with_columns(fields["dataset"], **columns)
+    if getattr(options, "skip_unreadable", False):
+        fields["dataset"] = READABLE + fields["dataset"].removeprefix(READABLE)
     return Request(**fields)
 
 
@@ -145,7 +148,9 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with told_to_stop():
+        with told_to_stop(), warnings.catch_warnings():
+            # What Pillow warns of is told with the file's name, where a data set is looked at first.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             status = main(sys.argv[1:] if arguments is None else arguments) or 0
         # Here a full disk or a reader that has gone can still be told apart; at the interpreter's end they cannot.
         if sys.stdout:

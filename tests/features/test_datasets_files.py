@@ -168,6 +168,7 @@ def test_a_repeated_fingerprint_imports_no_torch_and_no_pillow(photos):
         "import sys; from features.datasets import open_dataset; open_dataset(sys.argv[1]).fingerprint(); "
         "print([name for name in ('torch', 'torchvision', 'PIL') if name in sys.modules])"
     )
+    open_dataset(f"folder:{photos}").fingerprint()
     done = subprocess.run(
         [sys.executable, "-c", code, f"folder:{photos}"], capture_output=True, text=True, check=True
     )  # fmt: skip

@@ -28,6 +28,7 @@ def sorted_into(tmp_path, home):
             for name in range(5):
                 number = next(numbers)
                 pixels = np.full((4, 4, 3), [number % 256, number // 256, 7], np.uint8)
+                pixels[0] = 255
                 Image.fromarray(pixels).save(root / folder / f"{name}.png")
         return root
 
