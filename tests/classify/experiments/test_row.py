@@ -135,7 +135,8 @@ def test_every_setting_of_training_is_tried():
 REQUESTS = {
     "dataset": "digits[0,1,2]", "backbone": "squeezenet1_1", "weights": "another file", "layers": ("layer4",),
     "pools": ("max",), "image_size": 40, "precision": "bfloat16", "dtype": "float16", "limit": 50, "limit_test": 20,
-    "seed": 1,
+    "seed": 1, "crop_mode": "pad", "resize": 40, "interpolation": "nearest", "mean": (0.1, 0.2, 0.3),
+    "std": (0.3, 0.2, 0.1),
 }  # fmt: skip
 NO_PART_OF_A_ROW = {"device": "where it is computed, to rounding"}
 
