@@ -11,8 +11,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
 
     from classify.experiments.repeating import repeat
-    from classify.measure.results import open_result
-    from classify.use.weights import recorded_option
+    from classify.measure.results import open_result, recorded_option
 
     results, different = [open_result(record) for record in options.records], 0
     for saved in results:

@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from classify.experiments.outcome import Cell, Outcome, table_of
+from classify.experiments.outcome import Outcome
 from classify.measure.outcome import Result, plain_json
 from classify.measure.results import SavedResult
 from classify.measure.standing import LEVEL, frontier
 from classify.measure.wording import count, duration, percent
 from classify.show import columns
 from classify.show.panels import Panel
-from classify.show.table import Table
+from classify.show.table import Cell, Table, table_of
 from classify.show.trade_off import trade_off
 from features.digests import sha256_json
 

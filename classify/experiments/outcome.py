@@ -5,25 +5,14 @@
 
 import abc
 import html
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from classify.measure.outcome import plain_json
 from classify.show.figures import panels_figure, save_figure
 from classify.show.panels import Panel
-from classify.show.table import Column, Table, markdown_text
+from classify.show.table import Table, markdown_text
 from features.notes import write_json
-
-# A column, and what it says of the thing that a line is about.
-Cell = tuple[Column, Callable[[Any], Any]]
-
-
-def table_of(title: str, things: Iterable[Any], cells: Iterable[Cell], notes: Iterable[str] = ()) -> Table:
-    """A table with a line for each thing."""
-    cells = tuple(cells)
-    rows = tuple(tuple(value(thing) for _, value in cells) for thing in things)
-    return Table(title, tuple(column for column, _ in cells), rows, tuple(notes))
 
 
 class Outcome(abc.ABC):

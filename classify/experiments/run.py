@@ -6,10 +6,16 @@ from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
 from classify.measure.outcome import Result
-from classify.show.network_tables import network_tables, networks_table
 from classify.show.panels import Panel
 from classify.show.table import Table
-from classify.show.tables import confusion_table, layer_by_head, per_class_table, summary_table
+from classify.show.tables import (
+    confusion_table,
+    layer_by_head,
+    network_tables,
+    networks_table,
+    per_class_table,
+    summary_table,
+)
 from classify.show.training import training_panels
 from features.digests import sha256_json
 

@@ -10,9 +10,11 @@ import dataclasses
 import hashlib
 import html
 import io
+import itertools
 import json
 import os
 import re
+import shlex
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -291,3 +293,22 @@ def _sha256(stream: io.BufferedReader) -> str:
     digest = hashlib.file_digest(stream, "sha256").hexdigest()
     stream.seek(0, io.SEEK_SET)
     return digest
+
+
+def recorded_option(saved: SavedResult, name: str) -> str | None:
+    """What a result was made with, as the command line has it (`weights`, `dataset`): from its record, or its command.
+
+    A path in a command may be relative, and then means something in the folder that one is in.
+    """
+    if (place := (saved.result.extra.places or {}).get(name)) is not None:
+        return place
+    try:
+        words = shlex.split(saved.result.command)
+    except ValueError:
+        return None
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
+        if word == f"--{name}":
+            return following
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None

@@ -8,9 +8,8 @@ from typing import Any
 
 from classify.measure import wording
 from classify.measure.metrics import Metrics
-from classify.measure.outcome import Result
 from classify.measure.wording import MISSING, decimal, duration, percent, percent_interval
-from classify.show.table import Column
+from classify.show.table import Cell, Column
 
 
 def called(column: Column, header: str, **changes: Any) -> Column:
@@ -93,8 +92,6 @@ P_VALUE = Column(
     format=spelled_p,
     means="McNemar's mid-p test against the row best on validation, Holm's correction",
 )
-# What every result has reached, as `reached` gives it.
-REACHED = (VALIDATION, accuracy(), MACRO_F1, LOG_LOSS)
 ACCURACY_NOTE = "accuracy on the test set ± half the width of its 95 % interval"
 BEST_NOTE = "best on validation"
 
@@ -104,7 +101,10 @@ def estimate(metrics: Metrics) -> tuple[float, float, float]:
     return metrics.accuracy, *metrics.accuracy_interval
 
 
-def reached(result: Result) -> tuple[Any, ...]:
-    """The cells of `REACHED`."""
-    metrics = result.metrics
-    return result.validation_accuracy, estimate(metrics), metrics.macro_f1, metrics.log_loss
+# What every result has reached.
+REACHED: tuple[Cell, ...] = (
+    (VALIDATION, lambda result: result.validation_accuracy),
+    (accuracy(), lambda result: estimate(result.metrics)),
+    (MACRO_F1, lambda result: result.metrics.macro_f1),
+    (LOG_LOSS, lambda result: result.metrics.log_loss),
+)

@@ -9,7 +9,7 @@ import html
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
@@ -222,6 +222,17 @@ class Table:
         return table
 
     __rich__ = to_rich
+
+
+# A column, and what it says of the thing that a line is about.
+Cell = tuple[Column, Callable[[Any], Any]]
+
+
+def table_of(title: str, things: Iterable[Any], cells: Iterable[Cell], notes: Iterable[str] = ()) -> Table:
+    """A table with a line for each thing."""
+    cells = tuple(cells)
+    rows = tuple(tuple(value(thing) for _, value in cells) for thing in things)
+    return Table(title, tuple(column for column, _ in cells), rows, tuple(notes))
 
 
 def pivot(table: Table, rows: str | Sequence[str], columns: str, value: str) -> Table:

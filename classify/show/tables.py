@@ -1,22 +1,23 @@
-"""What stands in the tables of a run: the report of one result, the rows of several, accuracy as layer x head.
+"""The tables of a run: one result in full, several side by side, accuracy as layer x head, and what networks add.
 
 How a table prints itself is in `table`. Results are read here, never computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from classify.measure.outcome import Result
-from classify.measure.wording import MISSING, one_line, settings
+from classify.measure.wording import MISSING, one_line, percent, settings
 from classify.show import columns
-from classify.show.table import Column, Table, pivot
+from classify.show.table import Cell, Column, Table, pivot, table_of
 
 MOST_CLASSES = 20
 WORST = 10
 # What a run may vary beside layer and head; the rest of a configuration is no column.
 _NO_COLUMN = ("layer", "head")
+_FIT: Cell = (columns.FIT, lambda result: result.seconds.get("fit"))
 
 
 def per_class_table(result: Result) -> Table:
@@ -29,15 +30,14 @@ def per_class_table(result: Result) -> Table:
         order = sorted(occurring.tolist(), key=lambda label: metrics.f1[label])[:WORST]
         title = f"The {len(order)} classes with the lowest F1"
         notes = (f"of {len(metrics.classes)}, {len(occurring)} of which occur in the test set or the predictions",)
-    shown = (
-        columns.text("class"),
-        columns.share("precision", "precision %"),
-        columns.share("recall", "recall %"),
-        columns.share("f1", "F1 %"),
-        columns.number("support", "images"),
+    cells: tuple[Cell, ...] = (
+        (columns.text("class"), metrics.classes.__getitem__),
+        (columns.share("precision", "precision %"), metrics.precision.__getitem__),
+        (columns.share("recall", "recall %"), metrics.recall.__getitem__),
+        (columns.share("f1", "F1 %"), metrics.f1.__getitem__),
+        (columns.number("support", "images"), metrics.support.__getitem__),
     )
-    fields = (metrics.classes, metrics.precision, metrics.recall, metrics.f1, metrics.support)
-    return Table(title, shown, tuple(tuple(values[label] for values in fields) for label in order), notes)
+    return table_of(title, order, cells, notes)
 
 
 def confusion_table(result: Result) -> Table:
@@ -60,18 +60,13 @@ def pairs_table(result: Result, most: int) -> Table:
     np.fill_diagonal(matrix, 0)
     order = np.argsort(-matrix, axis=None, kind="stable")[:most]
     pairs = [pair for pair in zip(*np.unravel_index(order, matrix.shape), strict=True) if matrix[pair]]
-    shown = (
-        columns.text("truth"),
-        columns.text("predicted", "predicted as"),
-        columns.number("images"),
-        columns.share("share", "% of the class"),
+    cells: tuple[Cell, ...] = (
+        (columns.text("truth"), lambda pair: metrics.classes[pair[0]]),
+        (columns.text("predicted", "predicted as"), lambda pair: metrics.classes[pair[1]]),
+        (columns.number("images"), lambda pair: int(matrix[pair])),
+        (columns.share("share", "% of the class"), lambda pair: int(matrix[pair]) / metrics.support[pair[0]]),
     )
-    counted = ((truth, guess, int(matrix[truth, guess])) for truth, guess in pairs)
-    rows = (
-        (metrics.classes[truth], metrics.classes[guess], number, number / metrics.support[truth])
-        for truth, guess, number in counted
-    )
-    return Table("Most confused", shown, tuple(rows))
+    return table_of("Most confused", pairs, cells)
 
 
 def summary_table(results: Sequence[Result]) -> Table:
@@ -79,28 +74,19 @@ def summary_table(results: Sequence[Result]) -> Table:
 
     The row that was best on validation is marked, since that is the one to choose; the test set chooses nothing.
     """
-    varying = _varying(results)
-    shown = (
-        columns.text("layer"),
-        columns.text("head"),
-        *(columns.text(name, name.replace("_", " ")) for name in varying),
+    cells: tuple[Cell, ...] = (
+        *_labels("layer", "head", *_varying(results)),
         *columns.REACHED,
-        Column("chosen", align="left", format=lambda values: one_line(settings(values or {}))),
-        columns.FIT,
-    )
-    rows = tuple(
         (
-            *(_spelled(result.config.get(name)) for name in ("layer", "head", *varying)),
-            *columns.reached(result),
-            result.chosen,
-            result.seconds.get("fit"),
-        )
-        for result in results
+            Column("chosen", align="left", format=lambda values: one_line(settings(values or {}))),
+            lambda result: result.chosen,
+        ),
+        _FIT,
     )
     notes = [columns.ACCURACY_NOTE]
     if unfinished := sum(result.converged is False for result in results):
         notes.append(f"{unfinished} of {len(results)} solvers stopped before they converged")
-    return Table("Results", shown, rows, tuple(notes)).best("validation", note=columns.BEST_NOTE)
+    return table_of("Results", results, cells, notes).best("validation", note=columns.BEST_NOTE)
 
 
 def layer_by_head(results: Sequence[Result]) -> Table:
@@ -109,30 +95,108 @@ def layer_by_head(results: Sequence[Result]) -> Table:
     Configurations that differ in more than layer and head get a row for each.
     """
     labels = ("layer", *_varying(results))
-    long = Table(
-        "Accuracy on the test set, layer x head",
-        (
-            *(columns.text(name, name.replace("_", " ")) for name in labels),
-            Column("head"),
-            columns.accuracy(header="accuracy"),
-            Column("validation"),
-        ),
-        tuple(
-            (
-                *(_spelled(result.config.get(name)) for name in (*labels, "head")),
-                columns.estimate(result.metrics),
-                result.validation_accuracy,
-            )
-            for result in results
-        ),
-        ("percent ± half the width of the 95 % interval",),
+    cells: tuple[Cell, ...] = (
+        *_labels(*labels, "head"),
+        (columns.accuracy(header="accuracy"), lambda result: columns.estimate(result.metrics)),
+        (Column("validation"), lambda result: result.validation_accuracy),
     )
+    title = "Accuracy on the test set, layer x head"
+    long = table_of(title, results, cells, ["percent ± half the width of the 95 % interval"])
     wide = pivot(long, rows=labels, columns="head", value="accuracy")
     chosen = pivot(long, rows=labels, columns="head", value="validation")
     for name in [column.name for column in chosen.columns[len(labels) :]]:
         chosen = chosen.best(name)
     notes = (*wide.notes, "* the layer that was best on validation for this head") if chosen.marked else wide.notes
     return Table(wide.title, wide.columns, wide.rows, notes, chosen.marked)
+
+
+def network_tables(results: Sequence[Result]) -> tuple[Table, ...]:
+    """What there is to show of networks beside their results: epoch by epoch, and what the untouched one sees."""
+    tables = [epochs_table(results[0])] if len(results) == 1 and results[0].extra.history else []
+    untouched = [result for result in results if result.extra.top1 is not None]
+    tables += [imagenet_table(untouched)] if untouched else []
+    seeing = [result for result in results if result.extra.seen_as]
+    tables += [seen_as_table(max(seeing, key=lambda result: result.extra.map is not None))] if seeing else []
+    return tuple(tables)
+
+
+def networks_table(results: Sequence[Result]) -> Table:
+    """One row for each network of a run."""
+
+    def epoch(result: Result) -> tuple[int, int | None] | None:
+        return (result.chosen["epoch"], result.extra.epochs) if "epoch" in result.chosen else None
+
+    cells: tuple[Cell, ...] = (
+        (columns.text("network"), lambda result: result.config.network_label),
+        *columns.REACHED,
+        (columns.called(columns.PARAMETERS, "trained parameters"), lambda result: result.extra.trained_parameters),
+        (Column("epoch", format=lambda epochs: "-" if epochs is None else f"{epochs[0]} of {epochs[1]}"), epoch),
+        _FIT,
+    )
+    notes = [f"{columns.ACCURACY_NOTE}; epoch: the one chosen on validation"]
+    return table_of("Networks", results, cells, notes).best("validation", note=columns.BEST_NOTE)
+
+
+def epochs_table(result: Result) -> Table:
+    """The epochs of one training run; the one whose weights were kept is marked."""
+    shown = (
+        columns.number("epoch"),
+        columns.plain("loss"),
+        columns.plain("penalty"),
+        columns.share("validation_accuracy", "validation %"),
+        columns.share("validation_macro_f1", "macro F1 %"),
+        columns.seconds("seconds", "time"),
+    )
+    history = result.extra.history or []
+    rows = tuple(tuple(epoch.get(column.name) for column in shown) for epoch in history)
+    best = result.chosen.get("epoch")
+    marked = frozenset((place, 3) for place, epoch in enumerate(history) if epoch["epoch"] == best)
+    return Table("Epochs", shown, rows, ("* the epoch that was kept",) if marked else (), marked)
+
+
+def imagenet_table(results: Sequence[Result]) -> Table:
+    """Top-1 and top-5 of untouched networks on their own classes, beside the published figure where there is one."""
+    shown = (
+        columns.text("weights"),
+        columns.number("images"),
+        columns.share("top1", "top-1 %"),
+        columns.share("top5", "top-5 %"),
+        columns.share("published_top1", "published top-1 %"),
+        columns.share("published_top5", "published top-5 %"),
+    )
+    rows = tuple(
+        (result.config.weights, result.metrics.n, *(result.extra.get(column.name) for column in shown[2:]))
+        for result in results
+    )
+    return Table("On its own classes", shown, rows)
+
+
+def seen_as_table(result: Result) -> Table:
+    """The source classes that each label's images are most often taken for, and the one that stands for it."""
+    stands_for = result.extra.map or {}
+    shown = (
+        columns.text("label"),
+        columns.text("seen_as", "is seen as"),
+        *([columns.text("map", "stands for it")] if stands_for else []),
+    )
+    rows = tuple(
+        (
+            label,
+            ", ".join(f"{name} {percent(share, 0)} %" for name, share in seen),
+            *([stands_for.get(label)] if stands_for else []),
+        )
+        for label, seen in (result.extra.seen_as or {}).items()
+    )
+    return Table("What the untouched network sees in the training images", shown, rows)
+
+
+def _labels(*names: str) -> tuple[Cell, ...]:
+    """Fields of the configuration, as words."""
+
+    def field(name: str) -> Callable[[Result], Any]:
+        return lambda result: _spelled(result.config.get(name))
+
+    return tuple((columns.text(name, name.replace("_", " ")), field(name)) for name in names)
 
 
 def _varying(results: Sequence[Result]) -> tuple[str, ...]:

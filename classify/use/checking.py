@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from classify.heads.network.trained import TrainedNetwork
+from classify.measure.results import recorded_option
 from classify.use.images import given_images
 from classify.use.saved import Answers, SavedModel, logit_answers
-from classify.use.weights import recorded_option
 from classify.use.whole import input_shape
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError

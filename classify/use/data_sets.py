@@ -6,8 +6,7 @@ A data set that has changed is another one in the same place; of those the one u
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from classify.measure.results import SavedResult
-from classify.use.weights import recorded_option
+from classify.measure.results import SavedResult, recorded_option
 from features.datasets import open_dataset
 from features.datasets.catalogue import absolute_spec
 from features.errors import UserError

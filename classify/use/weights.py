@@ -4,38 +4,17 @@ What counts is the SHA-256 over the tensors that stands in the result: a file un
 skipped.
 """
 
-import itertools
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from classify.measure.results import SavedResult
+from classify.measure.results import SavedResult, recorded_option
 from features.backbones import Backbone, load_backbone
 from features.errors import UserError
 from features.home import weights_folder
 from features.key import CacheKey
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
-
-
-def recorded_option(saved: SavedResult, name: str) -> str | None:
-    """What a result was made with, as the command line has it (`weights`, `dataset`): from its record, or its command.
-
-    A path in a command may be relative, and then means something in the folder that one is in.
-    """
-    if (place := (saved.result.extra.places or {}).get(name)) is not None:
-        return place
-    try:
-        words = shlex.split(saved.result.command)
-    except ValueError:
-        return None
-    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
-        if word == f"--{name}":
-            return following
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
 
 
 def backbone_of(saved: SavedResult, key: CacheKey, given: str | None = None) -> Backbone:

@@ -36,7 +36,6 @@ for _module in (
     "classify.commands.run",
     "classify.experiments.making",
     "classify.heads.network.classifier",
-    "classify.show.network_tables",
     "classify.show.tables",
     "extract.commands.ensure",
     "h5py",

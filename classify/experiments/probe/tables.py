@@ -4,13 +4,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from classify.experiments.outcome import Cell, table_of
 from classify.experiments.probe.entries import CANDIDATES
 from classify.experiments.probe.found import ProbeRow, Standing, find, of_kind
 from classify.experiments.probe.scoring import Scores
 from classify.measure.wording import MISSING, percent
 from classify.show import columns
-from classify.show.table import Column, Table
+from classify.show.table import Cell, Column, Table, table_of
 
 _NAMES = {"pca": "PCA", "projection": "random projection"}
 

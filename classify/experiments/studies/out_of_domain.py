@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.models import Model
-from classify.experiments.outcome import Cell, table_of
 from classify.experiments.settings import Settings
 from classify.experiments.studies.asking import Asked, features_and_networks, images_at
 from classify.experiments.studies.outcome import StudyResult
@@ -29,7 +28,7 @@ from classify.measure.results import SavedResult
 from classify.measure.wording import count, percent
 from classify.show import columns
 from classify.show.panels import Line, Panel
-from classify.show.table import Table
+from classify.show.table import Cell, Table, table_of
 from classify.use.saved import SavedModel
 from features.datasets import Dataset, open_dataset
 from features.errors import UserError

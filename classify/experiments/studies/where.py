@@ -15,7 +15,6 @@ from typing import Any
 
 from classify.experiments.kinds.network import Network, take
 from classify.experiments.models import Model
-from classify.experiments.outcome import Cell, table_of
 from classify.experiments.row import Row
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
@@ -27,7 +26,7 @@ from classify.measure.standing import against, differs
 from classify.measure.wording import count, decimal, percent
 from classify.show import columns
 from classify.show.panels import Line, Panel
-from classify.show.table import Column, Table
+from classify.show.table import Cell, Column, Table, table_of
 from features.errors import UserError
 
 QUICK_ROWS, EPOCHS = 1_000, (3, 10)
