@@ -8,7 +8,7 @@ from pathlib import Path
 
 from classify.measure.results import SavedResult, recorded_option
 from features.datasets import open_dataset
-from features.datasets.catalogue import absolute_spec
+from features.datasets.catalogue import READABLE, absolute_spec
 from features.errors import UserError
 
 
@@ -55,7 +55,12 @@ def _answering(groups: Sequence[list[SavedResult]], asked: str) -> list[list[Sav
     except UserError:
         digest = None  # the images need not be here any more
     same = [group for group in groups if digest and group[0].result.config.dataset_sha256 == digest]
-    return same or [group for group in groups if place in {_place(saved) for saved in group}]
+    standing = [(group, {_place(saved) for saved in group}) for group in groups]
+    # Whoever asks for a data set means it without its broken images too, where no model is for all of them.
+    return same or next(
+        (there for spec in (place, READABLE + place) if (there := [group for group, own in standing if spec in own])),
+        [],
+    )
 
 
 def _called(groups: Sequence[list[SavedResult]]) -> list[str]:

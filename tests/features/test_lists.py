@@ -17,9 +17,8 @@ def photos(tmp_path, home):
     for shade, name in enumerate(("cat", "dog")):
         (tmp_path / "p" / name).mkdir(parents=True)
         for number in range(5):
-            Image.fromarray(np.full((4, 4), 40 * shade + number, np.uint8)).save(
-                tmp_path / "p" / name / f"{number}.png"
-            )
+            pixels = np.arange(16, dtype=np.uint8).reshape(4, 4) * 8 + 40 * shade + number
+            Image.fromarray(pixels).save(tmp_path / "p" / name / f"{number}.png")
     return tmp_path
 
 

@@ -87,6 +87,13 @@ def test_of_what_changed_in_its_place_the_last_counts():
         assert for_one_data_set([later, PETS], HERE, asked) == [later]
 
 
+def test_a_data_set_without_its_broken_images_is_asked_for_as_the_whole():
+    part = saved("folder-train", "9" * 64, "readable:folder:/pets/train")
+    assert for_one_data_set([part], HERE, "folder:/pets/train") == [part]
+    assert for_one_data_set([part, PETS], HERE, "folder:/pets/train") == [PETS]
+    assert for_one_data_set([part, PETS], HERE, "readable:folder:/pets/train") == [part]
+
+
 def test_what_was_moved_is_found_by_its_content(tmp_path, home):
     for shade in range(4):
         path = tmp_path / "moved" / "ab"[shade % 2] / f"{shade}.png"
