@@ -60,6 +60,7 @@ def fit(row: Row, how: How = PLAINLY) -> Fitted:
         "extra": {
             "places": row.source.places(),
             "white": row.source.white(),
+            "crop_mode": row.source.request.crop_mode,
             **learned.extra,
             **peak.to_json(),
             **({} if cluster is None else {"cluster": cluster}),

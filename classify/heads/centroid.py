@@ -11,7 +11,7 @@ from classify.heads.scaling import Standardiser
 class Centroid(LinearHead):
     """Scores are minus half the squared Euclidean distance to each class's mean, up to a term that all classes share.
 
-    jobs: threads. Classes have no weights here: a mean does not depend on how many rows it is taken over.
+    jobs: threads. Classes have no weights here: a mean does not depend on how many rows it is taken over. Rows may.
     """
 
     LEGAL = {"jobs": JOBS}
@@ -19,15 +19,18 @@ class Centroid(LinearHead):
     def __init__(self, *, jobs: int | None = None):
         self.jobs = jobs
 
-    def fit(self, X: Any, y: Any) -> "Centroid":
-        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
-        X, codes = self._start(X, y)
-        scale = Standardiser.fit(X)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Centroid":
+        """Fit on X (N, D) and labels y (N,), each row counting as often as its sample weight (N,) says; raises FitError
+        for an argument that is not legal."""
+        X, codes, row_weights = self._start_weighted(X, y, sample_weight)
+        scale = Standardiser.fit(X, row_weights)
         with threads(self.jobs):
             sums = np.zeros((len(self.classes_), X.shape[1]))
             for rows in row_blocks(len(X)):
-                belongs = codes[rows] == np.arange(len(self.classes_))[:, None]
-                sums += belongs.astype(float) @ ((X[rows] - scale.mean) * scale.factor)
-            means = sums / np.bincount(codes)[:, None]
+                belongs = (codes[rows] == np.arange(len(self.classes_))[:, None]).astype(float)
+                if row_weights is not None:
+                    belongs *= row_weights[rows]
+                sums += belongs @ ((X[rows] - scale.mean) * scale.factor)
+            means = sums / np.bincount(codes, row_weights)[:, None]
             self._set_plane(means.T, -0.5 * np.einsum("kd,kd->k", means, means), scale)
         return self

@@ -16,16 +16,20 @@ from contextvars import ContextVar
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 from threadpoolctl import ThreadpoolController
 
 from classify.heads.legal import FitError, Number, OneOf
+from classify.measure.wording import one_line
 from features.blocks import Blocks, memory_told
 
 BLOCK_ROWS = 4096
+# Beyond these the largest feature can be neither squared nor inverted in float64.
+TINY, HUGE = 1e-290, 1e290
 _jobs: ContextVar[int | None] = ContextVar("jobs", default=None)
 
 
@@ -54,16 +58,37 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     def _start(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Check arguments and samples; X stays as it is where it is float32 or float64, labels become 0 .. K-1."""
+        return self._start_weighted(X, y, None)[:2]
+
+    def _start_weighted(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The same with a weight for each row, float64 (N,), or None where all are alike; rows of no weight are left
+        out, labels of theirs too."""
         self._check_arguments()
         X, y = self._validated(X, y, ensure_min_samples=2)
-        check_classification_targets(y)
+        if (kind := type_of_target(y)) not in ("binary", "multiclass"):
+            # scikit-learn's own words first: its users look for them.
+            raise FitError(
+                f"{type(self).__name__}: Unknown label type: {kind}; give a class for each row, a whole number or text"
+            )
+        weights = self._row_weights(X, sample_weight)
+        if weights is not None and not weights.all():
+            kept = np.flatnonzero(weights)
+            X, y, weights = X.take(kept, axis=0), y[kept], weights[kept]
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise FitError(
                 f"{type(self).__name__} needs at least two classes to tell apart, and all {len(y)} rows are of one "
-                f"class, {self.classes_[0]!r}; add rows of another class"
+                f"class, {self.classes_.tolist()[0]!r}; add rows of another class"
             )
-        return X, codes
+        return X, codes, weights
+
+    def _row_weights(self, X: Any, sample_weight: Any) -> np.ndarray | None:
+        if sample_weight is None:
+            return None
+        try:
+            return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        except ValueError as error:
+            raise FitError(f"{type(self).__name__}: {one_line(error)}") from error
 
     def _start_like(self, other: "HeadClassifier") -> None:
         """Begin a fit on the samples that `other` has checked."""
@@ -79,11 +104,21 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
         if isinstance(X, Blocks):
             return self._validated_blocks(X, *y, **options)
+        name = type(self).__name__
+        if issparse(X):
+            raise FitError(f"{name} takes no sparse features; give them as a dense array, X.toarray()")
         try:
-            return validate_data(self, X, *y, dtype=(np.float32, np.float64), **options)
+            checked = validate_data(self, X, *y, dtype=(np.float32, np.float64), **options)
         except ValueError as error:
             # scikit-learn's reasons (NaN, too few columns) go over several lines.
-            raise FitError(f"{type(self).__name__}: {' '.join(str(error).split())}") from error
+            raise FitError(f"{name}: {one_line(error)}") from error
+        samples = checked[0] if y else checked
+        if samples.dtype == np.float64 and (largest := np.abs(samples).max()) and not TINY < largest < HUGE:
+            raise FitError(
+                f"{name}: the largest feature is {largest:.1e}, whose square or inverse is no number; bring the "
+                "features to another scale"
+            )
+        return checked
 
     def _validated_blocks(self, X: Blocks, *y: Any, reset: bool = True, ensure_min_samples: int = 1) -> Any:
         """The same checks without reading: what the store holds is finite, and verified when it is read."""
@@ -110,16 +145,19 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         return X, labels
 
 
-def class_shares(class_weight: str | dict | None, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def class_shares(
+    class_weight: str | dict | None, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
     """The weight of each class, float64 (K,): 1, or inversely to its frequency ('balanced'), or as a dict says.
 
-    A class that a dict leaves out weighs 1. Raises FitError for a class that is not there and for a weight that is
-    no positive number.
+    weights: of the rows (N,), which then count so often. A class that a dict leaves out weighs 1. Raises FitError for a
+    class that is not there and for a weight that is no positive number.
     """
     if class_weight is None:
         return np.ones(len(classes))
     if isinstance(class_weight, str) and class_weight == "balanced":
-        return len(codes) / (len(classes) * np.bincount(codes, minlength=len(classes)))
+        total = len(codes) if weights is None else weights.sum()
+        return total / (len(classes) * np.bincount(codes, weights, minlength=len(classes)))
     if not isinstance(class_weight, dict):
         raise FitError(f"class_weight={class_weight!r} is not legal; give None, 'balanced' or a dict of label: weight")
     weights = np.ones(len(classes))
@@ -238,6 +276,18 @@ class PathHead(HeadClassifier):
         return self._path(X, y, [clone(self).set_params(**params) for params in candidates])
 
     def _path(self, X: Any, y: Any, heads: list[Self]) -> Iterator[Self]:
+        raise NotImplementedError
+
+
+class WeightedPathHead(PathHead):
+    """One whose rows may have weights."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit on X (N, D) and labels y (N,), each row counting as often as its sample weight (N,) says; raises FitError
+        for an argument that is not legal."""
+        return next(self._path(X, y, [self], sample_weight))
+
+    def _path(self, X: Any, y: Any, heads: list[Self], sample_weight: Any = None) -> Iterator[Self]:
         raise NotImplementedError
 
 

@@ -4,24 +4,24 @@ Left to others: reading the layers and joining them; `Head2Toe` takes their feat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from classify.heads.estimator import FitError, HeadClassifier, Number, OneOf
+from classify.heads.scaling import at_length_one
 from features.rows import limit_rows, validation_split
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 @dataclass(eq=False, repr=False)
-class Head2Toe(ClassifierMixin, BaseEstimator):
+class Head2Toe(HeadClassifier):
     """Features of several layers, the relevant ones kept, a linear head on those.
 
     Evci, Dumoulin, Larochelle and Mozer, 'Head2Toe: utilizing intermediate representations for better transfer
@@ -52,8 +52,13 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     head_ : the fitted final head (standardising, then logistic regression).
     """
 
-    kept_in_files: ClassVar[bool] = True
-    n_features_in_: int = field(init=False)
+    LEGAL = {
+        "strength": (Number(0, 1),),
+        "regularisation": (Number(0),),
+        "search_rows": (OneOf((None,)), Number(1, closed=True, integer=True)),
+        "max_steps": (Number(1, closed=True, integer=True),),
+        "seed": (Number(0, closed=True, integer=True),),
+    }
     widths: Sequence[int] | None = None
     fractions: Sequence[float] = FRACTIONS
     strength: float = 0.01
@@ -62,19 +67,23 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
     max_steps: int = 500
     seed: int = 0
 
-    def fit(self, features: np.ndarray, labels: np.ndarray, validation_rows: np.ndarray | None = None) -> "Head2Toe":
+    def fit(self, X: Any, y: Any, validation_rows: np.ndarray | None = None) -> "Head2Toe":
         """Select on all rows but `validation_rows`, choose the fraction on those, then fit the head on every row.
 
-        features (N, D), labels (N,). Without `validation_rows`, 10 % of the rows are drawn, stratified and seeded.
-        Raises ValueError for widths that do not add up to D, fractions or a strength out of range, a single class.
+        X (N, D), labels y (N,). Without `validation_rows`, 10 % of the rows are drawn, stratified and seeded. Raises
+        FitError for widths that do not add up to D, fractions or a strength out of range, a single class, and where a
+        class has no second row to validate on.
         """
-        features, labels = validate_data(self, features, labels, dtype=(np.float32, np.float64), ensure_min_samples=2)
-        self._check_parameters()
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"a classifier needs two classes, got 1 class: {self.classes_[0]!r}")
+        features, codes = self._start(X, y)
+        self._check_shares()
         rows = np.arange(len(codes))
         if validation_rows is None:
+            counts = np.bincount(codes)
+            if counts.min() < 2:
+                raise FitError(
+                    f"Head2Toe needs two rows of each class, one to select on and one to validate on, and class "
+                    f"{self.classes_.tolist()[counts.argmin()]!r} has one; add rows, or give validation_rows"
+                )
             train, validation = validation_split(codes, rows, self.seed, classes=self.classes_)
         else:
             train, validation = np.setdiff1d(rows, validation_rows), np.asarray(validation_rows)
@@ -88,8 +97,8 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
         self.validation_accuracies_ = {}
         for fraction in sorted(self.fractions):
             kept = order[: self._count(fraction)]
-            head = self._new_head().fit(searched[:, kept], labels[train])
-            accuracy = float(np.mean(head.predict(normalised[validation][:, kept]) == labels[validation]))
+            head = self._new_head().fit(searched[:, kept], codes[train])
+            accuracy = float(np.mean(head.predict(normalised[validation][:, kept]) == codes[validation]))
             self.validation_accuracies_[fraction] = accuracy
         # The first of equals is the smallest, since the fractions were tried in rising order.
         self.fraction_ = max(self.validation_accuracies_, key=self.validation_accuracies_.__getitem__)
@@ -97,37 +106,36 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
         self.kept_by_layer_ = tuple(
             int(np.count_nonzero((self.kept_ >= start) & (self.kept_ < stop))) for start, stop in self._layer_bounds()
         )
-        self.head_ = self._new_head().fit(normalised[:, self.kept_], labels)
+        self.head_ = self._new_head().fit(normalised[:, self.kept_], self.classes_[codes])
         return self
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """(N,) classes of features (N, D)."""
-        return self.head_.predict(self._kept_features(features))
+    def predict(self, X: Any) -> np.ndarray:
+        """(N,) classes of features X (N, D)."""
+        kept = self._kept_features(X)
+        return self.head_.predict(kept)
 
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:
         """(N, C) probabilities, columns in the order of `classes_`."""
-        return self.head_.predict_proba(self._kept_features(features))
+        kept = self._kept_features(X)
+        return self.head_.predict_proba(kept)
 
-    def decision_function(self, features: np.ndarray) -> np.ndarray:
+    def decision_function(self, X: Any) -> np.ndarray:
         """What the logistic regression computes before its softmax: (N, C), or (N,) for two classes."""
-        return self.head_.decision_function(self._kept_features(features))
+        kept = self._kept_features(X)
+        return self.head_.decision_function(kept)
 
-    def _kept_features(self, features: np.ndarray) -> np.ndarray:
-        check_is_fitted(self)
-        features = validate_data(self, features, dtype=(np.float32, np.float64), reset=False)
+    def _kept_features(self, X: Any) -> np.ndarray:
         # In float64 a row's scores do not depend on what stands beside it.
-        return self._normalise(features)[:, self.kept_].astype(np.float64)
+        return self._normalise(self._samples(X))[:, self.kept_].astype(np.float64)
 
-    def _check_parameters(self) -> None:
+    def _check_shares(self) -> None:
         widths = self.widths
         if widths is not None and (sum(widths) != self.n_features_in_ or min(widths) < 1):
-            raise ValueError(
-                f"widths {tuple(widths)} must be positive and add up to the {self.n_features_in_} features"
-            )
+            raise FitError(f"widths {tuple(widths)} must be positive and add up to the {self.n_features_in_} features")
         if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
-            raise ValueError(f"fractions {tuple(self.fractions)} must be one or more shares above 0 and up to 1")
-        if not 0 < self.strength < 1:
-            raise ValueError(f"strength {self.strength} must lie between 0 and 1, where 1 leaves no feature")
+            raise FitError(f"fractions {tuple(self.fractions)} must be one or more shares above 0 and up to 1")
+        if self.strength == 1:
+            raise FitError("strength=1 leaves no feature; give a number between 0 and 1")
 
     def _layer_bounds(self) -> list[tuple[int, int]]:
         stops = np.cumsum(self.widths if self.widths is not None else [self.n_features_in_]).tolist()
@@ -137,8 +145,7 @@ class Head2Toe(ClassifierMixin, BaseEstimator):
         normalised = np.empty_like(features)
         for start, stop in self._layer_bounds():
             layer = features[:, start:stop]
-            lengths = np.linalg.norm(layer, axis=1, keepdims=True)
-            normalised[:, start:stop] = layer / np.where(lengths > 0, lengths, 1)
+            normalised[:, start:stop] = at_length_one(layer, lambda rows: np.linalg.norm(rows, axis=1))
         return normalised
 
     def _count(self, fraction: float) -> int:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from classify.heads.estimator import JOBS, HeadClassifier, Number, OneOf, class_shares, threads
 from classify.heads.on_device import DEVICE, DeviceRows, is_there
-from classify.heads.scaling import Standardiser
+from classify.heads.scaling import FAR, Standardiser, at_length_one
 
 DISTANCES = 24_000_000  # kept in memory at once, float32
 GROUP = 64  # rows of the training set whose smallest distance stands for them
@@ -26,7 +26,8 @@ class KNN(HeadClassifier):
 
     k: neighbours; all rows where there are fewer. metric: 'euclidean' on standardised features, or 'cosine' of the
     features as they are. class_weight: scales each neighbour's vote. jobs: threads. device: a GPU that finds the
-    nearest. Probabilities are shares of the votes. Keeps a float32 copy of the training features.
+    nearest among float32 features. Probabilities are shares of the votes. Keeps a copy of the training features, in
+    their own precision.
     """
 
     LEGAL = {
@@ -70,10 +71,11 @@ class KNN(HeadClassifier):
     def neighbours(self, X: Any) -> np.ndarray:
         """The numbers of the k nearest training rows of each row, nearest first, int64 (N, k)."""
         X = self._samples(X)
-        queries = self._coordinates(X)
+        queries = self._coordinates(X).astype(self.rows_.dtype, copy=False)
         k = min(self.k, len(self.rows_))
         size = max(1, DISTANCES // len(self.rows_))
-        on_device = DeviceRows(self.rows_, self.device) if is_there(self.device) else None
+        in_float32 = self.rows_.dtype == np.float32
+        on_device = DeviceRows(self.rows_, self.device) if in_float32 and is_there(self.device) else None
         with threads(self.jobs):
             return np.concatenate(
                 [self._nearest(queries[start : start + size], k, on_device) for start in range(0, len(queries), size)]
@@ -91,10 +93,11 @@ class KNN(HeadClassifier):
 
     def _coordinates(self, X: np.ndarray) -> np.ndarray:
         if self.scale_ is not None:
-            return self.scale_.apply(X)
-        X = np.ascontiguousarray(X, dtype=np.float32)
-        length = np.sqrt(np.einsum("nd,nd->n", X, X))
-        return X / np.where(length > 0, length, 1)[:, None]
+            Z = np.asarray(self.scale_.apply_exactly(X))
+            # So far away the order of the neighbours no longer changes, and squares are still numbers.
+            return np.clip(Z, -FAR, FAR, out=Z)
+        X = np.ascontiguousarray(X)
+        return at_length_one(X, lambda rows: np.sqrt(np.einsum("nd,nd->n", rows, rows)))
 
     def _nearest(self, queries: np.ndarray, k: int, on_device: DeviceRows | None) -> np.ndarray:
         if on_device is not None:

@@ -6,12 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from classify.heads.estimator import JOBS, Number, PathHead, ProbabilityMixin, class_shares, threads
+from classify.heads.estimator import JOBS, Number, ProbabilityMixin, WeightedPathHead, class_shares, threads
 from classify.heads.scaling import moments
 
 
 @dataclass(eq=False, repr=False)
-class LDA(PathHead, ProbabilityMixin):
+class LDA(WeightedPathHead, ProbabilityMixin):
     """Class means with the within-class covariance S of the standardised features, shrunk to (1 - s) S + s * v * I.
 
     shrinkage: s, from 0 (singular where features repeat; the pseudo-inverse is taken) to 1 (nearest mean); v is the
@@ -24,13 +24,13 @@ class LDA(PathHead, ProbabilityMixin):
     class_weight: str | dict | None = None
     jobs: int | None = None
 
-    def _path(self, X: Any, y: Any, heads: list[Self]) -> Iterator[Self]:
-        X, codes = self._start(X, y)
-        shares = class_shares(self.class_weight, self.classes_, codes)
+    def _path(self, X: Any, y: Any, heads: list[Self], sample_weight: Any = None) -> Iterator[Self]:
+        X, codes, row_weights = self._start_weighted(X, y, sample_weight)
+        shares = class_shares(self.class_weight, self.classes_, codes, row_weights)
         with threads(self.jobs):
-            seen = moments(X, codes, np.ones(len(shares)))
+            seen = moments(X, codes, np.ones(len(shares)), row_weights)
             means = seen.sums / seen.counts[:, None]
-            within = (seen.squares - means.T @ seen.sums) / len(codes)
+            within = (seen.squares - means.T @ seen.sums) / seen.counts.sum()
             values, vectors = np.linalg.eigh(within)
             values = np.maximum(values, 0)
             turned = vectors.T @ means.T
@@ -42,7 +42,8 @@ class LDA(PathHead, ProbabilityMixin):
             head._start_like(self)
             shrunk = (1 - head.shrinkage) * values + head.shrinkage * spread
             # Classes without any spread would divide by nothing: floor at what the features' unit variance can resolve.
-            floor = max(shrunk.max() * 1e-10, 1e-12)
+            # Fewer constant features than rows leave no direction at all.
+            floor = max(shrunk.max(initial=0) * 1e-10, 1e-12)
             inverse = np.divide(1.0, shrunk, out=np.zeros_like(shrunk), where=shrunk > floor)
             if not inverse.any():
                 inverse[:] = 1.0

@@ -17,5 +17,5 @@ class LinearSVM(PenalisedLinear):
     def _columns(self) -> int:
         return 1 if len(self.classes_) == 2 else len(self.classes_)
 
-    def _penalty(self, rows: int) -> float:
+    def _penalty(self, rows: float) -> float:
         return 1 / (self.C * rows)

@@ -21,7 +21,7 @@ class Logistic(ProbabilityMixin, PenalisedLinear):
     def _columns(self) -> int:
         return len(self.classes_)
 
-    def _penalty(self, rows: int) -> float:
+    def _penalty(self, rows: float) -> float:
         # Two columns that are each other's negative carry half the squared length of their difference.
         return (2 if len(self.classes_) == 2 else 1) / (self.C * rows)
 

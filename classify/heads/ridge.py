@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from classify.heads.estimator import JOBS, LinearHead, Number, PathHead, class_shares, threads
+from classify.heads.estimator import JOBS, LinearHead, Number, WeightedPathHead, class_shares, threads
 from classify.heads.on_device import DEVICE, is_there
 from classify.heads.scaling import moments
 
 
 @dataclass(eq=False, repr=False)
-class Ridge(PathHead, LinearHead):
+class Ridge(WeightedPathHead, LinearHead):
     """Minimises sum of weight * (target - score)^2 + alpha * |coefficients|^2, the intercept not penalised.
 
     alpha: penalty over standardised features. class_weight: None, 'balanced' or a dict. jobs: threads. device: a GPU
@@ -30,11 +30,11 @@ class Ridge(PathHead, LinearHead):
     jobs: int | None = None
     device: str | None = None
 
-    def _path(self, X: Any, y: Any, heads: list[Self]) -> Iterator[Self]:
-        X, codes = self._start(X, y)
+    def _path(self, X: Any, y: Any, heads: list[Self], sample_weight: Any = None) -> Iterator[Self]:
+        X, codes, row_weights = self._start_weighted(X, y, sample_weight)
         with threads(self.jobs):
-            shares = class_shares(self.class_weight, self.classes_, codes)
-            seen = moments(X, codes, shares, self.device if is_there(self.device) else None)
+            shares = class_shares(self.class_weight, self.classes_, codes, row_weights)
+            seen = moments(X, codes, shares, row_weights, self.device if is_there(self.device) else None)
             total = seen.counts.sum()
             centre = seen.sums.sum(axis=0) / total
             means = (2 * seen.counts - total) / total

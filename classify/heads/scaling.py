@@ -6,13 +6,16 @@ that does not vary becomes zero everywhere, in training and prediction alike.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
-from classify.heads.estimator import FitError, row_blocks
+from classify.heads.estimator import TINY, FitError, row_blocks
 from classify.heads.on_device import DeviceRows, squares_on
 from features.blocks import Blocks, memory_told
+
+# A coordinate that is as far away as any: in units of what features vary by, and with a square that float32 holds.
+FAR = 1e15
 
 
 @dataclass(frozen=True)
@@ -27,22 +30,35 @@ class Standardiser:
     factor: np.ndarray
 
     @classmethod
-    def fit(cls, X: np.ndarray) -> "Standardiser":
-        """Mean and standard deviation of each column, accumulated in float64 around the first block's mean."""
-        shift = np.asarray(X[: min(len(X), 4096)], dtype=np.float64).mean(axis=0)
+    def fit(cls, X: np.ndarray, weights: np.ndarray | None = None) -> "Standardiser":
+        """Mean and standard deviation of each column, accumulated in float64 around the first block's mean.
+
+        weights: of the rows (N,), each of which counts as if it stood there so often.
+        """
+        unit = _units(X)
+        first = np.asarray(X[: min(len(X), 4096)], dtype=np.float64)
+        shift = (first * unit).mean(axis=0)
         total, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
         for rows in row_blocks(len(X)):
             block = np.array(X[rows], dtype=np.float64)
+            block *= unit
             block -= shift
-            total += block.sum(axis=0)
-            squares += np.einsum("ij,ij->j", block, block)
+            if weights is None:
+                total += block.sum(axis=0)
+                squares += np.einsum("ij,ij->j", block, block)
+            else:
+                total += weights[rows] @ block
+                squares += np.einsum("i,ij,ij->j", weights[rows], block, block)
             # Before the next is read: two of them would take twice the memory.
             del block
-        offset = total / len(X)
-        deviation = np.sqrt(np.maximum(squares / len(X) - offset**2, 0))
+        count = len(X) if weights is None else weights.sum()
+        offset = total / count
+        deviation = np.sqrt(np.maximum(squares / count - offset**2, 0))
         mean = shift + offset
         # A constant column is not quite constant after rounding: compare with the precision that X itself has.
         varies = deviation > 4 * np.finfo(X.dtype).eps * np.abs(mean)
+        deviation, mean = deviation / unit, mean / unit
+        varies &= deviation > TINY
         return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies))
 
     @overload
@@ -55,17 +71,41 @@ class Standardiser:
         """The standardised rows as a new float32 array (N, D); of Blocks something that standardises what is read."""
         return StandardisedBlocks(X, self) if isinstance(X, Blocks) else self._apply(X, np.empty(X.shape, np.float32))
 
+    def apply_exactly(self, X: np.ndarray | Blocks) -> "np.ndarray | StandardisedBlocks":
+        """The same, float64 where X is."""
+        return (X - self.mean) * self.factor if X.dtype == np.float64 else self.apply(X)
+
     def _apply(self, X: np.ndarray, Z: np.ndarray) -> np.ndarray:
-        mean, factor = self.mean.astype(np.float32), self.factor.astype(np.float32)
+        in_float32 = X.dtype == np.float32 and self._fits_float32()
+        if in_float32:
+            mean, factor = self.mean.astype(np.float32), self.factor.astype(np.float32)
         # So few rows at once that the second operation finds them in the cache.
         for rows in row_blocks(len(X), 256):
-            if X.dtype == np.float32:
-                # Subtracting in float64 would double the traffic; float32 loses only what X had lost already.
+            if in_float32:
+                # Subtracting in float64 would double the traffic.
                 np.subtract(X[rows], mean, out=Z[rows])
                 Z[rows] *= factor
             else:
                 Z[rows] = (X[rows] - self.mean) * self.factor
         return Z
+
+    def _fits_float32(self) -> bool:
+        """Whether a mean rounded to float32 is off by less than 4e-6 standard deviations, and no number overflows."""
+        factor = self.factor[self.factor > 0]
+        near = np.abs(self.mean * self.factor).max(initial=0) <= 64
+        return bool(near and factor.max(initial=1) < 1e30 and factor.min(initial=1) > 1e-30)
+
+
+def _units(X: Any) -> np.ndarray | float:
+    """What brings the columns of X (N, D) to about 1, so that their squares are numbers: powers of two, which change
+    no digit; 1 where they are already. Squares of float32 always are, in float64."""
+    if X.dtype != np.float64:
+        return 1.0
+    largest = np.zeros(X.shape[1])
+    for rows in row_blocks(len(X)):
+        np.maximum(largest, np.abs(X[rows]).max(axis=0), out=largest)
+    powers = np.clip(np.frexp(largest)[1], -1000, 1000)
+    return np.ldexp(1.0, -powers) if np.abs(powers).max(initial=0) > 400 else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +129,19 @@ class StandardisedBlocks:
         return self.scale._apply(read, read)
 
 
+def at_length_one(X: np.ndarray, lengths: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Rows (N, D) divided by their lengths, whatever their scale; rows of zeros stay. lengths: of rows, (N,)."""
+    with np.errstate(over="ignore"):
+        length = lengths(X)
+    if (odd := ~((length > 1 / FAR) & (length < FAR))).any():
+        # Squares may be no numbers there: times a power of two, in two steps, since one may be no number either.
+        powers = -np.frexp(np.abs(X[odd]).max(axis=1))[1][:, None]
+        X = X.copy()
+        X[odd] = np.ldexp(np.ldexp(X[odd], powers // 2), powers - powers // 2)
+        length[odd] = lengths(X[odd])
+    return X / np.where(length > 0, length, 1)[:, None]
+
+
 # Standardised rows (N, D) in memory, in the store or on a GPU.
 FeatureRows = np.ndarray | StandardisedBlocks | DeviceRows
 
@@ -103,9 +156,10 @@ def row_space(
 ) -> tuple[np.ndarray | StandardisedBlocks, Callable[[np.ndarray], np.ndarray]]:
     """Coordinates of the rows in the space that they span, for more features than rows.
 
-    Returns R, float32 (N, r), with the same inner products as Z (N, D), and a function that turns weights (r, K) over
-    R into the weights (D, K) over Z of the same scores and the same length. A penalty on the length of the weights
-    therefore gives the same solution in fewer numbers. Where D <= N, R is Z and the function returns its argument.
+    Returns R (N, r), float64 where Z is, with the same inner products as Z (N, D), and a function that turns weights
+    (r, K) over R into the weights (D, K) over Z of the same scores and the same length. A penalty on the length of the
+    weights therefore gives the same solution in fewer numbers. Where D <= N, R is Z and the function returns its
+    argument.
     """
     if Z.shape[1] <= len(Z):
         return Z, as_they_are
@@ -119,7 +173,7 @@ def row_space(
         block = np.asarray(Z[:, columns], dtype=np.float64)
         gram += block @ block.T
     values, vectors = np.linalg.eigh(gram)
-    kept = values > values[-1] * len(Z) * np.finfo(np.float32).eps
+    kept = values > values[-1] * len(Z) * np.finfo(Z.dtype).eps
     lengths = np.sqrt(values[kept])
     vectors = vectors[:, kept]
 
@@ -127,12 +181,12 @@ def row_space(
         mixture = vectors @ (weights / lengths[:, None])
         return np.concatenate([Z[:, columns].T @ mixture for columns in row_blocks(Z.shape[1])])
 
-    return (vectors * lengths).astype(np.float32), back
+    return (vectors * lengths).astype(Z.dtype), back
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over standardised rows Z (N, D), each weighted by its class's share, all float64.
+    """Sums over standardised rows Z (N, D), each weighted by its own weight and its class's share, all float64.
 
     scale: the standardiser. squares: Z' W Z (D, D). sums: each class's sum of weighted rows (K, D). counts: the
     weighted number of rows of each class (K,). back: from weights over the coordinates used to weights over Z.
@@ -145,12 +199,18 @@ class Moments:
     back: Callable[[np.ndarray], np.ndarray]
 
 
-def moments(X: np.ndarray, codes: np.ndarray, shares: np.ndarray, device: str | None = None) -> Moments:
-    """One pass over X (N, D) with class numbers `codes` (N,) and class weights `shares` (K,); the squares on a device,
-    if there is one."""
-    scale = Standardiser.fit(X)
+def moments(
+    X: np.ndarray,
+    codes: np.ndarray,
+    shares: np.ndarray,
+    row_weights: np.ndarray | None = None,
+    device: str | None = None,
+) -> Moments:
+    """One pass over X (N, D) with class numbers `codes` (N,), class weights `shares` (K,) and weights of rows (N,); the
+    squares on a device, if there is one."""
+    scale = Standardiser.fit(X, row_weights)
     if X.shape[1] > len(X):
-        R, back = row_space(scale.apply(X))
+        R, back = row_space(scale.apply_exactly(X))
         blocks = (np.asarray(R[rows], dtype=np.float64) for rows in row_blocks(len(X)))
         width = R.shape[1]
     else:
@@ -159,10 +219,10 @@ def moments(X: np.ndarray, codes: np.ndarray, shares: np.ndarray, device: str | 
         width = X.shape[1]
     squares, sums = np.zeros((width, width)), np.zeros((len(shares), width))
     for rows, block in zip(row_blocks(len(X)), blocks, strict=True):
-        weights = shares[codes[rows]]
+        weights = shares[codes[rows]] if row_weights is None else shares[codes[rows]] * row_weights[rows]
         belongs = np.zeros((len(block), len(shares)))
         belongs[np.arange(len(block)), codes[rows]] = weights
         sums += belongs.T @ block
         block *= np.sqrt(weights)[:, None]
         squares += block.T @ block if device is None else squares_on(device, block)
-    return Moments(scale, squares, sums, shares * np.bincount(codes, minlength=len(shares)), back)
+    return Moments(scale, squares, sums, shares * np.bincount(codes, row_weights, minlength=len(shares)), back)

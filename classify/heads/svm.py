@@ -20,12 +20,14 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from classify.heads.estimator import JOBS, Number, PathHead, class_shares, row_blocks, threads
-from classify.heads.scaling import Standardiser
+from classify.heads.scaling import FAR, Standardiser
 from classify.heads.solvers.dual import Dual, TooManyRows
 from classify.heads.solvers.pairs import Penalties, solve_pairs, squared_distances, squared_lengths
 from features.commands.speaking import tell
 
 MANY_ROWS = 10_000
+MODERATE = 60.0  # binary digits of the total variance up to which float32 holds all squares and sums
+LARGEST_GAMMA = 1e30
 KERNEL_NUMBERS = 8_000_000  # of the kernel kept in memory at once in prediction, float64
 
 
@@ -68,6 +70,9 @@ class RBFSVM(PathHead):
         "jobs": JOBS,
     }
     mean_: np.ndarray = field(init=False)
+    # A power of two by which centred features are multiplied where their squares would be no numbers of float32, and
+    # the kernel's gamma for what comes of it; 1 in heads that were saved before there was one.
+    unit_: float = field(init=False, default=1.0)
     gamma_: float = field(init=False)
     C: float = 10.0
     _: KW_ONLY
@@ -81,11 +86,14 @@ class RBFSVM(PathHead):
         X, codes = self._start(X, y)
         shares = class_shares(self.class_weight, self.classes_, codes)
         scale = Standardiser.fit(X)
-        variances = np.divide(1.0, scale.factor**2, out=np.zeros(len(scale.factor)), where=scale.factor > 0)
+        unit = _unit(scale.factor)
+        with np.errstate(over="ignore"):
+            squares = (scale.factor / unit) ** 2
+        variances = np.divide(1.0, squares, out=np.zeros(len(squares)), where=squares > 0)
         for head in heads:
             head._start_like(self)
-            head.mean_ = scale.mean
-            head.gamma_ = float(head.width / variances.sum()) if variances.any() else 1.0
+            head.mean_, head.unit_ = scale.mean, unit
+            head.gamma_ = min(float(head.width / variances.sum()), LARGEST_GAMMA) if variances.any() else 1.0
         counts = np.bincount(codes)
         rows = heads[0]._centred(X, np.argsort(codes, kind="stable"))
         with threads(self.jobs):
@@ -174,9 +182,15 @@ class RBFSVM(PathHead):
 
     def _centred(self, X: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
         centred = np.empty(X.shape, dtype=np.float32)
-        for rows in row_blocks(len(X)):
-            np.subtract(X[rows if order is None else order[rows]], self.mean_, out=centred[rows], casting="same_kind")
-        return centred
+        # What is too far away for float32 is brought to FAR below.
+        with np.errstate(over="ignore"):
+            for rows in row_blocks(len(X)):
+                chosen = X[rows if order is None else order[rows]]
+                if self.unit_ == 1:
+                    np.subtract(chosen, self.mean_, out=centred[rows], casting="same_kind")
+                else:
+                    centred[rows] = (chosen - self.mean_) * self.unit_
+        return np.clip(centred, -FAR, FAR, out=centred)
 
     def _margins(self, X: np.ndarray) -> np.ndarray:
         """For each pair of classes i < j a number that is positive for i, float64 (N, pairs)."""
@@ -197,6 +211,17 @@ class RBFSVM(PathHead):
         kernel *= -self.gamma_
         np.exp(kernel, out=kernel)
         return kernel @ self.coefficients_[support].astype(np.float64)
+
+
+def _unit(factor: np.ndarray) -> float:
+    """The power of two that brings features of these inverse standard deviations (D,) to a total variance of about 1;
+    1 where it is moderate already."""
+    if not factor.any():
+        return 1.0
+    deviations = 1.0 / factor[factor > 0]
+    largest = deviations.max()
+    digits = 2 * np.log2(largest) + np.log2(np.sum((deviations / largest) ** 2))
+    return 1.0 if abs(digits) <= MODERATE else float(np.ldexp(1.0, -round(digits / 2)))
 
 
 def _pairs(classes: int) -> list[tuple[int, int]]:

@@ -35,10 +35,10 @@ class Solution:
 
 @dataclass(frozen=True)
 class LinearProblem:
-    """Features Z float32 (N, D), class numbers (N,), row weights float32 (N,), a loss and its number of columns K.
+    """Features Z (N, D), class numbers (N,), row weights (N,), a loss and its number of columns K.
 
-    Z is an array, or on a GPU, or reads its rows in blocks: then the scores of all rows, float32 (K, N), are what is in
-    memory.
+    Z is an array, or on a GPU, or reads its rows in blocks: then the scores of all rows, (K, N), are what is in memory.
+    All is float32, or float64 where Z is an array of that.
     """
 
     Z: FeatureRows
@@ -47,12 +47,17 @@ class LinearProblem:
     loss: Loss
     columns: int
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of scores."""
+        return self.Z.dtype if isinstance(self.Z, np.ndarray) else np.dtype(np.float32)
+
     def scores(self, W: np.ndarray) -> np.ndarray:
-        """The scores of all rows, float32 (K, N); W is (K, D + 1), its last column the intercepts."""
-        weights = np.ascontiguousarray(W[:, :-1].T, dtype=np.float32)
+        """The scores of all rows, (K, N); W is (K, D + 1), its last column the intercepts."""
+        weights = np.ascontiguousarray(W[:, :-1].T, dtype=self.dtype)
         if isinstance(self.Z, DeviceRows):
             return self.Z.scores(weights) + W[:, -1:].astype(np.float32)
-        scores = np.empty((len(W), len(self.Z)), np.float32)
+        scores = np.empty((len(W), len(self.Z)), self.dtype)
 
         def fill(rows: slice) -> None:
             block = self.Z[rows]
@@ -68,11 +73,11 @@ class LinearProblem:
         else:
             for rows in blocks:
                 fill(rows)
-        scores += W[:, -1:].astype(np.float32)
+        scores += W[:, -1:].astype(self.dtype)
         return scores
 
     def gradient(self, slopes: np.ndarray) -> np.ndarray:
-        """slopes (K, N) @ [Z 1] / N, float64 (K, D + 1): float32 products in blocks, summed in float64."""
+        """slopes (K, N) @ [Z 1] / N, float64 (K, D + 1): products in blocks, summed in float64."""
         total = np.zeros((len(slopes), self.Z.shape[1] + 1))
         if isinstance(self.Z, DeviceRows):
             total[:, :-1] = self.Z.weighted(slopes)
@@ -100,7 +105,7 @@ def minimise(
 
     Converged where no entry of the gradient (of the mean loss, over standardised features) exceeds `tolerance`: the
     criterion of scikit-learn's LogisticRegression. Stops without it after `max_iter`
-    steps, or when float32 can see no further decrease; `converged` then says False.
+    steps, or when no further decrease can be seen; `converged` then says False.
     """
     W = np.zeros((problem.columns, problem.Z.shape[1] + 1)) if start is None else start
     scores = problem.scores(W)
@@ -179,7 +184,7 @@ def _line_search(
     norm = 0.5 * penalty * float(np.vdot(W[:, :-1], W[:, :-1]))
     low, low_slope, high, high_slope, step = 0.0, first, np.inf, np.inf, 1.0
     for _ in range(20):
-        moved = scores + np.float32(step) * along
+        moved = scores + scores.dtype.type(step) * along
         total, slopes = problem.loss.slope(moved, problem.codes, problem.weights)
         slope = float(np.einsum("kn,kn->", slopes, along, dtype=np.float64)) / len(problem.Z) + linear + step * square
         objective = total / len(problem.Z) + norm + step * linear + 0.5 * step**2 * square

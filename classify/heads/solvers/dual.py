@@ -104,7 +104,8 @@ def solve_dual(
         slack = targets - working.scores(beta[working.rows])
         up, down = np.where(beta < high, slack, -np.inf), np.where(beta > low, slack, np.inf)
         violation = float(up.max() - down.min())
-        if violation <= tolerance or steps == limit:
+        # NaN, where numbers ran out, ends it as well.
+        if not violation > tolerance or steps == limit:
             break
         grown = len(working)
         working.add(_violators(up, down, len(working) // 3))
@@ -170,7 +171,7 @@ class _Inner:
             top = room[i]
             np.subtract(top, slack, out=room)
             room += can_fall
-            if room.max() <= tolerance:
+            if not room.max() > tolerance:
                 break
             np.maximum(room, 0, out=room)
             np.multiply(room, room, out=gain)

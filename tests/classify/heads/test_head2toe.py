@@ -103,7 +103,8 @@ def test_it_behaves_as_a_scikit_learn_classifier(layers, fitted):
         ({"widths": (192, 0)}, "must be positive"),
         ({"fractions": (0.5, 1.5)}, "up to 1"),
         ({"fractions": ()}, "one or more"),
-        ({"strength": 0.0}, "strength 0.0"),
+        ({"strength": 0.0}, "strength=0.0 of Head2Toe is not legal"),
+        ({"strength": 1.0}, "leaves no feature"),
     ],
 )
 def test_wrong_parameters_are_named(layers, parameters, words):
