@@ -275,8 +275,9 @@ def test_what_files_hold_is_found_out_once(photos, monkeypatch):
 
 def test_photographs_of_a_phone(photos):
     heif = pytest.importorskip("pillow_heif")
-    pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    heif.from_pillow(Image.fromarray(pixels)).save(photos / "cat" / "x.heic", quality=-1)
+    ramp = np.arange(0, 256, 4).astype(np.uint8)
+    pixels = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 90)], axis=-1)
+    heif.from_pillow(Image.fromarray(pixels.astype(np.uint8))).save(photos / "cat" / "x.heic", quality=95)
     read_again = ImageFiles((photos / "cat" / "x.heic",)).read(0).astype(int)
     assert read_again.shape == (64, 64, 3) and np.abs(read_again - pixels).mean() < 8
     assert Path(photos / "cat" / "x.heic") in open_dataset(f"folder:{photos}").files()
