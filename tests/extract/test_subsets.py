@@ -24,10 +24,12 @@ from features.store.catalogue import entries, remove
 from tests.hooks import taken_by_hooks
 
 CPU = torch.device("cpu")
-PRECISIONS = [
-    "float32",
-    "bfloat16",
-    pytest.param("int8", marks=pytest.mark.skipif(not adds_bytes_exactly(), reason="oneDNN has no VNNI here")),
+VNNI = pytest.mark.skipif(not adds_bytes_exactly(), reason="oneDNN has no VNNI here")
+ENGINES = [
+    *(("resnet18", precision) for precision in ("float32", "bfloat16")),
+    *(pytest.param(name, "int8", marks=VNNI) for name in ("resnet18", "efficientnet_b0")),
+    ("efficientnet_b0", "float32"),
+    ("googlenet", "float32"),
 ]
 
 
@@ -57,8 +59,7 @@ class Network:
 network = functools.cache(Network)
 
 
-@pytest.mark.parametrize("asked", PRECISIONS)
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "googlenet"])
+@pytest.mark.parametrize(("name", "asked"), ENGINES)
 def test_a_layer_is_the_same_bit_for_bit_whatever_else_is_asked_for(home, name, asked):
     net = network(name)
     precision = net.precision(asked)
