@@ -5,9 +5,14 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from features.commands.completion import is_completing, words_typed
-from features.commands.options import run_command
+# `-m` has Python look into the working folder first, where a features.py may stand that is the user's own.
+if __name__ == "__main__" and not sys.flags.safe_path and Path(sys.path[0]) != Path(__file__).parents[1]:
+    sys.path.append(sys.path.pop(0))
+
+from features.commands.completion import is_completing, words_typed  # noqa: E402
+from features.commands.options import run_command  # noqa: E402
 
 VERBS = ("run", "probe", "compare", "study", "predict", "export", "report", "repeat")
 

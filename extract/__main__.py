@@ -5,8 +5,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from features.commands.options import Parser, add_request_options, add_shared, request_from, run_command
+# `-m` has Python look into the working folder first, where a features.py may stand that is the user's own.
+if __name__ == "__main__" and not sys.flags.safe_path and Path(sys.path[0]) != Path(__file__).parents[1]:
+    sys.path.append(sys.path.pop(0))
+
+from features.commands.options import Parser, add_request_options, add_shared, request_from, run_command  # noqa: E402
 
 
 def main(arguments: Sequence[str]) -> int:

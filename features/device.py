@@ -1,5 +1,7 @@
 """Where to compute and in which precision: what `auto` means on this machine."""
 
+import functools
+
 import torch
 
 from features.errors import UserError
@@ -55,8 +57,26 @@ def require_byte_products(device: torch.device) -> None:
         lacking = f"is computed on a processor alone, and this would be on {device}; add --device cpu or take another"
     elif not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.onednn, name) for name in names)):
         lacking = "needs a torch with oneDNN's convolutions of bytes, which this one lacks; take another"
-    elif not torch.cpu._is_vnni_supported():
+    elif not adds_bytes_exactly():
         lacking = "needs a processor with VNNI (exact products of bytes), which this one lacks; take another"
     else:
         return
     raise UserError(f"--precision int8 {lacking} --precision: float32, or bfloat16 where it is native")
+
+
+def adds_bytes_exactly() -> bool:
+    """Whether the processor has VNNI and oneDNN may use it, which $ONEDNN_MAX_CPU_ISA can forbid: torch does not know,
+    and without it sums of bytes saturate without a word."""
+    return torch.cpu._is_vnni_supported() and _adds_the_largest()
+
+
+@functools.cache
+def _adds_the_largest() -> bool:
+    """Whether a sum of the largest products of bytes comes out, and not what 16 bits hold of it."""
+    shape, how = (1, 4, 1, 1), ((1, 1), (0, 0), (1, 1), 1)
+    pixels, weight = torch.full(shape, 255, dtype=torch.uint8), torch.full(shape, 127, dtype=torch.int8)
+    steps, zeros = torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    packed = torch.ops.onednn.qconv_prepack(weight, steps, 1.0, 0, *how, list(shape))
+    weights, to = (packed, steps, zeros, None), (1.0, 0, torch.float32)
+    total = torch.ops.onednn.qconv2d_pointwise(pixels, 1.0, 0, *weights, *how, *to, "none", [], "")
+    return total.item() == 4 * 255 * 127

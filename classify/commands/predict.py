@@ -10,13 +10,13 @@ import csv
 import itertools
 import json
 import sys
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from classify.commands.outputs import require_folders
 from features.commands.options import Add, Parser, add_shared, positive
+from features.commands.speaking import tell
 from features.commands.stopping import status_of
 from features.errors import UserError
 
@@ -28,9 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     _check_outputs(options)
     from classify.use.saved import load_model
+    from features.datasets.images import warnings_by_file
 
-    # Images that Pillow would warn of are refused, in one line of our own.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
     if options.jobs is not None:
         import torch
 
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     failed = done = 0
     try:
-        with contextlib.closing(_written(options, model)) as written:
+        with warnings_by_file(_warn), contextlib.closing(_written(options, model)) as written:
             for prediction in written:
                 done += 1
                 if prediction.problem is not None:
@@ -52,21 +51,28 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def _warn(name: str, warning: str) -> None:
+    print(f"{name} is read with a warning: {warning}", file=sys.stderr, flush=True)
+
+
 def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, None]:
     """The predictions, each given out after it was written to wherever they go."""
-    from classify.use.images import count_of, given_images
+    from classify.use.images import given_images, overview
     from classify.use.predicting import predictions
     from features.commands.progress import row_progress
 
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(writer) for writer in _writers(options, model)]
         progress = stack.enter_context(row_progress())
-        total = count_of(options.images)
+        seen = overview(options.images, model.white)
+        for remark in seen.remarks:
+            tell(remark)
         images = given_images(options.images, sys.stdin.buffer)
-        for done, prediction in enumerate(predictions(model, images, options.top, options.jobs or 4), start=1):
+        predicted = predictions(model, images, options.top, options.jobs or 4, seen.white)
+        for done, prediction in enumerate(predicted, start=1):
             for write in writers:
                 write(prediction)
-            progress("images", done, total)
+            progress("images", done, seen.count)
             yield prediction
 
 

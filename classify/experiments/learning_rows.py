@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.settings import Settings
-from classify.experiments.sources import Rows, Source
+from classify.experiments.sources import Rows, Source, take_images
 from features.blocks import Blocks, Stacked
 from features.datasets import ImageFiles, open_dataset
+from features.errors import UserError
 from features.rows import train_and_validation
 
 VALIDATION = "validation"
@@ -32,13 +33,18 @@ def learning_rows(
             rows.labels, settings.seed, settings.validation, settings.validation_share, source.classes
         )
         return rows, *cut
-    held = source.read(VALIDATION, settings.blocks)
-    numbers = np.arange(len(rows.labels) + len(held.labels))
+    held = _of_classes(source.read(VALIDATION, settings.blocks), rows.labels)
+    if not len(held.labels):
+        raise UserError(
+            f"the validation part of {source.request.dataset} has no image of the classes of the {len(rows.labels)} "
+            "training rows; raise --limit, or add some"
+        )
     joined = Rows(
         _below(rows.features, held.features),
         np.concatenate([rows.labels, held.labels]),
         np.concatenate([rows.index, held.index]),
     )
+    numbers = np.arange(len(joined.labels))
     return joined, numbers[: len(rows.labels)], numbers[len(rows.labels) :]
 
 
@@ -51,6 +57,17 @@ def training_numbers(source: Source, labels: np.ndarray, settings: Settings) -> 
 def brings_validation(source: Source) -> bool:
     """Whether the data set has a validation part of its own."""
     return VALIDATION in open_dataset(source.request.dataset).splits
+
+
+def _of_classes(held: Rows, labels: np.ndarray) -> Rows:
+    """Those of the classes of some labels: nothing is right about a class that few training rows happen to lack."""
+    if (wanted := np.isin(held.labels, labels)).all():
+        return held
+    taken = np.flatnonzero(wanted)
+    inputs = held.features
+    is_files = isinstance(inputs, ImageFiles)
+    inputs = take_images(inputs, taken) if is_files else inputs.take(taken, axis=0)
+    return Rows(inputs, held.labels[taken], held.index[taken])
 
 
 def _below(first: Any, second: Any) -> Any:

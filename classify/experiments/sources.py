@@ -83,6 +83,10 @@ class Source(abc.ABC):
         """Seconds that the pass over the training images took; None where there was none or it was not measured."""
         return None
 
+    def white(self) -> dict[str, float]:
+        """What is white in the images, as new ones have to be read too; a part of the data set's fingerprint."""
+        return dict(_white(self.request.dataset, self.config["dataset_sha256"]))
+
     def places(self) -> dict[str, str]:
         """Where data and weights were found, by their options' names: no part of a row's identity."""
         return {"dataset": open_dataset(self.request.dataset).spec}
@@ -260,13 +264,15 @@ class Pixels(Source):
         return _pixels(self, split)
 
 
+@lru_cache(maxsize=16)
+def _white(dataset: str, fingerprint: str) -> dict[str, float]:
+    """What is white in a data set, which its fingerprint settles."""
+    return open_dataset(dataset).survey().white.to_json()
+
+
 def take_images(images: Any, rows: np.ndarray) -> Any:
     """These rows of images, which are one array or files."""
-    return (
-        ImageFiles(tuple(images.paths[row] for row in rows.tolist()))
-        if isinstance(images, ImageFiles)
-        else images[rows]
-    )
+    return images.take(rows) if isinstance(images, ImageFiles) else images[rows]
 
 
 def training_image(request: Request) -> Any:

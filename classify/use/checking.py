@@ -54,7 +54,9 @@ def check_images(model: SavedModel, named: Sequence[str] = ()) -> CheckImages:
     UserError for a named image that cannot be read.
     """
     if named:
-        read = [given.read() for given, _ in zip(given_images(named, io.BytesIO()), range(_MOST), strict=False)]
+        read = [
+            given.read(model.white) for given, _ in zip(given_images(named, io.BytesIO()), range(_MOST), strict=False)
+        ]
         return CheckImages(read, "the images named")
     return _own_test_images(model) or _digits(model)
 

@@ -16,14 +16,17 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from features.datasets.content import IMAGE_START
 from features.datasets.images import IMAGE_SUFFIXES, read_image
-from features.datasets.tree import images_below
+from features.datasets.survey import white_among, white_remarks
+from features.datasets.tree import Seen, images_below
+from features.datasets.white import White
 from features.errors import UserError
 from features.home import user_path
 
 STANDARD_INPUT = "standard input"
 _MOST_BYTES = 512 << 20  # of one image on the standard input
-_BINARY = re.compile(rb"\0|^(\xff\xd8|\x89PNG|GIF8|RIFF....WEBP|BM.{4}\0|II\*|MM\0|P[1-6]\s([\s#\d]|$))", re.DOTALL)
+_BINARY = re.compile(rb"\0|^(\xff\xd8|" + IMAGE_START.pattern + rb")", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class Given:
     source: Path | bytes | None
     problem: str = ""
 
-    def read(self) -> np.ndarray:
-        """The image as uint8 (H, W) or (H, W, 3); UserError naming it where it is unreadable."""
+    def read(self, white: White) -> np.ndarray:
+        """The image as uint8 (H, W) or (H, W, 3), by what is white; UserError naming it where it is unreadable."""
         if self.source is None:
             raise UserError(self.problem)
         source = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
-        return read_image(source, self.name)
+        return read_image(source, self.name, white)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +67,41 @@ def given_images(arguments: Sequence[str], stream: BinaryIO) -> Iterator[Given]:
         yield from _from_stream(stream) if argument == "-" else _from_path(argument)
 
 
-def count_of(arguments: Sequence[str]) -> int | None:
-    """How many images they are, or None where that cannot be known before they have been read."""
-    return None if "-" in arguments else sum(1 for _ in given_images(arguments, io.BytesIO()))
+@dataclass(frozen=True)
+class Overview:
+    """What there is to know of images before they are read.
+
+    count: how many they are; None where that cannot be known yet. remarks: what people should hear of them. white: what
+    is white in them, as far as it is known.
+    """
+
+    count: int | None
+    remarks: tuple[str, ...]
+    white: White
+
+
+def overview(arguments: Sequence[str], white: White) -> Overview:
+    """An overview of the images that arguments name. What a model leaves open of white, all files named together say:
+    an image must not be read otherwise for what stands beside it."""
+    folders: dict[str, Seen] = {}
+    named = [argument for argument in arguments if argument != "-"]
+    given = [image for argument in named for image in _from_path(argument, folders.setdefault(argument, Seen()))]
+    remarks = [remark for folder, seen in folders.items() for remark in seen.told(user_path(folder))]
+    settled = white_among((image.source for image in given if isinstance(image.source, Path)), white)
+    if settled != white:
+        remarks += [f"the model leaves it open: {line}" for line in white_remarks(settled)]
+    return Overview(len(given) if len(named) == len(arguments) else None, tuple(remarks), settled)
 
 
 def batches(
-    given: Iterable[Given], size: int, prepare: Callable[[list[np.ndarray]], Any], threads: int
+    given: Iterable[Given], size: int, prepare: Callable[[list[np.ndarray]], Any], threads: int, white: White
 ) -> Iterator[Batch]:
-    """Batches of `size` images, each decoded and prepared by several threads while the one before is worked on."""
+    """Batches of `size` images, each decoded by what is white and prepared, by several threads while the one before is
+    worked on."""
 
     def ready(image: Given) -> torch.Tensor | str:
         try:
-            return prepare([image.read()])
+            return prepare([image.read(white)])
         except UserError as error:
             return str(error)
         except MemoryError:
@@ -103,11 +128,11 @@ def batches(
                 future.cancel()
 
 
-def _from_path(argument: str) -> Iterator[Given]:
+def _from_path(argument: str, seen: Seen | None = None) -> Iterator[Given]:
     path = user_path(argument)
     try:
         if path.is_dir():
-            files = images_below(path)
+            files = images_below(path, seen)
             if not files:
                 yield _absent(argument, f"the folder {argument} holds no image ({', '.join(IMAGE_SUFFIXES)})")
             yield from (Given(str(file), file) for file in files)

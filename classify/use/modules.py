@@ -5,8 +5,8 @@ line in `_FORMS`.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -60,6 +60,20 @@ def linear_form(head: Any) -> tuple[np.ndarray, np.ndarray]:
     return both_planes(weights, intercept)
 
 
+class _Form(nn.Module):
+    """A head as a module, whose arrays are buffers by name: float32, or int64 where they are whole numbers."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def keep(self, **arrays: Any) -> None:
+        """Take copies of the arrays as buffers."""
+        for name, array in arrays.items():
+            kind = np.int64 if np.asarray(array).dtype.kind in "iu" else np.float32
+            self.register_buffer(name, torch.from_numpy(np.array(array, dtype=kind)))
+
+
 class _Linear(nn.Module):
     def __init__(self, head: Any) -> None:
         super().__init__()
@@ -75,32 +89,18 @@ class _Linear(nn.Module):
         return scores.argmax(1), scores, scores.softmax(1) if self.probable else None
 
 
-class _OnAxes(nn.Module):
-    mean: torch.Tensor
-    axes: torch.Tensor
-
+class _OnAxes(_Form):
     def __init__(self, head: OnAxes) -> None:
         super().__init__()
-        self.register_buffer("mean", _tensor(head.axes.mean))
-        self.register_buffer("axes", _tensor(head.axes.axes))
+        self.keep(mean=head.axes.mean, axes=head.axes.axes)
         self.head = head_module(head.head)
 
     def forward(self, features: torch.Tensor) -> Decision:
         return self.head((features - self.mean) @ self.axes)
 
 
-class _RBFSVM(nn.Module):
+class _RBFSVM(_Form):
     """The kernel expansion, and the vote of each pair of classes."""
-
-    mean: torch.Tensor
-    vectors: torch.Tensor
-    lengths: torch.Tensor
-    coefficients: torch.Tensor
-    intercept: torch.Tensor
-    one_side: torch.Tensor
-    other_side: torch.Tensor
-    firsts: torch.Tensor
-    seconds: torch.Tensor
 
     def __init__(self, head: RBFSVM) -> None:
         super().__init__()
@@ -110,18 +110,13 @@ class _RBFSVM(nn.Module):
         self.two = classes == 2
         pairs = np.array(list(itertools.combinations(range(classes), 2)))
         first, second = pairs.T
-        self.register_buffer("mean", _tensor(head.mean_))
-        self.register_buffer("vectors", _tensor(head.vectors_))
-        self.register_buffer("lengths", self.vectors.square().sum(1))
-        self.register_buffer("coefficients", _tensor(head.coefficients_))
-        self.register_buffer("intercept", _tensor(head.intercept_))
+        self.keep(mean=head.mean_, vectors=head.vectors_, coefficients=head.coefficients_, intercept=head.intercept_)
+        self.keep(lengths=self.vectors.square().sum(1))
         # Among the (K, K - 1) sums over the vectors of each class, where those of the two sides of a pair stand.
-        self.register_buffer("one_side", torch.from_numpy(first * (classes - 1) + second - 1))
-        self.register_buffer("other_side", torch.from_numpy(second * (classes - 1) + first))
+        self.keep(one_side=first * (classes - 1) + second - 1, other_side=second * (classes - 1) + first)
         belongs = np.zeros((2, len(pairs), classes))
         belongs[0, np.arange(len(pairs)), first] = belongs[1, np.arange(len(pairs)), second] = 1
-        self.register_buffer("firsts", _tensor(belongs[0]))
-        self.register_buffer("seconds", _tensor(belongs[1]))
+        self.keep(firsts=belongs[0], seconds=belongs[1])
 
     def forward(self, features: torch.Tensor) -> Decision:
         centred = (features - self.mean) * self.unit
@@ -140,27 +135,18 @@ class _RBFSVM(nn.Module):
         return votes.argmax(1), votes + confidence / (3 * (confidence.abs() + 1)), None
 
 
-class _KNN(nn.Module):
+class _KNN(_Form):
     """All distances, and the votes of the nearest."""
-
-    mean: torch.Tensor
-    factor: torch.Tensor
-    rows: torch.Tensor
-    lengths: torch.Tensor
-    votes: torch.Tensor
 
     def __init__(self, head: KNN) -> None:
         super().__init__()
         self.k = min(head.k, len(head.rows_))
         self.cosine = head.scale_ is None
         if head.scale_ is not None:
-            self.register_buffer("mean", _tensor(head.scale_.mean))
-            self.register_buffer("factor", _tensor(head.scale_.factor))
-        self.register_buffer("rows", _tensor(head.rows_))
-        self.register_buffer("lengths", _tensor(head.lengths_))
+            self.keep(mean=head.scale_.mean, factor=head.scale_.factor)
         votes = np.zeros((len(head.rows_), len(head.classes_)))
         votes[np.arange(len(votes)), head.codes_] = head.shares_[head.codes_]
-        self.register_buffer("votes", _tensor(votes))
+        self.keep(rows=head.rows_, lengths=head.lengths_, votes=votes)
 
     def forward(self, features: torch.Tensor) -> Decision:
         if self.cosine:
@@ -175,15 +161,11 @@ class _KNN(nn.Module):
         return votes.argmax(1), shares, shares
 
 
-class _MLP(nn.Module):
-    mean: torch.Tensor
-    factor: torch.Tensor
-
+class _MLP(_Form):
     def __init__(self, head: MLP) -> None:
         super().__init__()
         A, a, B, b = (torch.from_numpy(np.asarray(array, dtype=np.float32)) for array in head.parameters_)
-        self.register_buffer("mean", _tensor(head.scale_.mean))
-        self.register_buffer("factor", _tensor(head.scale_.factor))
+        self.keep(mean=head.scale_.mean, factor=head.scale_.factor)
         self.first, self.second = nn.Linear(A.shape[1], len(A)), nn.Linear(B.shape[1], len(B))
         with torch.no_grad():
             for layer, weight, bias in ((self.first, A, a), (self.second, B, b)):
@@ -197,12 +179,8 @@ class _MLP(nn.Module):
         return logits.argmax(1), scores, logits.softmax(1)
 
 
-class _Head2Toe(nn.Module):
+class _Head2Toe(_Form):
     """Each layer brought to length 1, the relevant columns kept, and the scaler folded into the logistic regression."""
-
-    kept: torch.Tensor
-    weights: torch.Tensor
-    intercept: torch.Tensor
 
     def __init__(self, head: Head2Toe) -> None:
         super().__init__()
@@ -210,9 +188,7 @@ class _Head2Toe(nn.Module):
         scaler, logistic = (step for _, step in head.head_.steps)
         weights = logistic.coef_ / scaler.scale_
         weights, intercept = both_planes(weights, logistic.intercept_ - weights @ scaler.mean_)
-        self.register_buffer("kept", torch.from_numpy(np.asarray(head.kept_, dtype=np.int64)))
-        self.register_buffer("weights", _tensor(weights.T))
-        self.register_buffer("intercept", _tensor(intercept))
+        self.keep(kept=head.kept_, weights=weights.T, intercept=intercept)
 
     def forward(self, features: torch.Tensor) -> Decision:
         layers = []
@@ -221,10 +197,6 @@ class _Head2Toe(nn.Module):
             layers.append(layer / torch.where(length > 0, length, torch.ones_like(length)))
         scores = torch.cat(layers, 1)[:, self.kept] @ self.weights + self.intercept
         return scores.argmax(1), scores, scores.softmax(1)
-
-
-def _tensor(array: Sequence[float] | np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32))
 
 
 _FORMS: dict[type, Callable[[Any], nn.Module]] = {

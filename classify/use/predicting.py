@@ -8,6 +8,7 @@ import numpy as np
 
 from classify.use.images import Given, batches
 from classify.use.saved import Answers, SavedModel
+from features.datasets.white import White
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,15 @@ class Prediction:
 CSV_FIELDS = ("image", "rank", "class", "label", "probability", "score", "error")
 
 
-def predictions(model: SavedModel, given: Iterable[Given], top: int = 1, threads: int = 4) -> Iterator[Prediction]:
-    """A prediction for each image; one that cannot be read has a `problem`, and the others are still done."""
+def predictions(
+    model: SavedModel, given: Iterable[Given], top: int = 1, threads: int = 4, white: White | None = None
+) -> Iterator[Prediction]:
+    """A prediction for each image; one that cannot be read has a `problem`, and the others are still done.
+
+    white: what is white in them; None: what the model's record says.
+    """
     top = min(top, len(model.classes))
-    for batch in batches(given, model.batch, model.prepare, threads):
+    for batch in batches(given, model.batch, model.prepare, threads, white or model.white):
         guesses = {}
         if batch.places:
             outputs = model.answers(batch.ready)

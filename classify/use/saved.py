@@ -5,6 +5,7 @@ head. The features are computed by the code that extraction runs, in the precisi
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,15 @@ from classify.use.choosing import choose_result
 from classify.use.reading import LayerReader
 from classify.use.weights import backbone_of
 from features.backbones import Backbone
+from features.datasets.arrays import images_in_8_bits
 from features.datasets.images import read_image
+from features.datasets.survey import white_among
+from features.datasets.white import White
 from features.device import resolve_device
 from features.digests import sha256_file
 from features.errors import UserError
 from features.key import CacheKey
+from features.preprocessing import EARLIER
 from features.request import split_names
 
 TRAINED = ("finetune", "scratch", "spottune", "convnet")
@@ -92,7 +97,11 @@ class SavedModel:
             backbone = backbone_of(saved, keys[0], weights)
         if exact:
             keys = tuple(dataclasses.replace(key, precision="float32", dtype="float32") for key in keys)
-        reader = None if backbone is None else LayerReader(backbone, keys, resolve_device(device))
+        reader = (
+            None
+            if backbone is None
+            else LayerReader(backbone, keys, resolve_device(device), saved.result.extra.crop_mode or EARLIER)
+        )
         if reader and not isinstance(head, TrainedNetwork):
             _require_fitting(saved, head, reader.width)
         labels = np.asarray(head.classes_, dtype=np.int64)
@@ -106,6 +115,14 @@ class SavedModel:
     def cropped(self, images: Any) -> torch.Tensor:
         """The same images as `prepare` has them before its normalisation: uint8 (N, channels, H, W)."""
         return self.head.cropped(images) if self.reader is None else self.reader.prepare.cropped(images)
+
+    @functools.cached_property
+    def white(self) -> White:
+        """What is white in the images that it was trained on, as new ones are read too."""
+        try:
+            return White.from_json(self.saved.result.extra.white)
+        except ValueError as error:
+            raise UserError(f"{self.saved.path}: its record's white cannot be ({error}); run it again") from error
 
     @property
     def batch(self) -> int:
@@ -125,8 +142,8 @@ class SavedModel:
         return head_answers(self.head, self.reader.features(ready))
 
     def predict(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
-        """The names of the classes of images, (N,): one uint8 array (N, H, W) or (N, H, W, 3), or a list of such
-        images and of paths. UserError for a file that is no image."""
+        """The names of the classes of images, (N,): one array (N, H, W) or (N, H, W, 3), or a list of such images and
+        of paths. Arrays hold uint8, or what the data set's held. UserError for what is no image."""
         predicted = [outputs.predicted for outputs in self._through(images)]
         return np.array(self.classes)[np.concatenate(predicted)]
 
@@ -142,11 +159,13 @@ class SavedModel:
     def _through(self, images: Any) -> Iterator[Answers]:
         if not len(images):
             raise UserError("there are no images to classify; give at least one")
+        is_array = isinstance(images, np.ndarray)
+        paths = () if is_array else (Path(image) for image in images if isinstance(image, str | Path))
+        white = white_among(paths, self.white)
         for start in range(0, len(images), self.batch):
             part = images[start : start + self.batch]
-            if not isinstance(part, np.ndarray):
-                part = [read_image(Path(image)) if isinstance(image, str | Path) else image for image in part]
-            yield self.answers(self.prepare(part))
+            read = images_in_8_bits(part, white) if is_array else [_read(image, white) for image in part]
+            yield self.answers(self.prepare(read))
 
     def __str__(self) -> str:
         config, measured = self.saved.result.config, self.saved.result
@@ -179,6 +198,13 @@ def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
         if not path.is_file() or (digest is not None and sha256_file(path, fresh=True) != digest):
             raise UserError(f"{path}: not the network that {saved.path.name} was written with; run it again")
     return NETWORKS[saved.result.config.head].estimator_class().load(folder, device=device)
+
+
+def _read(image: Any, white: White) -> np.ndarray:
+    """uint8 (H, W) or (H, W, 3) of an image or a path."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image), white=white)
+    return images_in_8_bits(np.asarray(image)[None], white, "an image")[0]
 
 
 def logit_answers(logits: np.ndarray) -> Answers:

@@ -5,15 +5,16 @@ import dataclasses
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from features.commands import completion
 from features.commands.parser import Add, Parser
 from features.commands.stopping import status_of, told_to_stop
-from features.datasets import dataset_names
-from features.datasets.catalogue import with_columns
+from features.datasets.catalogue import READABLE, dataset_names, with_columns
 from features.errors import UserError
+from features.preprocessing import CROP_MODES, INTERPOLATIONS
 
 if TYPE_CHECKING:
     from features.request import Request
@@ -105,6 +106,18 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
         add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
     add("--image-size", type=int, metavar="S", help="pixels that the network sees (default: the weights' own, 224)")
     add(
+        "--crop-mode",
+        default="center",
+        choices=CROP_MODES,
+        help="how an image becomes a square: center (default) loses the ends of a long one, and an eighth of one that "
+        "is larger than the network's input; squash loses its proportions; pad loses nothing",
+    )
+    add("--resize", type=int, metavar="R", help="pixels of the short side before the crop (default: the weights' own)")
+    add("--interpolation", choices=INTERPOLATIONS, help="in resizing (default: the weights' own)")
+    own = "of each channel, pixels being 0 to 1 (default: the weights' own)"
+    add("--mean", nargs="+", type=float, metavar="X", help=f"mean {own}")
+    add("--std", nargs="+", type=float, metavar="X", help=f"standard deviation {own}")
+    add(
         "--precision",
         default="auto",
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
@@ -121,6 +134,7 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
+    add("--skip-unreadable", action="store_true", help="leave out images that cannot be read, and say which")
     add_shared(add, "--device", "--jobs")
 
 
@@ -135,6 +149,8 @@ def request_from(options: argparse.Namespace) -> "Request":
         fields[field.name] = tuple(value) if isinstance(value, list) else value
     columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label")}
     fields["dataset"] = with_columns(fields["dataset"], **columns)
+    if getattr(options, "skip_unreadable", False):
+        fields["dataset"] = READABLE + fields["dataset"].removeprefix(READABLE)
     return Request(**fields)
 
 
@@ -145,7 +161,9 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with told_to_stop():
+        with told_to_stop(), warnings.catch_warnings():
+            # What Pillow warns of is told with the file's name, where a data set is looked at first.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             status = main(sys.argv[1:] if arguments is None else arguments) or 0
         # Here a full disk or a reader that has gone can still be told apart; at the interpreter's end they cannot.
         if sys.stdout:

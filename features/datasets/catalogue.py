@@ -40,6 +40,7 @@ NEED_TWO_PATHS = ("transfer",)
 TAKE_NO_PATH = ("digits",)
 TAKE_COLUMNS = ("csv",)  # behind the path: ?path=COLUMN&label=COLUMN
 ARROW = "->"  # between two paths
+READABLE = "readable:"  # before the spec of a data set: without the images in it that cannot be read
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -50,7 +51,7 @@ def dataset_names() -> tuple[str, ...]:
 
 def open_dataset(spec: str) -> "Dataset":
     """The data set that `spec` names: NAME, or NAME:PATH for a file, a folder or another root of a named data set, and
-    behind either [CLASS,CLASS] for some of its classes.
+    behind either [CLASS,CLASS] for some of its classes. readable:... is the same without images that cannot be read.
 
     Nothing is downloaded yet: `fingerprint()` and `load()` do that. Raises UserError for an unknown name (with the
     nearest ones), and for a path at which the data set cannot stand.
@@ -62,6 +63,8 @@ def open_dataset(spec: str) -> "Dataset":
 
         whole, _, names = spec[:-1].rpartition("[")
         return with_classes(open_dataset(whole), [name.strip() for name in names.split(",")])
+    if spec.startswith(READABLE):
+        return open_dataset(spec.removeprefix(READABLE)).readable()
     name, colon, text = spec.partition(":")
     name = name.strip().lower().replace("_", "-")
     if name not in KINDS:
@@ -99,6 +102,8 @@ def with_columns(spec: str, *, path: str | None, label: str | None) -> str:
 
 def absolute_spec(spec: str) -> str:
     """The data set that `spec` names with absolute paths, as its `spec` says it, whether or not it is there."""
+    if spec.startswith(READABLE):
+        return READABLE + absolute_spec(spec.removeprefix(READABLE))
     name, colon, text = re.sub(r"\s*,\s*(?=[^\[]*\]$)", ",", spec.strip()).partition(":")
     paths = [str(user_path(path.strip()).absolute()) for path in text.split(ARROW)]
     return f"{name.strip().lower().replace('_', '-')}{colon}{ARROW.join(paths) if colon else ''}"

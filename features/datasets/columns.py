@@ -3,7 +3,7 @@ header, or named by whoever opens it; without a header the first two or three ar
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from features.datasets.parts import part_called
 from features.errors import UserError
@@ -19,24 +19,43 @@ _NAMES = {
         ("label", "class", "target", "class_name"),
         ("labels", "classes", "category", "class name", "label_name", "class_label", "species", "y"),
     ),
-    "split": (("split", "subset"), ("set", "partition", "data_split", "dataset", "fold", "usage")),
+    "split": (("split", "subset"), ("set", "partition", "data_split", "dataset", "fold", "kfold", "cv", "usage")),
 }
+# Columns that say of each row whether it is of one part: fastai's `is_valid`.
+_FLAGS = {"is_valid": "validation", "is_val": "validation", "is_test": "test", "is_train": "train"}
+_TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 OPTIONS = {"path": "--path-column", "label": "--label-column"}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Positions of the columns; first: the number of lines that the header takes, 0 or 1."""
+    """Positions of the columns; first: the number of lines that the header takes, 0 or 1.
+
+    flag: the part of rows for which the column `split` says yes; the others are for training or, if that is the part,
+    for testing. unread: the name of a column that is called like a split and says none. later: whether version 0.1.0
+    did not read the split that there is.
+    """
 
     path: int
     label: int
     split: int | None
     first: int
+    flag: str = ""
+    unread: str = ""
+    later: bool = False
 
     @property
     def most(self) -> int:
         """How many columns every line needs."""
         return max(self.path, self.label, -1 if self.split is None else self.split) + 1
+
+    def part_of(self, cell: str) -> str | None:
+        """The part that a cell of the column `split` means; None where it means none."""
+        if not self.flag:
+            called = part_called(cell)
+            return called[0] if called else None
+        truth = _TRUTHS.get(cell.strip().casefold())
+        return None if truth is None else self.flag if truth else "test" if self.flag == "train" else "train"
 
 
 def find_columns(
@@ -59,10 +78,21 @@ def find_columns(
             if kind == "path" and len(lines) > 1:
                 columns = [c for c in columns if c < len(lines[1]) and stands(lines[1][c].strip())] or columns
             found[kind] = _one(header, columns, lines, kind, where)
-    split = next((column for column in _candidates(lowered, "split", found.values())), None)
-    if split is not None and lowered[split] not in _NAMES["split"][0] and not _says_parts(lines, split):
-        split = None
-    return Columns(found["path"], found["label"], split, first=1)
+    return _with_split(Columns(found["path"], found["label"], None, first=1), lowered, lines)
+
+
+def _with_split(columns: Columns, lowered: Sequence[str], lines: Sequence[Sequence[str]]) -> Columns:
+    """The same with the column that says the split, if there is one."""
+    taken = (columns.path, columns.label)
+    likely = _candidates(lowered, "split", taken)
+    if likely and lowered[likely[0]] in _NAMES["split"][0]:
+        return replace(columns, split=likely[0])
+    flags = [column for column, name in enumerate(lowered) if name in _FLAGS and column not in taken]
+    for column in [*likely, *flags]:
+        other = replace(columns, split=column, flag=_FLAGS.get(lowered[column], ""), later=True)
+        if all(len(line) > column and other.part_of(line[column]) for line in lines[1:]):
+            return other
+    return replace(columns, unread=lines[0][[*likely, *flags][0]].strip() if likely or flags else "")
 
 
 def _without_header(lines: Sequence[Sequence[str]], where: object) -> Columns:
@@ -109,15 +139,17 @@ def _one(header: Sequence[str], columns: list[int], lines: Sequence[Sequence[str
     return columns[0]
 
 
-def _says_parts(lines: Sequence[Sequence[str]], column: int) -> bool:
-    return all(len(line) > column and part_called(line[column]) for line in lines[1:])
-
-
 def _refuse_unknown_header(lines: Sequence[Sequence[str]], stands: Callable[[str], bool], where: object) -> None:
-    """UserError where the first line is a header whose names say nothing: no file stands there, but in the second."""
+    """UserError where the first line is a header whose names say nothing: no file stands there, but in the second; and
+    where there is none and the paths are not in the first column."""
     header = [cell.strip() for cell in lines[0]]
     if stands(header[0]) or len(lines) < 2 or len(header) < 2:
         return
+    if column := next((column for column, cell in enumerate(header) if stands(cell)), None):
+        raise UserError(
+            f"{where} has no header, and its paths are in column {column + 1}; put a line with the columns' names in "
+            "front, such as path and label"
+        )
     column = next((column for column, cell in enumerate(lines[1][: len(header)]) if stands(cell.strip())), None)
     if column is not None:
         others = [name for name in header if name != header[column]]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.datasets.images import ImageFiles
+from features.datasets.white import White
 from features.errors import UserError
 
 
@@ -38,11 +39,13 @@ class Survey:
     """What there is to know of a data set besides its rows.
 
     remarks: what people should hear of it, a line each. rule: the newest rule of reading that makes another data set of
-    its files than the one before did, as `features.first_use` numbers them.
+    its files than the one before did, as `features.first_use` numbers them. white: what is white in its images, as new
+    ones have to be read too.
     """
 
     remarks: tuple[str, ...] = ()
     rule: int = 1
+    white: White = White()
 
 
 class Dataset(abc.ABC):
@@ -78,8 +81,15 @@ class Dataset(abc.ABC):
         """The rows of a split; raises UserError where there is no such split or a file is unusable."""
 
     def survey(self) -> Survey:
-        """What people should know of the data before anything is computed; costs no more than `fingerprint`."""
+        """What people should know of the data before anything is computed; costs no more than `fingerprint`.
+
+        UserError that names all images that cannot be read.
+        """
         return Survey()
+
+    def readable(self) -> "Dataset":
+        """The same without images that cannot be read; itself where there are none of those."""
+        return self
 
     def files(self) -> Sequence[Path]:
         """The files that the content is read from, where there are any; to look for those that changed."""

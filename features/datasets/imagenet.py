@@ -1,9 +1,10 @@
 """`imagenet` and `imagenet:PATH`: images of ILSVRC2012 in one sub-folder per WordNet id.
 
-Two layouts are read: `train/` and `val/` (or one of them) with such sub-folders, as torchvision has it, where `val/`
-is the split 'test'; or the sub-folders by themselves, taken for the validation images, so that there is the split
-'test' only. Not all 1,000 classes need be there: a label is the rank of the id among all 1,000 sorted ones, which is
-the order of the outputs of torchvision's ImageNet networks, and `classes` always names all 1,000.
+Two layouts are read: `train/` and `val/` (or one of them, `ILSVRC2012_img_val/` and the like too) with such
+sub-folders, as torchvision has it, where `val/` is the split 'test', as the labels of ImageNet's own test images are
+not public; or the sub-folders by themselves, taken for the validation images, so that there is the split 'test' only.
+Not all 1,000 classes need be there: a label is the rank of the id among all 1,000 sorted ones, which is the order of
+the outputs of torchvision's ImageNet networks, and `classes` always names all 1,000.
 """
 
 import functools
@@ -12,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from features.datasets.listed import ListedImages, Rows
-from features.datasets.tree import Seen, folders_in, images_below
+from features.datasets.parts import part_called
+from features.datasets.tree import Seen, folders_in, images_below, some
 from features.errors import UserError
 from features.home import datasets_folder
-
-SPLIT_FOLDERS = {"train": "train", "test": "val"}
 
 
 @functools.cache
@@ -34,11 +34,29 @@ def open_named(name: str, path: Path | None) -> ListedImages:
             "one sub-folder per WordNet id, or name another folder with imagenet:PATH"
         )
     seen = Seen()
-    names = folders_in(root)
-    folders = {split: root / folder for split, folder in SPLIT_FOLDERS.items() if folder in names} or {"test": root}
+    folders = _split_folders(root, seen) or {"test": root}
     rows = {split: _rows(folder, seen) for split, folder in folders.items()}
     spec = f"{name}:{path}" if path else name
     return ListedImages(name, spec, wordnet_ids(), root, rows, seen.told(root), seen.later)
+
+
+def _split_folders(root: Path, seen: Seen) -> dict[str, Path]:
+    """The folders of the splits, as torchvision calls them or in other words; none where the classes are in `root`."""
+    names = folders_in(root)
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        if (called := part_called(name)) and called[1] in ("", "ilsvrc", "imagenet"):
+            parts.setdefault(called[0], []).append(name)
+    for several in parts.values():
+        if len(several) > 1:
+            raise UserError(
+                f"{root} has several parts of one kind ({some(several)}); move away those that are not meant"
+            )
+    folders = {split: parts[part][0] for split, part in (("train", "train"), ("test", "validation")) if part in parts}
+    if any(name not in ("train", "val") for name in folders.values()):
+        seen.later = True
+        seen.remarks.append(f"{' and '.join(f'{name}/ is for {split}ing' for split, name in folders.items())}")
+    return {split: root / name for split, name in folders.items()}
 
 
 def _rows(folder: Path, seen: Seen) -> Rows:

@@ -4,19 +4,22 @@ Its fingerprint is made of the files' digests and labels in order, and of the cl
 folder that is moved or a file that is renamed without changing the order holds the same rows.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from features.datasets.catalogue import READABLE
 from features.datasets.dataset import Dataset, Split, Survey
 from features.datasets.doubles import tell_doubles
 from features.datasets.images import READING, ImageFiles
 from features.datasets.labels import alike_classes
 from features.datasets.splitting import cut_test_rows
-from features.datasets.tree import below
+from features.datasets.survey import Held, UnreadableImages, held_by, why_not_opened
+from features.datasets.tree import below, some
 from features.digests import sha256_files, sha256_json, sha256_rows
 from features.errors import UserError
 
@@ -57,13 +60,17 @@ class ListedImages(Dataset):
             split: {"files": [digests[path] for path in paths], "labels": sha256_rows(labels)}
             for split, (paths, labels) in self._parts.items()
         }
-        return sha256_json({"images": content, "classes": self.classes, "reading": READING})
+        # What is white is told where it is not what version 0.1.0 took for it.
+        white = self._held.white.unlike_0_1_0
+        later = {"white": white} if white else {}
+        return sha256_json({"images": content, "classes": self.classes, "reading": READING, **later})
 
     def survey(self) -> Survey:
-        digests = self._digests
+        digests, held = self._digests, self._held
+        if unreadable := self._unreadable:
+            raise UnreadableImages(unreadable)
         parts = {split: ([digests[path] for path in paths], labels) for split, (paths, labels) in self._parts.items()}
-        folder = self.root if self.root.is_dir() else self.root.parent
-        names = {digest: below(folder, path) for path, digest in reversed(digests.items())}
+        names = {digest: self._short(path) for path, digest in reversed(digests.items())}
         remarks = [*self.remarks]
         if alike := alike_classes(self.classes):
             remarks.append(f"{self.root}: {alike}")
@@ -73,7 +80,32 @@ class ListedImages(Dataset):
                 f"{self.root}: {copies} {'image is a copy' if copies == 1 else 'images are copies'} of another one; "
                 "equal ones are all for training or all for testing"
             )
-        return Survey(tuple(remarks), rule=2 if self.later or self._copies else 1)
+        remarks += [f"{self.root}: {line}" for line in held.remarks(names)]
+        later = self.later or self._copies or held.white.unlike_0_1_0
+        return Survey(tuple(remarks), rule=2 if later else 1, white=held.white)
+
+    def readable(self) -> "ListedImages":
+        try:
+            unreadable = self._unreadable
+        except UnreadableImages as error:
+            unreadable = error.reasons
+        if not unreadable:
+            return self
+        listed = {}
+        for split, (paths, labels) in self.listed.items():
+            rows = np.array([row for row, path in enumerate(paths) if path not in unreadable], dtype=np.int64)
+            emptied = sorted(set(labels.tolist()) - set(labels[rows].tolist()))
+            if emptied and (split in ("train", UNCUT) or not len(rows)):
+                where = "" if split == UNCUT else f" to {split}"
+                raise UserError(
+                    f"{self.root} has no readable image of class '{self.classes[emptied[0]]}'{where}; add some, or "
+                    "leave the class out"
+                )
+            listed[split] = (tuple(paths[row] for row in rows), labels[rows])
+        files = [f"{self._short(path)}: {reason}" for path, reason in unreadable.items()]
+        count = "1 unreadable image is" if len(files) == 1 else f"{len(files):,} unreadable images are"
+        remark = f"{self.root}: {count} left out ({some(files)})"
+        return dataclasses.replace(self, listed=listed, remarks=(*self.remarks, remark), spec=READABLE + self.spec)
 
     def files(self) -> tuple[Path, ...]:
         return tuple(path for paths, _ in self.listed.values() for path in paths)
@@ -81,18 +113,34 @@ class ListedImages(Dataset):
     def load(self, split: str) -> Split:
         self.require(split)
         paths, labels = self._parts[split]
-        return Split(ImageFiles(paths), labels)
+        return Split(ImageFiles(paths, self._held.white), labels)
+
+    def _short(self, path: Path) -> str:
+        return below(self.root if self.root.is_dir() else self.root.parent, path)
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
         """The SHA-256 of every file, in the order of `files`."""
         paths = self.files()
         try:
-            return dict(zip(paths, sha256_files(paths, together=self.root), strict=True))
+            return self._read_digests(paths)
         except OSError as error:
-            raise UserError(
-                f"cannot read {error.filename or self.root} ({error.strerror}); replace it or take it out"
-            ) from error
+            unopened = {path: reason for path in paths if (reason := why_not_opened(path))}
+            unopened = unopened or {Path(error.filename or self.root): str(error.strerror)}
+            # All that is broken is named at once.
+            others = self._read_digests([path for path in paths if path not in unopened])
+            raise UnreadableImages(unopened | held_by(others).unreadable_of(others)) from error
+
+    def _read_digests(self, paths: Sequence[Path]) -> dict[Path, str]:
+        return dict(zip(paths, sha256_files(paths, together=self.root), strict=True))
+
+    @cached_property
+    def _held(self) -> Held:
+        return held_by(self._digests)
+
+    @property
+    def _unreadable(self) -> dict[Path, str]:
+        return self._held.unreadable_of(self._digests)
 
     @cached_property
     def _parts(self) -> Mapping[str, Rows]:

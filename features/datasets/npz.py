@@ -2,12 +2,14 @@
 
 Either `x_train`, `y_train`, `x_test` and `y_test`, or `images` and `labels`, then with `split` (the words train and
 test, one per image) or cut: one image in five of each class is the test set, always the same ones. Images are
-(N, H, W), (N, H, W, 1) or (N, H, W, 3); whole numbers from 0 to 255, or floating-point numbers from 0 to 1, which are
-scaled to 0 to 255 and rounded. Labels are (N,), whole numbers or text; classes are the different ones, sorted. Pickled
-objects are never loaded.
+(N, H, W) or (N, H, W, 3), or have their channels elsewhere; whole numbers from 0 to 255, or floating-point numbers from
+0 to 1, which are scaled to 0 to 255 and rounded. Where the numbers are evidently on another scale (whole ones of 0 to
+1, 12 bits, floating-point ones to 255), the largest settles what is white, see `features.datasets.white`. Labels are
+(N,), whole numbers or text; classes are the different ones, sorted. Pickled objects are never loaded.
 """
 
 import functools
+import json
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -16,11 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from features.bombs import refuse_zip_bomb
-from features.datasets.dataset import Dataset, Split, name_of
+from features.datasets.arrays import images_in_8_bits, white_in, with_channels_last, without_content
+from features.datasets.dataset import Dataset, Split, Survey, name_of
 from features.datasets.labels import ordered_classes
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
+from features.datasets.survey import nothing_seen, white_remarks
+from features.datasets.white import White
 from features.digests import sha256_file, sha256_json
 from features.errors import UserError
+from features.notes import remembered_answer
 
 SEPARATE = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 READING = 1
@@ -45,7 +51,7 @@ def open_named(name: str, path: Path) -> "NpzDataset":
     return NpzDataset(name_of(name, path), f"{name}:{path}", path, set(separate) <= set(names), "split" in names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NpzDataset(Dataset):
     """Arrays in a file; images uint8 (N, H, W) or (N, H, W, 3)."""
 
@@ -56,12 +62,15 @@ class NpzDataset(Dataset):
     says_split: bool
 
     def fingerprint(self) -> str:
-        try:
-            content = sha256_file(self.path)
-        except OSError as error:
-            raise UserError(f"cannot read {self.path} ({error.strerror})") from error
-        # Classes and rows follow from the file's content by the rules that these words stand for.
-        return sha256_json({"npz": content, "cut": [CUT, TEST_FRACTION], "reading": READING})
+        # Classes and rows follow from the file's content by the rules that these words stand for; what is white is told
+        # where it is not what version 0.1.0 took for it.
+        white = self._held[0].unlike_0_1_0
+        later = {"white": white} if white else {}
+        return sha256_json({"npz": self._content, "cut": [CUT, TEST_FRACTION], "reading": READING, **later})
+
+    def survey(self) -> Survey:
+        white, remarks = self._held
+        return Survey(tuple(f"{self.path}: {line}" for line in remarks), 2 if white.unlike_0_1_0 else 1, white)
 
     def files(self) -> tuple[Path, ...]:
         return (self.path,)
@@ -78,17 +87,51 @@ class NpzDataset(Dataset):
         self.require(split)
         rows, labels = self._labels[1][split]
         name = SEPARATE[split][0] if self.is_separate else "images"
-        images = _as_bytes(self._read(name), f"the array '{name}' in {self.path}")
-        labelled = len(rows) if self.is_separate else self._labels[2]
+        white = self._held[0]
+        images = images_in_8_bits(self._images(name), white, self._called(name))
+        return Split(images if self.is_separate else images[rows], labels)
+
+    @functools.cached_property
+    def _content(self) -> str:
+        try:
+            return sha256_file(self.path)
+        except OSError as error:
+            raise UserError(f"cannot read {self.path} ({error.strerror})") from error
+
+    @functools.cached_property
+    def _held(self) -> tuple[White, list[str]]:
+        """What is white in the images, and what people should hear of them; found out once for the file's content."""
+        answer = remembered_answer(f"what the images of an npz file hold by rule 1, {self._content}", self._look)
+        white, *remarks = json.loads(answer)
+        return White.from_json(white), remarks
+
+    def _look(self) -> str:
+        names = [pair[0] for pair in SEPARATE.values()] if self.is_separate else ["images"]
+        arrays = {name: self._images(name) for name in names}
+        white = white_in((self._called(name), images) for name, images in arrays.items())
+        found: dict[str, list[str]] = {"of one colour, or all but": [], "nearly black": []}
+        for name, images in arrays.items():
+            for named, rows in zip(found.values(), without_content(images, white), strict=True):
+                named += [f"row {row} of {name}" for row in rows]
+        return json.dumps([white.to_json(), *white_remarks(white), *nothing_seen(found)])
+
+    def _called(self, name: str) -> str:
+        return f"the array '{name}' in {self.path}"
+
+    def _images(self, name: str) -> np.ndarray:
+        """An array of images, as it is but for the order of its axes."""
+        images = with_channels_last(self._read(name), self._called(name))
+        split = next((split for split, pair in SEPARATE.items() if pair[0] == name), None)
+        labelled = len(self._labels[1][split][0]) if split else self._labels[2]
         if len(images) != labelled:
             raise UserError(f"{self.path} has {labelled} labels for the {len(images)} images of '{name}'; match them")
-        return Split(images if self.is_separate else images[rows], labels)
+        return images
 
     @functools.cached_property
     def _labels(self) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]], int]:
         """The classes; for each split its rows in the array and their labels; the number of all labels."""
         arrays = [pair[1] for pair in SEPARATE.values()] if self.is_separate else ["labels"]
-        texts = [_as_text(self._read(name), f"the array '{name}' in {self.path}") for name in arrays]
+        texts = [_as_text(self._read(name), self._called(name)) for name in arrays]
         everything, inverse = np.unique(np.concatenate(texts), return_inverse=True)
         classes = ordered_classes(everything.tolist())
         rank = {class_name: label for label, class_name in enumerate(classes)}
@@ -109,7 +152,7 @@ class NpzDataset(Dataset):
         return classes, parts, len(labels)
 
     def _said_rows(self, count: int) -> list[np.ndarray]:
-        said = _as_text(self._read("split"), f"the array 'split' in {self.path}")
+        said = _as_text(self._read("split"), self._called("split"))
         if len(said) != count:
             raise UserError(f"{self.path} has {count} labels and {len(said)} entries in 'split'; match them")
         if strange := set(said.tolist()) - set(SEPARATE):
@@ -132,28 +175,6 @@ class NpzDataset(Dataset):
                 f"cannot read the array '{name}' in {self.path} ({reason}); write the file again with numpy's savez "
                 "and plain arrays"
             ) from error
-
-
-def _as_bytes(images: np.ndarray, which: str) -> np.ndarray:
-    if images.ndim == 4 and images.shape[-1] == 1:
-        images = images[..., 0]
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3) or 0 in images.shape[1:]:
-        raise UserError(f"{which} has the shape {images.shape}; images should be (N, H, W) or (N, H, W, 3)")
-    if images.dtype == np.uint8:
-        return np.ascontiguousarray(images)
-    if images.dtype.kind not in "iuf":
-        raise UserError(f"{which} is of type {images.dtype}; images should be uint8, or float from 0 to 1")
-    limit = 1 if images.dtype.kind == "f" else 255
-    low, high = (images.min(), images.max()) if len(images) else (0, 0)
-    if not (low >= 0 and high <= limit):
-        raise UserError(f"{which} reaches from {low} to {high}; {images.dtype} images should lie in 0 to {limit}")
-    if limit == 255:
-        return images.astype(np.uint8)
-    # In slices: float64 copies of everything at once would take eight times the memory of the result.
-    result = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), 1024):
-        result[start : start + 1024] = np.round(images[start : start + 1024].astype(np.float64) * 255)
-    return result
 
 
 def _as_text(values: np.ndarray, which: str) -> np.ndarray:

@@ -1,15 +1,16 @@
 """The parts of a data set, by the names that people give them: `Train`, `seg_test`, `training_set`, `valid`, `cv`."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from features.errors import UserError
 
 PARTS = ("train", "validation", "test")
 _WORDS = {
-    "train": "training|train|trn",
-    "test": "testing|test|tst|hold[ _-]?out",
-    "validation": "validation|validate|valid|val|dev|cv|evaluation|eval",
+    "train": "training|train|trn|treinamento|treino",
+    "test": "testing|test|tst|teste|hold[ _-]?out",
+    "validation": "validation|validate|valid|val|dev|cv|evaluation|eval|valida[cç][aã]o",
 }
 _WORD = "|".join(f"(?P<{part}>{words})" for part, words in _WORDS.items())
 # What may stand beside the word and says nothing: `Training Data`, `test_set`, `train_images2`, `cross-validation`.
@@ -29,7 +30,8 @@ def part_called(name: str) -> tuple[str, str] | None:
     'seg_train' is ('train', 'seg') and 'bullet train' ('train', 'bullet'): parts of one data set say the same beside.
     """
     # `segTrain` has two words as `seg_train` has.
-    match = _PART.fullmatch(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip()))
+    name = unicodedata.normalize("NFC", name.strip())
+    match = _PART.fullmatch(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name))
     if not match:
         return None
     part = next(part for part in PARTS if match[part])

@@ -1,6 +1,5 @@
 """Some classes of another data set: `mnist[0,2,4]` is MNIST's rows with these labels, numbered in that order."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +42,17 @@ class Subset(Dataset):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return self.whole.splits
+        # A small validation part may lack these classes; some training rows are held out then, as without it.
+        return tuple(split for split in self.whole.splits if split != "validation" or len(self.load(split).labels))
 
     def fingerprint(self) -> str:
         return sha256_json({"some classes of": self.whole.fingerprint(), "classes": self.classes})
 
     def survey(self) -> Survey:
         return self.whole.survey()
+
+    def readable(self) -> Dataset:
+        return with_classes(self.whole.readable(), self.classes)
 
     def files(self) -> Sequence[Path]:
         return self.whole.files()
@@ -61,8 +64,4 @@ class Subset(Dataset):
         labels = number[data.labels]
         rows = np.flatnonzero(labels >= 0)
         images = data.images
-        if isinstance(images, ImageFiles):
-            images = dataclasses.replace(images, paths=tuple(images.paths[row] for row in rows.tolist()))
-        else:
-            images = images[rows]
-        return Split(images, labels[rows])
+        return Split(images.take(rows) if isinstance(images, ImageFiles) else images[rows], labels[rows])

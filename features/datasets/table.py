@@ -10,7 +10,9 @@ different labels, sorted as numbers if all are whole numbers, else as text.
 """
 
 import csv
+import dataclasses
 import io
+import re
 import urllib.parse
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from features.datasets.dataset import name_of
 from features.datasets.images import IMAGE_SUFFIXES
 from features.datasets.labels import ordered_classes, settled_labels
 from features.datasets.listed import UNCUT, ListedImages
-from features.datasets.parts import PARTS, part_called
+from features.datasets.parts import PARTS
 from features.datasets.tree import folders_in, some
 from features.errors import UserError
 from features.home import user_path
@@ -56,7 +58,11 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
         names.append(label)
         splits.append(split)
     spec = f"{name}:{path}{f'?{query}' if query else ''}"
-    return _listed(name_of(name, path), spec, path, paths, names, np.array(splits))
+    listed = _listed(name_of(name, path), spec, path, paths, names, np.array(splits))
+    remarks = [*listed.remarks]
+    if columns.unread:
+        remarks.append(f"{path}: the column {columns.unread} names no part for each row, and is not read")
+    return dataclasses.replace(listed, remarks=tuple(remarks), later=listed.later or columns.later)
 
 
 def _row(where: str, cells: list[str], columns: Columns, files: "_Files") -> tuple[Path, str, str]:
@@ -72,10 +78,10 @@ def _row(where: str, cells: list[str], columns: Columns, files: "_Files") -> tup
         raise UserError(f"{where}: the label is empty; fill it in or take the line out")
     if columns.split is None:
         return image, label, ""
-    called = part_called(cells[columns.split])
-    if called is None:
+    part = columns.part_of(cells[columns.split])
+    if part is None:
         raise UserError(f"{where}: the split is '{cells[columns.split].strip()}'; write train or test")
-    return image, label, called[0]
+    return image, label, part
 
 
 def _listed(name: str, spec: str, path: Path, paths: list[Path], names: list[str], splits: np.ndarray) -> ListedImages:
@@ -168,8 +174,10 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
         # utf-8-sig: spreadsheets put a byte order mark in front; some write UTF-16.
         encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         text = content.decode(encoding)
-        table = _cells(text, _SEPARATORS[0])
-        if table and len(table[0][1]) == 1:
+        # Excel's own way to say what stands between columns.
+        said = re.match(r"sep=([^\r\n\"])\r?\n", text)
+        table = _cells(text[said.end() :], said[1], skipped=1) if said else _cells(text, _SEPARATORS[0])
+        if table and len(table[0][1]) == 1 and not said:
             tables = [_cells(text, separator) for separator in _SEPARATORS]
             table = max(tables, key=lambda table: len(table[0][1]))
     except (OSError, UnicodeError, csv.Error) as error:
@@ -179,6 +187,6 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
     return table
 
 
-def _cells(text: str, separator: str) -> list[tuple[int, list[str]]]:
+def _cells(text: str, separator: str, skipped: int = 0) -> list[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    return [(reader.line_num + skipped, cells) for cells in reader if any(cell.strip() for cell in cells)]

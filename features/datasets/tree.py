@@ -5,10 +5,14 @@ are copies and thumbnails. What is skipped is counted, so that it can be said.
 """
 
 import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features.datasets.images import is_image
+from features.datasets.content import LOOK, starts_as_image
+from features.datasets.images import FIRST_SUFFIXES, IMAGE_SUFFIXES
 from features.errors import UserError
 
 _LEFT_BEHIND = frozenset(
@@ -17,17 +21,32 @@ _LEFT_BEHIND = frozenset(
         *("@eadir", "@recycle", "@recently-snapshot", "@__thumb", "#recycle", "#snapshot"),
     )
 )
+# Not even noted.
+_UNSAID = frozenset(("thumbs.db", "desktop.ini"))
+# Not opened to look: what lies beside images by the million, copies that editors and downloads leave, and TIFFs that
+# are no pictures yet (cameras' raw data) or too many at once (slides).
+_NOT_OPENED = frozenset(
+    (
+        *(".txt", ".xml", ".json", ".csv", ".tsv", ".npy", ".npz", ".md", ".html", ".py", ".yaml", ".yml", ".db"),
+        *(".bak", ".orig", ".old", ".tmp", ".part", ".crdownload"),
+        *(".nef", ".nrw", ".cr2", ".cr3", ".arw", ".srf", ".sr2", ".dng", ".pef", ".orf", ".rw2", ".raf", ".srw"),
+        *(".svs", ".ndpi", ".scn", ".bif", ".lsm", ".vms"),
+    )
+)
 
 
 @dataclass
 class Seen:
     """What was met on the way besides images.
 
-    hidden: folders that were not entered. later: whether the images are others than those that version 0.1.0 found.
-    remarks: what people should hear of it besides, without the folder's name.
+    hidden: folders that were not entered. others: files that are no images, by their suffixes. by_content: images that
+    their names do not tell. later: whether the images are others than those that version 0.1.0 found. remarks: what
+    people should hear of it besides, without the folder's name.
     """
 
     hidden: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    by_content: list[str] = field(default_factory=list)
     later: bool = False
     remarks: list[str] = field(default_factory=list)
 
@@ -36,6 +55,14 @@ class Seen:
         remarks = list(self.remarks)
         if self.hidden:
             remarks.append(f"hidden folders are skipped ({some([below(root, path) for path in self.hidden])})")
+        if self.by_content:
+            files = some([below(root, path) for path in self.by_content])
+            remarks.append(f"files that are images by their content alone are read as such ({files})")
+        if count := self.others.total():
+            most_first = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
+            kinds = [f"{number:,} {suffix or 'without suffix'}" for suffix, number in most_first]
+            stand = "1 file is no image" if count == 1 else f"{count:,} files are no images"
+            remarks.append(f"{stand} and skipped ({some(kinds, 5)})")
         return tuple(f"{root}: {remark}" for remark in remarks)
 
 
@@ -44,7 +71,7 @@ def below(root: Path, path: Path | str) -> str:
     return str(path).removeprefix(f"{root}{os.sep}")
 
 
-def some(names: list[str], most: int = 3) -> str:
+def some(names: Sequence[str], most: int = 3) -> str:
     """The first of some names: 'cat/1.png, cat/2.png, cat/3.png and 5 more'."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
@@ -77,7 +104,7 @@ def images_below(folder: Path, seen: Seen | None = None) -> list[Path]:
                 inside[inner] = around | {identity}
                 kept.append(name)
         folders[:] = kept
-        paths += [f"{where}{os.sep}{name}" for name in names if is_image(name)]
+        paths += [path for name in names if _is_image(path := f"{where}{os.sep}{name}", name, seen)]
     # Sorted as text, before there are Path objects: of those, a million take seconds to compare.
     return [Path(path) for path in sorted(paths, key=lambda path: path.replace(os.sep, "/"))]
 
@@ -94,7 +121,7 @@ def look_into(folder: Path, seen: Seen | None = None) -> tuple[list[str], list[s
     if seen is not None:
         # One with a dot is no class for anybody, and was none in version 0.1.0.
         seen.hidden += [str(folder / name) for name in folders if is_hidden(name) and not name.startswith(".")]
-    images = [entry.name for entry in entries if is_image(entry.name) and not entry.is_dir()]
+    images = [entry.name for entry in entries if not entry.is_dir() and _is_image(entry.path, entry.name, None)]
     return [name for name in folders if not is_hidden(name)], images
 
 
@@ -105,7 +132,39 @@ def folders_in(folder: Path) -> list[str]:
 
 def _holds_images(folder: str) -> bool:
     """Whether version 0.1.0 found images here; a folder that cannot be listed holds none."""
-    return any(is_image(name) for _, _, names in os.walk(folder) for name in names)
+    return any(_was_image(name) for _, _, names in os.walk(folder) for name in names)
+
+
+def _was_image(name: str) -> bool:
+    """Whether version 0.1.0 took a file of this name for an image."""
+    return not name.startswith(".") and name.lower().endswith(FIRST_SUFFIXES)
+
+
+def _is_image(path: str, name: str, seen: Seen | None) -> bool:
+    """Whether a file is an image, by its suffix or, where that tells nothing, by its first bytes; hidden ones never
+    are. What is none is noted."""
+    if name.startswith("."):
+        return False
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - as below
+    by_content = suffix not in IMAGE_SUFFIXES and suffix not in _NOT_OPENED and _starts_as_image(path)
+    if suffix not in IMAGE_SUFFIXES and not by_content:
+        if seen is not None and name.lower() not in _UNSAID:
+            seen.others[suffix] += 1
+        return False
+    if seen is not None:
+        seen.later = seen.later or not _was_image(name)
+        seen.by_content += [path] if by_content else []
+    return True
+
+
+def _starts_as_image(path: str) -> bool:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - as below
+            return False
+        with open(path, "rb") as stream:  # noqa: PTH123
+            return starts_as_image(stream.read(LOOK))
+    except OSError:
+        return False
 
 
 def _identity(folder: Path | str) -> tuple[int, int]:

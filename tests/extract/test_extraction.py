@@ -68,9 +68,6 @@ def test_every_stage_equals_a_hand_written_forward_pass(real_mnist, standin, cou
         assert np.abs(features - wanted[stage]).max() <= 1e-5 * np.abs(wanted[stage]).max(), stage
 
 
-@pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 arithmetic"
-)
 def test_bfloat16_is_within_two_hundredths(real_mnist, standin):
     request = _request(standin, layers=("all",), precision="bfloat16")
     wanted = _by_hand(standin, request)

@@ -22,7 +22,7 @@ from features.backbones import build_model, load_backbone
 from features.commands.options import run_command
 from features.cut import Cut
 from features.datasets import open_dataset
-from features.device import resolve_precision
+from features.device import adds_bytes_exactly, resolve_precision
 from features.errors import UserError
 from features.preprocessing import Preprocessing
 from features.ranges import keep_ranges, ranges_of
@@ -31,7 +31,7 @@ from features.request import Request
 from features.store.catalogue import entries
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this processor has no VNNI")
+pytestmark = pytest.mark.skipif(not adds_bytes_exactly(), reason="oneDNN has no VNNI here")
 
 
 class Net(nn.Module):
@@ -279,6 +279,15 @@ def test_where_it_cannot_be_computed_the_way_out_is_said(home, tmp_path, monkeyp
     with pytest.raises(UserError, match="needs a processor with VNNI .* take another --precision"):
         resolve_precision("int8", CPU)
     assert resolve_precision("auto", CPU) in ("float32", "bfloat16")
+
+
+def test_where_onednn_may_not_add_bytes_exactly_int8_is_refused(home):
+    """torch says that the processor has VNNI all the same, and sums come out wrong by half."""
+    program = "from features.device import *; require_byte_products(torch.device('cpu'))"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert "UserError: --precision int8 needs a processor with VNNI" in done.stderr
+    assert subprocess.run([sys.executable, "-c", program], env=dict(os.environ)).returncode == 0
 
 
 def test_a_transformer_finds_its_ranges_when_it_is_fitted(home):

@@ -73,13 +73,7 @@ def threads():
     torch.set_num_threads(before)
 
 
-def _precisions():
-    lacks = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    skip = pytest.mark.skipif(lacks, reason="this processor has no bfloat16 arithmetic")
-    return [pytest.param("float32"), pytest.param("bfloat16", marks=skip)]
-
-
-@pytest.mark.parametrize("precision", _precisions())
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_several_cores_give_the_bytes_of_one(real_mnist, standin, home, threads, precision):
     alone, recipe = _first_rows(standin, home, STAGES, precision, images=33, jobs=1)
     beside, same = _first_rows(standin, home, STAGES, precision, images=33, jobs=3)
@@ -88,7 +82,7 @@ def test_several_cores_give_the_bytes_of_one(real_mnist, standin, home, threads,
         assert all(np.array_equal(values, beside[layer][row]) for row, values in rows.items()), layer
 
 
-@pytest.mark.parametrize("precision", _precisions())
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     ("way", "layers"),
     [

@@ -71,7 +71,7 @@ def test_an_image_that_asks_for_too_much_memory_is_named(tmp_path, monkeypatch):
 
     from features.datasets import ImageFiles
 
-    def greedy(source):
+    def greedy(source, formats):
         raise MemoryError
 
     (tmp_path / "tiny.png").write_bytes(b"any")

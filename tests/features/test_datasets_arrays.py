@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from features.datasets import dataset_names, open_dataset
+from features.datasets.dataset import Survey
+from features.datasets.white import White
 from features.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 5, 6)).astype(np.uint8)
@@ -51,11 +53,40 @@ def test_two_arrays_are_cut_or_say_their_split(npz):
         (IMAGES.astype(np.int64), IMAGES),
         (IMAGES.astype(np.float32) / 255, IMAGES),
         (IMAGES / 255, IMAGES),
+        (IMAGES.astype(np.float32), IMAGES),
+        (IMAGES.astype(np.uint16) * 257, IMAGES),
+        (IMAGES.astype(np.uint16) * 16, np.round(IMAGES * (16 * 255 / 4095))),
+        (IMAGES // 128, IMAGES // 128 * 255),
+        (IMAGES // 16, IMAGES // 16 * 17),
+        ((IMAGES // 128).astype(np.float32), IMAGES // 128 * 255),
+        (IMAGES > 127, IMAGES // 128 * 255),
+        (IMAGES[:, None], IMAGES),
+        (np.stack([IMAGES] * 3, 1), np.stack([IMAGES] * 3, -1)),
     ],
 )
 def test_what_images_become(npz, images, expected):
     rows = open_dataset(npz(x_train=images, y_train=LABELS, x_test=images, y_test=LABELS)).load("train")
     assert rows.images.dtype == np.uint8 and np.array_equal(rows.images, expected)
+
+
+def test_what_is_white_is_said_and_part_of_the_fingerprint(npz):
+    usual = open_dataset(npz(images=IMAGES, labels=LABELS))
+    assert usual.survey() == Survey(white=White()) and usual.load("train").images.max() == 255
+    dim = open_dataset(npz(images=IMAGES // 16, labels=LABELS))
+    assert dim.survey().white == White(shallow=15) and dim.survey().rule == 2
+    assert "no image holds whole numbers beyond 15, which is taken for white" in dim.survey().remarks[0]
+    floats = open_dataset(npz(images=IMAGES.astype(np.float64), labels=LABELS))
+    assert floats.survey().white == White(real=255) and floats.survey().rule == 2
+    deep = open_dataset(npz(images=IMAGES.astype(np.uint16) * 16, labels=LABELS))
+    assert deep.survey().white == White(deep=4095)
+
+
+def test_arrays_in_which_nothing_can_be_seen_are_named(npz):
+    images = IMAGES.copy()
+    images[3], images[4] = 7, IMAGES[4] // 16
+    said = "\n".join(open_dataset(npz(images=images, labels=LABELS)).survey().remarks)
+    assert "1 image is of one colour, or all but (row 3 of images)" in said
+    assert "1 image is nearly black (row 4 of images)" in said
 
 
 def test_labels_may_be_words_or_a_column(npz):
@@ -74,10 +105,16 @@ def test_labels_may_be_words_or_a_column(npz):
         ({"images": IMAGES, "labels": LABELS[:-1]}, "19 labels for the 20 images"),
         ({"images": IMAGES[0], "labels": LABELS[:5]}, r"shape \(5, 6\)"),
         ({"images": np.stack([IMAGES] * 4, -1), "labels": LABELS}, r"shape \(20, 5, 6, 4\)"),
-        ({"images": IMAGES.astype(np.int64) + 1, "labels": LABELS}, "reaches from . to 256"),
-        ({"images": IMAGES.astype(np.float32), "labels": LABELS}, "float32 images should lie in 0 to 1"),
-        ({"images": np.full(IMAGES.shape, np.nan), "labels": LABELS}, "reaches from nan"),
-        ({"images": IMAGES > 3, "labels": LABELS}, "of type bool"),
+        ({"images": np.stack([IMAGES] * 2, 1), "labels": LABELS}, r"shape \(20, 2, 5, 6\)"),
+        ({"images": IMAGES.astype(np.int64) * 300, "labels": LABELS}, "values reach to 76,500, beyond 16 bits"),
+        ({"images": IMAGES.astype(np.int64) - 9, "labels": LABELS}, "values reach from -9 to 246"),
+        ({"images": (IMAGES - 127.5) / 127.5, "labels": LABELS}, "values reach from -1 to 1"),
+        ({"images": np.full(IMAGES.shape, np.nan), "labels": LABELS}, "holds NaN or infinity"),
+        ({"images": IMAGES.astype(complex), "labels": LABELS}, "of type complex128"),
+        (
+            {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES // 128, "y_test": LABELS},
+            "'x_test' in .* holds numbers up to 1, and the array 'x_train' in .* up to 255: these are not of one scale",
+        ),
         ({"images": IMAGES, "labels": np.eye(20)}, "one-hot"),
         ({"images": IMAGES, "labels": LABELS + 0.5}, "labels should be whole numbers"),
         ({"images": IMAGES, "labels": LABELS * 0}, "has 1 class"),

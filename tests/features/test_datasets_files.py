@@ -134,13 +134,22 @@ def test_real_imagenet_images_have_the_rank_of_their_id(real_imagenet):
         dataset.load("train")
 
 
-def test_imagenet_in_torchvisions_layout(photos, tmp_path):
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [("train", "val"), ("Train", "Validation"), ("train", "valid"), ("ILSVRC2012_img_train", "ILSVRC2012_img_val")],
+)
+def test_imagenet_in_torchvisions_layout(photos, tmp_path, train, validation):
     root = tmp_path / "ilsvrc"
-    for split, wordnet_id in (("train", "n02123045"), ("val", "n01440764")):
+    (root / "test").mkdir(parents=True)  # theirs has no labels
+    for split, wordnet_id in ((train, "n02123045"), (validation, "n01440764")):
         shutil.copytree(photos / "cat", root / split / wordnet_id)
     dataset = open_dataset(f"imagenet:{root}")
     assert dataset.splits == ("train", "test")
     assert set(dataset.load("train").labels) == {281} and set(dataset.load("test").labels) == {0}
+    assert dataset.survey().rule == (1 if validation == "val" and train == "train" else 2)
+    shutil.copytree(root / validation, root / "Val_2")
+    with pytest.raises(UserError, match="several parts of one kind"):
+        open_dataset(f"imagenet:{root}")
 
 
 def test_imagenet_that_is_not_there_or_not_sorted(photos, home):
@@ -159,6 +168,7 @@ def test_a_repeated_fingerprint_imports_no_torch_and_no_pillow(photos):
         "import sys; from features.datasets import open_dataset; open_dataset(sys.argv[1]).fingerprint(); "
         "print([name for name in ('torch', 'torchvision', 'PIL') if name in sys.modules])"
     )
+    open_dataset(f"folder:{photos}").fingerprint()
     done = subprocess.run(
         [sys.executable, "-c", code, f"folder:{photos}"], capture_output=True, text=True, check=True
     )  # fmt: skip

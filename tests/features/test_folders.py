@@ -28,6 +28,7 @@ def sorted_into(tmp_path, home):
             for name in range(5):
                 number = next(numbers)
                 pixels = np.full((4, 4, 3), [number % 256, number // 256, 7], np.uint8)
+                pixels[0] = 255
                 Image.fromarray(pixels).save(root / folder / f"{name}.png")
         return root
 
@@ -61,6 +62,7 @@ def first_folders(dataset, split, root):
         *[("training_set", "test_set"), ("Training Data", "Testing Data"), ("dataset-train", "dataset-test")],
         *[("train", "valid"), ("train", "Validation"), ("trainset", "testset"), ("imgs_train", "test"), ("trn", "tst")],
         *[("train2017", "val2017"), ("TrainingImages", "TestImages"), ("train", "cross-validation"), ("train", "eval")],
+        *[("Treino", "Teste"), ("treinamento", "validação")],
     ],
 )
 def test_parts_are_known_by_the_names_that_people_give_them(sorted_into, train, test):

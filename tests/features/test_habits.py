@@ -224,3 +224,10 @@ def test_a_command_line_that_is_not_understood_writes_no_configuration():
     with pytest.raises(UserError):
         extract.main(["--save-config", "x.toml", "--frobnicate"])
     assert not Path("x.toml").exists()
+
+
+@pytest.mark.parametrize("module", ["classify", "extract"])
+def test_a_users_own_module_in_the_working_folder_is_not_taken_for_ours(working_folder, module):
+    (working_folder / "features.py").write_text("raise SystemExit('theirs was run')\n")
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "usage:" in done.stdout

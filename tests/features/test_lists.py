@@ -188,6 +188,44 @@ def test_a_column_called_set_says_the_split_only_where_it_means_parts(photos):
     assert len(opened(photos, "path,label,set\n" + "\n".join(others)).load("test").labels) == 2
 
 
+@pytest.mark.parametrize(
+    ("column", "yes", "splits"),
+    [
+        ("is_valid", "True", {"train": 8, "test": 2}),
+        ("is_test", "1", {"train": 8, "test": 2}),
+        ("is_train", "yes", {"train": 2, "test": 8}),
+    ],
+)
+def test_a_column_that_says_of_each_row_whether_it_is_of_a_part(photos, column, yes, splits):
+    no = {"True": "False", "1": "0", "yes": "no"}[yes]
+    lines = [f"{path},{name},{yes if path[-5] == '4' else no}" for path, name in IMAGES]
+    text = f"path,label,{column}\n" + "\n".join(lines)
+    dataset = opened(photos, text)
+    assert {part: len(dataset.load(part).labels) for part in dataset.splits} == splits
+    assert dataset.survey().rule == 2
+
+
+def test_folds_are_not_read_and_that_is_said(photos):
+    lines = [f"{path},{name},{path[-5]}" for path, name in IMAGES]
+    dataset = opened(photos, "path,label,fold\n" + "\n".join(lines))
+    assert "the column fold names no part for each row, and is not read" in dataset.survey().remarks[0]
+    assert len(dataset.load("test").labels) == 2 and dataset.survey().rule == 1
+
+
+def test_a_list_of_excel_says_its_separator(photos):
+    assert read(opened(photos, "sep=;\r\npath;label\r\n" + rows(";"))) == expected(photos)
+    with pytest.raises(UserError, match="is empty"):
+        opened(photos, "sep=;\n")
+    with pytest.raises(UserError, match="line 3: there is no file"):
+        opened(photos, "sep=;\npath;label\nnowhere.png;cat\n" + rows(";"))
+
+
+def test_paths_in_another_column_without_a_header(photos):
+    text = "\n".join(f"{number},{path},{name}" for number, (path, name) in enumerate(IMAGES))
+    with pytest.raises(UserError, match="no header, and its paths are in column 2; put a line with the columns' names"):
+        opened(photos, text)
+
+
 def test_a_folder_with_a_list_beside_its_images_names_it(photos):
     (photos / "p" / "cat" / "labels.csv").write_text("id,label\n")
     with pytest.raises(UserError, match="if labels.csv lists them with their labels, name csv:"):

@@ -16,7 +16,7 @@ from features.request import DTYPES, Request
 # Fields of a request that no option spells, with the reason.
 WITHOUT_OPTION: dict[str, str] = {}
 # Options that become a part of the data set's name.
-OF_THE_DATA_SET = ("path_column", "label_column")
+OF_THE_DATA_SET = ("path_column", "label_column", "skip_unreadable")
 
 VERBS = {"extract": "extract.__main__"} | {verb: f"classify.commands.{verb}" for verb in classify.VERBS}
 
@@ -46,6 +46,8 @@ def test_every_field_of_a_request_has_an_option_that_is_read_back():
 
 def test_without_options_a_request_is_the_usual_one():
     assert request_from(_request_parser().parse_args([])) == Request()
+    leaving_out = _request_parser().parse_args(["--dataset", "folder:photos", "--skip-unreadable"])
+    assert request_from(leaving_out) == Request(dataset="readable:folder:photos")
 
 
 def test_the_columns_of_a_list_become_a_part_of_its_name():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -52,3 +53,11 @@ def test_images_in_files_stay_files(tmp_path):
 def test_mistakes_are_named(spec, told):
     with pytest.raises(UserError, match=told):
         open_dataset(spec)
+
+
+def test_classes_that_a_validation_part_lacks_have_none(tmp_path, home):
+    for number, folder in enumerate(("train/a", "train/b", "train/c", "val/c", "test/a", "test/b")):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(tmp_path / "data" / folder / "0.png")
+    assert open_dataset(f"folder:{tmp_path / 'data'}[b,c]").splits == ("train", "validation", "test")
+    assert open_dataset(f"folder:{tmp_path / 'data'}[a,b]").splits == ("train", "test")

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 
 from classify.experiments.models import Model
+from classify.experiments.outcome import Cell, table_of
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
 from classify.measure.record import EpochRecord
@@ -32,7 +33,8 @@ def convergence(asked: Asked) -> StudyResult:
                 f"--models {model}: convergence is about networks that train; give scratch, finetune:layer4"
             )
     asked = asked.quickly(rows=QUICK_ROWS, epochs=EPOCHS)
-    models = asked.models or _default_models(asked)
+    points = dict.fromkeys((*asked.points()[:2], "all"))
+    models = asked.models or (*(Model("finetune", unfreeze=point) for point in points), Model("scratch"))
     settings = asked.for_epochs(EPOCHS)
     made = {
         model: [
@@ -72,41 +74,31 @@ def reached(history: Sequence[EpochRecord], target: float) -> tuple[int, float] 
     return None
 
 
-def _default_models(asked: Asked) -> tuple[Model, ...]:
-    tuned = [Model("finetune", unfreeze=point) for point in dict.fromkeys((*asked.points()[:2], "all"))]
-    return (*tuned, Model("scratch"))
-
-
 def _history(saved: SavedResult) -> list[EpochRecord]:
     return saved.result.extra.history or []
 
 
 def _table(first: dict[str, SavedResult]) -> Table:
-    shown = [
-        columns.text("model"),
-        columns.seconds("epoch_seconds", "an epoch"),
-        *(
-            Column(f"to_{round(100 * target)}", f"to {percent(target, 0)} %", format=_when, parts=("epochs", "seconds"))
-            for target in TARGETS
-        ),
-        columns.share("validation", "best validation %"),
-        columns.share("accuracy", "test %"),
-    ]
-    rows = []
-    for name, saved in first.items():
-        history = _history(saved)
-        rows.append(
-            (
-                name,
-                sum(epoch["seconds"] for epoch in history) / len(history),
-                *(reached(history, target) for target in TARGETS),
-                saved.result.validation_accuracy,
-                saved.result.metrics.accuracy,
-            )
+    def seconds(name: str) -> float:
+        history = _history(first[name])
+        return sum(epoch["seconds"] for epoch in history) / len(history)
+
+    def to(target: float) -> Cell:
+        column = Column(
+            f"to_{round(100 * target)}", f"to {percent(target, 0)} %", format=_when, parts=("epochs", "seconds")
         )
+        return column, lambda name: reached(_history(first[name]), target)
+
+    cells: tuple[Cell, ...] = (
+        (columns.text("model"), str),
+        (columns.seconds("epoch_seconds", "an epoch"), seconds),
+        *map(to, TARGETS),
+        (columns.share("validation", "best validation %"), lambda name: first[name].result.validation_accuracy),
+        (columns.share("accuracy", "test %"), lambda name: first[name].result.metrics.accuracy),
+    )
     rows_of = next(iter(first.values())).result.rows
     title = f"{count(rows_of['train'])} training and {count(rows_of['validation'])} validation images"
-    return Table(title, tuple(shown), tuple(rows))
+    return table_of(title, first, cells)
 
 
 def _spread_table(made: dict[str, list[SavedResult]], seeds: Sequence[int]) -> Table:

@@ -82,10 +82,6 @@ def _occlusion(batch: torch.Tensor, share: float, draw: np.random.Generator) -> 
     return changed
 
 
-def _contrast(batch: torch.Tensor, factor: float, draw: np.random.Generator) -> torch.Tensor:
-    return functional.adjust_contrast(batch, factor)
-
-
 def _inversion(batch: torch.Tensor, share: float, draw: np.random.Generator) -> torch.Tensor:
     mixed = (1 - share) * batch.float() + share * functional.invert(batch).float()
     return mixed.round().clamp(0, 255).to(torch.uint8)
@@ -107,7 +103,7 @@ CORRUPTIONS: dict[str, tuple[_Change, tuple[float, ...]]] = {
     "translation": (lambda batch, share, draw: _moved(batch, draw, translate=share), (0.04, 0.08, 0.13, 0.19, 0.25)),
     "scale": (lambda batch, factor, draw: _moved(batch, draw, scale=factor), (0.9, 0.8, 0.7, 0.6, 0.5)),
     "occlusion": (_occlusion, (0.15, 0.25, 0.35, 0.45, 0.55)),
-    "contrast": (_contrast, (0.6, 0.4, 0.25, 0.15, 0.08)),
+    "contrast": (lambda batch, factor, draw: functional.adjust_contrast(batch, factor), (0.6, 0.4, 0.25, 0.15, 0.08)),
     "inversion": (_inversion, (0.2, 0.35, 0.65, 0.8, 1.0)),
     "stripes": (_stripes, (0.15, 0.3, 0.45, 0.6, 0.75)),
 }

@@ -16,9 +16,10 @@ from classify.measure.results import load_results, sealed
 from classify.use.saved import SavedModel
 from features.commands.options import run_command
 from features.datasets import open_dataset
+from features.device import adds_bytes_exactly
 from features.errors import UserError
 
-pytestmark = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this processor has no VNNI")
+pytestmark = pytest.mark.skipif(not adds_bytes_exactly(), reason="oneDNN has no VNNI here")
 
 DIGITS = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "100", "--limit-test", "40"]
 INT8 = ["--precision", "int8", "--device", "cpu"]

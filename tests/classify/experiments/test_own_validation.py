@@ -10,7 +10,7 @@ from classify.experiments.learning_rows import learning_rows, training_numbers
 from classify.experiments.making import make
 from classify.experiments.row import Row, network_row
 from classify.experiments.settings import How, Settings
-from classify.experiments.sources import CachedLayer, Images, Maps, Pixels
+from classify.experiments.sources import CachedLayer, Images, Maps, Pixels, Rows
 from classify.heads import HEADS
 from classify.heads.network.settings import TrainingSettings
 from extract.planning import plan
@@ -97,6 +97,12 @@ def test_limits_take_as_many_of_it_as_of_the_training_rows(digits):
     rows, train, validation = learning_rows(source, Settings())
     assert len(train) == len(validation) == 10 and len(source.read("test").labels) == 6
     assert np.bincount(rows.labels[validation]).tolist() == [5, 5]
+
+
+def test_classes_that_no_training_row_has_are_not_chosen_on(digits):
+    only_fives = lambda rows: Rows(rows.features[20:], rows.labels[20:], rows.index[20:])  # noqa: E731
+    rows, train, validation = learning_rows(cached(digits), Settings(), only_fives)
+    assert len(train) == 20 and len(validation) == 9 and rows.labels[validation].tolist() == [1] * 9
 
 
 def test_without_choice_it_is_not_read(digits):

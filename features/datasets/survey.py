@@ -1,0 +1,229 @@
+"""What the image files of a data set hold, found out once: which cannot be read, which are of one colour or nearly
+black, what is white where there are more than 8 bits, whether any is oblong, and what Pillow warns of.
+
+Every file is decoded for that before a network runs, JPEGs at an eighth of their size. What was found is noted for the
+files' content and these decoders, so that another run decodes none.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.datasets.images import (
+    READING,
+    Pixels,
+    being_read,
+    may_hold_more,
+    opened,
+    pixels_of,
+    reason_for,
+    warnings_by_file,
+)
+from features.datasets.tree import some
+from features.datasets.white import FULL, White, is_flat, is_nearly_black
+from features.digests import sha256_json
+from features.errors import UserError
+from features.notes import Notes
+
+_NOTES = Notes("images")
+_RULE = 1  # of what is looked at
+_BRIGHT = 64  # of 255: an image that is so bright at an eighth of its size is not nearly black
+_KINDS = ("shallow", "deep", "real")
+_MOST = 5  # files that a line names
+# From so many files on, those whose digests begin alike are noted together: one more file is one group's work.
+_MANY = 4096
+
+
+@dataclass(frozen=True)
+class Held:
+    """What image files hold, by the SHA-256 of their content.
+
+    unreadable: why they cannot be read. warned: what is said of them. flat: those of one colour, or all but. dark: the
+    others of which nothing can be seen. oblong: the shortest side, in pixels, of an image that is no square; None where
+    there is none.
+    """
+
+    white: White
+    unreadable: Mapping[str, str]
+    warned: Mapping[str, str]
+    flat: Sequence[str]
+    dark: Sequence[str]
+    oblong: int | None
+
+    def unreadable_of(self, digests: Mapping[Path, str]) -> dict[Path, str]:
+        """Why files cannot be read, of those with these digests that cannot."""
+        return {path: self.unreadable[digest] for path, digest in digests.items() if digest in self.unreadable}
+
+    def remarks(self, names: Mapping[str, str]) -> Iterator[str]:
+        """What people should hear of them; names: what to call a file, by its digest."""
+        yield from white_remarks(self.white)
+        lookless = {"of one colour, or all but": self.flat, "nearly black": self.dark}
+        yield from nothing_seen({look: [names[digest] for digest in digests] for look, digests in lookless.items()})
+        for digest, warning in list(self.warned.items())[:_MOST]:
+            yield f"{names[digest]} was read with a warning: {warning}"
+        if len(self.warned) > _MOST:
+            yield f"{len(self.warned) - _MOST} more images were read with a warning"
+
+
+def nothing_seen(named: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What to say of images that show nothing; named: what they are called, by how they look."""
+    for look, names in named.items():
+        if names:
+            yield f"{'1 image is' if len(names) == 1 else f'{len(names):,} images are'} {look} ({some(names, _MOST)})"
+
+
+def white_remarks(white: White) -> Iterator[str]:
+    """What is taken for white, where the type of the numbers does not say so."""
+    if white.shallow != FULL:
+        yield f"no image holds whole numbers beyond {white.shallow:g}, which is taken for white"
+    if "deep" in white.unlike_0_1_0:
+        yield f"no image of more than 8 bits holds numbers beyond {white.deep:,}, which is taken for white"
+    if white.real not in (None, 1):
+        yield f"no image of floating-point numbers holds any beyond {white.real:g}, which is taken for white"
+
+
+def white_among(paths: Iterable[Path], white: White) -> White:
+    """`white` with what it leaves open said by all of some image files together; what cannot be read says nothing."""
+    if white.deep is not None and white.real is not None:
+        return white
+
+    def look(path: Path) -> Pixels | None:
+        try:
+            with being_read(str(path)), opened(path) as image:
+                return pixels_of(image, path) if may_hold_more(image) else None
+        except Exception:  # of every kind, as in `read_image`, which will say it
+            return None
+
+    highest: dict[str, float] = {}
+    with warnings_by_file(lambda name, warning: None), ThreadPoolExecutor(min(8, os.cpu_count() or 1), "look") as pool:
+        for pixels in pool.map(look, paths):
+            if pixels is not None:
+                with contextlib.suppress(ValueError):
+                    highest[pixels.kind] = max(highest.get(pixels.kind, 0), pixels.extremes[1], pixels.least_white)
+    found = White.of(deep=highest.get("deep"), real=highest.get("real"))
+    return dataclasses.replace(
+        white,
+        deep=found.deep if white.deep is None else white.deep,
+        real=found.real if white.real is None else white.real,
+    )
+
+
+class UnreadableImages(UserError):
+    """Images that cannot be read; reasons: why not, by their paths."""
+
+    def __init__(self, reasons: Mapping[Path, str]) -> None:
+        self.reasons = dict(reasons)
+        files = [f"{path} ({reason})" for path, reason in reasons.items()]
+        count = "the image" if len(files) == 1 else f"{len(files):,} images:"
+        super().__init__(
+            f"cannot read {count} {some(files, _MOST)}; replace or remove what is broken, or go on without with "
+            "--skip-unreadable"
+        )
+
+
+def why_not_opened(path: Path) -> str | None:
+    """Why a file cannot be read at all; None where it can."""
+    try:
+        if not path.is_file():
+            path.stat()  # for its own reason
+            return "is no regular file"
+        path.open("rb").close()
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def held_by(digests: Mapping[Path, str]) -> Held:
+    """What image files hold; digests: the SHA-256 of each. Equal ones are looked at once."""
+    files = {digest: path for path, digest in digests.items()}
+    groups: dict[str, dict[str, Path]] = defaultdict(dict)
+    start = 0 if len(files) < _MANY else 2
+    for digest in sorted(files):
+        groups[digest[:start]][digest] = files[digest]
+    names = ("pillow", "pillow-heif")
+    decoders = {name: [package.version for package in importlib.metadata.distributions(name=name)] for name in names}
+    seen: dict[str, dict[str, Any]] = {}
+    for group in groups.values():
+        question = sha256_json([sorted(group), decoders, READING, _RULE])
+        noted = _NOTES.get(question)
+        if not isinstance(noted, dict):
+            noted, lasting = _looked_at(group)
+            if lasting:
+                _NOTES.put(question, noted)
+        seen |= noted
+    return _summed_up(seen)
+
+
+def _looked_at(files: Mapping[str, Path]) -> tuple[dict[str, dict[str, Any]], bool]:
+    """What there is to note of files, by their digests; and whether it holds for another time as well."""
+    warned: dict[str, str] = {}
+    lasting = True
+
+    def look(digest: str, path: Path) -> dict[str, Any]:
+        nonlocal lasting
+        with being_read(digest):
+            try:
+                return _look_at(path)
+            except Exception as error:  # of every kind, as in `read_image`
+                # Memory and permissions come and go.
+                lasting = lasting and not (isinstance(error, MemoryError) or getattr(error, "errno", None))
+                return {"unreadable": reason_for(error)}
+
+    with warnings_by_file(warned.setdefault), ThreadPoolExecutor(min(8, os.cpu_count() or 1), "look") as pool:
+        seen = dict(zip(files, pool.map(look, files, files.values()), strict=True))
+    for digest, warning in warned.items():
+        if "unreadable" not in seen[digest]:
+            seen[digest]["warned"] = warning
+    return {digest: notes for digest, notes in seen.items() if notes}, lasting
+
+
+def _look_at(path: Path) -> dict[str, Any]:
+    """What is out of the common with an image: nothing, in most."""
+    with opened(path) as image:
+        width, height = image.size
+        oblong = {"oblong": min(width, height)} if width != height else {}
+        if image.format == "JPEG" and min(width, height) >= 64:
+            image.draft(None, (width // 8, height // 8))
+            bands = image.getextrema()
+            bands = bands if isinstance(bands[0], tuple) else (bands,)
+            image.getexif()  # says so where it is damaged
+            # Means of 8 x 8 pixels lie closer together than the pixels.
+            if any(high >= _BRIGHT and not is_flat(high - low, FULL) for low, high in bands):
+                return oblong
+    with opened(path) as image:
+        pixels = pixels_of(image, path)
+    high, spread = pixels.extremes[1], pixels.spread
+    if pixels.kind == "shallow" and not (is_flat(spread, FULL) or is_nearly_black(high, FULL)):
+        return oblong
+    return {**oblong, pixels.kind: [high, spread, max(high, pixels.least_white)]}
+
+
+def _summed_up(seen: Mapping[str, Mapping[str, Any]]) -> Held:
+    def highest(kind: str) -> float | None:
+        return max((notes[kind][2] for notes in seen.values() if kind in notes), default=None)
+
+    white = White.of(deep=highest("deep"), real=highest("real"))
+    flat, dark = [], []
+    for digest, notes in seen.items():
+        for kind in notes.keys() & _KINDS:
+            high, spread, _ = notes[kind]
+            scale = getattr(white, kind)
+            if is_flat(spread, scale):
+                flat.append(digest)
+            elif is_nearly_black(high, scale):
+                dark.append(digest)
+    return Held(
+        white=white,
+        unreadable={digest: notes["unreadable"] for digest, notes in seen.items() if "unreadable" in notes},
+        warned={digest: notes["warned"] for digest, notes in seen.items() if "warned" in notes},
+        flat=flat,
+        dark=dark,
+        oblong=min((notes["oblong"] for notes in seen.values() if "oblong" in notes), default=None),
+    )
