@@ -36,8 +36,7 @@ class Standardiser:
         weights: of the rows (N,), each of which counts as if it stood there so often.
         """
         unit = _units(X)
-        first = np.asarray(X[: min(len(X), 4096)], dtype=np.float64)
-        shift = (first * unit).mean(axis=0)
+        shift = np.asarray(X[: min(len(X), 4096)], dtype=np.float64).mean(axis=0) * unit
         total, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
         for rows in row_blocks(len(X)):
             block = np.array(X[rows], dtype=np.float64)
