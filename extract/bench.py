@@ -66,9 +66,9 @@ class Bench:
     def of(cls, request: Request) -> "Bench":
         """Load the network and open the data."""
         device = resolve_device(request.device)
-        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
         cut = backbone.cut(request.image_size)
-        preprocessor = Preprocessor(backbone.preprocessing.at(request.image_size), device)
+        preprocessor = Preprocessor(backbone.preprocessing, device)
         return cls(request, device, backbone, cut, preprocessor, open_dataset(request.dataset))
 
     def part(self, split: str, wanted: Sequence[Wanted]) -> Part:

@@ -1,7 +1,7 @@
 """From images to the network's input, a batch at a time, as tensor operations on the device that runs the trunk.
 
-Follows torchvision's own transforms for the weights, on uint8 tensors. Images that are smaller than the target are
-resized straight to it: resizing them to more and cropping would cut off a part of a digit.
+Follows torchvision's own transforms for the weights, on uint8 tensors. The short side of an image that is smaller than
+the target is resized straight to it: resizing it to more and cropping would cut off a part of a digit.
 """
 
 from collections.abc import Sequence
@@ -89,10 +89,19 @@ class Preprocessor:
     def _resize(self, images: torch.Tensor) -> torch.Tensor:
         crop = self.steps.crop
         self.steps.check(*images.shape[-2:])
-        small = max(images.shape[-2:]) < crop
-        size = [crop, crop] if small else [self.steps.resize]
+        size = list(self.steps.resized(*images.shape[-2:]))
         resized = transforms.resize(images, size, self._interpolation, antialias=self.steps.antialias)
-        return resized if small else transforms.center_crop(resized, [crop, crop])
+        return self._filled(resized) if min(size) < crop else transforms.center_crop(resized, [crop, crop])
+
+    def _filled(self, images: torch.Tensor) -> torch.Tensor:
+        """Images in the middle of a square of the mean, which the normalisation makes zero, or nearly."""
+        count, channels, height, width = images.shape
+        mean = self._mean if channels == self._channels else self._mean.mean(1, keepdim=True)
+        mean = (255 * mean).round().clamp(0, 255).to(torch.uint8)
+        square = mean.repeat(count, 1, self.steps.crop, self.steps.crop)
+        top, left = (self.steps.crop - height) // 2, (self.steps.crop - width) // 2
+        square[..., top : top + height, left : left + width] = images
+        return square
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Grey images become three equal channels here, after the resizing, which so costs a third."""

@@ -3,6 +3,7 @@
 It computes what `python -m extract` computes, without the cache.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ from extract.int8_ranges import ranges_on
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import load_backbone
+from features.commands.speaking import tell_once
 from features.device import resolve_device, resolve_precision
 from features.pooling import canonical_pool, parse_pool, pooled_shape
+from features.preprocessing import Preparation, Preprocessing
+from features.presets import preset_of_earlier
 from features.ranges import RANGE_ROWS, keep_ranges
 
 
@@ -25,11 +29,12 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     Images are uint8 (N, H, W) or (N, H, W, 3), or floats in [0, 1] of the same shapes; features are float32 (N, D),
     or (N, C, H, W) with pool='none'. The parameters are those of the command line.
 
-    Attributes: image_shape_ (without N), weights_sha256_, n_features_out_ (pool 'none': numbers per image), ranges_
-    (of int8).
+    Attributes: image_shape_ (without N), weights_sha256_, preprocessing_ (of each image), n_features_out_ (pool 'none':
+    numbers per image), ranges_ (of int8).
     """
 
     weights_sha256_: str
+    preprocessing_: Preprocessing
 
     def __init__(
         self,
@@ -39,6 +44,11 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         pool: str = "avg",
         weights: str = "default",
         image_size: int | None = None,
+        crop_mode: str = "center",
+        resize: int | None = None,
+        interpolation: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         precision: str = "auto",
         device: str = "auto",
         random_state: int = 0,
@@ -48,6 +58,11 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.pool = pool
         self.weights = weights
         self.image_size = image_size
+        self.crop_mode = crop_mode
+        self.resize = resize
+        self.interpolation = interpolation
+        self.mean = mean
+        self.std = std
         self.precision = precision
         self.device = device
         self.random_state = random_state
@@ -58,7 +73,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         images = _as_images(X)
         self.image_shape_ = images.shape[1:]
         # What an earlier fit knew is over; it binds only `transform` after loading from a file.
-        for known in ("weights_sha256_", "ranges_"):
+        for known in ("weights_sha256_", "preprocessing_", "ranges_"):
             self.__dict__.pop(known, None)
         self._load(images)
         return self
@@ -85,7 +100,14 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def _load(self, images: np.ndarray | None = None) -> None:
         """images: those of `fit`."""
-        backbone = load_backbone(self.backbone, self.weights, self.random_state)
+        prepared: Preparation | Preprocessing = self._asked()
+        if images is None:
+            # Loaded from a file; what version 0.1.0 fitted says nothing, and goes on being given what it was.
+            earlier = preset_of_earlier(self.backbone).at(self.image_size)
+            prepared = getattr(self, "preprocessing_", earlier)
+        backbone = load_backbone(self.backbone, self.weights, self.random_state, prepared=prepared)
+        if backbone.unsure:
+            tell_once(backbone.unsure)
         if getattr(self, "weights_sha256_", backbone.weights_sha256) != backbone.weights_sha256:
             raise ValueError(
                 f"the weights {self.weights!r} have changed since fit: {backbone.weights_sha256[:16]} instead of "
@@ -93,7 +115,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             )
         device = resolve_device(self.device)
         precision = resolve_precision(self.precision, device)
-        steps = backbone.preprocessing.at(self.image_size)
+        steps = backbone.preprocessing
         cut = backbone.cut(self.image_size)
         if precision == "int8":
             if images is not None:
@@ -109,8 +131,14 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self._trunk = Trunk(cut, [output], recipe, device)
         self._batch = recipe.batch
         self._row_shape = pooled_shape(pool, cut.shape(node), cut.layout(node))
-        self.weights_sha256_ = backbone.weights_sha256
+        self.weights_sha256_, self.preprocessing_ = backbone.weights_sha256, steps
         self.n_features_out_ = int(np.prod(self._row_shape))
+
+    def _asked(self) -> Preparation:
+        mean, std = (None if numbers is None else tuple(map(float, numbers)) for numbers in (self.mean, self.std))
+        asked = Preparation(self.image_size, self.crop_mode, self.resize, self.interpolation, mean, std)
+        asked.require_legal()
+        return asked
 
     @property
     def _n_features_out(self) -> int:
@@ -120,6 +148,11 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         # The network is loaded again where the estimator is unpickled, and must then be the same one.
         loaded = ("_trunk", "_preprocessor", "_batch", "_row_shape")
         return {name: value for name, value in super().__getstate__().items() if name not in loaded}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Version 0.1.0 had no such parameters.
+        later = {"crop_mode": "center", **dict.fromkeys(("resize", "interpolation", "mean", "std"))}
+        super().__setstate__({**later, **state})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

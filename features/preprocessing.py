@@ -5,10 +5,19 @@ without torch.
 """
 
 import dataclasses
+import json
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from features.digests import canonical_json
 from features.errors import UserError
+
+CROP_MODES = ("center", "squash", "pad")
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+# What version 0.1.0 did: it squashed an image with both sides below the crop, and enlarged and cropped one with one
+# side below. Models that it trained go on being given that.
+EARLIER = "center, small ones squashed"
 
 _MOST_PIXELS = 50_000_000
 
@@ -17,8 +26,9 @@ _MOST_PIXELS = 50_000_000
 class Preprocessing:
     """Resize, crop and normalise.
 
-    An image with both sides below `crop` is resized straight to `crop` x `crop`; any other gets its short side
-    resized to `resize` and its centre cropped. `mean` and `std` are per channel, in units of the range [0, 1].
+    crop_mode: 'center' resizes the short side to `resize`, or to `crop` where it is below that (a digit must not lose
+    its edges), and crops the centre; 'squash' resizes to `crop` x `crop`; 'pad' resizes the long side to `crop` and
+    fills up with the mean. `mean` and `std` are per channel, in units of the range [0, 1].
     """
 
     mean: tuple[float, ...]
@@ -27,6 +37,7 @@ class Preprocessing:
     crop: int
     interpolation: str = "bilinear"
     antialias: bool = True
+    crop_mode: str = "center"
 
     def at(self, image_size: int | None) -> "Preprocessing":
         """The same for another crop: the larger images are resized to 256/224 of it, as ImageNet networks have it."""
@@ -34,16 +45,141 @@ class Preprocessing:
             return self
         return dataclasses.replace(self, crop=image_size, resize=round(256 * image_size / 224))
 
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width that an image is resized to, before it is cropped or filled up."""
+        short, long = sorted((height, width))
+        if self.crop_mode == "squash" or (self.crop_mode == EARLIER and long < self.crop):
+            return self.crop, self.crop
+        if self.crop_mode == "pad":
+            scale = self.crop / long
+            return max(1, round(height * scale)), max(1, round(width * scale))
+        target = self.crop if short < self.crop and self.crop_mode != EARLIER else self.resize
+        # As torchvision rounds where it is given the short side.
+        return (target, int(target * width / height)) if height <= width else (int(target * height / width), target)
+
     def check(self, height: int, width: int) -> None:
         """Raise UserError for an image so long and thin that resizing its short side would take gigabytes."""
-        short, long = sorted((height, width))
-        resized = self.resize * self.resize * long // max(1, short)
-        if long >= self.crop and resized > max(_MOST_PIXELS, 4 * self.resize * self.resize):
+        new_height, new_width = self.resized(max(1, height), max(1, width))
+        pixels = new_height * new_width
+        if pixels > max(_MOST_PIXELS, 4 * self.resize * self.resize):
             raise UserError(
-                f"an image of {width} x {height} pixels would become one of {resized:,} when its short side is resized "
-                f"to {self.resize}; cut it into pieces nearer to a square, or take it out"
+                f"an image of {width} x {height} pixels would become one of {pixels:,} when its short side is resized "
+                f"to {min(new_height, new_width)}; cut it into pieces nearer to a square, take it out, or give "
+                "--crop-mode squash or pad"
             )
 
-    def describe(self) -> str:
-        """Canonical JSON, for the cache's key."""
-        return canonical_json(dataclasses.asdict(self))
+    def describe(self, oblong: int | None = None) -> str:
+        """Canonical JSON, for the cache's key.
+
+        oblong: the shortest side of the images that are no squares; None where all are. The crop mode is left out
+        where version 0.1.0, whose keys had none, did the same to all images.
+        """
+        fields = dataclasses.asdict(self)
+        if self.crop_mode == EARLIER or (self.crop_mode == "center" and (oblong is None or oblong >= self.crop)):
+            del fields["crop_mode"]
+        return canonical_json(fields)
+
+    @classmethod
+    def parse(cls, described: str, crop_mode: str = EARLIER) -> "Preprocessing":
+        """What `describe` wrote; crop_mode: where it was left out. ValueError, KeyError or TypeError for other text."""
+        fields = {"crop_mode": crop_mode, **json.loads(described)}
+        steps = cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        numbers = (*steps.mean, *steps.std)
+        if len(steps.mean) != len(steps.std) or not all(type(number) in (int, float) for number in numbers):
+            raise ValueError(described)
+        if type(steps.crop) is not int or type(steps.resize) is not int:
+            raise ValueError(described)
+        if steps.interpolation not in INTERPOLATIONS or steps.crop_mode not in (*CROP_MODES, EARLIER):
+            raise ValueError(described)
+        return steps
+
+    def in_words(self) -> str:
+        """What happens to an image's size, for people who have to do the same elsewhere."""
+        square = f"{self.crop} x {self.crop}"
+        words = {
+            "squash": f"an image is resized to {square}, whatever its shape",
+            "pad": f"an image has its long side resized to {self.crop} and is filled up to {square}, itself in the "
+            "middle, with the mean",
+            EARLIER: f"an image with both sides below {self.crop} pixels is resized to {square}; any other has its "
+            f"short side resized to {self.resize} and its centre cropped to {square}",
+            "center": f"an image has its short side resized to {self.resize}, or to {self.crop} where it is below "
+            f"{self.crop}, and its centre cropped to {square}",
+        }
+        return f"{words[self.crop_mode]} ({self.interpolation}{', antialiased' if self.antialias else ''})"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is asked for in place of a network's own preprocessing; None: what that has.
+
+    The fields are those of `Preprocessing`, with image_size for `crop`; mean and std of one number are that of every
+    channel.
+    """
+
+    image_size: int | None = None
+    crop_mode: str = "center"
+    resize: int | None = None
+    interpolation: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def require_legal(self) -> None:
+        """Raise UserError for what no network can be given, naming the option."""
+        for name, side in (("--image-size", self.image_size), ("--resize", self.resize)):
+            if side is not None and not 8 <= side <= 4096:
+                raise UserError(f"{name} {side}: give a number of pixels between 8 and 4096")
+        if self.crop_mode not in CROP_MODES:
+            raise UserError(
+                f"--crop-mode {self.crop_mode}: images are brought to a square by {', '.join(CROP_MODES)}; give one"
+            )
+        if self.resize is not None and self.crop_mode != "center":
+            raise UserError(
+                f"--resize {self.resize} is about --crop-mode center; with {self.crop_mode} images are resized to "
+                "--image-size, so leave it out"
+            )
+        if self.interpolation not in (None, *INTERPOLATIONS):
+            raise UserError(f"--interpolation {self.interpolation}: give one of {', '.join(INTERPOLATIONS)}")
+        for name, numbers, least in (("--mean", self.mean, -math.inf), ("--std", self.std, 0.0)):
+            if numbers is None:
+                continue
+            shown = " ".join(f"{number:g}" for number in numbers)
+            if len(numbers) not in (1, 3):
+                raise UserError(f"{name} {shown}: give three numbers, for red, green and blue, or one for all")
+            if not all(least < number <= 1 and math.isfinite(number) for number in numbers):
+                raise UserError(
+                    f"{name} {shown}: pixels are taken as 0 to 1; give numbers "
+                    f"{'above 0 and ' if least == 0 else ''}up to 1, divided by 255 where yours are of 0 to 255"
+                )
+
+    @classmethod
+    def exactly(cls, steps: Preprocessing) -> "Preparation":
+        """What is asked for to have these steps with whatever weights."""
+        resize = steps.resize if steps.crop_mode == "center" else None
+        return cls(steps.crop, steps.crop_mode, resize, steps.interpolation, steps.mean, steps.std)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of a network's own is left but the size of its input."""
+        sized = self.resize is not None or self.crop_mode != "center"
+        return sized and None not in (self.interpolation, self.mean, self.std)
+
+    def of(self, own: Preprocessing) -> Preprocessing:
+        """A network's own preprocessing with what was asked for; UserError where the two do not go together."""
+        steps = dataclasses.replace(own.at(self.image_size), crop_mode=self.crop_mode)
+        channels = len(own.mean)
+        mean, std = (
+            numbers * channels if numbers is not None and len(numbers) == 1 else numbers
+            for numbers in (self.mean, self.std)
+        )
+        asked = {"resize": self.resize, "interpolation": self.interpolation, "mean": mean, "std": std}
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        steps = dataclasses.replace(steps, **given)
+        if self.resize is not None and self.resize < steps.crop:
+            raise UserError(
+                f"--resize {self.resize}: a crop of {steps.crop} pixels would reach beyond the image; give "
+                f"{steps.crop} or more, or a smaller --image-size"
+            )
+        return steps
+
+
+AS_THE_WEIGHTS_WANT = Preparation()

@@ -1,18 +1,72 @@
-"""Which preprocessing belongs to which architecture."""
+"""Which preprocessing belongs to which weights: torchvision's entries each have their own, and a file is one of them
+where its SHA-256 says so."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
 
 from torchvision import models
 
-from features.preprocessing import Preprocessing
+from features.digests import sha256_file
+from features.preprocessing import EARLIER, Preprocessing
 
 OFFLINE = "efficientnet_lite0"
 
 
-def preset_of_earlier(name: str) -> Preprocessing:
-    """What version 0.1.0 did for an architecture, whatever its weights: that of torchvision's default weights."""
+def preset_of_entry(entry: Any) -> Preprocessing:
+    """The preprocessing of one of torchvision's pre-trained weights.
+
+    Google trained inception_v3 and googlenet on (pixel - 0.5) / 0.5. torchvision's presets normalise as for its other
+    networks, and where weights are asked for its builders turn that into the former inside the network
+    (`transform_input=True`). What both come to is given to the network here.
+    """
+    steps = _as_torchvision_has_it(entry)
+    if type(entry) in (models.Inception_V3_Weights, models.GoogLeNet_Weights):
+        return dataclasses.replace(steps, mean=(0.5,) * 3, std=(0.5,) * 3)
+    return steps
+
+
+def preset_of_default(name: str) -> Preprocessing:
+    """What an architecture is given that has random weights, and the only one that EfficientNet-Lite0 has."""
     if name == OFFLINE:
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
         return Preprocessing(mean, std, resize=256, crop=224, interpolation="bicubic")
-    preset = models.get_model_weights(name).DEFAULT.transforms()
+    return _as_torchvision_has_it(models.get_model_weights(name).DEFAULT)
+
+
+def preset_of_file(name: str, path: Path, size: int | None = None) -> tuple[Preprocessing, str]:
+    """The preprocessing for a file of weights of an architecture; and, where it may be another one, that in a line.
+
+    It is that of the entry whose hash the file has. Failing that, its name may still say what it was converted from;
+    and most others were made from the default weights. size: the only one in pixels that the network takes, which then
+    is the entry's too.
+    """
+    if name == OFFLINE:
+        return (steps := preset_of_default(name)), _in_a_line(path, "as it was made for", steps)
+    entries = {_hash_in(entry.url): entry for entry in models.get_model_weights(name)}
+    digest = sha256_file(path)
+    for beginning, entry in entries.items():
+        if beginning and digest.startswith(beginning):
+            return preset_of_entry(entry), ""
+    named, default = entries.get(_hash_in(path.name)), models.get_model_weights(name).DEFAULT
+    # A vision transformer's other size is one that another entry is for, or nobody's.
+    sized = [entry for entry in entries.values() if preset_of_entry(entry).crop == size]
+    entry = named or (default if size is None or default in sized else (*sized, default)[0])
+    steps = preset_of_entry(entry).at(size)
+    reason = "which its name says, but not its SHA-256" if named else "the default, since its SHA-256 is that of none"
+    if entry not in (named, default):
+        reason = "which is for the size of its images; its SHA-256 is that of none"
+    return steps, _in_a_line(path, f"as for torchvision's {entry.name} ({reason})", steps)
+
+
+def preset_of_earlier(name: str) -> Preprocessing:
+    """What version 0.1.0 did for an architecture, whatever its weights."""
+    return dataclasses.replace(preset_of_default(name), crop_mode=EARLIER)
+
+
+def _as_torchvision_has_it(entry: Any) -> Preprocessing:
+    preset = entry.transforms()
     return Preprocessing(
         tuple(preset.mean),
         tuple(preset.std),
@@ -20,4 +74,19 @@ def preset_of_earlier(name: str) -> Preprocessing:
         crop=preset.crop_size[0],
         interpolation=preset.interpolation.value,
         antialias=bool(preset.antialias),
+    )
+
+
+def _hash_in(name: str) -> str | None:
+    """The first digits of a SHA-256 that torchvision writes into a file's name."""
+    written = re.search(r"-([a-f0-9]{8,})\.", name)
+    return written and written.group(1)
+
+
+def _in_a_line(path: Path, how: str, steps: Preprocessing) -> str:
+    mean, std = (" ".join(f"{number:.3g}" for number in numbers) for numbers in (steps.mean, steps.std))
+    return (
+        f"{path.name}: images are prepared {how}: short side {steps.resize}, crop {steps.crop}, {steps.interpolation}, "
+        f"mean {mean}, std {std}; weights that want it otherwise take --resize, --image-size, --interpolation, --mean "
+        "and --std"
     )

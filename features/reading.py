@@ -116,12 +116,21 @@ def load_features(
     return features, cached.labels()
 
 
+def _spelled(numbers: tuple[float, ...] | None) -> str | None:
+    return None if numbers is None else " ".join(f"{number:g}" for number in numbers)
+
+
 def _miss(wanted: Wanted, request: Request) -> str:
     command = f"python -m extract --dataset {request.dataset} --backbone {request.backbone} --layer {wanted.layer}"
     for name, value, default in (
         ("--weights", request.weights, "default"),
         ("--pool", wanted.pool, "avg"),
         ("--image-size", request.image_size, None),
+        ("--crop-mode", request.crop_mode, "center"),
+        ("--resize", request.resize, None),
+        ("--interpolation", request.interpolation, None),
+        ("--mean", _spelled(request.mean), None),
+        ("--std", _spelled(request.std), None),
         ("--precision", request.precision, "auto"),
         ("--dtype", request.dtype, "float32"),
         ("--limit", request.limit, None),

@@ -26,9 +26,10 @@ from features.key import DTYPES, FORMAT, TAKEN_BEFORE, About, CacheKey
 from features.memory import lines_of
 from features.notes import Notes
 from features.pooling import canonical_pool, parse_pool, pooled_shape
-from features.preprocessing import Preprocessing
+from features.preprocessing import Preparation, Preprocessing
 from features.ranges import Ranges, is_int8, ranges_of, settle_precision
 from features.rows import limit_rows
+from features.sizes import shortest_oblong
 
 if TYPE_CHECKING:
     from features.backbones import Backbone
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     RangeFinder = Callable[[Dataset, Backbone, Preprocessing, Cut], Ranges]
 
 PLANS = Notes("plans")
+# Fields of a request that came after version 0.1.0.
+_LATER = ("crop_mode", "resize", "interpolation", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Request:
     """Which features of which data; the command line's options, one for one.
 
     layers may hold `all` (every stage) and joins (`layer2+layer3`). seed decides which rows a limit takes, and the
-    weights of a random network. image_size None means the one that the weights were trained with.
+    weights of a random network. image_size None means the one that the weights were trained with, and so do resize,
+    interpolation, mean and std, which are those of `Preprocessing` as crop_mode is.
     """
 
     dataset: str = "mnist"
@@ -53,6 +57,11 @@ class Request:
     layers: tuple[str, ...] = ("avgpool",)
     pools: tuple[str, ...] = ("avg",)
     image_size: int | None = None
+    crop_mode: str = "center"
+    resize: int | None = None
+    interpolation: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     precision: str = "auto"
     dtype: str = "float32"
     device: str = "auto"
@@ -67,8 +76,7 @@ class Request:
         weights = user_path(self.weights)
         if self.dtype not in DTYPES:
             raise UserError(f"--dtype {self.dtype}: features are stored as {' or '.join(DTYPES)}")
-        if self.image_size is not None and not 8 <= self.image_size <= 4096:
-            raise UserError(f"--image-size {self.image_size}: give a number of pixels between 8 and 4096")
+        self.preparation.require_legal()
         for name, count in (("--limit", self.limit), ("--limit-test", self.limit_test)):
             if count is not None and count < 1:
                 raise UserError(f"{name} {count}: give a whole number of 1 or more")
@@ -81,6 +89,25 @@ class Request:
             weights=str(weights.absolute()) if not named and weights.is_file() else self.weights,
             layers=tuple(self.layers),
             pools=tuple(dict.fromkeys(parse_pool(pool) for pool in self.pools)),
+            mean=None if self.mean is None else tuple(self.mean),
+            std=None if self.std is None else tuple(self.std),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values; what version 0.1.0 did not have is left out where it is as by default."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name not in _LATER or value != getattr(Request, name)}
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is asked for in place of the preprocessing that belongs to the weights."""
+        return Preparation(
+            image_size=self.image_size,
+            crop_mode=self.crop_mode,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
         )
 
 
@@ -113,14 +140,16 @@ class Wanted:
 class Plan:
     """A request with its answer: the files that it comes to, in the order asked, and the names of its layers.
 
-    earlier: the preprocessing that version 0.1.0 had for this architecture at this size, whatever the weights, as keys
-    have it. superseded: the one by which it would have answered this very request, where that is no longer right; ''.
+    told: what people have to know of how it was understood. earlier: the preprocessing that version 0.1.0 had for this
+    architecture at this size, whatever the weights, as keys have it. superseded: the one by which it would have
+    answered this very request, where that is no longer right; ''.
     """
 
     request: Request
     layers: tuple[str, ...]
     wanted: tuple[Wanted, ...]
     splits: tuple[str, ...]
+    told: tuple[str, ...] = ()
     earlier: str = ""
     superseded: str = ""
 
@@ -176,6 +205,8 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
     if settled is None:
         settled, weights = _work_out(request, dataset, fingerprint, find_ranges)
         PLANS.put(question, {"basis": _basis(fingerprint, weights), "plan": dataclasses.asdict(settled)})
+    for line in settled.told:
+        tell_once(line)
     return settled
 
 
@@ -219,8 +250,9 @@ def _work_out(
     from features.device import resolve_device, resolve_precision
     from features.presets import preset_of_earlier
 
-    backbone = load_backbone(request.backbone, request.weights, request.seed)
-    preprocessing = backbone.preprocessing.at(request.image_size)
+    backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+    preprocessing = backbone.preprocessing
+    described = preprocessing.describe(shortest_oblong(dataset))
     cut = backbone.cut(request.image_size)
     precision = settle_precision(
         resolve_precision(request.precision, resolve_device(request.device)),
@@ -228,7 +260,7 @@ def _work_out(
             "dataset": fingerprint,
             "backbone": backbone.name,
             "weights": backbone.weights_sha256,
-            "preprocessing": preprocessing.describe(),
+            "preprocessing": described,
         },
         functools.partial(find_ranges, dataset, backbone, preprocessing, cut) if find_ranges else None,
     )
@@ -256,7 +288,7 @@ def _work_out(
                     layer=node,
                     pool=canonical,
                     image_size=preprocessing.crop,
-                    preprocessing=preprocessing.describe(),
+                    preprocessing=described,
                     precision=precision,
                     dtype=request.dtype,
                     revision=TAKEN_BEFORE if node in cut.overwritten else 0,
@@ -268,10 +300,13 @@ def _work_out(
                 row = pooled_shape(canonical, shape, layout)
                 wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
     weights = [str(backbone.weights_path.absolute())] if backbone.weights_path else []
+    told = (backbone.unsure,) if backbone.unsure else ()
     preset = preset_of_earlier(backbone.name)
     earlier, answered = (preset.at(size).describe() for size in (preprocessing.crop, request.image_size))
-    superseded = "" if answered == preprocessing.describe() else answered
-    return Plan(request, layers, tuple(wanted), tuple(dataset.splits), earlier, superseded), weights
+    # What is asked for by options that there were not is no correction of what it did.
+    as_asked_then = request.preparation == Preparation(request.image_size)
+    superseded = answered if as_asked_then and answered != described else ""
+    return Plan(request, layers, tuple(wanted), tuple(dataset.splits), told, earlier, superseded), weights
 
 
 def _expanded(cut: "Cut", layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -292,8 +327,8 @@ def _recall(noted: Any, request: Request, fingerprint: str) -> Plan | None:
         wanted = tuple(map(Wanted.from_json, fields["wanted"]))
         if any(is_int8(file.key.precision) and ranges_of(file.key.precision) is None for file in wanted):
             return None
-        earlier, superseded = str(fields["earlier"]), str(fields["superseded"])
-        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]), earlier, superseded)
+        told, earlier, superseded = tuple(map(str, fields["told"])), str(fields["earlier"]), str(fields["superseded"])
+        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]), told, earlier, superseded)
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         # A note that cannot be understood is none: the plan is worked out again and written over it.
         return None

@@ -27,6 +27,7 @@ from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
 from features.backbones import load_backbone
+from features.datasets import open_dataset
 from features.errors import UserError
 from features.reading import require_training_rows
 from features.request import Plan, Request
@@ -96,6 +97,7 @@ def compare(
     compared = tuple(_compared(group, saved) for group in groups)
     # Of equals (a head refitted or not) the first.
     best = max(compared, key=lambda row: row.validation)
+    stated = requests[0].to_json()
     question = {
         "dataset": dataset,
         "backbone": backbone,
@@ -103,7 +105,7 @@ def compare(
         "layers": list(layers),
         "seeds": seeds,
         "training": training.to_json(),
-        "options": {name: value for name, value in options.items() if value is not None},
+        "options": {name: value for name, value in options.items() if value is not None and name in stated},
         "quick": quick,
     }
     # The paired tests are on the first seed's test rows.
@@ -122,10 +124,13 @@ def _models(
     """The models, each once; notes are taken of those left out of the default set."""
     if asked is None:
         backbone = load_backbone(request.backbone, request.weights, request.seed)
-        models = default_models(unfreeze_points(backbone.cut(request.image_size)))
-        if backbone.headless:
+        cut, labels = backbone.cut(request.image_size), len(open_dataset(request.dataset).classes)
+        models = default_models(unfreeze_points(cut))
+        outputs = None if backbone.headless else cut.shape(cut.resolve("fc"))[0]
+        if outputs is None or outputs < labels:
             models = tuple(model for model in models if model.name != "untouched")
-            notes.append(f"no untouched network: {backbone.weights_name} came without a classifier")
+            reason = "came without a classifier" if outputs is None else f"tells {outputs} classes apart, not {labels}"
+            notes.append(f"no untouched network: {backbone.weights_name} {reason}")
     else:
         models = tuple(model if isinstance(model, Model) else parse_model(model) for model in asked)
         if not models:

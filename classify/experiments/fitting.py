@@ -59,6 +59,7 @@ def fit(row: Row, how: How = PLAINLY) -> Fitted:
         "keys": row.source.keys(),
         "extra": {
             "places": row.source.places(),
+            "crop_mode": row.source.request.crop_mode,
             **learned.extra,
             **peak.to_json(),
             **({} if cluster is None else {"cluster": cluster}),

@@ -26,8 +26,9 @@ from classify.measure.corrections import superseded
 from classify.measure.outcome import plain_json
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
-from features.digests import sha256_json
+from features.digests import canonical_json, sha256_json
 from features.errors import UserError
+from features.preprocessing import Preparation, Preprocessing
 from features.request import Request
 from features.rows import train_and_validation
 
@@ -181,12 +182,13 @@ def untouched_row(request: Request, reading: str) -> Row:
 
 def untouched_rows(request: Request) -> tuple[Row, ...]:
     """The rows that there are for a data set: three readings, or its own classes alone where there is no training
-    split. UserError where the weights came without a classifier."""
+    split. UserError where the weights came without a classifier, or with one of fewer classes than there are labels."""
     from classify.heads.network.untouched import READINGS
 
     readings = READINGS if "train" in open_dataset(request.dataset).splits else ("own",)
     rows = tuple(untouched_row(request, reading) for reading in readings)
-    rows[0].check()
+    # What the last reading asks for, the others ask for too.
+    rows[-1].check()
     return rows
 
 
@@ -199,12 +201,24 @@ def _seeded(settings: Settings | None, request: Request) -> Settings:
     return dataclasses.replace(settings or Settings(), seed=request.seed)
 
 
+def _prepared(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request that come to the preprocessing of a row; UserError where there can be none like it."""
+    try:
+        return dataclasses.asdict(Preparation.exactly(Preprocessing.parse(canonical_json(preprocessing), "center")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the record's preprocessing, {str(preprocessing)[:80]}, is none; make the row anew with its own command"
+        ) from error
+
+
 def _request(config: RowConfig, dataset: str | None, weights: str | None) -> Request:
     """What a configuration asks for."""
     name = str(config.weights)
     # What was drawn is drawn again, whatever weights the rest of the table had.
     random = name.startswith("random (seed ") or config.weights is None
     fields = {field: config[field] for field in ("backbone", "image_size", "precision", "dtype") if field in config}
+    if config.preprocessing is not None:
+        fields |= _prepared(config.preprocessing)
     if config.maps == "in the loop" and config.training:
         # Where the frozen part has no precision of its own, it is computed in that of training.
         fields.setdefault("precision", config.training["precision"])

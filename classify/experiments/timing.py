@@ -46,11 +46,11 @@ def _measure(request: Request, keys: Sequence[CacheKey], image: Any) -> float:
     from features.device import resolve_device
 
     device = resolve_device(request.device)
-    backbone = load_backbone(request.backbone, request.weights, request.seed)
+    backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
     cut = backbone.cut(request.image_size)
     outputs = [Output(key.layer, key.pool) for key in keys]
     recipe = choose_recipe(cut, outputs, images=1, precision=keys[0].precision, device=device, compiled="off")
     trunk = Trunk(cut, outputs, recipe, device)
-    preprocess = Preprocessor(backbone.preprocessing.at(request.image_size), device)
+    preprocess = Preprocessor(backbone.preprocessing, device)
 
     return seconds_for_one(lambda batch: [output.cpu() for output in trunk(preprocess(batch))], image)

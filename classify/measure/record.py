@@ -121,7 +121,8 @@ class RowConfig(TypedMapping):
 class Extra(TypedMapping):
     """What a head adds to its result. Shares are between 0 and 1, times in seconds, memory in bytes.
 
-    Of all: places (option -> where data and weights stood), trained_parameters, peak_host_bytes and peak_device_bytes,
+    Of all: places (option -> where data and weights stood), crop_mode (of the images; version 0.1.0 noted none, and had
+    a rule of its own), trained_parameters, peak_host_bytes and peak_device_bytes,
     cluster, ranges (of int8). Of heads on features: features (their number), trials of the search, read ('in blocks'),
     kept_by_layer, head_one_seconds. Of networks: epochs and steps, stopped_early, history, regularizer_notes, learned,
     predict_one_seconds, and the SHA-256 of the network's two files. Of the untouched network: seen_as (label ->
@@ -129,6 +130,7 @@ class Extra(TypedMapping):
     """
 
     places: dict[str, str] | None = None
+    crop_mode: str | None = None
     trained_parameters: int | None = None
     peak_host_bytes: int | None = None
     peak_device_bytes: int | None = None

@@ -110,14 +110,9 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
     """What somebody with nothing but the file has to know."""
     saved, steps = model.saved, preprocessing(model)
     channels, height, width = input_shape(model)
-    before = "nothing: images are of that size" if steps is None else None
+    before = f"an image of another size is resized to {height} x {width}, whatever its shape (bilinear, antialiased)"
     if steps is not None:
-        before = (
-            f"an image with both sides below {steps.crop} pixels is resized to {steps.crop} x {steps.crop}; any other "
-            f"has its short side resized to {steps.resize} and its centre cropped to {steps.crop} x {steps.crop} "
-            f"({steps.interpolation}{', antialiased' if steps.antialias else ''}); a grey image is repeated as three "
-            "channels"
-        )
+        before = f"{steps.in_words()}; a grey image is repeated as three channels"
     whole = form != "state-dict"
     values = "0 to 255; the normalisation is part of the network"
     if not whole:

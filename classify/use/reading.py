@@ -3,10 +3,8 @@
 Nothing is cached here.
 """
 
-import json
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from features.device import PRECISIONS
 from features.errors import UserError
 from features.key import TAKEN_BEFORE, CacheKey
 from features.pooling import parse_pool, pooled_shape
-from features.preprocessing import Preprocessing
+from features.preprocessing import EARLIER, Preprocessing
 from features.ranges import is_int8
 from features.request import DTYPES
 
@@ -30,11 +28,14 @@ class LayerReader:
     """The layers that some cache keys name, of one network under one preprocessing, in one precision.
 
     `prepare` takes uint8 images to float32 (N, 3, S, S) on the device. width: the numbers that it gives for an image.
+    crop_mode: that of the images trained on, which a key leaves out where all of them were squares or large.
     """
 
-    def __init__(self, backbone: Backbone, keys: Sequence[CacheKey], device: torch.device) -> None:
+    def __init__(
+        self, backbone: Backbone, keys: Sequence[CacheKey], device: torch.device, crop_mode: str = EARLIER
+    ) -> None:
         first = keys[0]
-        steps = preprocessing_of(first)
+        steps = preprocessing_of(first, crop_mode)
         for key in keys:
             _require_sound(key)
         self.keys = tuple(keys)
@@ -90,15 +91,11 @@ def _require_right(cut: Cut, keys: Sequence[CacheKey]) -> None:
         )
 
 
-def preprocessing_of(key: CacheKey) -> Preprocessing:
+def preprocessing_of(key: CacheKey, crop_mode: str = EARLIER) -> Preprocessing:
     """The preprocessing in a key; UserError where a hand has written what cannot be."""
     try:
-        fields: dict[str, Any] = json.loads(key.preprocessing)
-        steps = Preprocessing(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
-        sound = len(steps.mean) == len(steps.std) == 3 and all(
-            type(side) is int and _SMALLEST <= side <= _LARGEST for side in (steps.crop, steps.resize)
-        )
-        if not sound or steps.interpolation not in ("nearest", "bilinear", "bicubic"):
+        steps = Preprocessing.parse(key.preprocessing, crop_mode)
+        if len(steps.mean) != 3 or not all(_SMALLEST <= side <= _LARGEST for side in (steps.crop, steps.resize)):
             raise ValueError(key.preprocessing)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"the record's preprocessing, {key.preprocessing[:80]!r}, is none; run it again") from error

@@ -27,6 +27,7 @@ from features.device import resolve_device
 from features.digests import sha256_file
 from features.errors import UserError
 from features.key import CacheKey
+from features.preprocessing import EARLIER
 from features.request import split_names
 
 TRAINED = ("finetune", "scratch", "spottune", "convnet")
@@ -92,7 +93,11 @@ class SavedModel:
             backbone = backbone_of(saved, keys[0], weights)
         if exact:
             keys = tuple(dataclasses.replace(key, precision="float32", dtype="float32") for key in keys)
-        reader = None if backbone is None else LayerReader(backbone, keys, resolve_device(device))
+        reader = (
+            None
+            if backbone is None
+            else LayerReader(backbone, keys, resolve_device(device), saved.result.extra.crop_mode or EARLIER)
+        )
         if reader and not isinstance(head, TrainedNetwork):
             _require_fitting(saved, head, reader.width)
         labels = np.asarray(head.classes_, dtype=np.int64)

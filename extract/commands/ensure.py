@@ -1,7 +1,11 @@
 """Make what a request needs, with its cost said first, a progress bar, and a line on what was done."""
 
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+
 from extract import planning
-from features.request import Plan, Request
+from features.request import Plan, Request, Wanted
 
 
 def ensure_features(
@@ -31,6 +35,11 @@ def ensure_plan(
             say(f"in the cache: {wanted.split} {wanted.about.layer_name} ({wanted.key.pool}), {wanted.rows:,} rows")
     if not todo:
         return plan
+    if stale := _superseded(plan, todo):
+        say(
+            f"{', '.join(stale)}: made again; the cache has them of images that version 0.1.0 prepared, which was not "
+            "right for these"
+        )
     cost = Cost.of(todo)
     for layer, split, rows, numbers, size in cost.files:
         say(f"to extract: {split} {layer}, {rows:,} x {numbers:,} numbers, {as_bytes(size)}")
@@ -50,6 +59,18 @@ def ensure_plan(
             f"{done.computing:.0%} of the time in the network): {', '.join(dict.fromkeys(done.layers))}"
         )
     return plan
+
+
+def _superseded(plan: Plan, todo: Sequence[Wanted]) -> list[str]:
+    """The layers among those to be made that the cache holds as version 0.1.0 prepared the images for them."""
+    from features import store
+
+    stale: list[str] = []
+    for wanted in todo if plan.superseded else ():
+        with contextlib.suppress(store.CacheError):
+            if store.find(dataclasses.replace(wanted.key, preprocessing=plan.superseded, revision=0, architecture="")):
+                stale.append(wanted.about.layer_name)
+    return list(dict.fromkeys(stale))
 
 
 def _decided(plan: Plan) -> list[str]:

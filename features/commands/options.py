@@ -13,6 +13,7 @@ from features.commands.parser import Add, Parser
 from features.commands.stopping import status_of, told_to_stop
 from features.datasets import dataset_names
 from features.errors import UserError
+from features.preprocessing import CROP_MODES, INTERPOLATIONS
 
 if TYPE_CHECKING:
     from features.request import Request
@@ -101,6 +102,18 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
         words = "avg (default), max, grid:N or none"
         add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
     add("--image-size", type=int, metavar="S", help="pixels that the network sees (default: the weights' own, 224)")
+    add(
+        "--crop-mode",
+        default="center",
+        choices=CROP_MODES,
+        help="how an image becomes a square: center (default) loses the ends of a long one, and an eighth of one that "
+        "is larger than the network's input; squash loses its proportions; pad loses nothing",
+    )
+    add("--resize", type=int, metavar="R", help="pixels of the short side before the crop (default: the weights' own)")
+    add("--interpolation", choices=INTERPOLATIONS, help="in resizing (default: the weights' own)")
+    own = "of each channel, pixels being 0 to 1 (default: the weights' own)"
+    add("--mean", nargs="+", type=float, metavar="X", help=f"mean {own}")
+    add("--std", nargs="+", type=float, metavar="X", help=f"standard deviation {own}")
     add(
         "--precision",
         default="auto",

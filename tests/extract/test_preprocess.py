@@ -1,13 +1,19 @@
 """Preprocessing: what torchvision does for the same weights, on tensors, a batch at a time."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_image
 from torchvision import models
+from torchvision.transforms.functional import center_crop, resize
 
 from extract.preprocess import Preprocessor
-from features.preprocessing import Preprocessing
+from features.backbones import load_backbone
+from features.errors import UserError
+from features.preprocessing import EARLIER, Preparation, Preprocessing
 
 RESNET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), resize=256, crop=224)
 
@@ -39,6 +45,122 @@ def test_small_images_are_resized_straight_to_the_target(size):
         torch.from_numpy(digits)[:, None].float(), size=(size, size), mode="bilinear", antialias=True
     )
     assert (grey[:, :1] - whole).abs().max() <= 0.51
+
+
+@pytest.mark.parametrize("side", [8, 28, 223, 224, 225, 300])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_square_images_keep_the_pixels_that_version_0_1_0_gave_them(side, channels):
+    images = np.random.default_rng(side).integers(0, 256, (2, side, side, *channels), np.uint8)
+    tensor = torch.from_numpy(images)
+    tensor = tensor.permute(0, 3, 1, 2) if channels else tensor[:, None]
+    small = side < 224
+    before = resize(tensor, [224, 224] if small else [256], antialias=True)
+    before = before if small else center_crop(before, [224, 224])
+    assert torch.equal(Preprocessor(RESNET).resized(images), before)
+    assert torch.equal(Preprocessor(RESNET.at(224)).resized(images), before)
+    assert torch.equal(Preprocessor(_mode(EARLIER)).resized(images), before)
+
+
+def _mode(crop_mode, image_size=None):
+    return Preparation(image_size, crop_mode).of(RESNET) if crop_mode != EARLIER else _earlier(image_size)
+
+
+def _earlier(image_size):
+    return dataclasses.replace(RESNET.at(image_size), crop_mode=EARLIER)
+
+
+def _photograph(width, height):
+    """A part of a photograph that is twice as wide as high, at this size."""
+    part = Image.fromarray(load_sample_image("china.jpg")).crop((0, 53, 640, 373))
+    return np.asarray(part.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def test_one_rule_holds_on_both_sides_of_the_crop():
+    """One picture with both sides below the crop and with one: it was squashed there and cropped here."""
+    both, one = (Preprocessor(RESNET)([_photograph(*size)])[0] for size in ((222, 111), (226, 113)))
+    assert torch.nn.functional.cosine_similarity(both.flatten(), one.flatten(), 0) > 0.98
+    before = [Preprocessor(_mode(EARLIER))([_photograph(*size)])[0] for size in ((222, 111), (226, 113))]
+    assert torch.nn.functional.cosine_similarity(before[0].flatten(), before[1].flatten(), 0) < 0.9
+
+
+def test_one_picture_gives_one_feature_on_both_sides_of_the_crop(standin):
+    trunk = load_backbone("resnet18", str(standin)).cut(None).trunk(["avgpool"])
+    for mode, least in (("center", 0.99), ("squash", 0.99), ("pad", 0.99)):
+        prepare = Preprocessor(_mode(mode))
+        with torch.no_grad():
+            both, one = (trunk(prepare([_photograph(*size)]))[0].flatten() for size in ((222, 111), (226, 113)))
+        assert torch.nn.functional.cosine_similarity(both, one, 0) > least, mode
+
+
+@pytest.mark.parametrize("size", [(100, 40), (40, 100), (300, 60), (60, 300), (640, 480), (64, 64), (65, 64)])
+def test_a_long_image_is_cropped_squashed_or_filled_up(size):
+    width, height = size
+    image = np.full((height, width, 3), 255, np.uint8)
+    image[height // 2, :, 0] = 0
+    prepared = {mode: Preprocessor(_mode(mode, 64)).cropped([image])[0] for mode in ("center", "squash", "pad")}
+    assert all(pixels.shape == (3, 64, 64) for pixels in prepared.values())
+    assert (prepared["center"][1] == 255).all()
+    assert (prepared["squash"][1] == 255).all()
+    filled = (prepared["pad"][1] != 255).float().mean()
+    assert filled == pytest.approx(1 - min(size) / max(size), abs=0.02)
+    mean = torch.tensor([round(255 * mean) for mean in RESNET.mean], dtype=torch.uint8)
+    if filled > 0:
+        assert torch.equal(prepared["pad"][:, -1, -1], mean)
+
+
+def test_padding_is_next_to_nothing_after_the_normalisation():
+    white = np.full((32, 64), 255, np.uint8)
+    ready = Preprocessor(_mode("pad", 64))(white[None])[0]
+    assert ready[:, 0].abs().max() < 0.2
+    colour = Preprocessor(_mode("pad", 64))(np.stack([white] * 3, -1)[None])[0]
+    assert colour[:, 0].abs().max() < 0.01
+    assert torch.equal(ready[:, 32], colour[:, 32])
+
+
+def test_keys_name_the_crop_mode_only_where_version_0_1_0_did_otherwise():
+    of_0_1_0 = (
+        '{"antialias":true,"crop":224,"interpolation":"bilinear","mean":[0.485,0.456,0.406],"resize":256,'
+        '"std":[0.229,0.224,0.225]}'
+    )
+    assert RESNET.describe() == RESNET.describe(oblong=224) == RESNET.describe(oblong=500) == of_0_1_0
+    assert '"crop_mode":"center"' in RESNET.describe(oblong=223)
+    for mode in ("squash", "pad"):
+        assert f'"crop_mode":"{mode}"' in _mode(mode).describe()
+    assert _earlier(None).describe(oblong=10) == of_0_1_0
+    assert Preprocessing.parse(of_0_1_0) == _earlier(None)
+    assert Preprocessing.parse(of_0_1_0, "center") == RESNET
+    assert Preprocessing.parse(_mode("pad").describe(), "center") == _mode("pad")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        "nonsense",
+        '{"mean":[0],"std":[1],"resize":9,"crop":"9"}',
+        '{"mean":[0],"std":[],"resize":9,"crop":9}',
+    ]
+    + [RESNET.describe(9).replace("center", "best"), RESNET.describe().replace("bilinear", "best")],
+)
+def test_what_a_key_cannot_hold_is_no_preprocessing(text):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        Preprocessing.parse(text)
+
+
+def test_words_say_what_is_done_with_sizes():
+    assert "or to 224 where it is below 224" in RESNET.in_words()
+    assert "with both sides below 224 pixels is resized to 224 x 224" in _earlier(None).in_words()
+    assert "whatever its shape" in _mode("squash").in_words()
+    assert "filled up" in _mode("pad").in_words()
+
+
+def test_an_image_too_long_to_be_resized_is_refused_unless_it_is_squashed_or_filled_up():
+    line = np.zeros((1, 1_000_000), np.uint8)
+    with pytest.raises(UserError, match="--crop-mode squash or pad"):
+        Preprocessor(RESNET)([line])
+    for mode in ("squash", "pad"):
+        assert Preprocessor(_mode(mode, 32))([line]).shape == (1, 3, 32, 32)
 
 
 def test_another_image_size_resizes_larger_images_in_proportion():

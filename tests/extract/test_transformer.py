@@ -117,3 +117,33 @@ def test_what_is_no_image_is_refused(digits):
             extractor.transform(wrong)
     with pytest.raises(UserError, match="no layer"):
         FeatureExtractor(layer="layer9", **SMALL).fit(digits[0][:4])
+
+
+LONG = np.random.default_rng(0).integers(0, 256, (12, 20, 30, 3), np.uint8)
+
+
+def test_images_are_prepared_as_the_parameters_say_and_after_loading_as_in_fit():
+    asked = {"crop_mode": "pad", "interpolation": "bicubic", "mean": [0.5], "std": (0.2, 0.3, 0.4)}
+    plain = FeatureExtractor(layer="layer1", **SMALL).fit(LONG)
+    padded = FeatureExtractor(layer="layer1", **SMALL, **asked).fit(LONG)
+    steps = padded.preprocessing_
+    assert (steps.crop_mode, steps.interpolation, steps.crop) == ("pad", "bicubic", 32)
+    assert (steps.mean, steps.std) == ((0.5,) * 3, (0.2, 0.3, 0.4))
+    assert not np.allclose(plain.transform(LONG), padded.transform(LONG), atol=0.01)
+    loaded = pickle.loads(pickle.dumps(padded))
+    np.testing.assert_array_equal(loaded.transform(LONG), padded.transform(LONG))
+    with pytest.raises(UserError, match="divided by 255"):
+        FeatureExtractor(layer="layer1", **SMALL, mean=(120, 110, 100)).fit(LONG)
+
+
+def test_one_that_version_0_1_0_fitted_goes_on_giving_the_features_that_it_gave():
+    fitted = FeatureExtractor(layer="layer1", **SMALL).fit(LONG)
+    state = fitted.__getstate__()
+    of_0_1_0 = set(state) - {"preprocessing_", "crop_mode", "resize", "interpolation", "mean", "std"}
+    loaded = FeatureExtractor.__new__(FeatureExtractor)
+    loaded.__setstate__({name: state[name] for name in of_0_1_0})
+    squashed = FeatureExtractor(layer="layer1", **SMALL, crop_mode="squash").fit(LONG)
+    np.testing.assert_array_equal(loaded.transform(LONG), squashed.transform(LONG))
+    assert not np.allclose(loaded.transform(LONG), fitted.transform(LONG), atol=0.01)
+    assert loaded.get_params()["crop_mode"] == "center"
+    assert clone(loaded).fit(LONG).preprocessing_ == fitted.preprocessing_

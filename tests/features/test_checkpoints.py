@@ -247,6 +247,7 @@ def test_a_vision_transformer_of_another_size_is_read_at_that_size(tmp_path):
     torch.save({"state_dict": under("model.", state)}, tmp_path / "vit.ckpt")
     backbone = load_backbone("vit_b_32", str(tmp_path / "vit.ckpt"))
     assert backbone.model.image_size == backbone.preprocessing.crop == 384
+    assert "crop 384" in backbone.unsure
     assert backbone.cut(None).shape(backbone.cut(None).resolve("fc")) == (10,)
     with pytest.raises(UserError, match="--image-size 224: vit_b_32 with vit.ckpt takes images of 384 x 384"):
         _ = backbone.cut(224).stages

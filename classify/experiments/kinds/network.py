@@ -26,13 +26,14 @@ from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.corrections import SEEN_BEFORE, corrections
 from classify.measure.record import RowConfig
 from extract.planning import plan
-from features.datasets import ImageFiles
+from features.datasets import ImageFiles, open_dataset
 from features.digests import sha256_file, sha256_json
 from features.errors import UserError
 from features.notes import read_json, write_json
 from features.ranges import asks_int8
 from features.reading import require_splits, require_training_rows
 from features.request import Request
+from features.sizes import sizes_of
 
 # The two files of a trained network, by what a record calls the SHA-256 of each.
 FILES = {"network_sha256": "network.safetensors", "network_json_sha256": "network.json"}
@@ -170,6 +171,8 @@ class Network(Kind):
             raise UserError(
                 f"--regularizer acts on a backbone, and the {self.network} has none; leave it out, or take finetune"
             )
+        if not kind.backbone:
+            _require_size(source.request)
         training = self.training
         if kind.drawn and training != training.from_drawn_weights():
             raise UserError(
@@ -194,6 +197,7 @@ class Network(Kind):
             weights=request.weights,
             weights_seed=request.seed,
             image_size=request.image_size,
+            preparation=request.preparation,
             regularizers=self.regularizers,
             **shared,
             **(start if head.unfreezes else {}),
@@ -300,6 +304,19 @@ def take(inputs: Any, rows: np.ndarray) -> Any:
     from classify.heads.network.batches import Part
 
     return Part(inputs, rows)
+
+
+def _require_size(request: Request) -> None:
+    """UserError where all images are of one size that the convnet cannot take; those that differ are resized."""
+    from classify.heads.network.convnet import SIDE, require_size
+
+    images = open_dataset(request.dataset).load("train").images
+    sizes = {(int(images.shape[1]), int(images.shape[2]))} if isinstance(images, np.ndarray) else set()
+    if isinstance(images, ImageFiles) and min(sizes_of(images.paths[:1])[0]) < SIDE:
+        # What has no header that can be read is named by whoever reads it.
+        sizes = set(sizes_of(images.paths)) - {(0, 0)}
+    if len(sizes) == 1:
+        require_size(*sizes.pop())
 
 
 def _source(request: Request, unfreeze: str, *, in_loop: bool) -> Source:

@@ -18,7 +18,7 @@ from classify.experiments.timing import pass_for_one, seconds_for_one
 from classify.measure.record import RowConfig
 from extract.planning import plan
 from features.datasets import open_dataset
-from features.request import Request
+from features.request import Request, selected_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +52,16 @@ class Untouched(Kind):
         return cls.on(request, config.reading or "matched")
 
     def check(self, source: Source, settings: Settings) -> None:
-        from classify.heads.network.untouched import require_source_head
+        from classify.heads.network.untouched import require_enough_classes, require_source_head
 
+        dataset = open_dataset(source.request.dataset)
+        dataset.require("test")
         require_source_head(_backbone(source))
-        open_dataset(source.request.dataset).require("test")
+        if self.reading != "own":
+            assert isinstance(source, CachedLayer)  # as `on` makes it
+            labels = dataset.load("train").labels
+            rows = selected_rows(labels, source.request, "train")
+            require_enough_classes(source.first.shape[0], len(np.unique(labels[rows])))
 
     def learn(self, training: Training) -> Learned:
         from classify.heads.network.untouched import UntouchedClassifier, seen_as

@@ -57,7 +57,7 @@ class Question:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what does not change the numbers."""
-        fields = dataclasses.asdict(self)
+        fields = {**dataclasses.asdict(self), "request": self.request.to_json()}
         del fields["settings"]["jobs"], fields["request"]["device"]
         return fields
 

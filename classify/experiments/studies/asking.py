@@ -101,7 +101,7 @@ class Asked:
     def outcome(self, study: str, question: dict[str, Any], *, notes: Sequence[str], **found: Any) -> StudyResult:
         """The outcome of a study. question: what the study adds to what every study is asked, as plain values. found:
         answer, tables, panels and results."""
-        request = dataclasses.asdict(self.request)
+        request = self.request.to_json()
         del request["device"], request["layers"], request["pools"]
         asked = {"seeds": list(self.seeds), "training": dict(self.training), "quick": self.quick}
         cut = [f"cut to be quick: {'; '.join(self.cuts)}"] if self.cuts else []

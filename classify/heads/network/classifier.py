@@ -6,6 +6,7 @@ is the same. What it starts from never changes.
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from classify.heads.network.logits import autocast
 from classify.heads.network.network import Network
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.small_maps import small_map_convolutions
-from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json
+from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json, trained_with
 from classify.heads.network.training import Labelled, Trainee
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.heads.regularizers.protocol import Context, Regularizer
@@ -33,7 +34,8 @@ from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import Backbone, load_backbone
 from features.device import resolve_precision
 from features.errors import UserError
-from features.preprocessing import Preprocessing
+from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
+from features.presets import preset_of_earlier
 from features.weights import state_sha256
 
 _LOOK_BATCH = 128
@@ -48,7 +50,8 @@ class NetworkClassifier(TrainedNetwork):
     follow). fresh_above: initialise the weights above this layer at random, with the settings' seed; 'input' is
     training from scratch. classes: how many outputs, for labels 0 .. classes-1 (None: the labels that occur).
     regularizers: as `parse_regularizers` reads them. trunk_precision: of the frozen part where it runs, in training or
-    in prediction, which is the one that maps were extracted with (None: that of training).
+    in prediction, which is the one that maps were extracted with (None: that of training). preparation: what is asked
+    for in place of the preprocessing that belongs to the weights.
     """
 
     backbone: str | Backbone = "resnet18"
@@ -59,6 +62,7 @@ class NetworkClassifier(TrainedNetwork):
     fresh_above: str | None = None
     until: str | None = None
     image_size: int | None = None
+    preparation: Preparation | None = None
     classes: int | None = None
     settings: TrainingSettings | None = None
     regularizers: Sequence[str | RegularizerSpec] = ()
@@ -89,6 +93,8 @@ class NetworkClassifier(TrainedNetwork):
             held = Labelled(self._rows(network, validation[0]), validation_codes)
         penalties = tuple(spec.prepare(context) for spec in specs)
         self.regularizer_notes_ = tuple(penalty.described for penalty in penalties if penalty.described)
+        steps = self._steps(network.backbone)
+        earlier = preset_of_earlier(network.backbone.name).at(network.image_size)
         identity = self._identity(
             X,
             codes,
@@ -99,6 +105,7 @@ class NetworkClassifier(TrainedNetwork):
             fresh_above=self.fresh_above,
             image_size=network.image_size,
             regularizers=[str(spec) for spec in specs],
+            **({} if steps.describe() == earlier.describe() else {"preprocessing": steps.describe()}),
             **({} if self.until is None else {"until": self.until}),
             **({} if self._trunk_precision() == self._precision else {"trunk_precision": self._trunk_precision()}),
         )
@@ -170,7 +177,11 @@ class NetworkClassifier(TrainedNetwork):
     def _backbone(self) -> Backbone:
         if isinstance(self.backbone, Backbone):
             return self.backbone
-        return load_backbone(self.backbone, self.weights, self.weights_seed)
+        prepared = self.preparation or AS_THE_WEIGHTS_WANT
+        return load_backbone(self.backbone, self.weights, self.weights_seed, prepared=prepared)
+
+    def _steps(self, backbone: Backbone) -> Preprocessing:
+        return backbone.preprocessing.at(self.image_size)
 
     def _network(self, backbone: Backbone, classes: int) -> Network:
         return Network(
@@ -188,7 +199,7 @@ class NetworkClassifier(TrainedNetwork):
         for part in (network.model, network.tail, network.source_head):
             if part is not None:
                 part.to(self._device).to(memory_format=torch.channels_last)
-        self._preprocessor = Preprocessor(backbone.preprocessing.at(self.image_size), self._device)
+        self._preprocessor = Preprocessor(self._steps(backbone), self._device)
         precision = self._trunk_precision()
         self._trunk = FrozenTrunk(network, precision, self._device) if network.trunk is not None else None
         return network
@@ -256,8 +267,8 @@ class NetworkClassifier(TrainedNetwork):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Resizing, cropping and normalising as the backbone's weights have it, at the image size trained on."""
-        return self.network_.backbone.preprocessing.at(self.image_size)
+        """Resizing, cropping and normalising, as the images trained on had them."""
+        return self._steps(self.network_.backbone)
 
     def whole(self) -> nn.Module:
         """The backbone with its new classifier."""
@@ -278,6 +289,7 @@ class NetworkClassifier(TrainedNetwork):
                 "until": self.until,
                 "trunk_precision": self.trunk_precision,
                 "image_size": self.network_.image_size,
+                "preprocessing": dataclasses.asdict(self.preprocessing),
                 "classes": labels_to_json(self.classes_),
                 "settings": self._settings.to_json(),
                 "regularizers": [str(spec) for spec in parse_regularizers(self.regularizers)],
@@ -291,7 +303,8 @@ class NetworkClassifier(TrainedNetwork):
         """The classifier that `save` wrote; UserError where its files are absent or damaged."""
         folder = Path(folder)
         fields = read_network(folder)
-        backbone = load_backbone(fields["backbone"], str(folder / "network.safetensors"), sha256=fields["sha256"])
+        path, steps = str(folder / "network.safetensors"), trained_with(fields)
+        backbone = load_backbone(fields["backbone"], path, sha256=fields["sha256"], prepared=steps)
         self = cls(
             fields["backbone"],
             weights=fields["weights"],

@@ -1,11 +1,13 @@
 """A small ConvNet from scratch at the image's own size: what a course trains before it meets transfer learning."""
 
 import math
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from classify.heads.estimator import FitError
@@ -19,6 +21,8 @@ from features.datasets import ImageFiles
 from features.errors import UserError
 from features.weights import read_state_dict
 
+SIDE = 64  # pixels; images that are of unequal size are resized to it
+_SMALLEST = 4
 _LARGEST_MAP = 7
 _ROWS_FOR_MOMENTS = 10_000
 _IMAGES_COUNTED = 64
@@ -49,8 +53,10 @@ def _block(channels: int, filters: int) -> nn.Sequential:
 
 
 class ConvNetClassifier(TrainedNetwork):
-    """`ConvNet` as a scikit-learn style classifier of uint8 images of one size.
+    """`ConvNet` as a scikit-learn style classifier of uint8 images, at their own size, or at 64 x 64 if that differs.
 
+    Images of another size than the network's are resized to it whatever their shape, as raw pixels are in a probe;
+    grey ones become colour where any image trained on has colour, and colour ones grey where none has.
     Pixels are normalised by their mean and standard deviation over the training images. It shares `TrainingSettings`
     with the other networks, so that they compare; what is about pre-trained weights (head_multiple, init_head, frozen
     batch norm) has no meaning here and is refused or, for head_multiple, without effect.
@@ -117,34 +123,36 @@ class ConvNetClassifier(TrainedNetwork):
                 f"the convnet takes uint8 images (N, H, W) or (N, H, W, 3), not {getattr(X, 'dtype', type(X).__name__)}"
             )
         stride = max(1, len(X) // _ROWS_FOR_MOMENTS)
+        rows = range(0, len(X), stride)[:1000]
         files = isinstance(X, ImageFiles)
-        shape = X.read(0).shape if files else X.shape[1:]
-        self.image_shape_ = (3 if len(shape) == 3 else 1, shape[0], shape[1])
-        some = self._stack([X.read(row) for row in range(0, len(X), stride)[:1000]]) if files else X[::stride]
-        if min(self.image_shape_[1:]) < 4:
-            raise FitError(
-                f"images of {self.image_shape_[1:]} pixels are too small for two poolings; give 4 x 4 or more"
-            )
-        mean, deviation = pixel_moments(some)
+        shapes = {X.read(row).shape for row in rows} if files else {X.shape[1:]}
+        self.image_shape_ = _common_shape(shapes)
+        require_size(*self.image_shape_[1:])
+        # Files are read twice, lest a thousand photographs have to be in memory together.
+        mean, deviation = pixel_moments((self._fitted(X.read(row)) for row in rows) if files else X[::stride])
         self.pixel_mean_, self.pixel_deviation_ = mean, max(deviation, 1.0)
 
     def _stack(self, images: list[np.ndarray]) -> np.ndarray:
+        return np.stack([self._fitted(image) for image in images])
+
+    def _fitted(self, image: np.ndarray) -> np.ndarray:
+        """A uint8 image, grey or not, as the network takes it: (H, W) or (H, W, 3)."""
         channels, height, width = self.image_shape_
-        wanted = (height, width, 3) if channels == 3 else (height, width)
-        if odd := [image.shape for image in images if image.shape != wanted]:
-            raise UserError(
-                f"the convnet works at the images' own size, and they differ: {odd[0]} and {wanted}; resize them, or "
-                "take --model scratch"
-            )
-        return np.stack(images)
+        if image.shape == ((height, width, 3) if channels == 3 else (height, width)):
+            return image
+        picture = Image.fromarray(image).convert("RGB" if channels == 3 else "L")
+        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
     def prepare(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
+        """(N, C, H, W) float32 from uint8 images, one array or a list of any sizes."""
         return self.cropped(images).float().sub_(self.pixel_mean_).div_(self.pixel_deviation_)
 
     def cropped(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
-        """The images as they are: (N, C, H, W) uint8."""
-        images = self._stack(images) if isinstance(images, list) else images
-        pixels = torch.from_numpy(images).to(self._device)
+        """The images at the network's size: (N, C, H, W) uint8."""
+        channels, height, width = self.image_shape_
+        whole = isinstance(images, np.ndarray) and images.shape[1:] == (height, width, *([3] if channels == 3 else []))
+        pixels = torch.from_numpy(np.require(images if whole else self._stack(list(images)), requirements=("W",)))
+        pixels = pixels.to(self._device)
         return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
 
     def _forward(self) -> nn.Module:
@@ -193,10 +201,28 @@ class ConvNetClassifier(TrainedNetwork):
         return self
 
 
-def pixel_moments(images: np.ndarray) -> tuple[float, float]:
+def require_size(height: int, width: int) -> None:
+    """Raise FitError for images that two poolings leave nothing of."""
+    if min(height, width) < _SMALLEST:
+        raise FitError(
+            f"images of {width} x {height} pixels are too small for the two poolings of the convnet; give images of "
+            f"{_SMALLEST} x {_SMALLEST} or more, or another --model"
+        )
+
+
+def _common_shape(shapes: Collection[tuple[int, ...]]) -> tuple[int, int, int]:
+    """(channels, height, width) for images of these shapes: their own where they have one."""
+    channels = 3 if any(len(shape) == 3 for shape in shapes) else 1
+    height, width = sizes.pop() if len(sizes := {shape[:2] for shape in shapes}) == 1 else (SIDE, SIDE)
+    return channels, height, width
+
+
+def pixel_moments(images: np.ndarray | Iterable[np.ndarray]) -> tuple[float, float]:
     """Mean and standard deviation of uint8 pixels, from how often each value occurs: a few images at a time, since
     NumPy's own `std` would hold every pixel as float64."""
-    parts = np.array_split(images, math.ceil(len(images) / _IMAGES_COUNTED))
+    parts: Iterable[np.ndarray] = images
+    if isinstance(images, np.ndarray):
+        parts = np.array_split(images, math.ceil(len(images) / _IMAGES_COUNTED))
     counts = sum((np.bincount(part.ravel(), minlength=256) for part in parts), np.zeros(256, np.int64))
     values = np.arange(256)
     mean = float(counts @ values / counts.sum())

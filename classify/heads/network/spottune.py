@@ -20,7 +20,7 @@ from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.graph import NORMALISATIONS, parameters_of
 from classify.heads.network.network import Network
 from classify.heads.network.settings import TrainingSettings
-from classify.heads.network.trained import labels_from_json, labels_to_json
+from classify.heads.network.trained import labels_from_json, labels_to_json, trained_with
 from classify.heads.network.training import Labelled, Trainee, WithNothingSeen
 from classify.heads.regularizers.protocol import Regularizer
 from features.architectures import build_model, built_with
@@ -79,6 +79,7 @@ class SpotTuneClassifier(NetworkClassifier):
             "backbone": self.network_.backbone.name,
             **({"options": options} if options else {}),
             "image_size": self.network_.image_size,
+            "preprocessing": dataclasses.asdict(self.preprocessing),
             "classes": labels_to_json(self.classes_),
             "settings": self._settings.to_json(),
             "run": self._run_to_json(),
@@ -92,11 +93,11 @@ class SpotTuneClassifier(NetworkClassifier):
         fields = read_network(folder)
         if fields.get("network") != "spottune":
             raise UserError(f"{folder} holds another network than spottune's; load it as what it is")
-        settings = TrainingSettings.from_json(fields["settings"])
+        settings, steps = TrainingSettings.from_json(fields["settings"]), trained_with(fields)
         self = cls(fields["backbone"], image_size=fields["image_size"], settings=settings, device=device)
         self.classes_ = labels_from_json(fields["classes"])
         self._resolve()
-        backbone = load_backbone(fields["backbone"], "random")
+        backbone = load_backbone(fields["backbone"], "random", prepared=steps)
         if options := fields.get("options"):
             model = build_model(fields["backbone"], **options).eval().requires_grad_(False)
             backbone = dataclasses.replace(backbone, model=model)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.training import Epoch, Labelled, Trainee, Trainer
 from features.datasets import ImageFiles
 from features.device import resolve_device, resolve_precision
-from features.digests import sha256_rows
+from features.digests import canonical_json, sha256_rows
 from features.preprocessing import Preprocessing
+from features.presets import preset_of_earlier
 
 _RECORD = ("best_epoch", "n_iter", "stopped_early", "converged", "trained_parameters", "seconds")
 
@@ -207,6 +208,13 @@ def _glimpse(X: Any) -> str:
     else:
         content = np.ascontiguousarray(X[:4]).tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def trained_with(fields: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing in a network's JSON file; where there is none, that of version 0.1.0."""
+    if "preprocessing" in fields:
+        return Preprocessing.parse(canonical_json(fields["preprocessing"]))
+    return preset_of_earlier(fields["backbone"]).at(fields["image_size"])
 
 
 def labels_to_json(classes: np.ndarray) -> dict[str, Any]:

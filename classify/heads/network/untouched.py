@@ -51,8 +51,7 @@ class UntouchedClassifier(ClassifierMixin, BaseEstimator):
             self.classes_ = self.source_classes_ = np.arange(X.shape[1])
             return self
         self.classes_ = labels
-        if len(labels) > X.shape[1]:
-            raise FitError(f"{len(labels)} labels cannot be told apart by {X.shape[1]} source classes; train a head")
+        require_enough_classes(X.shape[1], len(labels))
         matched = self.reading == "matched"
         self.source_classes_ = best_map(X.argmax(axis=1), y, X.shape[1])[1] if matched else np.arange(len(labels))
         return self
@@ -121,6 +120,12 @@ def seen_as(
         shares = counts[order] / counts.sum()
         seen[label.item()] = tuple(zip(names, shares.tolist(), strict=True))
     return seen
+
+
+def require_enough_classes(source_classes: int, labels: int) -> None:
+    """Raise FitError where a network has fewer classes than there are labels: each reading but 'own' gives each one."""
+    if labels > source_classes:
+        raise FitError(f"{labels} labels cannot be told apart by {source_classes} source classes; train a head")
 
 
 def require_source_head(backbone: Backbone) -> None:

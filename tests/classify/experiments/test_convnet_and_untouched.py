@@ -6,10 +6,13 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.special import softmax
 from sklearn.datasets import load_digits
 
-from classify.heads.network.convnet import ConvNet, ConvNetClassifier, pixel_moments
+from classify.__main__ import main
+from classify.experiments.compare import _models
+from classify.heads.network.convnet import SIDE, ConvNet, ConvNetClassifier, pixel_moments
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.untouched import (
     UntouchedClassifier,
@@ -19,9 +22,12 @@ from classify.heads.network.untouched import (
     seen_as,
     top_k_accuracy,
 )
-from features.backbones import load_backbone
+from classify.measure.results import load_results
+from features.backbones import build_model, load_backbone
+from features.commands.options import run_command
 from features.datasets import ImageFiles
 from features.errors import UserError
+from features.request import Request
 
 SETTINGS = TrainingSettings(epochs=8, batch_size=32, precision="float32", learning_rate=3e-3)
 
@@ -61,9 +67,7 @@ def test_the_convnet_learns_digits_at_their_own_size_and_is_saved(digits, tmp_pa
     assert loaded.best_epoch_ == network.best_epoch_
 
 
-def test_the_convnet_reads_files_of_one_size_and_refuses_a_mixture(tmp_path):
-    from PIL import Image
-
+def test_the_convnet_reads_files_of_one_size_at_it_and_resizes_a_mixture(tmp_path):
     draw = np.random.default_rng(0)
     for number in range(8):
         Image.fromarray(draw.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
@@ -71,9 +75,87 @@ def test_the_convnet_reads_files_of_one_size_and_refuses_a_mixture(tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=4)
     network = ConvNetClassifier(settings=settings, device="cpu").fit(files, np.arange(8) % 2)
     assert network.predict_proba(files).shape == (8, 2)
-    Image.fromarray(draw.integers(0, 255, (9, 12, 3), dtype=np.uint8)).save(tmp_path / "7.png")
-    with pytest.raises(UserError, match="own size"):
-        ConvNetClassifier(settings=settings, device="cpu").fit(files, np.arange(8) % 2)
+    assert network.image_shape_ == (3, 12, 12)
+    # Those asked about later are brought to what it was trained on, grey ones too.
+    Image.fromarray(draw.integers(0, 255, (90, 30), dtype=np.uint8)).save(tmp_path / "7.png")
+    assert network.prepare([files.read(7)]).shape == (1, 3, 12, 12)
+    mixed = ConvNetClassifier(settings=settings, device="cpu").fit(files, np.arange(8) % 2)
+    assert mixed.image_shape_ == (3, SIDE, SIDE)
+    assert mixed.predict_proba(files).shape == (8, 2)
+    (whole,) = mixed.cropped([files.read(7)])
+    expected = Image.open(tmp_path / "7.png").convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    assert np.array_equal(whole.permute(1, 2, 0).numpy(), np.asarray(expected))
+    mixed.save(tmp_path / "saved")
+    loaded = ConvNetClassifier.load(tmp_path / "saved", device="cpu")
+    np.testing.assert_allclose(loaded.predict_proba(files), mixed.predict_proba(files), atol=1e-6)
+
+
+def test_arrays_of_another_size_than_the_convnet_was_trained_on_are_resized(digits):
+    images, labels = digits
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    network = ConvNetClassifier(settings=settings, device="cpu").fit(images[:200], labels[:200])
+    larger = np.repeat(np.repeat(images[:5], 3, 1), 3, 2)
+    assert network.prepare(larger).shape == network.prepare(images[:5]).shape
+    colour = np.stack([images[:5]] * 3, -1)
+    assert torch.equal(network.prepare(colour), network.prepare(images[:5]))
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_images_too_small_for_the_convnet_are_refused_before_anything_is_extracted(home, tmp_path, capsys, kind):
+    images, labels = np.zeros((40, 3, 9), np.uint8), np.arange(40) % 2
+    spec = f"npz:{tmp_path / 'small.npz'}"
+    np.savez(tmp_path / "small.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    if kind == "folder":
+        spec = f"folder:{tmp_path / 'small'}"
+        for row, label in enumerate(labels):
+            (tmp_path / "small" / str(label)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[row] + np.uint8(row)).save(tmp_path / "small" / str(label) / f"{row}.png")
+    words = [
+        "compare",
+        "--dataset",
+        spec,
+        "--weights",
+        "random",
+        "--image-size",
+        "32",
+        "--models",
+        "svm@layer1",
+        "convnet",
+    ]
+    assert run_command(main, [*words, "--results", str(tmp_path / "results")]) == 2
+    told = capsys.readouterr()
+    assert "too small for the two poolings of the convnet" in told.err
+    assert "to extract" not in told.out
+    assert not list(home.rglob("*.h5"))
+
+
+def test_a_network_of_too_few_classes_is_refused_before_anything_is_extracted(home, tmp_path, capsys):
+    torch.save(build_model("squeezenet1_1", classes=3).state_dict(), tmp_path / "three.pth")
+    words = ["--dataset", "digits", "--backbone", "squeezenet1_1", "--image-size", "32", "--device", "cpu"]
+    words += ["--weights", str(tmp_path / "three.pth"), "--results", str(tmp_path / "results")]
+    assert run_command(main, [*words, "--model", "untouched"]) == 2
+    told = capsys.readouterr()
+    assert "10 labels cannot be told apart by 3 source classes" in told.err
+    assert "to extract" not in told.out
+    request = Request("digits", "squeezenet1_1", str(tmp_path / "three.pth"), image_size=32)
+    models, notes = _models(request, None, ())
+    assert "untouched" not in {model.name for model in models}
+    assert notes == ["no untouched network: three.pth tells 3 classes apart, not 10"]
+
+
+def test_photographs_of_different_sizes_are_compared_with_the_convnet_among_the_models(home, tmp_path):
+    draw = np.random.default_rng(0)
+    for label in ("dark", "light"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(16):
+            shape = (int(draw.integers(20, 60)), int(draw.integers(20, 60)), 3)[: 2 if number == 3 else 3]
+            pixels = draw.integers(0, 100, shape, np.uint8) + np.uint8(120 if label == "light" else 0)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
+    words = ["compare", "--dataset", f"folder:{tmp_path / 'images'}", "--weights", "random", "--image-size", "32"]
+    words += ["--models", "convnet", "untouched", "centroid@layer1", "--epochs", "2", "--batch-size", "8"]
+    assert run_command(main, [*words, "--results", str(tmp_path / "results"), "--device", "cpu"]) == 0
+    heads = {saved.result.config.head for saved in load_results(tmp_path / "results")}
+    assert heads == {"convnet", "untouched", "centroid"}
 
 
 def test_what_needs_pre_trained_weights_is_refused_by_the_convnet(digits):

@@ -280,12 +280,11 @@ def test_a_head_of_other_features_than_the_record_names_is_refused(pictures, cap
         assert "do not belong together" in _fails(capsys, pictures, "--from", tmp_path, "--trust")
 
 
-def test_an_image_of_another_size_is_no_image_for_the_convnet_alone(pictures, capsys):
+def test_an_image_of_another_size_is_resized_for_the_convnet(pictures, capsys):
     Image.new("L", (20, 20)).save(pictures / "larger.png")
     status, found, told = _answered(capsys, pictures, "--from", _record("convnet").path)
-    assert status == 1
-    assert [image["image"] for image in found["images"] if "error" in image] == [str(pictures / "larger.png")]
-    assert "own size" in told
+    assert (status, told) == (0, "")
+    assert not [image for image in found["images"] if "error" in image]
 
 
 def test_more_images_than_two_batches_come_in_their_order(trained, tmp_path, monkeypatch):
