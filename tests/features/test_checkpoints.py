@@ -95,6 +95,7 @@ def test_safetensors_are_known_by_content_and_have_prefixes_too(state, plain, tm
 TWO = {
     "model": (lambda s: {"model_ema": others(s), "model": s}, "model, model_ema"),
     "state_dict": (lambda s: {"state_dict_ema": others(s), "state_dict": s}, "state_dict, state_dict_ema"),
+    "both": (lambda s: {"model": others(s), "state_dict": s}, "state_dict, model"),
     "net": (lambda s: {"ema": under("module.", others(s)), "net": s}, "net, ema with the prefix module."),
     "teacher": (
         lambda s: {**under("student.", others(s)), **under("teacher.", s)},
