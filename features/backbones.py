@@ -60,13 +60,13 @@ class Backbone:
 
         UserError where the network takes images of another size alone.
         """
-        fixed = fixed_size(self.model)
-        if fixed is not None and image_size not in (None, fixed):
+        size, fixed = self.preprocessing.at(image_size).crop, fixed_size(self.model)
+        if fixed not in (None, size):
             raise UserError(
-                f"--image-size {image_size}: {self.name} with {self.weights_name} takes images of {fixed} x {fixed} "
+                f"--image-size {size}: {self.name} with {self.weights_name} takes images of {fixed} x {fixed} "
                 "pixels alone; leave --image-size out, or give weights made for that size"
             )
-        return Cut(self.model, self.preprocessing.at(image_size).crop, self.headless)
+        return Cut(self.model, size, self.headless)
 
 
 def load_backbone(
@@ -92,20 +92,24 @@ def load_backbone(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = build_model(name)
-        return _frozen(name, model, f"random (seed {seed})", preset_of_default(name), prepared)
+        own = preset_of_default(name).at(fixed_size(model))
+        steps = prepared if isinstance(prepared, Preprocessing) else prepared.of(own)
+        return _frozen(name, model, f"random (seed {seed})", steps)
     path, weights_name, entry = _weights_file(name, weights)
-    unsure = ""
-    if entry is not None or (name == OFFLINE and weights == "default"):
-        own = preset_of_entry(entry) if entry else preset_of_default(name)
-    else:
-        own, unsure = preset_of_file(name, path)
-    if isinstance(prepared, Preprocessing) or prepared.is_complete:
-        unsure = ""
-    if isinstance(prepared, Preparation):
-        prepared.of(own)  # What cannot be prepared as asked is said before the weights are read.
+
+    def preset(size: int | None) -> tuple[Preprocessing, str]:
+        if isinstance(prepared, Preprocessing):
+            return prepared, ""
+        if entry is not None or (name == OFFLINE and weights == "default"):
+            return prepared.of(preset_of_entry(entry) if entry else preset_of_default(name)), ""
+        own, unsure = preset_of_file(name, path, size)
+        return prepared.of(own), "" if prepared.is_complete else unsure
+
+    # What cannot be prepared as asked is said before the weights are read.
+    preset(None)
     model, headless = _with_state(name, path)
-    backbone = _frozen(name, model, weights_name, own, prepared, headless, path)
-    backbone = dataclasses.replace(backbone, unsure=unsure)
+    steps, unsure = preset(fixed_size(model))
+    backbone = dataclasses.replace(_frozen(name, model, weights_name, steps, headless, path), unsure=unsure)
     if sha256 is None:
         recognise(str(path.absolute()), backbone.weights_sha256)
     elif backbone.weights_sha256 != sha256:
@@ -160,8 +164,7 @@ def _frozen(
     name: str,
     model: nn.Module,
     weights_name: str,
-    own: Preprocessing,
-    prepared: Preparation | Preprocessing,
+    preprocessing: Preprocessing,
     headless: bool = False,
     path: Path | None = None,
 ) -> Backbone:
@@ -171,7 +174,4 @@ def _frozen(
     categories = entry.meta["categories"]
     classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
     categories = tuple(categories) if not headless and classes == len(categories) else ()
-    if isinstance(prepared, Preparation):
-        # A vision transformer takes images of one size, whatever its architecture's default weights were made for.
-        prepared = prepared.of(own.at(fixed_size(model)))
-    return Backbone(name, model, weights_name, digest, prepared, categories, headless, path)
+    return Backbone(name, model, weights_name, digest, preprocessing, categories, headless, path)

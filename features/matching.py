@@ -28,6 +28,7 @@ from features.weights import Table
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # Copies of a network that its training keeps for a purpose: not what is taken where the network itself stands beside.
 _COPIES = {"ema", "swa", "avg", "averaged", "student", "target", "momentum", "k"}
+_PLACES_OF_0_1_0 = (("state_dict", "model"), ("state_dict",), ("model",), ())
 # DenseNet's files at torchvision's have these names, which its builder joins.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
@@ -202,10 +203,12 @@ def match_weights(name: str, tables: Sequence[Table], source: Path) -> tuple[Mat
     return first, tuple(match for match in fitting if match is not first and not _equal(match, first))
 
 
-def _preference(match: Match) -> tuple[bool, bool, bool]:
-    """Plain state dicts, `state_dict` and `model` before all others, as ever; a network before copies of it."""
-    plain = match.table.place in ((), ("state_dict",), ("model",), ("state_dict", "model"))
-    return not (plain and match.prefix in ("", "module.")), match.is_copy, match.headless
+def _preference(match: Match) -> tuple[int, bool, bool]:
+    """What version 0.1.0 read, in its order, comes first, so that no file is another one today; then a network before
+    copies of it, and one with its classifier."""
+    place, plain = match.table.place, match.prefix in ("", "module.")
+    rank = _PLACES_OF_0_1_0.index(place) if plain and place in _PLACES_OF_0_1_0 else len(_PLACES_OF_0_1_0)
+    return rank, match.is_copy, match.headless
 
 
 def _equal(match: Match, other: Match) -> bool:

@@ -34,11 +34,12 @@ def preset_of_default(name: str) -> Preprocessing:
     return _as_torchvision_has_it(models.get_model_weights(name).DEFAULT)
 
 
-def preset_of_file(name: str, path: Path) -> tuple[Preprocessing, str]:
+def preset_of_file(name: str, path: Path, size: int | None = None) -> tuple[Preprocessing, str]:
     """The preprocessing for a file of weights of an architecture; and, where it may be another one, that in a line.
 
     It is that of the entry whose hash the file has. Failing that, its name may still say what it was converted from;
-    and most others were made from the default weights.
+    and most others were made from the default weights. size: the only one in pixels that the network takes, which then
+    is the entry's too.
     """
     if name == OFFLINE:
         return (steps := preset_of_default(name)), _in_a_line(path, "as it was made for", steps)
@@ -47,10 +48,14 @@ def preset_of_file(name: str, path: Path) -> tuple[Preprocessing, str]:
     for beginning, entry in entries.items():
         if beginning and digest.startswith(beginning):
             return preset_of_entry(entry), ""
-    named = entries.get(_hash_in(path.name))
-    entry = named or models.get_model_weights(name).DEFAULT
-    steps = preset_of_entry(entry)
+    named, default = entries.get(_hash_in(path.name)), models.get_model_weights(name).DEFAULT
+    # A vision transformer's other size is one that another entry is for, or nobody's.
+    sized = [entry for entry in entries.values() if preset_of_entry(entry).crop == size]
+    entry = named or (default if size is None or default in sized else (*sized, default)[0])
+    steps = preset_of_entry(entry).at(size)
     reason = "which its name says, but not its SHA-256" if named else "the default, since its SHA-256 is that of none"
+    if entry not in (named, default):
+        reason = "which is for the size of its images; its SHA-256 is that of none"
     return steps, _in_a_line(path, f"as for torchvision's {entry.name} ({reason})", steps)
 
 

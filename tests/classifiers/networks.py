@@ -17,7 +17,7 @@ from torchvision import models
 
 from features.architectures import build_model
 
-SHORT = ("squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5", "regnet_y_400mf")
+SHORT = ("squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5", "regnet_y_400mf", "googlenet")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """The short form of `python -m tests.classifiers`: small networks, each of a family with ways of its own."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 
+from features.architectures import outline
+from features.matching import match_weights
+from features.weights import Table
 from tests.classifiers.checks import COLUMNS, row
 from tests.classifiers.networks import SHORT, networks
 
@@ -29,3 +33,16 @@ def test_every_classifier_has_its_row_once():
     assert len(set(names)) == len(names)
     assert {name.partition(":")[0] for name in names} == set(models.list_models(module=models))
     assert {"vit_h_14", "vit_h_14:IMAGENET1K_SWAG_LINEAR_V1", "vit_b_16:IMAGENET1K_SWAG_E2E_V1"} <= set(names)
+
+
+def test_the_names_and_shapes_of_every_classifiers_file_are_recognised():
+    for network in networks():
+        options = {"image_size": network.entry.meta["min_size"][0]} if network.name.startswith("vit_") else {}
+        tensors = outline(network.name, 7, **options).state_dict()
+        table = Table(("state_dict",), {f"model.{name}": tensor for name, tensor in tensors.items()}, {})
+        match, others = match_weights(network.name, [table], Path("any.ckpt"))
+        assert (match.prefix, match.classes, match.headless, others) == ("model.", 7, False, ()), str(network)
+        model = outline(network.name, match.classes, **match.options)
+        assert {name: tensor.shape for name, tensor in model.state_dict().items()} == {
+            name: tensor.shape for name, tensor in match.tensors.items()
+        }, str(network)

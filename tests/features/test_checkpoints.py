@@ -95,6 +95,7 @@ def test_safetensors_are_known_by_content_and_have_prefixes_too(state, plain, tm
 TWO = {
     "model": (lambda s: {"model_ema": others(s), "model": s}, "model, model_ema"),
     "state_dict": (lambda s: {"state_dict_ema": others(s), "state_dict": s}, "state_dict, state_dict_ema"),
+    "both": (lambda s: {"model": others(s), "state_dict": s}, "state_dict, model"),
     "net": (lambda s: {"ema": under("module.", others(s)), "net": s}, "net, ema with the prefix module."),
     "teacher": (
         lambda s: {**under("student.", others(s)), **under("teacher.", s)},
@@ -247,6 +248,7 @@ def test_a_vision_transformer_of_another_size_is_read_at_that_size(tmp_path):
     torch.save({"state_dict": under("model.", state)}, tmp_path / "vit.ckpt")
     backbone = load_backbone("vit_b_32", str(tmp_path / "vit.ckpt"))
     assert backbone.model.image_size == backbone.preprocessing.crop == 384
+    assert "crop 384" in backbone.unsure
     assert backbone.cut(None).shape(backbone.cut(None).resolve("fc")) == (10,)
     with pytest.raises(UserError, match="--image-size 224: vit_b_32 with vit.ckpt takes images of 384 x 384"):
         _ = backbone.cut(224).stages

@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Sequence
 
 from classify.experiments.models import Model
-from classify.experiments.outcome import Cell, table_of
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
 from classify.measure.record import EpochRecord
@@ -18,7 +17,7 @@ from classify.measure.results import SavedResult
 from classify.measure.wording import MISSING, count, duration, percent
 from classify.show import columns
 from classify.show.panels import Line, Panel
-from classify.show.table import Column, Table
+from classify.show.table import Cell, Column, Table, table_of
 from features.errors import UserError
 
 TARGETS = (0.90, 0.95, 0.98, 0.99)
