@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from classify.measure.record import RowConfig
 from classify.measure.wording import one_line
 from classify.show.report.charts import Figure
 from classify.show.report.folder import Model, Section
 from classify.show.report.images import TestImages, option, png, png_address
 from classify.show.report.svg import drawing, element, words
+from features.digests import canonical_json
 from features.errors import UserError
 from features.home import user_path, weights_folder
+from features.preprocessing import Preprocessing
 
 CHANNELS = 8  # shown of each stage
 
@@ -67,10 +70,10 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     if name is None or size is None or not 8 <= size <= 4096:
         raise UserError(f"images of {size!r} pixels are none")
     weights = _weights_at_hand(name, option(model.saved.result.command, "--weights") or "default")
-    backbone = load_backbone(name, weights)
+    backbone = load_backbone(name, weights, prepared=_preprocessing(config))
     if backbone.weights_sha256 != config.weights_sha256:
         raise UserError(f"the weights '{weights}' are no longer those that these results were made with")
-    cut, preprocessing = backbone.cut(size), backbone.preprocessing.at(size)
+    cut, preprocessing = backbone.cut(size), backbone.preprocessing
     layers = {cut.layers[0].split(".")[0] if cut.layers[0].startswith("conv") else cut.layers[0]: cut.layers[0]}
     layers |= {name: cut.resolve(name) for name in cut.inner_stages}
     # Where one number is left of a map there is nothing to see.
@@ -83,6 +86,18 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
         _Stage(one_line(name), tuple(output.shape[1:]), _most_varied(output[0].float().numpy()))
         for name, output in zip(layers, outputs, strict=True)
     ]
+
+
+def _preprocessing(config: RowConfig) -> Preprocessing:
+    """How the row's images were prepared; UserError where a hand has written what cannot be."""
+    from features.presets import preset_of_earlier
+
+    if config.preprocessing is None:
+        return preset_of_earlier(str(config.backbone)).at(config.image_size)
+    try:
+        return Preprocessing.parse(canonical_json(config.preprocessing), "center")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"images are not prepared by {str(config.preprocessing)[:80]}") from error
 
 
 def _weights_at_hand(backbone: str, weights: str) -> str:

@@ -14,8 +14,9 @@ import pytest
 
 from classify.__main__ import main
 from classify.measure.metrics import measure
+from classify.measure.record import RowConfig
 from classify.measure.results import Predictions, Result, load_results, save_result, sealed
-from classify.show.report import svg, write_report
+from classify.show.report import stages, svg, write_report
 from classify.show.report.folder import read_folder
 from classify.show.report.images import TestImages, open_images, option
 from classify.show.report.maps import sample_rows
@@ -25,6 +26,7 @@ from classify.show.trade_off import trade_off
 from features.commands.options import run_command
 from features.datasets import open_dataset
 from features.errors import UserError
+from features.presets import preset_of_default, preset_of_earlier
 
 HOSTILE = (
     "</script><script>window.pwned = 1</script>",
@@ -391,3 +393,13 @@ def test_options_are_read_from_recorded_commands():
     assert option("python -m classify --weights=a.pth", "--weights") == "a.pth"
     assert option("python -m classify --dataset", "--dataset") is None
     assert option("python 'unclosed", "--dataset") is None
+
+
+def test_the_image_of_the_stages_is_prepared_as_the_rows_were():
+    steps = preset_of_default("resnet18").at(32)
+    plain = RowConfig({"backbone": "resnet18", "image_size": 32})
+    assert stages._preprocessing(plain) == preset_of_earlier("resnet18").at(32)
+    padded = dataclasses.replace(steps, crop_mode="pad", mean=(0.5, 0.5, 0.5))
+    assert stages._preprocessing(RowConfig({**plain, "preprocessing": json.loads(padded.describe())})) == padded
+    with pytest.raises(UserError, match="not prepared by"):
+        stages._preprocessing(RowConfig({**plain, "preprocessing": {"crop": "32"}}))
