@@ -1,5 +1,5 @@
 """What the image files of a data set hold, found out once: which cannot be read, which are of one colour or nearly
-black, what is white where there are more than 8 bits, whether any is oblong, and what Pillow warns of.
+black, what is white where there are more than 8 bits, and what Pillow warns of.
 
 Every file is decoded for that before a network runs, JPEGs at an eighth of their size. What was found is noted for the
 files' content and these decoders, so that another run decodes none.
@@ -46,8 +46,7 @@ class Held:
     """What image files hold, by the SHA-256 of their content.
 
     unreadable: why they cannot be read. warned: what is said of them. flat: those of one colour, or all but. dark: the
-    others of which nothing can be seen. oblong: the shortest side, in pixels, of an image that is no square; None where
-    there is none.
+    others of which nothing can be seen.
     """
 
     white: White
@@ -55,7 +54,6 @@ class Held:
     warned: Mapping[str, str]
     flat: Sequence[str]
     dark: Sequence[str]
-    oblong: int | None
 
     def unreadable_of(self, digests: Mapping[Path, str]) -> dict[Path, str]:
         """Why files cannot be read, of those with these digests that cannot."""
@@ -188,7 +186,6 @@ def _look_at(path: Path) -> dict[str, Any]:
     """What is out of the common with an image: nothing, in most."""
     with opened(path) as image:
         width, height = image.size
-        oblong = {"oblong": min(width, height)} if width != height else {}
         if image.format == "JPEG" and min(width, height) >= 64:
             image.draft(None, (width // 8, height // 8))
             bands = image.getextrema()
@@ -196,13 +193,13 @@ def _look_at(path: Path) -> dict[str, Any]:
             image.getexif()  # says so where it is damaged
             # Means of 8 x 8 pixels lie closer together than the pixels.
             if any(high >= _BRIGHT and not is_flat(high - low, FULL) for low, high in bands):
-                return oblong
+                return {}
     with opened(path) as image:
         pixels = pixels_of(image, path)
     high, spread = pixels.extremes[1], pixels.spread
     if pixels.kind == "shallow" and not (is_flat(spread, FULL) or is_nearly_black(high, FULL)):
-        return oblong
-    return {**oblong, pixels.kind: [high, spread, max(high, pixels.least_white)]}
+        return {}
+    return {pixels.kind: [high, spread, max(high, pixels.least_white)]}
 
 
 def _summed_up(seen: Mapping[str, Mapping[str, Any]]) -> Held:
@@ -225,5 +222,4 @@ def _summed_up(seen: Mapping[str, Mapping[str, Any]]) -> Held:
         warned={digest: notes["warned"] for digest, notes in seen.items() if "warned" in notes},
         flat=flat,
         dark=dark,
-        oblong=min((notes["oblong"] for notes in seen.values() if "oblong" in notes), default=None),
     )
