@@ -37,12 +37,11 @@ def test_every_classifier_has_its_row_once():
 
 def test_the_names_and_shapes_of_every_classifiers_file_are_recognised():
     for network in networks():
-        options = {"image_size": network.entry.meta["min_size"][0]} if network.name.startswith("vit_") else {}
+        size = network.entry.meta["min_size"][0] if network.name.startswith("vit_") else 224
+        options = {} if size == 224 else {"image_size": size}
         tensors = outline(network.name, 7, **options).state_dict()
         table = Table(("state_dict",), {f"model.{name}": tensor for name, tensor in tensors.items()}, {})
         match, others = match_weights(network.name, [table], Path("any.ckpt"))
         assert (match.prefix, match.classes, match.headless, others) == ("model.", 7, False, ()), str(network)
-        model = outline(network.name, match.classes, **match.options)
-        assert {name: tensor.shape for name, tensor in model.state_dict().items()} == {
-            name: tensor.shape for name, tensor in match.tensors.items()
-        }, str(network)
+        assert match.options == options, str(network)
+        assert list(match.tensors) == list(tensors), str(network)
