@@ -130,7 +130,7 @@ def _classes_of_images(folder: Path) -> None:
     for name in ("cats", "dogs"):
         (folder / name).mkdir(parents=True)
         for number in range(4):
-            pixels = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+            pixels = np.random.default_rng([number, len(list(folder.iterdir()))]).integers(0, 256, (8, 8), np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
 
@@ -184,7 +184,9 @@ def test_a_terminal_without_the_letters_shows_their_numbers(tmp_path):
 
 def test_a_line_of_pixels_is_refused_before_it_takes_gigabytes(home, tmp_path, capsys):
     _classes_of_images(tmp_path / "pets")
-    Image.new("L", (100_000, 1)).save(tmp_path / "pets" / "cats" / "line.png")
+    # Of many shades: images of one are remarked on.
+    line = (np.arange(100_000) % 256).astype(np.uint8)[np.newaxis]
+    Image.fromarray(line).save(tmp_path / "pets" / "cats" / "line.png")
     complaint = _complaint(capsys, extract.main, "--dataset", f"folder:{tmp_path / 'pets'}", "--weights", "random")
     assert "100000 x 1 pixels" in complaint
 

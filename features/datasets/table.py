@@ -143,7 +143,13 @@ class _Files:
         holding = [name for name in folders_in(self.folder) if _with_ending(self.folder / name / user_path(cell))]
         if len(holding) > 1:
             return f"{cell} stands in several folders ({some(holding)}); write the folder in front of it"
-        return f"there is no file {self.folder / user_path(cell)}; correct the path or take the line out"
+        path, reason = self.folder / user_path(cell), ""
+        try:
+            path.stat()
+        except (OSError, ValueError) as error:
+            known = isinstance(error, FileNotFoundError | NotADirectoryError)
+            reason = "" if known else f" ({getattr(error, 'strerror', None) or error})"
+        return f"there is no file {path}{reason}; correct the path or take the line out"
 
 
 def _with_ending(path: Path) -> Path | None:
