@@ -16,6 +16,7 @@ from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import load_backbone
 from features.commands.speaking import tell_once
+from features.datasets.white import FULL, whole_white
 from features.device import resolve_device, resolve_precision
 from features.pooling import canonical_pool, parse_pool, pooled_shape
 from features.preprocessing import Preparation, Preprocessing
@@ -26,11 +27,12 @@ from features.ranges import RANGE_ROWS, keep_ranges
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Images to the features of one layer of a frozen network: nothing is learnt, `fit` only loads the network.
 
-    Images are uint8 (N, H, W) or (N, H, W, 3), or floats in [0, 1] of the same shapes; features are float32 (N, D),
-    or (N, C, H, W) with pool='none'. The parameters are those of the command line.
+    Images are uint8 (N, H, W) or (N, H, W, 3), or of the same shapes floats in [0, 1], or wider integers of which the
+    largest in `fit` settles what is white (`features.datasets.white`: 0 to 1, 0 to 255, 12 bits). Features are float32
+    (N, D), or (N, C, H, W) with pool='none'. The parameters are those of the command line.
 
-    Attributes: image_shape_ (without N), weights_sha256_, preprocessing_ (of each image), n_features_out_ (pool 'none':
-    numbers per image), ranges_ (of int8).
+    Attributes: image_shape_ (without N), white_ (in wider integers), weights_sha256_, preprocessing_ (of each image),
+    n_features_out_ (pool 'none': numbers per image), ranges_ (of int8).
     """
 
     weights_sha256_: str
@@ -70,7 +72,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":
         """Load the network and look at the shape of the images; for int8, find its ranges on 256 of them, evenly
         spread. y is ignored."""
-        images = _as_images(X)
+        self.white_ = _white(X)
+        images = _as_images(X, self.white_)
         self.image_shape_ = images.shape[1:]
         # What an earlier fit knew is over; it binds only `transform` after loading from a file.
         for learned in ("weights_sha256_", "preprocessing_", "ranges_"):
@@ -81,7 +84,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def transform(self, X: Any) -> np.ndarray:
         """The features of the images, float32."""
         check_is_fitted(self, "image_shape_")
-        images = _as_images(X)
+        # Version 0.1.0 took 255 for white in all whole numbers.
+        images = _as_images(X, getattr(self, "white_", FULL))
         if images.shape[1:] != self.image_shape_:
             raise ValueError(
                 f"X has images of shape {images.shape[1:]}, but FeatureExtractor was fitted on {self.image_shape_}; "
@@ -163,7 +167,15 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return tags
 
 
-def _as_images(X: Any) -> np.ndarray:
+def _white(X: Any) -> float:
+    """What is white in the images of a fit where they are integers wider than a byte; ValueError beyond 16 bits."""
+    images = np.asarray(X)
+    if images.dtype.kind not in "iu" or images.dtype == np.uint8 or not images.size:
+        return FULL
+    return whole_white(float(images.max()))
+
+
+def _as_images(X: Any, white: float) -> np.ndarray:
     """Images as uint8 (N, H, W) or (N, H, W, 3); ValueError where X is no such thing, as scikit-learn has it."""
     images = np.asarray(X)
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
@@ -180,7 +192,9 @@ def _as_images(X: Any) -> np.ndarray:
         raise ValueError("Input X contains NaN or infinity")
     if images.dtype.kind == "f" and (images.min() < 0 or images.max() > 1):
         raise ValueError(f"X has floats from {images.min()} to {images.max()}; divide so that they lie between 0 and 1")
-    if images.dtype.kind in "iu" and (images.min() < 0 or images.max() > 255):
-        raise ValueError(f"X has integers from {images.min()} to {images.max()}; images hold 0 to 255")
-    scale = 255 if images.dtype.kind in "fb" else 1
-    return np.round(images * scale).astype(np.uint8)
+    if images.dtype.kind in "iu" and (images.min() < 0 or images.max() > white):
+        raise ValueError(
+            f"X has integers from {images.min()} to {images.max()}, where 0 is black and {white:g} white by the images "
+            "of fit"
+        )
+    return np.round(images * (FULL if images.dtype.kind in "fb" else FULL / white)).astype(np.uint8)

@@ -1,7 +1,9 @@
 """`npz:PATH`: arrays in a file that numpy's `savez` wrote.
 
-Either `x_train`, `y_train`, `x_test` and `y_test`, or `images` and `labels`, then with `split` (the words train and
-test, one per image) or cut: one image in five of each class is the test set, always the same ones. Images are
+Either `x_train`, `y_train`, `x_test` and `y_test` (or the like: `train_images`, `val_labels`), or `images` and
+`labels`, then with `split` (the words train, test and validation, one per image) or cut: one image in five of each
+class is the test set, always the same ones, equal images on one side. A part for validation beside a test set is the
+validation set, and without one the test set. Images are
 (N, H, W) or (N, H, W, 3), or have their channels elsewhere; whole numbers from 0 to 255, or floating-point numbers from
 0 to 1, which are scaled to 0 to 255 and rounded. Where the numbers are evidently on another scale (whole ones of 0 to
 1, 12 bits, floating-point ones to 255), the largest settles what is white, see `features.datasets.white`. Labels are
@@ -9,18 +11,24 @@ test, one per image) or cut: one image in five of each class is the test set, al
 """
 
 import functools
+import hashlib
 import json
+import re
 import zipfile
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from features.bombs import refuse_zip_bomb
 from features.datasets.arrays import images_in_8_bits, white_in, with_channels_last, without_content
 from features.datasets.dataset import Dataset, Split, Survey, name_of
+from features.datasets.doubles import tell_doubles
 from features.datasets.labels import ordered_classes
+from features.datasets.parts import PARTS, part_called
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
 from features.datasets.survey import nothing_seen, white_remarks
 from features.datasets.white import White
@@ -30,6 +38,7 @@ from features.notes import remembered_answer
 
 SEPARATE = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 READING = 1
+_IMAGES, _LABELS = ("x", "images", "imgs", "data"), ("y", "labels", "targets")
 
 
 def open_named(name: str, path: Path) -> "NpzDataset":
@@ -42,13 +51,52 @@ def open_named(name: str, path: Path) -> "NpzDataset":
         raise UserError(
             f"cannot read {path} ({error}); it is cut short or was not written by numpy's savez: write it again"
         ) from error
-    separate = [array for pair in SEPARATE.values() for array in pair]
-    if not set(separate) <= set(names) and not {"images", "labels"} <= set(names):
+    pairs = _pairs(names, path)
+    if not pairs and not {"images", "labels"} <= set(names):
+        usual = ", ".join(array for pair in SEPARATE.values() for array in pair)
         raise UserError(
-            f"{path} holds the arrays {', '.join(names) or '(none)'}; it should hold {', '.join(separate)}, or images, "
-            "labels and, if wanted, split"
+            f"{path} holds the arrays {', '.join(names) or '(none)'}; it should hold {usual}, or images, labels and, "
+            "if wanted, split"
         )
-    return NpzDataset(name_of(name, path), f"{name}:{path}", path, set(separate) <= set(names), "split" in names)
+    return NpzDataset(name_of(name, path), f"{name}:{path}", path, pairs, "split" in names)
+
+
+def _pairs(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
+    """The arrays of images and labels of each part, by their names; none where no two parts have both.
+
+    UserError where a part has several.
+    """
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for name in names:
+        for place, kinds in enumerate((_IMAGES, _LABELS)):
+            if part := _part_of(name, kinds):
+                found.setdefault(part, ([], []))[place].append(name)
+    for part, usual in SEPARATE.items():
+        # What version 0.1.0 read stands before all else.
+        images, labels = (
+            [name] if name in names else others for name, others in zip(usual, found.get(part, ([], [])), strict=True)
+        )
+        found[part] = images, labels
+    whole = {part: found[part] for part in PARTS if part in found and all(found[part])}
+    if "train" not in whole or len(whole) < 2:
+        return {}
+    if "test" not in whole:
+        whole["test"] = whole.pop("validation")
+    for part, arrays in whole.items():
+        for candidates in arrays:
+            if len(candidates) > 1:
+                raise UserError(
+                    f"{path} holds several arrays for {part} ({', '.join(candidates)}); take one of them out"
+                )
+    return {part: (images[0], labels[0]) for part, (images, labels) in whole.items()}
+
+
+def _part_of(name: str, kinds: Iterable[str]) -> str | None:
+    """The part that an array of these kinds is of, by its name: 'validation' of 'val_images'; None for another."""
+    words = re.split(r"[\W_]+", name.casefold())
+    kind = next((word for word in words if word in kinds), None)
+    called = part_called("_".join(word for word in words if word != kind)) if kind else None
+    return called[0] if called and not called[1] else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,19 +106,70 @@ class NpzDataset(Dataset):
     name: str
     spec: str
     path: Path
-    is_separate: bool
+    pairs: dict[str, tuple[str, str]]
     says_split: bool
 
     def fingerprint(self) -> str:
         # Classes and rows follow from the file's content by the rules that these words stand for; what is white is told
         # where it is not what version 0.1.0 took for it.
-        white = self._held[0].unlike_0_1_0
-        later = {"white": white} if white else {}
-        return sha256_json({"npz": self._content, "cut": [CUT, TEST_FRACTION], "reading": READING, **later})
+        return sha256_json({"npz": self._content, "cut": [CUT, TEST_FRACTION], "reading": READING, **self._later})
+
+    @property
+    def _later(self) -> dict[str, Any]:
+        """In what the data are read otherwise than version 0.1.0 read them; for the fingerprint."""
+        white, parts = self._held[0].unlike_0_1_0, list(self.splits)
+        usual = self.pairs in ({}, SEPARATE) and parts == list(SEPARATE)
+        return {
+            **({"white": white} if white else {}),
+            **({} if usual else {"parts": [[part, *self.pairs.get(part, ())] for part in parts]}),
+            **({"equal": "on one side"} if self._is_cut and self._equal else {}),
+        }
 
     def survey(self) -> Survey:
         white, remarks = self._held
-        return Survey(tuple(f"{self.path}: {line}" for line in remarks), 2 if white.unlike_0_1_0 else 1, white)
+        remarks = [*remarks, *self._labels[2], *self._doubles()]
+        return Survey(tuple(f"{self.path}: {line}" for line in remarks), 2 if self._later else 1, white)
+
+    @property
+    def _is_cut(self) -> bool:
+        return not self.pairs and not self.says_split
+
+    def _doubles(self) -> Iterable[str]:
+        """What to say of images that are equal, of different parts or under different labels."""
+        start, names = 0, dict[str, str]()
+        digests: dict[str, tuple[list[str], np.ndarray]] = {}
+        for part, (rows, labels) in self._labels[1].items():
+            array = self.pairs[part][0] if self.pairs else "images"
+            numbers = [start + row for row in rows.tolist()]
+            own = [str(self._equal.get(number, number)) for number in numbers]
+            digests[part] = (own, labels)
+            for digest, row in zip(own, rows.tolist(), strict=True):
+                names.setdefault(digest, f"row {row} of {array}")
+            start += len(rows) if self.pairs else 0
+        return tell_doubles(digests, self.classes, names, "image")
+
+    @functools.cached_property
+    def _equal(self) -> dict[int, int]:
+        """Of images that are equal to an earlier one, counted through all arrays, the number of that one."""
+        _ = self._held  # which says where the numbers are none
+        answer = remembered_answer(f"which images of an npz file are equal by rule 1, {self._content}", self._compare)
+        return {int(row): first for row, first in json.loads(answer).items()}
+
+    def _compare(self) -> str:
+        first: dict[bytes, int] = {}
+        equal, number = {}, 0
+        for name in self._arrays_of_images:
+            for image in self._images(name):
+                # An image is its shape and its numbers, whatever their type.
+                digest = hashlib.sha256(repr(image.shape).encode() + image.astype(np.float64).tobytes()).digest()
+                if (earlier := first.setdefault(digest, number)) != number:
+                    equal[number] = earlier
+                number += 1
+        return json.dumps(equal)
+
+    @property
+    def _arrays_of_images(self) -> Sequence[str]:
+        return [pair[0] for pair in self.pairs.values()] if self.pairs else ["images"]
 
     def files(self) -> tuple[Path, ...]:
         return (self.path,)
@@ -86,10 +185,10 @@ class NpzDataset(Dataset):
     def load(self, split: str) -> Split:
         self.require(split)
         rows, labels = self._labels[1][split]
-        name = SEPARATE[split][0] if self.is_separate else "images"
+        name = self.pairs[split][0] if self.pairs else "images"
         white = self._held[0]
         images = images_in_8_bits(self._images(name), white, self._called(name))
-        return Split(images if self.is_separate else images[rows], labels)
+        return Split(images if self.pairs else images[rows], labels)
 
     @functools.cached_property
     def _content(self) -> str:
@@ -106,8 +205,7 @@ class NpzDataset(Dataset):
         return White.from_json(white), remarks
 
     def _look(self) -> str:
-        names = [pair[0] for pair in SEPARATE.values()] if self.is_separate else ["images"]
-        arrays = {name: self._images(name) for name in names}
+        arrays = {name: self._images(name) for name in self._arrays_of_images}
         white = white_in((self._called(name), images) for name, images in arrays.items())
         found: dict[str, list[str]] = {"of one colour, or all but": [], "nearly black": []}
         for name, images in arrays.items():
@@ -121,43 +219,67 @@ class NpzDataset(Dataset):
     def _images(self, name: str) -> np.ndarray:
         """An array of images, as it is but for the order of its axes."""
         images = with_channels_last(self._read(name), self._called(name))
-        split = next((split for split, pair in SEPARATE.items() if pair[0] == name), None)
-        labelled = len(self._labels[1][split][0]) if split else self._labels[2]
+        labelled = self._counts[name]
         if len(images) != labelled:
             raise UserError(f"{self.path} has {labelled} labels for the {len(images)} images of '{name}'; match them")
         return images
 
     @functools.cached_property
-    def _labels(self) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]], int]:
-        """The classes; for each split its rows in the array and their labels; the number of all labels."""
-        arrays = [pair[1] for pair in SEPARATE.values()] if self.is_separate else ["labels"]
-        texts = [_as_text(self._read(name), self._called(name)) for name in arrays]
-        everything, inverse = np.unique(np.concatenate(texts), return_inverse=True)
+    def _texts(self) -> list[np.ndarray]:
+        """The labels as they stand, of each array."""
+        arrays = [pair[1] for pair in self.pairs.values()] if self.pairs else ["labels"]
+        return [_as_text(self._read(name), self._called(name)) for name in arrays]
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        """How many labels there are for each array of images."""
+        return dict(zip(self._arrays_of_images, map(len, self._texts), strict=True))
+
+    @functools.cached_property
+    def _labels(self) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
+        """The classes; for each split its rows in the array and their labels; what is to be said of the splits."""
+        everything, inverse = np.unique(np.concatenate(self._texts), return_inverse=True)
         classes = ordered_classes(everything.tolist())
         rank = {class_name: label for label, class_name in enumerate(classes)}
         labels = np.array([rank[text] for text in everything.tolist()], dtype=np.int64)[inverse]
         if len(classes) < 2:
             raise UserError(f"{self.path} has {len(classes)} class; two are needed")
-        if self.is_separate:
-            train, test = labels[: len(texts[0])], labels[len(texts[0]) :]
-            parts = {"train": (np.arange(len(train)), train), "test": (np.arange(len(test)), test)}
+        if self.pairs:
+            own = np.split(labels, np.cumsum([len(texts) for texts in self._texts])[:-1])
+            parts = {part: (np.arange(len(values)), values) for part, values in zip(self.pairs, own, strict=True)}
         else:
-            rows = self._said_rows(len(labels)) if self.says_split else cut_test_rows(labels, classes, self.path)
-            parts = {split: (members, labels[members]) for split, members in zip(SEPARATE, rows, strict=True)}
-        for split, (members, _) in parts.items():
+            rows = self._said_rows(len(labels)) if self.says_split else self._cut_rows(labels, classes)
+            parts = {part: (members, labels[members]) for part, members in rows.items()}
+        takes_place = bool(self.pairs) and _part_of(self.pairs["test"][0], _IMAGES) == "validation"
+        if not len(parts["test"][0]) and "validation" in parts:
+            parts["test"], takes_place = parts.pop("validation"), True
+        for part, (members, _) in parts.items():
             if not len(members):
-                raise UserError(f"{self.path} has no image to {split}; add some")
+                raise UserError(f"{self.path} has no image to {part}; add some")
         if (strange := np.setdiff1d(labels, parts["train"][1])).size:
             raise UserError(f"{self.path} has no training image of class '{classes[strange[0]]}'; add some")
-        return classes, parts, len(labels)
+        remarks = []
+        if "validation" in parts:
+            count = len(parts["validation"][0])
+            remarks.append(f"{count} images are for validation, and what is chosen is chosen on them")
+        elif takes_place:
+            remarks.append("the images for validation are the test set, since there is no other")
+        return classes, parts, remarks
 
-    def _said_rows(self, count: int) -> list[np.ndarray]:
+    def _cut_rows(self, labels: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
+        content = [self._equal.get(row, row) for row in range(len(labels))] if self._equal else None
+        return dict(zip(SEPARATE, cut_test_rows(labels, classes, self.path, content=content), strict=True))
+
+    def _said_rows(self, count: int) -> dict[str, np.ndarray]:
         said = _as_text(self._read("split"), self._called("split"))
         if len(said) != count:
             raise UserError(f"{self.path} has {count} labels and {len(said)} entries in 'split'; match them")
-        if strange := set(said.tolist()) - set(SEPARATE):
-            raise UserError(f"the array 'split' in {self.path} says '{min(strange)}'; write train or test")
-        return [np.flatnonzero(said == split) for split in SEPARATE]
+        meant = {word: part_called(word) for word in dict.fromkeys(said.tolist())}
+        if strange := sorted(word for word, called in meant.items() if called is None):
+            raise UserError(f"the array 'split' in {self.path} says '{strange[0]}'; write train, test or validation")
+        parts = np.array([called[0] for word in said.tolist() if (called := meant[word])])
+        rows = {part: np.flatnonzero(parts == part) for part in PARTS}
+        return {part: members for part, members in rows.items() if len(members) or part != "validation"}
 
     def _read(self, name: str) -> np.ndarray:
         try:

@@ -46,8 +46,13 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
     paths: list[Path] = []
     names, splits = [], []
     lines: dict[Path, tuple[int, str]] = {}
+    absent: list[_Absent] = []
     for line, cells in table[columns.first :]:
-        image, label, split = _row(f"{path}, line {line}", cells, columns, files)
+        try:
+            image, label, split = _row(f"{path}, line {line}", cells, columns, files)
+        except _Absent as error:
+            absent.append(error)
+            continue
         earlier, as_label = lines.setdefault(image, (line, label))
         if as_label != label:
             raise UserError(
@@ -57,12 +62,19 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
         paths.append(image)
         names.append(label)
         splits.append(split)
+    if absent:
+        more = f"; so it is on {len(absent) - 1:,} more of its lines" if len(absent) > 1 else ""
+        raise UserError(f"{absent[0]}{more}")
     spec = f"{name}:{path}{f'?{query}' if query else ''}"
     listed = _listed(name_of(name, path), spec, path, paths, names, np.array(splits))
     remarks = [*listed.remarks]
     if columns.unread:
         remarks.append(f"{path}: the column {columns.unread} names no part for each row, and is not read")
     return dataclasses.replace(listed, remarks=tuple(remarks), later=listed.later or columns.later)
+
+
+class _Absent(UserError):
+    """An image of a list that is not there."""
 
 
 def _row(where: str, cells: list[str], columns: Columns, files: "_Files") -> tuple[Path, str, str]:
@@ -73,7 +85,7 @@ def _row(where: str, cells: list[str], columns: Columns, files: "_Files") -> tup
     cell, label = cells[columns.path].strip(), cells[columns.label].strip()
     image = files.find(cell)
     if image is None:
-        raise UserError(f"{where}: {files.absence_of(cell)}")
+        raise _Absent(f"{where}: {files.absence_of(cell)}")
     if not label:
         raise UserError(f"{where}: the label is empty; fill it in or take the line out")
     if columns.split is None:

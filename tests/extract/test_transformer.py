@@ -83,6 +83,16 @@ def test_images_as_floats_bytes_and_colour_are_the_same_images(digits):
     assert np.allclose(plain, in_colour, atol=1e-4)
 
 
+def test_whole_numbers_are_scaled_by_what_those_of_the_fit_hold(digits):
+    masks = (digits[0][:5] > 0.5).astype(np.int64)
+    expected = FeatureExtractor(layer="layer1", **SMALL).fit(masks > 0).transform(masks > 0)
+    extractor = FeatureExtractor(layer="layer1", **SMALL).fit(masks)
+    assert np.array_equal(extractor.transform(masks), expected)
+    assert np.array_equal(FeatureExtractor(layer="layer1", **SMALL).fit(masks * 4095).transform(masks * 4095), expected)
+    with pytest.raises(ValueError, match="1 white by the images of fit"):
+        extractor.transform(masks * 255)
+
+
 def test_one_image_at_a_time_and_all_at_once_agree(digits):
     images = digits[0][:9]
     extractor = FeatureExtractor(layer="layer3", **SMALL).fit(images)
@@ -109,7 +119,7 @@ def test_what_is_no_image_is_refused(digits):
         (np.zeros((4, 9, 9)), "fitted on"),
         (np.full((4, 8, 8), np.nan), "NaN"),
         (np.full((4, 8, 8), 7.0), "between 0 and 1"),
-        (np.full((4, 8, 8), -1), "0 to 255"),
+        (np.full((4, 8, 8), -1), "0 is black"),
         (np.zeros((0, 8, 8)), "0 sample"),
         (np.full((4, 8, 8), "a"), "type"),
     ):

@@ -69,6 +69,54 @@ def test_what_images_become(npz, images, expected):
     assert rows.images.dtype == np.uint8 and np.array_equal(rows.images, expected)
 
 
+def test_a_part_for_validation_is_one_by_whatever_usual_name(npz):
+    parts = {"train": slice(0, 12), "val": slice(12, 16), "test": slice(16, 20)}
+    arrays = {f"{part}_images": IMAGES[rows] for part, rows in parts.items()}
+    arrays |= {f"{part}_labels": LABELS[rows, None] for part, rows in parts.items()}
+    dataset = open_dataset(npz(**arrays))
+    assert dataset.splits == ("train", "validation", "test")
+    assert np.array_equal(dataset.load("validation").images, IMAGES[12:16])
+    assert any("4 images are for validation" in line for line in dataset.survey().remarks)
+    words = np.array(["train"] * 12 + ["valid"] * 4 + ["test"] * 4)
+    said = open_dataset(npz(images=IMAGES, labels=LABELS, split=words))
+    assert np.array_equal(said.load("validation").images, IMAGES[12:16])
+    usual = {"x_train": IMAGES[:12], "y_train": LABELS[:12], "x_test": IMAGES[16:], "y_test": LABELS[16:]}
+    without = open_dataset(npz(**usual)).fingerprint()
+    with_part = open_dataset(npz(**usual, x_val=IMAGES[12:16], y_val=LABELS[12:16]))
+    assert with_part.splits == ("train", "validation", "test") and with_part.fingerprint() != without
+
+
+def test_without_a_test_set_the_part_for_validation_is_that_and_it_is_said(npz):
+    arrays = {"x_train": IMAGES[:12], "y_train": LABELS[:12], "x_valid": IMAGES[12:], "y_valid": LABELS[12:]}
+    words = {"images": IMAGES, "labels": LABELS, "split": np.array(["train"] * 12 + ["val"] * 8)}
+    for content in (arrays, words):
+        dataset = open_dataset(npz(**content))
+        assert dataset.splits == ("train", "test") and np.array_equal(dataset.load("test").images, IMAGES[12:])
+        assert any("validation are the test set" in line for line in dataset.survey().remarks)
+
+
+def test_arrays_for_one_part_that_could_both_be_meant_are_refused(npz):
+    arrays = {"train_x": IMAGES, "train_images": IMAGES, "train_y": LABELS, "test_x": IMAGES, "test_y": LABELS}
+    with pytest.raises(UserError, match="several arrays for train"):
+        open_dataset(npz(**arrays))
+
+
+def test_equal_images_are_said_and_cut_to_one_side(npz):
+    plain = open_dataset(npz(images=IMAGES, labels=LABELS))
+    cut = plain.load("test").images
+    twice = np.concatenate([IMAGES, cut, IMAGES[:1]])
+    labels = np.concatenate([LABELS, plain.load("test").labels + 3, [9]])
+    dataset = open_dataset(npz(images=np.concatenate([twice, IMAGES[1:2] // 2]), labels=np.append(labels, 9)))
+    train, test = ({image.tobytes() for image in dataset.load(split).images} for split in dataset.splits)
+    assert not train & test
+    said = "\n".join(dataset.survey().remarks)
+    assert "under several labels" in said and "row 0 of images" in said
+    leaking = open_dataset(npz(x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:4] / 255, y_test=LABELS[:4]))
+    assert not any("also in train" in line for line in leaking.survey().remarks)
+    leaking = open_dataset(npz(x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:4], y_test=LABELS[:4]))
+    assert any("4 of 4 test images are also in train (row 0 of x" in line for line in leaking.survey().remarks)
+
+
 def test_what_is_white_is_said_and_part_of_the_fingerprint(npz):
     usual = open_dataset(npz(images=IMAGES, labels=LABELS))
     assert usual.survey() == Survey(white=White()) and usual.load("train").images.max() == 255

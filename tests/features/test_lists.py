@@ -231,3 +231,9 @@ def test_a_folder_with_a_list_beside_its_images_names_it(photos):
         open_dataset(f"folder:{photos / 'p' / 'cat'}")
     with pytest.raises(UserError, match="is a folder; name the list in it"):
         open_dataset(f"csv:{photos}")
+
+
+def test_all_lines_without_their_image_are_counted_at_once(tmp_path, home):
+    (tmp_path / "list.csv").write_text("path,label\na.png,cat\nb.png,dog\nc.png,cat\n")
+    with pytest.raises(UserError, match=r"line 2: there is no file .*a\.png.*so it is on 2 more of its lines"):
+        open_dataset(f"csv:{tmp_path / 'list.csv'}")

@@ -132,7 +132,8 @@ def read_folder(folder: Path | str) -> tuple[Section, ...]:
         mine = sorted(documents.get(place, ()), key=newest, reverse=True)
         models = _models(here, mine)
         mine.sort(key=lambda document: document.best[0] != models[0].saved.path.name)
-        sections.append(Section(_title(here[0]), models, tuple(mine), tuple(studies.get(place, ()))))
+        alike = {other[1] for other in places.values() if other[0] == place[0]}
+        sections.append(Section(_title(here[0], len(alike) > 1), models, tuple(mine), tuple(studies.get(place, ()))))
     most = MOST_MODELS // len(sections)
     return tuple(_fitting(section, most) for section in sorted(sections, key=lambda section: -len(section.models)))
 
@@ -149,9 +150,11 @@ def _place(saved: SavedResult) -> tuple:
     return config.dataset, config.dataset_sha256, saved.result.metrics.n, saved.result.metrics.classes
 
 
-def _title(saved: SavedResult) -> str:
+def _title(saved: SavedResult, of_several: bool) -> str:
+    """of_several: other data sets have the same name, so that digits of the content have to tell them apart."""
     name = one_line(saved.result.config.dataset or "data")
-    return f"{name}, {count(saved.result.metrics.n)} test images"
+    digits = f" ({(saved.result.config.dataset_sha256 or '')[:8]})" if of_several else ""
+    return f"{name}{digits}, {count(saved.result.metrics.n)} test images"
 
 
 def _models(saved: Sequence[SavedResult], documents: Sequence[Document]) -> tuple[Model, ...]:
