@@ -51,7 +51,7 @@ def build_model(name: str, classes: int = 1000, **options: Any) -> nn.Module:
     """
     if torch.get_default_device().type == "meta":
         with torch.device("cpu"):
-            return outline(name, classes, **options)
+            return outline(name, classes, **options).to("meta")
     if name == OFFLINE:
         network = offline_package("efficientnet_lite_pytorch").EfficientNet
         return network.from_name("efficientnet-lite0", num_classes=classes)

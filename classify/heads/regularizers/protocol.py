@@ -98,12 +98,13 @@ class Context:
             )
         return above
 
-    def node_above(self, layer: str) -> str:
-        """What the tail calls a layer; UserError for one that is not above the cut."""
+    def node_above(self, layer: str, name: str | None = None) -> str:
+        """What the tail calls a layer; UserError, in the name of the regulariser or another, for one that is not above
+        the cut."""
         node = self.network.node_names[self.network.cut.resolve(layer)]
         if node not in self._inside:
             raise UserError(
-                f"--regularizer {self.name}: {layer!r} is not above the cut, so it does not train; give one of "
+                f"--regularizer {name or self.name}: {layer!r} is not above the cut, so it does not train; give one of "
                 f"{', '.join(self.stages_above())}"
             )
         return node

@@ -138,7 +138,8 @@ def test_a_network_of_too_few_classes_is_refused_before_anything_is_extracted(ho
     assert "10 labels cannot be told apart by 3 source classes" in told.err
     assert "to extract" not in told.out
     request = Request("digits", "squeezenet1_1", str(tmp_path / "three.pth"), image_size=32)
-    models, notes = _models(request, None, ())
+    notes: list[str] = []
+    models = _models(request, None, (), notes)
     assert "untouched" not in {model.name for model in models}
     assert notes == ["no untouched network: three.pth tells 3 classes apart, not 10"]
 
