@@ -1,4 +1,4 @@
-"""Regularisers against float64 values worked out by hand, gradients by differences, and how they are asked for."""
+"""Regularisers against float64 values worked out by hand, and gradients by differences."""
 
 import contextlib
 import math
@@ -11,7 +11,7 @@ from torch import nn
 
 from classify.heads.network.graph import interrupted, observed, resumed
 from classify.heads.network.network import Network
-from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
+from classify.heads.regularizers import parse_regularizers
 from classify.heads.regularizers.bss import smallest_squares
 from classify.heads.regularizers.co_tuning import category_relation, soft_cross_entropy
 from classify.heads.regularizers.delta import channel_weights, last_filters, squared_distances
@@ -357,35 +357,6 @@ def test_stochnorm_puts_the_batch_norms_back_even_when_training_fails(backbone):
         assert network.tail.state_dict().keys() == Network(backbone, 3, point="layer4").tail.state_dict().keys()
         raise ZeroDivisionError
     assert dict(network.tail.named_modules()) == before
-
-
-def test_specs_are_read_with_their_defaults():
-    specs = parse_regularizers(["l2-sp=0.1", "bss", "delta=0.2@layer3+layer4"])
-    assert specs == (
-        RegularizerSpec("l2-sp", (0.1, 0.01)),
-        RegularizerSpec("bss", (0.001,)),
-        RegularizerSpec("delta", (0.2,), ("layer3", "layer4")),
-    )
-    assert parse_regularizers(map(str, specs)) == specs
-    assert parse_regularizers("l2=1 bss=2") == parse_regularizers(["l2=1", "bss=2"])
-    assert all(kind.summary for kind in REGULARIZERS.values())
-
-
-@pytest.mark.parametrize(
-    ("texts", "words"),
-    [
-        (["l2sp=0.1"], "did you mean l2-sp"),
-        (["l2=-1"], "0 or more"),
-        (["l2=much"], "no strength"),
-        (["l2=1,2"], "at most 1"),
-        (["l2=1@layer3"], "does not act on layers"),
-        (["l2", "l2=2"], "2 times"),
-    ],
-)
-def test_what_cannot_be_read_is_refused_in_one_line(texts, words):
-    with pytest.raises(UserError, match=words) as caught:
-        parse_regularizers(texts)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["l2-sp", "ewc", "delta", "bss", "co-tuning"])

@@ -3,12 +3,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from classify.measure.metrics import measure
 from classify.measure.outcome import Result
 from classify.show.panels import Level, Line, Panel
 from classify.show.placing import place_names
+from classify.show.report import svg
 from classify.show.report.charts import chart_figure
 from classify.show.trade_off import KINDS, trade_off
 from classify.show.training import training_panels
@@ -142,3 +144,18 @@ def test_a_level_without_a_name_takes_no_place_in_the_legend():
     panel = Panel("", "stage", "accuracy, %", (Line("a", (1.0, 2.0), (2.0, 3.0)),), levels=(2.5,))
     for drawing in chart_figure([panel], "n", "t").drawings:
         assert drawing.count("dotted") == 1 and "><g/>" not in drawing
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 100.0), (89.0, 99.99), (97.2, 98.9), (55.0, 55.0), (0.0, 0.0)])
+@pytest.mark.parametrize("right", [True, False])
+def test_accuracies_keep_their_order_inside_the_frame(low, high, right):
+    scale = svg.accuracies(low, high, 300.0, 20.0, right)
+    places = [scale(value) for value in np.linspace(low, high, 30)]
+    assert all(20.0 <= place <= 300.0 for place in places)
+    assert all(after <= before + 1e-9 for before, after in zip(places, places[1:], strict=False))
+    assert len(scale.ticks) >= 2 and scale.low <= low and scale.high >= min(high, 99.99)
+
+
+def test_a_scale_of_errors_has_even_steps():
+    scale = svg.accuracies(90, 99.9, 0.0, 100.0, mostly_right=True)
+    assert scale(99) - scale(90) == pytest.approx(scale(99.9) - scale(99))

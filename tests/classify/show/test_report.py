@@ -16,7 +16,7 @@ from classify.__main__ import main
 from classify.measure.metrics import measure
 from classify.measure.record import RowConfig
 from classify.measure.results import Predictions, Result, load_results, save_result, sealed
-from classify.show.report import stages, svg, write_report
+from classify.show.report import stages, write_report
 from classify.show.report.folder import read_folder
 from classify.show.report.images import TestImages, open_images, option
 from classify.show.report.maps import sample_rows
@@ -268,6 +268,13 @@ def test_each_data_set_and_test_split_has_its_section(tmp_path):
     assert {"s0", "s1"} <= set(page.ids()) and any(tag == "nav" for tag, _ in page.found)
 
 
+def test_data_sets_of_one_name_are_told_apart_by_their_content(tmp_path):
+    for digit in "ab":
+        _save(tmp_path, dataset="pets", dataset_sha256=digit * 64)
+    titles = [section.title for section in read_folder(tmp_path)]
+    assert sorted(titles) == ["pets (aaaaaaaa), 40 test images", "pets (bbbbbbbb), 40 test images"]
+
+
 def test_of_very_many_results_the_best_are_shown_and_the_rest_counted(tmp_path, monkeypatch):
     monkeypatch.setattr("classify.show.report.folder.MOST_MODELS", 3)
     names = [f"r-{_save(tmp_path, seed=seed).result.digest[:10]}" for seed in range(5)]
@@ -371,21 +378,6 @@ def test_a_sample_takes_the_classes_in_turn():
     assert np.bincount(chosen).tolist() == [17, 10, 3]
     assert len(sample_rows(predictions, 1000, seed=0)) == 113
     assert not np.array_equal(sample_rows(predictions, 30, 0), sample_rows(predictions, 30, 1))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.0, 100.0), (89.0, 99.99), (97.2, 98.9), (55.0, 55.0), (0.0, 0.0)])
-@pytest.mark.parametrize("right", [True, False])
-def test_accuracies_keep_their_order_inside_the_frame(low, high, right):
-    scale = svg.accuracies(low, high, 300.0, 20.0, right)
-    places = [scale(value) for value in np.linspace(low, high, 30)]
-    assert all(20.0 <= place <= 300.0 for place in places)
-    assert all(after <= before + 1e-9 for before, after in zip(places, places[1:], strict=False))
-    assert len(scale.ticks) >= 2 and scale.low <= low and scale.high >= min(high, 99.99)
-
-
-def test_a_scale_of_errors_has_even_steps():
-    scale = svg.accuracies(90, 99.9, 0.0, 100.0, mostly_right=True)
-    assert scale(99) - scale(90) == pytest.approx(scale(99.9) - scale(99))
 
 
 def test_options_are_read_from_recorded_commands():
