@@ -304,11 +304,11 @@ class Cut:
     @cached_property
     def _shapes(self) -> dict[fx.Node, tuple[int, ...]]:
         """The shape of every tensor, for a batch of two, worked out without computing anything."""
-        watch = Watch(copy.deepcopy(self.model).to("meta"), self.graph)
-        images = torch.empty(2, 3, self.image_size, self.image_size, device="meta")
         try:
-            with torch.no_grad():
-                watch.run(images)
+            # Whoever asks may do so in inference mode, in which torch counts no versions.
+            with torch.inference_mode(False), torch.no_grad():
+                watch = Watch(copy.deepcopy(self.model).to("meta"), self.graph)
+                watch.run(torch.empty(2, 3, self.image_size, self.image_size, device="meta"))
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             name, size = type(self.model).__name__, self.image_size

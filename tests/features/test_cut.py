@@ -178,3 +178,11 @@ def test_no_stage_and_no_block_is_written_over(name):
     assert len(cut.overwritten) == {"resnet18": 17, "efficientnet_b0": 49, "alexnet": 7, "vit_b_32": 0}.get(
         name, len(cut.overwritten)
     )
+
+
+def test_a_network_may_be_cut_in_inference_mode():
+    model = load_backbone("resnet18", "random").model
+    with torch.inference_mode():
+        cut = Cut(model, 32)
+        assert cut.shape(cut.resolve("layer2")) == (128, 4, 4)
+        assert cut.resolve("bn1") in cut.overwritten
