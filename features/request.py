@@ -101,14 +101,7 @@ class Request:
     @property
     def preparation(self) -> Preparation:
         """What is asked for in place of the preprocessing that belongs to the weights."""
-        return Preparation(
-            image_size=self.image_size,
-            crop_mode=self.crop_mode,
-            resize=self.resize,
-            interpolation=self.interpolation,
-            mean=self.mean,
-            std=self.std,
-        )
+        return Preparation(**{part.name: getattr(self, part.name) for part in dataclasses.fields(Preparation)})
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,8 @@ class NpzDataset(Dataset):
 
     def _doubles(self) -> Iterable[str]:
         """What to say of images that are equal, of different parts or under different labels."""
+        if not self._equal:
+            return ()
         start, names = 0, dict[str, str]()
         digests: dict[str, tuple[list[str], np.ndarray]] = {}
         for part, (rows, labels) in self._labels[1].items():
