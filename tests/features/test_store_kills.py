@@ -50,14 +50,14 @@ def test_kills_at_random_moments_change_no_byte(home, expected):
     started = time.perf_counter()
     assert os.waitpid(_in_a_child(_work), 0)[1] == 0
     unbroken = time.perf_counter() - started
-    clock, killed, finished, kept = random.Random(7), 0, 0, 0
-    while killed < 25:
+    clock, killed, kept = random.Random(7), 0, 0
+    # However busy the machine: until enough of the kills fell into the writing, and not before or after it.
+    while killed < 25 or (kept < 5 and killed < 500):
         if file := store.find(key()):
             assert file.path.read_bytes() == expected
             # A kill right after the renaming leaves the record of progress, which says nothing any more.
             assert {path.suffix for path in file.path.parent.iterdir()} <= {".h5", ".lock", ".json"}
             file.path.unlink()
-            finished += 1
         kept += any(partial.rows_done for partial in partial_records())
         child = _in_a_child(_work)
         time.sleep(clock.uniform(0, unbroken))
@@ -65,8 +65,9 @@ def test_kills_at_random_moments_change_no_byte(home, expected):
         status = os.waitpid(child, 0)[1]
         assert os.WIFSIGNALED(status) or status == 0
         killed += os.WIFSIGNALED(status)
-    # The kills fell into the writing, not beside it.
-    assert kept >= 5
+        # The first run may have been slower, or faster, than those that follow.
+        unbroken *= 1.1 if os.WIFSIGNALED(status) else 0.9
+    assert kept >= 5, f"{killed} kills, and {kept} left a part of the work"
     _work()
     assert store.find(key()).path.read_bytes() == expected
 
