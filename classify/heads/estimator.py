@@ -97,6 +97,10 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             if hasattr(other, name):
                 setattr(self, name, getattr(other, name))
 
+    def labels_of(self, decisions: np.ndarray) -> np.ndarray:
+        """The labels (N,) that decision values say: (N, K), or with two classes (N,), positive for the second."""
+        return self.classes_[(decisions > 0).astype(int) if decisions.ndim == 1 else decisions.argmax(axis=1)]
+
     def _samples(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         return self._validated(X, reset=False)
@@ -252,8 +256,7 @@ class LinearHead(HeadClassifier):
 
     def predict(self, X: Any) -> np.ndarray:
         """The class of the highest score for each row."""
-        scores = self.decision_function(X)
-        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+        return self.labels_of(self.decision_function(X))
 
 
 def both_planes(weights: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

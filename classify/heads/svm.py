@@ -174,11 +174,11 @@ class RBFSVM(PathHead):
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with most votes among the pairs, the first of them on a tie, as in scikit-learn."""
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return self.classes_[(scores > 0).astype(int)]
+        return self.labels_of(self.decision_function(X))
+
+    def labels_of(self, decisions: np.ndarray) -> np.ndarray:
         # A confidence is worth less than a third of a vote: rounding leaves the votes.
-        return self.classes_[np.rint(scores).argmax(axis=1)]
+        return super().labels_of(decisions if decisions.ndim == 1 else np.rint(decisions))
 
     def _centred(self, X: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
         centred = np.empty(X.shape, dtype=np.float32)
