@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from features.commands import completion
 from features.commands.parser import Add, Parser
 from features.commands.stopping import status_of, told_to_stop
-from features.datasets.catalogue import READABLE, dataset_names, with_columns
+from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
 from features.errors import UserError
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
 
@@ -83,6 +83,13 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
     add("--dataset", default="mnist", metavar="NAME", help=names, completer=completion.datasets)
     add("--path-column", metavar="C", help="of csv:PATH, the column of the images' paths (default: by its name)")
     add("--label-column", metavar="C", help="of csv:PATH, the column of their labels (default: by its name)")
+    add("--group-column", metavar="C", help="of csv:PATH, the column that says which images belong together (group)")
+    add(
+        "--group-by",
+        metavar="REGEX",
+        help="which images of a folder or list belong together (one patient, part, video or day): those of one text in "
+        "this expression's first parentheses, found in the path; they are never on both sides of a split",
+    )
     names = f"any torchvision classifier, or {completion.OFFLINE}"
     add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
     add(
@@ -147,8 +154,8 @@ def request_from(options: argparse.Namespace) -> "Request":
     for field in dataclasses.fields(Request):
         value = getattr(options, singular.get(field.name, field.name), field.default)
         fields[field.name] = tuple(value) if isinstance(value, list) else value
-    columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label")}
-    fields["dataset"] = with_columns(fields["dataset"], **columns)
+    columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label", "group")}
+    fields["dataset"] = with_groups(with_columns(fields["dataset"], **columns), getattr(options, "group_by", None))
     if getattr(options, "skip_unreadable", False):
         fields["dataset"] = READABLE + fields["dataset"].removeprefix(READABLE)
     return Request(**fields)

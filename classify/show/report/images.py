@@ -111,8 +111,9 @@ def open_images(section: Section) -> TestImages | str:
 
 
 def _specs(section: Section) -> Sequence[str]:
-    """What the data set may be opened by: as the commands spelled it, else its name."""
-    specs = [option(model.saved.result.command, "--dataset") for model in section.models]
+    """What the data set may be opened by: as the records and the commands spell it, else its name."""
+    specs = [(model.saved.result.extra.places or {}).get("dataset") for model in section.models]
+    specs += [option(model.saved.result.command, "--dataset") for model in section.models]
     for document in section.documents:
         question = document.body.get("question")
         question = question if isinstance(question, dict) else {}
