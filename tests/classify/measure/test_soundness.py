@@ -1,4 +1,4 @@
-"""Records of version 0.1.0 that are known to be wrong: no verb that reads a folder of results takes them for results."""
+"""Records of version 0.1.0 that are known to be wrong: no verb that reads a folder of results uses them."""
 
 import dataclasses
 import json
