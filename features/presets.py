@@ -59,6 +59,19 @@ def preset_of_file(name: str, path: Path, size: int | None = None) -> tuple[Prep
     return steps, _in_a_line(path, f"as for torchvision's {entry.name} ({reason})", steps)
 
 
+def preset_of_recorded(name: str, weights: str, path: Path) -> Preprocessing | None:
+    """The preprocessing for weights that a record calls so, whose file stood at a path; None where nothing says which
+    they were."""
+    if name == OFFLINE:
+        return preset_of_default(name)
+    if path.is_file() and path.name == weights:
+        return preset_of_file(name, path)[0]
+    entries = list(models.get_model_weights(name)) if name in models.list_models(module=models) else []
+    digits = _hash_in(weights)
+    named = (entry for entry in entries if weights == entry.name or (digits and digits == _hash_in(entry.url)))
+    return next(map(preset_of_entry, named), None)
+
+
 def preset_of_earlier(name: str) -> Preprocessing:
     """What version 0.1.0 did for an architecture, whatever its weights."""
     return dataclasses.replace(preset_of_default(name), crop_mode=EARLIER)

@@ -5,12 +5,12 @@ import dataclasses
 import os
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from features.commands import completion
 from features.commands.parser import Add, Parser
+from features.commands.speaking import decoders_unheard
 from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
 from features.errors import UserError
@@ -168,9 +168,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with told_to_stop(), warnings.catch_warnings():
-            # What Pillow warns of is told with the file's name, where a data set is looked at first.
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+        with told_to_stop(), decoders_unheard():
             status = main(sys.argv[1:] if arguments is None else arguments) or 0
         # Here a full disk or a reader that has gone can still be told apart; at the interpreter's end they cannot.
         if sys.stdout:

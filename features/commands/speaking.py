@@ -4,12 +4,18 @@
 run for (tables, predictions, a listing) is printed whatever was asked.
 """
 
+import contextlib
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import TextIO
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
 _loudness = NORMAL
 _told: set[str] = set()
+_here = threading.local()  # .heard: the lines of this thread that are for another process to say
 
 
 def set_loudness(level: int) -> None:
@@ -30,24 +36,55 @@ def is_verbose() -> bool:
 
 def say(line: object = "") -> None:
     """How it is going, on the standard output, unless quiet."""
-    if not is_quiet():
-        print(line, flush=True)
+    _print(line, sys.stdout)
 
 
 def tell(line: object) -> None:
     """How it is going, on the standard error, unless quiet: for commands whose output is read by others."""
-    if not is_quiet():
-        print(line, file=sys.stderr, flush=True)
+    _print(line, sys.stderr)
 
 
 def tell_once(line: str) -> None:
     """The same for what a process comes upon again and again."""
-    if line not in _told:
+    if _lines_heard() is not None:
+        tell(line)  # who hears it knows whether it was told
+    elif line not in _told:
         _told.add(line)
         tell(line)
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[list[str]]:
+    """Meanwhile what this thread says and tells is put into a list, each line once: work done for another process is
+    spoken of by that one, which people look at."""
+    lines: list[str] = []
+    _here.heard = lines
+    try:
+        yield lines
+    finally:
+        del _here.heard
+
+
+@contextlib.contextmanager
+def decoders_unheard() -> Iterator[None]:
+    """Meanwhile what Pillow warns of goes unsaid: it is told with the file's name, where a data set is looked at."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def detail(line: object) -> None:
     """What only the curious want, on the standard error, if verbose."""
     if is_verbose():
         print(line, file=sys.stderr, flush=True)
+
+
+def _lines_heard() -> list[str] | None:
+    return getattr(_here, "heard", None)
+
+
+def _print(line: object, stream: TextIO) -> None:
+    if (lines := _lines_heard()) is not None:
+        lines += [] if (text := str(line)) in lines else [text]
+    elif not is_quiet():
+        print(line, file=stream, flush=True)
