@@ -158,7 +158,8 @@ def add_model_options(add: Add) -> None:
     )
     add("--dataset", metavar="NAME", help="the best for this data set, named as in training")
     add("--weights", metavar="PATH", help="the file of the backbone's weights, if it cannot be found")
-    add("--trust", action="store_true", help="load a head whose SHA-256 is not in its record: a pickle can run code")
+    trust = "load a pickle, which can run code, or an altered head"
+    add("--trust", action="store_true", typed_only=True, help=trust)
 
 
 def _parser() -> Parser:

@@ -39,6 +39,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--again": {"action": "store_true", "help": "make rows again that stand in the results folder"},
     "--class-weight": {"choices": ("balanced",), "help": "weigh rare classes up"},
     "--cluster": {
+        "typed_only": True,
         "metavar": "C",
         "help": "have the workers of a Dask cluster work: tcp://HOST:PORT, a scheduler file, or local:N (N processes)",
     },

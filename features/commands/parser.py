@@ -29,6 +29,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *, configurable: bool = True, **settings: Any) -> None:
         self.options: dict[str, argparse.Action] = {}
+        self.typed_only: set[str] = set()
         super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
         self.options.clear()  # of --help
         self._configurable = configurable
@@ -50,14 +51,22 @@ class Parser(argparse.ArgumentParser):
         return functools.partial(self._noted, self.add_argument_group(title).add_argument)
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
-        """As argparse's. completer: what offers values for it in the shell, see `features.commands.completion`."""
+        """As argparse's. completer: what offers values for it in the shell, see `features.commands.completion`.
+        typed_only: it lets something in or lets something go, and no configuration can give it."""
         return self._noted(super().add_argument, *names, **settings)
 
     def _noted(
-        self, add: Add, *names: str, completer: Callable[..., Iterable[str]] | None = None, **settings: Any
+        self,
+        add: Add,
+        *names: str,
+        completer: Callable[..., Iterable[str]] | None = None,
+        typed_only: bool = False,
+        **settings: Any,
     ) -> argparse.Action:
         action = add(*names, **settings)
-        self.options |= {name[2:]: action for name in names if name.startswith("--")}
+        options = {name[2:]: action for name in names if name.startswith("--")}
+        self.options |= options
+        self.typed_only |= set(options) if typed_only else set()
         if completer is not None:
             action.completer = completer  # type: ignore[attr-defined]  # where argcomplete looks for it
         return action

@@ -188,12 +188,30 @@ def test_a_replayed_run_is_the_same_run_and_records_the_whole_command(capsys):
         ("config = 'other.toml'", "no option called 'config'"),
         ("help = true", "no option called 'help'"),
         ("layer = [", "is no TOML file"),
+        ("cluster = 'tcp://there:8786'", "cluster is taken from the command line alone"),
+        ("layer = ['fc', '--cluster=tcp://there:8786']", "would be an option"),
     ],
 )
 def test_entries_that_cannot_be_are_refused_by_name(capsys, entry, told):
     Path("bad.toml").write_text(f'command = "extract"\n{entry}\n')
     complaint = _complaint(capsys, extract.main, "--config", "bad.toml")
     assert told in complaint and "bad.toml" in complaint
+
+
+@pytest.mark.parametrize("verb", ["predict", "export"])
+def test_a_configuration_lets_nothing_in(capsys, parsed, verb):
+    images = ["x.png"] if verb == "predict" else []
+    Path("theirs.toml").write_text(f'command = "classify {verb}"\ntrust = true\n')
+    told = _complaint(capsys, classify.main, verb, *images, "--config", "theirs.toml")
+    assert "trust is taken from the command line alone" in told and "type --trust" in told
+    if verb == "export":
+        Path("theirs.toml").write_text('command = "classify export"\ncheck = ["x.png", "--trust"]\n')
+        assert "would be an option" in _complaint(capsys, classify.main, verb, "--config", "theirs.toml")
+    # As version 0.1.0 wrote it.
+    Path("theirs.toml").write_text(f'command = "classify {verb}"\ntrust = false\n')
+    assert parsed(classify.main, verb, *images, "--config", "theirs.toml").trust is False
+    assert parsed(classify.main, verb, *images, "--trust", "--save-config", "ours.toml").trust is True
+    assert "trust" not in tomllib.loads(Path("ours.toml").read_text())
 
 
 def test_files_that_are_no_configuration_of_this_command(capsys):
