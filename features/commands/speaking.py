@@ -6,6 +6,8 @@ run for (tables, predictions, a listing) is printed whatever was asked.
 
 import sys
 
+from features.commands.program import as_typed
+
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
 _loudness = NORMAL
@@ -31,13 +33,13 @@ def is_verbose() -> bool:
 def say(line: object = "") -> None:
     """How it is going, on the standard output, unless quiet."""
     if not is_quiet():
-        print(line, flush=True)
+        print(as_typed(line), flush=True)
 
 
 def tell(line: object) -> None:
     """How it is going, on the standard error, unless quiet: for commands whose output is read by others."""
     if not is_quiet():
-        print(line, file=sys.stderr, flush=True)
+        print(as_typed(line), file=sys.stderr, flush=True)
 
 
 def tell_once(line: str) -> None:
@@ -50,4 +52,4 @@ def tell_once(line: str) -> None:
 def detail(line: object) -> None:
     """What only the curious want, on the standard error, if verbose."""
     if is_verbose():
-        print(line, file=sys.stderr, flush=True)
+        print(as_typed(line), file=sys.stderr, flush=True)
