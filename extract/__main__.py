@@ -11,6 +11,7 @@ from pathlib import Path
 if __name__ == "__main__" and not sys.flags.safe_path and Path(sys.path[0]) != Path(__file__).parents[1]:
     sys.path.append(sys.path.pop(0))
 
+from features.commands.help import purpose  # noqa: E402
 from features.commands.options import Parser, add_request_options, add_shared, request_from, run_command  # noqa: E402
 
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m extract", description=__doc__)
+    parser = Parser("extract", description=purpose(__doc__))
     add_request_options(parser)
     add = parser.section("how")
     add_shared(add, "--compile", "--cluster")

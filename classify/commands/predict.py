@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from classify.commands.outputs import require_folders
+from features.commands.help import purpose
 from features.commands.options import Add, Parser, add_shared, positive
 from features.commands.speaking import tell
 from features.commands.stopping import status_of
@@ -163,7 +164,7 @@ def add_model_options(add: Add) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify predict", description=__doc__)
+    parser = Parser("classify predict", description=purpose(__doc__))
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image, a folder of images, or -")
     add_model_options(parser.section("which model"))
     add = parser.section("what to say")

@@ -3,6 +3,7 @@ same; status 1 if it did not."""
 
 from collections.abc import Sequence
 
+from features.commands.help import purpose
 from features.commands.options import Parser
 
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify repeat", description=__doc__)
+    parser = Parser("classify repeat", description=purpose(__doc__))
     add = parser.add_argument
     add("records", nargs="+", metavar="RECORD", help="a JSON record in a folder of results")
     add("--dataset", metavar="NAME", help="where the data set stands now (default: where it stood)")

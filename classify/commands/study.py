@@ -1,5 +1,6 @@
 """`python -m classify study`: when, what and where to transfer; each study ends in a table, a figure and a JSON."""
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,13 +8,20 @@ from classify.commands.outputs import add_output_options, check_outputs, deliver
 from classify.commands.training import add_training_options, how_from, training_fields
 from classify.experiments.studies import STUDIES, find_study
 from features.commands.completion import one_of
+from features.commands.help import purpose
 from features.commands.options import SHARED, Parser, add_request_options, add_shared, positive, request_from
+from features.commands.program import program
 from features.commands.speaking import tell
 from features.errors import UserError
 
 # What only some studies read; `Study.options` names them.
 _OWN: dict[str, dict[str, Any]] = {
-    "models": {"nargs": "+", "metavar": "M", "help": "as in compare: svm@layer3, finetune:layer4, scratch"},
+    "models": {
+        "nargs": "+",
+        "metavar": "M",
+        "help": "as in compare: svm@layer3, finetune:layer4, scratch",
+        "former": "--models",
+    },
     "per_class": {"nargs": "+", "type": positive, "metavar": "N", "help": "images per class"},
     "corruptions": {"nargs": "+", "metavar": "C", "help": "noise, blur, rotation, ...; default all"},
     "others": {"nargs": "+", "metavar": "D", "help": "data sets with the same classes"},
@@ -33,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     from classify.experiments.studies.asking import Asked
 
     study = find_study(options.study)
-    models, seeds = getattr(options, "models", None), getattr(options, "seeds", None)
+    models, seeds = getattr(options, "model", None), getattr(options, "seeds", None)
     if study.own_data:
         if options.dataset is not None:
             raise UserError(f"--dataset {options.dataset}: {study.name} takes its data from --data alone; leave it out")
@@ -55,21 +63,24 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser(arguments: Sequence[str]) -> Parser:
-    parser = Parser(prog="python -m classify study", description=__doc__)
-    studies = "\n".join(f"  {study.name:<18} {study.summary}" for study in STUDIES.values())
-    parser.epilog = f"studies:\n{studies}\n\n`python -m classify study NAME --help` lists what one of them takes"
-    parser.add_argument("study", metavar="NAME", help="which study (below)", completer=one_of(*STUDIES))
-    name = next((text for text in arguments if not text.startswith("-")), None)
+    parser = Parser("classify study", description=purpose(__doc__))
+    named = parser.add_argument("study", metavar="NAME", help=argparse.SUPPRESS, completer=one_of(*STUDIES))
+    words = [text for text in arguments if not text.startswith("-")]
+    name = next((word for word in words if word in STUDIES), words[0] if words else None)
     if name is None:
+        studies = {study.name: study.summary for study in STUDIES.values()}
+        parser.list_verbs([("studies (each with a --help of its own)", studies)])
         return parser
     study = find_study(name)
-    parser.prog = f"python -m classify study {name}"
-    parser.description, parser.epilog = study.summary, None
+    parser.command = f"classify study {name}"
+    parser.prog = program(parser.command)
+    parser.description = purpose(study.summary)
+    named.metavar = ""
     add = parser.section("what is studied")
     add_shared(add, "--quick")
     for name in study.options:
-        add(f"--{name.replace('_', '-')}", **_OWN[name])
-    add_request_options(parser, layers=False)
+        add("--model" if name == "models" else f"--{name.replace('_', '-')}", **_OWN[name])
+    add_request_options(parser, layer=None)
     if study.own_data:
         parser.set_defaults(dataset=None)
     add_training_options(parser, cuts=False)

@@ -134,7 +134,7 @@ def _models(
     else:
         models = tuple(model if isinstance(model, Model) else parse_model(model) for model in asked)
         if not models:
-            raise UserError("no model was given; leave out --models for the default set, or name some")
+            raise UserError("no model was given; leave out --model for the default set, or name some")
     regular = {model: with_regularizers(model, regularizers) for model in models}
     if regularizers and not any(model.name == "finetune" for model in models):
         raise UserError("--regularizer is about fine-tuned networks, and none is compared; leave it out")

@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TextIO
 
+from features.commands.program import as_typed
+
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
 _loudness = NORMAL
@@ -76,7 +78,7 @@ def decoders_unheard() -> Iterator[None]:
 def detail(line: object) -> None:
     """What only the curious want, on the standard error, if verbose."""
     if is_verbose():
-        print(line, file=sys.stderr, flush=True)
+        print(as_typed(line), file=sys.stderr, flush=True)
 
 
 def _lines_heard() -> list[str] | None:
@@ -87,4 +89,4 @@ def _print(line: object, stream: TextIO) -> None:
     if (lines := _lines_heard()) is not None:
         lines += [] if (text := str(line)) in lines else [text]
     elif not is_quiet():
-        print(line, file=stream, flush=True)
+        print(as_typed(line), file=stream, flush=True)
