@@ -38,7 +38,7 @@ def draw_folds(
         else:
             raise UserError(
                 f"the {len(np.unique(groups))} groups cannot be dealt out to {count} folds so that every class has "
-                "images in every training part; ask for fewer folds or for --validate holdout, or make the groups smaller"
+                "images in every training part; ask for fewer folds or --validate holdout, or make the groups smaller"
             )
     return drawn
 
