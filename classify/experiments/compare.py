@@ -22,6 +22,7 @@ from classify.heads.network import DRAWN
 from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
+from classify.measure.choice import best_of
 from classify.measure.results import SavedResult
 from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
@@ -95,8 +96,7 @@ def compare(
     groups = _fit(chosen, rows, plans, making, search, notes)
     saved = making.test()
     compared = tuple(_compared(group, saved) for group in groups)
-    # Of equals (a head refitted or not) the first.
-    best = max(compared, key=lambda row: row.validation)
+    best = best_of(compared, lambda row: [saved.result for saved in row.saved])
     stated = requests[0].to_json()
     question = {
         "dataset": dataset,

@@ -90,6 +90,8 @@ class RowConfig(TypedMapping):
     head_params: dict[str, Any] | None = None
     validation: bool = True
     validation_share: float = 0.1
+    validate: str = "holdout"
+    score: str = "accuracy"
     labels: str | None = None
     training_set: str | None = None
     groups: str | None = None
@@ -104,6 +106,11 @@ class RowConfig(TypedMapping):
     maps: str | None = None
     regularizers: list[str] | None = None
     training: dict[str, Any] | None = None
+
+    @property
+    def on_folds(self) -> bool:
+        """Whether it was chosen on folds of the training rows."""
+        return self.validate != RowConfig.validate
 
     @property
     def is_network(self) -> bool:
@@ -127,9 +134,11 @@ class Extra(TypedMapping):
     from records of version 0.1.0), crop_mode (of the images; version 0.1.0 noted none, and had a rule of its own),
     trained_parameters, peak_host_bytes and peak_device_bytes,
     cluster, ranges (of int8). Of heads on features: features (their number), trials of the search, read ('in blocks'),
-    kept_by_layer, head_one_seconds. Of networks: epochs and steps, stopped_early, history, regularizer_notes, learned,
-    predict_one_seconds, and the SHA-256 of the network's two files. Of the untouched network: seen_as (label ->
-    [source class, share]), map (label -> source class), top-1 and top-5 accuracy, ours and as published.
+    kept_by_layer, head_one_seconds, validation_scores (by name, of what was predicted for the validation rows; the log
+    loss at the temperature that suits them best). Of networks: epochs and steps, stopped_early, history,
+    regularizer_notes, learned, predict_one_seconds, and the SHA-256 of the network's two files. Of the untouched
+    network: seen_as (label -> [source class, share]), map (label -> source class), top-1 and top-5 accuracy, ours and
+    as published.
     """
 
     places: dict[str, str] | None = None
@@ -144,6 +153,7 @@ class Extra(TypedMapping):
     trials: list[dict[str, Any]] | None = None
     read: str | None = None
     kept_by_layer: list[int] | None = None
+    validation_scores: dict[str, float] | None = None
     head_one_seconds: float | None = None
     predict_one_seconds: float | None = None
     epochs: int | None = None

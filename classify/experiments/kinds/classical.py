@@ -1,4 +1,4 @@
-"""A scikit-learn style head on features: searched on validation rows, refitted, and perhaps on reduced features."""
+"""A scikit-learn style head on features: searched on validation rows or on folds, refitted, perhaps on axes."""
 
 import dataclasses
 import time
@@ -14,10 +14,12 @@ from classify.experiments.sources import CachedLayer, Pixels, Rows, Source
 from classify.experiments.timing import seconds_for_one
 from classify.heads import HEADS, Head
 from classify.heads.estimator import trained_parameters
+from classify.heads.folds import search_folds
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
 from classify.measure.record import RowConfig
+from classify.measure.scores import SCORES
 from extract.planning import plan
 from features.blocks import Blocks
 from features.errors import UserError
@@ -106,12 +108,13 @@ class Classical(Kind):
     def learn(self, training: Training) -> Learned:
         rows, settings = training.required(), training.settings
         features, labels = rows.features, rows.labels
+        if training.folds is not None:
+            return self._learn_on_folds(features, labels, training.folds, training)
         train, validation = training.train, training.validation
         axes = self.reduction.fit(features.take(train, axis=0)) if self.reduction else None
         if axes:
             features = axes.apply(features)
-        fitting: dict[str, Any] = {"seed": settings.seed, "class_weight": settings.class_weight}
-        fitting |= {"jobs": settings.jobs, "device": gpu_for_heads(training.source.request.device)}
+        fitting = _fitting(training)
         chosen = self._search(features, labels, training, fitting)
         started = time.perf_counter()
         predicted = chosen.predicted if settings.refit else None
@@ -122,14 +125,7 @@ class Classical(Kind):
         if settings.refit and predicted is not None:
             started = time.perf_counter()
             fitted = self.head.build(**fitting, **chosen.params).fit(features, labels)
-        extra: dict[str, Any] = {
-            "features": features.shape[1],
-            "trials": [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials],
-        }
-        if isinstance(features, Blocks):
-            extra["read"] = "in blocks"
-        if hasattr(fitted, "kept_by_layer_"):
-            extra["kept_by_layer"] = fitted.kept_by_layer_
+        trials = [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials]
         return Learned(
             OnAxes(axes, fitted) if axes else fitted,
             predicted,
@@ -138,7 +134,34 @@ class Classical(Kind):
             converged=getattr(fitted, "converged_", None),
             seconds={"search": chosen.seconds, "fit": time.perf_counter() - started},
             rows={"search": chosen.rows},
-            extra=extra,
+            extra={"trials": trials, **_extra(fitted, features)},
+        )
+
+    def _learn_on_folds(self, features: Any, labels: np.ndarray, folds: np.ndarray, training: Training) -> Learned:
+        """Choose hyper-parameters by what heads say of the rows that they have not seen; then fit on all rows."""
+        settings, fitting = training.settings, _fitting(training)
+        grid = self.head.grid if settings.search else self.head.grid[:1]
+        head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings), grid=grid)
+        score = SCORES[settings.score]
+        searched = search_folds(head, features, labels, list(folds), score=score, reduction=self.reduction, **fitting)
+        started = time.perf_counter()
+        axes = self.reduction.fit(features) if self.reduction else None
+        if axes:
+            features = axes.apply(features)
+        fitted = self.head.build(**fitting, **searched.params).fit(features, labels)
+        name = settings.score.replace("-", "_")
+        trials = [{**t.params, name: t.score, "seconds": round(t.seconds, 3)} for t in searched.trials]
+        return Learned(
+            OnAxes(axes, fitted) if axes else fitted,
+            searched.predicted,
+            searched.scores,
+            chosen=searched.params,
+            refit=True,
+            converged=getattr(fitted, "converged_", None),
+            seconds={"search": searched.seconds, "fit": time.perf_counter() - started},
+            rows={"search": searched.rows},
+            # A single candidate is not searched for.
+            extra={"trials": trials if len(grid) > 1 else [], **_extra(fitted, features)},
         )
 
     def _search(self, features: Any, labels: np.ndarray, training: Training, fitting: dict[str, Any]) -> Search:
@@ -194,6 +217,22 @@ def search_of(fields: Any) -> Search:
     )
     best = max((trial.accuracy for trial in trials), default=float("nan"))
     return Search(dict(fields["chosen"]), best, trials, fields["rows"]["search"], fields["seconds"]["search"])
+
+
+def _fitting(training: Training) -> dict[str, Any]:
+    """What every head of a row is built with, whatever its parameters."""
+    settings, device = training.settings, gpu_for_heads(training.source.request.device)
+    return {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs, "device": device}
+
+
+def _extra(fitted: Any, features: Any) -> dict[str, Any]:
+    """What is told of a fitted head and the features (N, D) that it takes."""
+    extra: dict[str, Any] = {"features": features.shape[1]}
+    if isinstance(features, Blocks):
+        extra["read"] = "in blocks"
+    if hasattr(fitted, "kept_by_layer_"):
+        extra["kept_by_layer"] = fitted.kept_by_layer_
+    return extra
 
 
 def _search_rows(head: Head, settings: Settings) -> int | None:
