@@ -134,7 +134,7 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
-    add("--skip-unreadable", action="store_true", help="leave out images that cannot be read, and say which")
+    add("--skip-unreadable", action="store_true", help="leave out images that are broken or absent, and say which")
     add_shared(add, "--device", "--jobs")
 
 

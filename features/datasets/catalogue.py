@@ -64,7 +64,12 @@ def open_dataset(spec: str) -> "Dataset":
         whole, _, names = spec[:-1].rpartition("[")
         return with_classes(open_dataset(whole), [name.strip() for name in names.split(",")])
     if spec.startswith(READABLE):
-        return open_dataset(spec.removeprefix(READABLE)).readable()
+        from features.datasets.survey import AbsentImages
+
+        try:
+            return open_dataset(spec.removeprefix(READABLE)).readable()
+        except AbsentImages as error:
+            return error.others().readable()
     name, colon, text = spec.partition(":")
     name = name.strip().lower().replace("_", "-")
     if name not in KINDS:

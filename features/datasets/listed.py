@@ -89,6 +89,11 @@ class ListedImages(Dataset):
             unreadable = self._unreadable
         except UnreadableImages as error:
             unreadable = error.reasons
+        return self.without(unreadable)
+
+    def without(self, unreadable: Mapping[Path, str]) -> "ListedImages":
+        """The same without some images, which is said; unreadable: why they are left out. UserError where a class has
+        none left."""
         if not unreadable:
             return self
         listed = {}
@@ -105,7 +110,9 @@ class ListedImages(Dataset):
         files = [f"{self._short(path)}: {reason}" for path, reason in unreadable.items()]
         count = "1 unreadable image is" if len(files) == 1 else f"{len(files):,} unreadable images are"
         remark = f"{self.root}: {count} left out ({some(files)})"
-        return dataclasses.replace(self, listed=listed, remarks=(*self.remarks, remark), spec=READABLE + self.spec)
+        return dataclasses.replace(
+            self, listed=listed, remarks=(*self.remarks, remark), spec=READABLE + self.spec.removeprefix(READABLE)
+        )
 
     def files(self) -> tuple[Path, ...]:
         return tuple(path for paths, _ in self.listed.values() for path in paths)

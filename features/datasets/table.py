@@ -24,6 +24,7 @@ from features.datasets.images import IMAGE_SUFFIXES
 from features.datasets.labels import ordered_classes, settled_labels
 from features.datasets.listed import UNCUT, ListedImages
 from features.datasets.parts import PARTS
+from features.datasets.survey import AbsentImages
 from features.datasets.tree import folders_in, some
 from features.errors import UserError
 from features.home import user_path
@@ -46,13 +47,18 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
     paths: list[Path] = []
     names, splits = [], []
     lines: dict[Path, tuple[int, str]] = {}
-    absent: list[_Absent] = []
+    absent: dict[Path, str] = {}
+    reasons: list[str] = []
     for line, cells in table[columns.first :]:
-        try:
-            image, label, split = _row(f"{path}, line {line}", cells, columns, files)
-        except _Absent as error:
-            absent.append(error)
-            continue
+        where = f"{path}, line {line}"
+        image = files.find(_cell_of_path(where, cells, columns))
+        if image is None:
+            cell = cells[columns.path].strip()
+            reasons.append(f"{where}: {files.absence_of(cell)}")
+            # It has a place in its class and part until it is left out.
+            image = path.parent / (cell or f"line {line}")
+            absent[image] = "there is no such file" if cell else "the path is empty"
+        label, split = _label_and_part(where, cells, columns)
         earlier, as_label = lines.setdefault(image, (line, label))
         if as_label != label:
             raise UserError(
@@ -62,38 +68,40 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
         paths.append(image)
         names.append(label)
         splits.append(split)
-    if absent:
-        more = f"; so it is on {len(absent) - 1:,} more of its lines" if len(absent) > 1 else ""
-        raise UserError(f"{absent[0]}{more}")
     spec = f"{name}:{path}{f'?{query}' if query else ''}"
-    listed = _listed(name_of(name, path), spec, path, paths, names, np.array(splits))
-    remarks = [*listed.remarks]
-    if columns.unread:
-        remarks.append(f"{path}: the column {columns.unread} names no part for each row, and is not read")
-    return dataclasses.replace(listed, remarks=tuple(remarks), later=listed.later or columns.later)
+
+    def whole() -> ListedImages:
+        listed = _listed(name_of(name, path), spec, path, paths, names, np.array(splits))
+        remarks = [*listed.remarks]
+        if columns.unread:
+            remarks.append(f"{path}: the column {columns.unread} names no part for each row, and is not read")
+        return dataclasses.replace(listed, remarks=tuple(remarks), later=listed.later or columns.later)
+
+    if absent:
+        more = f"; so it is on {len(reasons) - 1:,} more of its lines" if len(reasons) > 1 else ""
+        raise AbsentImages(f"{reasons[0]}{more}", lambda: whole().without(absent))
+    return whole()
 
 
-class _Absent(UserError):
-    """An image of a list that is not there."""
-
-
-def _row(where: str, cells: list[str], columns: Columns, files: "_Files") -> tuple[Path, str, str]:
-    """A line's image, its label, and its part or ''."""
+def _cell_of_path(where: str, cells: list[str], columns: Columns) -> str:
+    """What stands for the image in a line."""
     if len(cells) < columns.most:
         needed = ["path", "label"] + ([] if columns.split is None else ["split"])
         raise UserError(f"{where}, has {len(cells)} columns and needs {columns.most}: {', '.join(needed)}")
-    cell, label = cells[columns.path].strip(), cells[columns.label].strip()
-    image = files.find(cell)
-    if image is None:
-        raise _Absent(f"{where}: {files.absence_of(cell)}")
+    return cells[columns.path].strip()
+
+
+def _label_and_part(where: str, cells: list[str], columns: Columns) -> tuple[str, str]:
+    """A line's label, and its part or ''."""
+    label = cells[columns.label].strip()
     if not label:
         raise UserError(f"{where}: the label is empty; fill it in or take the line out")
     if columns.split is None:
-        return image, label, ""
+        return label, ""
     part = columns.part_of(cells[columns.split])
     if part is None:
         raise UserError(f"{where}: the split is '{cells[columns.split].strip()}'; write train or test")
-    return image, label, part
+    return label, part
 
 
 def _listed(name: str, spec: str, path: Path, paths: list[Path], names: list[str], splits: np.ndarray) -> ListedImages:

@@ -42,29 +42,25 @@ def test_cost_is_said_before_and_rate_after_and_a_dry_run_makes_nothing(home, ca
 
 
 @pytest.mark.parametrize(
-    ("there", "line"),
+    ("there", "made_with"),
     [
         ({}, ""),
-        (
-            {"torch": "9.9.0+cpu", "pillow": "99", "layerprobe": "7.1"},
-            "layerprobe {layerprobe}, torch {torch} are used",
-        ),
+        ({"torch": "9.9.0+cpu", "pillow": "99", "layerprobe": "7.1"}, "layerprobe {layerprobe}, torch {torch}"),
         ({"pillow": "99"}, ""),
     ],
 )
-def test_features_that_other_versions_made_are_used_which_is_said_once(home, capsys, monkeypatch, there, line):
+def test_features_that_other_versions_made_are_used_which_is_said_once(home, capsys, monkeypatch, there, made_with):
     assert run_command(main, [*DIGITS, "--layer", "layer1", "layer2"]) == 0
     assert capsys.readouterr().err == ""
-    here = {package: versions.version_of(package) for package in ("torch", "layerprobe")}
-    monkeypatch.setattr(
-        versions, "version_of", lambda package, real=versions.version_of: there.get(package, real(package))
-    )
+    real = versions.version_of
+    here = {package: real(package) for package in ("torch", "layerprobe")}
+    monkeypatch.setattr(versions, "version_of", lambda package: there.get(package, real(package)))
     monkeypatch.setattr(speaking, "_told", set())
     for layers in (["layer1", "layer2"], ["layer1", "layer2", "layer3"]):
         assert run_command(main, [*DIGITS, "--layer", *layers]) == 0
     said = capsys.readouterr().err
-    assert said.count("\n") == (1 if line else 0)
-    assert said.startswith(f"features made with {line.format(**here)} are used (layerprobe 7.1, torch 9.9.0" if line else "")
+    line = f"features made with {made_with.format(**here)} are used (layerprobe 7.1, torch 9.9.0"
+    assert said.count("\n") == bool(made_with) and said.startswith(line if made_with else "")
     monkeypatch.setattr(speaking, "_told", set())
     load_features("digits", "layer1", weights="random", image_size=32, limit=20, limit_test=10)
     assert capsys.readouterr().err == said
