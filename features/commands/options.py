@@ -162,7 +162,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
-    unreadable = "leave out images that cannot be read, and say which"
+    unreadable = "leave out images that are broken or absent, and say which"
     add("--skip-unreadable", action="store_true", help=unreadable, rare=True)
     add_shared(add, "--device", "--jobs")
 
