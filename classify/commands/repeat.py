@@ -12,10 +12,13 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.experiments.repeating import repeat
     from classify.measure.results import open_result, recorded_option
+    from classify.use.data_sets import require_used_here
 
     results, different = [open_result(record) for record in options.records], 0
     for saved in results:
-        dataset = options.dataset or recorded_option(saved, "dataset")
+        dataset = options.dataset
+        if dataset is None and (dataset := recorded_option(saved, "dataset")) is not None:
+            require_used_here(dataset, saved.result.config.dataset_sha256)
         weights = options.weights or recorded_option(saved, "weights")
         repetition = repeat(saved, dataset=dataset, weights=weights, afresh=options.afresh)
         different += not repetition.same
