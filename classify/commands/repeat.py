@@ -4,6 +4,7 @@ same; status 1 if it did not."""
 from collections.abc import Sequence
 
 from features.commands.options import Parser
+from features.commands.speaking import put
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         weights = options.weights or recorded_option(saved, "weights")
         repetition = repeat(saved, dataset=dataset, weights=weights, afresh=options.afresh)
         different += not repetition.same
-        print(f"{saved.path}\n{repetition}", flush=True)
+        put(f"{saved.path}\n{repetition}")
     return 1 if different else 0
 
 

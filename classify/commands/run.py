@@ -25,7 +25,7 @@ from classify.heads.network import NETWORKS
 from classify.measure.wording import settings as settings_text
 from features.commands.completion import one_of
 from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
-from features.commands.speaking import detail, say
+from features.commands.speaking import detail, put, say
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     # Networks are configured by other things than heads are: each kind has its own table.
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
-            print()
+            put()
         present(RunOutcome(tuple(results), folder=how.folder))
     results = [*of_heads, *of_networks]
     if older := sum(result.created < started for result in results):
