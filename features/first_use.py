@@ -74,6 +74,11 @@ def known_digests() -> dict[str, str]:
     return {name: note["sha256"] for name, note in _KNOWN.items() if isinstance(note, dict) and "sha256" in note}
 
 
+def was_used(name: str, digest: str | None) -> bool:
+    """Whether this home has used something under a name with exactly this content."""
+    return digest is not None and _noted(_KNOWN, name, "sha256") == digest
+
+
 def _note(name: str, digest: str) -> bool:
     return _KNOWN.put(name, {"sha256": digest, "seen": time.time_ns(), "rule": LATEST_RULE})
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, TextIO
 
 from classify.measure.outcome import plain_json
 from classify.measure.wording import MISSING, one_line
+from features.commands.speaking import printable
 
 
 def spelled(value: Any) -> str:
@@ -40,7 +41,7 @@ class Column:
     @property
     def shown(self) -> str:
         """The header as people read it."""
-        return self.header or one_line(self.name)
+        return one_line(self.header or self.name)
 
     def fields(self, value: Any) -> dict[str, Any]:
         """The cell as named plain values."""
@@ -210,14 +211,14 @@ class Table:
         from rich.text import Text
 
         # Everything is a Text, never markup: a class may be called '[red]'.
-        table = RichTable(title=Text(self.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
+        table = RichTable(title=Text(printable(self.title), "bold"), title_justify="left", box=box.SIMPLE_HEAD)
         for column in self.columns:
             table.add_column(Text(column.shown), justify=column.align, overflow="fold")
         for i, row in enumerate(self.cells()):
             styles = ("bold green" if (i, j) in self.marked else "" for j in range(len(row)))
             table.add_row(*(Text(text, style) for text, style in zip(row, styles, strict=True)))
         if self.notes:
-            table.caption = Text("\n".join(_without_star(note, "bold:") for note in self.notes), "dim")
+            table.caption = Text("\n".join(printable(_without_star(note, "bold:")) for note in self.notes), "dim")
             table.caption_justify = "left"
         return table
 
@@ -269,10 +270,10 @@ def show(*parts: Any, stream: TextIO | None = None) -> None:
 
         console = Console(file=stream, highlight=False)
         for part in parts:
-            console.print(Text(part) if isinstance(part, str) else part)
+            console.print(Text(printable(part)) if isinstance(part, str) else part)
         return
     for part in parts:
-        text = str(part)
+        text = printable(part)
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             text.encode(encoding)
