@@ -14,7 +14,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.experiments.repeating import repeat
     from classify.measure.results import open_result, recorded_option
-    from classify.use.data_sets import require_used_here
+    from features.first_use import require_used_here
 
     results, different = [open_result(record) for record in options.records], 0
     for saved in results:

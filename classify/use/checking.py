@@ -12,12 +12,12 @@ from sklearn.datasets import load_digits
 
 from classify.heads.network.trained import TrainedNetwork
 from classify.measure.results import recorded_option
-from classify.use.data_sets import require_used_here
 from classify.use.images import given_images
 from classify.use.saved import Answers, SavedModel, logit_answers
 from classify.use.whole import input_shape
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
+from features.first_use import require_used_here
 
 TOLERANCE = 1e-4  # of probabilities; of scores in units of the largest
 _MOST = 48

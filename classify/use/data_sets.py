@@ -11,7 +11,6 @@ from classify.measure.results import SavedResult, recorded_option
 from features.datasets import open_dataset
 from features.datasets.catalogue import READABLE, absolute_spec
 from features.errors import UserError
-from features.first_use import was_used
 
 
 def for_one_data_set(results: Sequence[SavedResult], folder: Path, asked: str | None) -> list[SavedResult]:
@@ -32,19 +31,6 @@ def for_one_data_set(results: Sequence[SavedResult], folder: Path, asked: str | 
             f"with --dataset {names[0]}, or name a record with --from"
         )
     return groups[0]
-
-
-def require_used_here(spec: str, digest: str | None) -> None:
-    """UserError for a data set in files that a record names, unless this home has used it with that content before.
-
-    digest: the data set's, as in the record. Whoever wrote the record could else have private images read and shown.
-    """
-    place = absolute_spec(spec)
-    if ":" in place.removeprefix(READABLE) and not was_used(place, digest):
-        raise UserError(
-            f"the record says that its images are {place}, and nothing was made from those here, so they are not "
-            f"opened; say --dataset {place} if you mean them"
-        )
 
 
 def _by_place(results: Iterable[SavedResult]) -> list[list[SavedResult]]:
