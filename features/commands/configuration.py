@@ -98,8 +98,8 @@ def _read(path: Path, parser: Optioned | None) -> dict[str, Any]:
         raise UserError(f'{path}: does not say which command it is for, as in command = "classify probe"; add that')
     if parser is not None and command != parser.command:
         raise UserError(
-            f"{path}: is for `python -m {command}`, not for `{parser.prog}`; give it to that command, or change what it "
-            "says"
+            f"{path}: is for `python -m {command}`, not for `{parser.prog}`; give it to that command, or change what "
+            "it says"
         )
     return entries
 
