@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from classify.commands.outputs import present
+from classify.commands.outputs import present, say_next
 from classify.commands.training import (
     REGULARIZERS_TITLE,
     RULES,
@@ -64,11 +64,12 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
             put()
-        present(RunOutcome(tuple(results), folder=how.folder))
+        present(RunOutcome(tuple(results), folder=how.folder), f"the records in {options.results}")
     results = [*of_heads, *of_networks]
     if older := sum(result.created < started for result in results):
         say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
-    say(f"kept in {options.results}")
+    say(f"saved in {options.results}")
+    say_next(options, layers=len(results) == 1 and bool(names))
     return 0
 
 

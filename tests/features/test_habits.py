@@ -87,15 +87,15 @@ def test_loudness_in_classify(capsys):
     assert run_command(classify.main, [*arguments, "-q"]) == 0
     quiet = capsys.readouterr()
     assert "macro F1" in quiet.out and not quiet.err
-    for told in ("to extract", "kept in", "layer1 avg ridge: "):
+    for told in ("to extract", "saved in", "layer1 avg ridge: "):
         assert told not in quiet.out
     assert run_command(classify.main, [*arguments, "-v", "--again"]) == 0
     loud = capsys.readouterr()
     assert "tried alpha=" in loud.err and "network: resnet18" in loud.err
-    assert "kept in results" in loud.out and "layer1 avg ridge: " in loud.out
+    assert "saved in results" in loud.out and "layer1 avg ridge: " in loud.out
     assert run_command(classify.main, arguments) == 0
     normal = capsys.readouterr()
-    assert "kept in results" in normal.out and not normal.err
+    assert "saved in results" in normal.out and not normal.err
     assert "--quiet" in _complaint(capsys, classify.main, *arguments, "-q", "-v")
 
 
