@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from classify.commands.outputs import present
+from classify.commands.outputs import present, say_next
 from classify.commands.training import (
     REGULARIZERS_TITLE,
     RULES,
@@ -32,7 +32,7 @@ from features.commands.completion import one_of
 from features.commands.help import purpose
 from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
 from features.commands.program import program
-from features.commands.speaking import detail, say
+from features.commands.speaking import detail, put, say
 
 
 def main(arguments: Sequence[str], typed: bool = False) -> int:
@@ -63,12 +63,13 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     # Networks are configured by other things than heads are: each kind has its own table.
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
-            print()
-        present(RunOutcome.of(results, how.folder))
+            put()
+        present(RunOutcome.of(results, how.folder), f"the records in {options.results}")
     results = [*of_heads, *of_networks]
     if older := sum(saved.result.created < started for saved in results):
         say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
-    say(f"kept in {options.results}")
+    say(f"saved in {options.results}")
+    say_next(options, layers=len(results) == 1 and bool(names))
     return 0
 
 

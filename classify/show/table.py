@@ -1,4 +1,4 @@
-"""One table, many forms: terminal (rich), plain text, Markdown, CSV, JSON and HTML.
+"""One table, many forms: terminal, plain text, Markdown, CSV, JSON, LaTeX, pandas and HTML.
 
 Cells hold values, a column says how they are spelled. Texts for people are spelled; CSV and JSON give the full values.
 """
@@ -15,6 +15,7 @@ from typing import Any, Literal, TextIO
 
 from classify.measure.outcome import plain_json
 from classify.measure.wording import MISSING, one_line
+from features.commands.speaking import printable
 
 
 def spelled(value: Any) -> str:
@@ -28,6 +29,7 @@ class Column:
 
     parts: for cells that are tuples; CSV and JSON then hold one field for each part, called name_part ('' for the name
     itself): ('', 'low', 'high') or ('', 'sd'). A cell that is None lacks them all. means: what it counts, for the page.
+    prose: cells are words that may be broken between lines.
     """
 
     name: str
@@ -36,11 +38,12 @@ class Column:
     format: Callable[[Any], str] = spelled
     parts: tuple[str, ...] = ()
     means: str = ""
+    prose: bool = False
 
     @property
     def shown(self) -> str:
         """The header as people read it."""
-        return self.header or one_line(self.name)
+        return one_line(self.header or self.name)
 
     def fields(self, value: Any) -> dict[str, Any]:
         """The cell as named plain values."""
@@ -64,7 +67,8 @@ class Column:
 class Table:
     """A title, columns, rows of as many values, notes under the table, and the marked cells as (row, column) numbers.
 
-    Printed as it is (`str`, notebooks, rich consoles) or turned into the form asked for.
+    whole: where all of it stands, said where a terminal has no room for it. Printed as it is (`str`, notebooks, rich
+    consoles) or turned into the form asked for.
     """
 
     title: str
@@ -72,6 +76,7 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
     notes: tuple[str, ...] = ()
     marked: frozenset[tuple[int, int]] = frozenset()
+    whole: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "columns", tuple(self.columns))
@@ -203,30 +208,21 @@ class Table:
                 line += f'<td style="text-align: {self.columns[j].align}">{text}</td>'
             body += f"<tr>{line}</tr>"
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
-        notes = "".join(f"<p>{html.escape(_without_star(note, 'bold:'))}</p>" for note in self.notes)
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.screen_notes)
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
     _repr_html_ = to_html
 
-    def to_rich(self):
-        """A rich table, for a terminal."""
-        from rich import box
-        from rich.table import Table as RichTable
-        from rich.text import Text
+    @property
+    def screen_notes(self) -> tuple[str, ...]:
+        """The notes for a form that marks cells in bold."""
+        return tuple(_without_star(note, "bold:") for note in self.notes)
 
-        # Everything is a Text, never markup: a class may be called '[red]'.
-        table = RichTable(title=Text(self.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
-        for column in self.columns:
-            table.add_column(Text(column.shown), justify=column.align, overflow="fold")
-        for i, row in enumerate(self.cells()):
-            styles = ("bold green" if (i, j) in self.marked else "" for j in range(len(row)))
-            table.add_row(*(Text(text, style) for text, style in zip(row, styles, strict=True)))
-        if self.notes:
-            table.caption = Text("\n".join(_without_star(note, "bold:") for note in self.notes), "dim")
-            table.caption_justify = "left"
-        return table
+    def __rich_console__(self, console: Any, options: Any) -> Iterable[Any]:
+        """As a terminal has room for it."""
+        from classify.show.terminal import laid_out
 
-    __rich__ = to_rich
+        return laid_out(self, options.max_width)
 
 
 # A column, and what it says of the thing that a line is about.
@@ -274,10 +270,10 @@ def show(*parts: Any, stream: TextIO | None = None) -> None:
 
         console = Console(file=stream, highlight=False)
         for part in parts:
-            console.print(Text(part) if isinstance(part, str) else part)
+            console.print(Text(printable(part)) if isinstance(part, str) else part, crop=False)
         return
     for part in parts:
-        text = str(part)
+        text = printable(part)
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             text.encode(encoding)

@@ -79,7 +79,7 @@ def summary_table(results: Sequence[Result]) -> Table:
         *_labels("layer", "head", *_varying(results)),
         *columns.REACHED,
         (
-            Column("chosen", align="left", format=lambda values: one_line(settings(values or {}))),
+            Column("chosen", align="left", prose=True, format=lambda values: one_line(settings(values or {}))),
             lambda result: result.chosen,
         ),
         _FIT,
@@ -188,7 +188,7 @@ def seen_as_table(result: Result) -> Table:
     stands_for = result.extra.map or {}
     shown = (
         columns.text("label"),
-        columns.text("seen_as", "is seen as"),
+        Column("seen_as", "is seen as", align="left", prose=True),
         *([columns.text("map", "stands for it")] if stands_for else []),
     )
     rows = tuple(

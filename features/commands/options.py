@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.commands import completion
 from features.commands.parser import Add, Parser
-from features.commands.program import as_typed
-from features.commands.speaking import decoders_unheard
+from features.commands.speaking import complain, decoders_unheard
 from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
 from features.errors import UserError
@@ -176,7 +175,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
-    unreadable = "leave out images that cannot be read, and say which"
+    unreadable = "leave out images that are broken or absent, and say which"
     add("--skip-unreadable", action="store_true", help=unreadable, rare=True)
     add_shared(add, "--device", "--jobs")
 
@@ -212,10 +211,10 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         return status
     except UserError as error:
         # What a user typed, or a file's name, may hold line breaks; a complaint stays one line.
-        print(f"error: {' '.join(as_typed(error).splitlines())}", file=sys.stderr)
+        complain(f"error: {' '.join(str(error).splitlines())}")
         return 2
     except KeyboardInterrupt as stop:
-        print(_stopped(typed=arguments is None), file=sys.stderr)
+        complain(_stopped(typed=arguments is None))
         return status_of(stop)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error, and nobody is left to tell.
@@ -225,10 +224,9 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(
+        complain(
             f"error: {where}{error.strerror}; make the place readable and writable and see that it has room, or set "
-            "$LAYERPROBE_HOME to another folder",
-            file=sys.stderr,
+            "$LAYERPROBE_HOME to another folder"
         )
         try:
             sys.stdout.flush()

@@ -65,10 +65,15 @@ def open_dataset(spec: str) -> "Dataset":
 
         whole, _, names = spec[:-1].rpartition("[")
         return with_classes(open_dataset(whole), [name.strip() for name in names.split(",")])
-    if spec.startswith(READABLE):
-        return open_dataset(spec.removeprefix(READABLE)).readable()
     if GROUP_BY in spec and not (place and user_path(place).exists()):
         return _open_grouped(spec)
+    if spec.startswith(READABLE):
+        from features.datasets.survey import AbsentImages
+
+        try:
+            return open_dataset(spec.removeprefix(READABLE)).readable()
+        except AbsentImages as error:
+            return error.others().readable()
     name, colon, text = spec.partition(":")
     name = name.strip().lower().replace("_", "-")
     if name not in KINDS:

@@ -124,6 +124,11 @@ class ListedImages(Dataset):
             unreadable = self._unreadable
         except UnreadableImages as error:
             unreadable = error.reasons
+        return self.without(unreadable)
+
+    def without(self, unreadable: Mapping[Path, str]) -> "ListedImages":
+        """The same without some images, which is said; unreadable: why they are left out. UserError where a class has
+        none left."""
         if not unreadable:
             return self
         listed, grouped = {}, {}
@@ -146,7 +151,7 @@ class ListedImages(Dataset):
             self,
             listed=listed,
             remarks=(*self.remarks, remark),
-            spec=READABLE + self.spec,
+            spec=READABLE + self.spec.removeprefix(READABLE),
             grouped=grouped if self.grouped is not None else None,
         )
 

@@ -10,12 +10,13 @@ import dataclasses
 import importlib.metadata
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.datasets.dataset import Dataset
 from features.datasets.images import (
     READING,
     Pixels,
@@ -124,6 +125,14 @@ class UnreadableImages(UserError):
             f"cannot read {count} {some(files, _MOST)}; replace or remove what is broken, or go on without with "
             "--skip-unreadable"
         )
+
+
+class AbsentImages(UserError):
+    """Images of a list that are not there; others: gives the data set without them, for `readable:`."""
+
+    def __init__(self, message: str, others: Callable[[], Dataset]) -> None:
+        self.others = others
+        super().__init__(f"{message}; or go on without with --skip-unreadable")
 
 
 def why_not_opened(path: Path) -> str | None:

@@ -135,7 +135,9 @@ def test_the_default_set_in_four_forms_and_a_second_run_that_makes_nothing(capsy
     told = capsys.readouterr()
     assert "scratch: epoch 1: loss" in told.err
     assert "log loss, ECE: of probabilities, which there are none of for untouched own, svm\n" in told.out
-    assert told.out.rstrip().splitlines()[-1].startswith("No other row is both more accurate and sooner ready than ")
+    *_, answer, following = told.out.rstrip().splitlines()
+    assert answer.startswith("No other row is both more accurate and sooner ready than ")
+    assert following == "next: python -m classify report"
     rows = list(csv.DictReader(io.StringIO(Path("a.csv").read_text())))
     tuned = [row["model"] for row in rows if row["model"].startswith("finetune")]
     assert tuned == ["finetune fc", "finetune layer4", "finetune all"]
