@@ -93,7 +93,7 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     check_score(options.score)
     request = request_from(options)
     require_training_rows(request)
-    validate, line = settled(options.validate, request, names, refit=not options.no_refit)
+    validate, line = settled(options.validate, request, names, refit=not options.no_refit, score=options.score)
     if line:
         say(line)
     settings = Settings(

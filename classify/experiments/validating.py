@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from classify.measure.choice import LOG_LOSS
+from classify.measure.record import RowConfig
 from classify.measure.scores import SCORES
 from classify.measure.wording import count
 from features.datasets import open_dataset
@@ -19,7 +21,7 @@ from features.rows import limit_rows
 AUTO, HOLDOUT = "auto", "holdout"
 FOLDS = 5
 # `auto`: so many repeats while training rows x heads are at most so many; beyond the last a part is held out.
-REPEATS = ((5, 2_000), (3, 10_000), (1, 50_000))
+REPEATS = ((3, 2_000), (1, 50_000))
 _FORM = re.compile(r"cv:([0-9]{1,4})(?:x([0-9]{1,4}))?")
 
 
@@ -59,13 +61,26 @@ def check_score(score: str) -> None:
         raise unknown(f"--score {score}: there is no such score", score, SCORES)
 
 
-def settled(validate: str, request: Request, heads: Sequence[str], *, refit: bool = True) -> tuple[str, str]:
+def settled(
+    validate: str, request: Request, heads: Sequence[str], *, refit: bool = True, score: str = RowConfig.score
+) -> tuple[str, str]:
     """What is chosen on, 'holdout' or folds, and a line that says so.
 
     heads: all that are to be fitted on one layer. refit: whether the last fit is on all training rows; folds have no
-    other. Fewer folds are taken than were asked for where a class, or its groups, cannot be dealt out to so many.
-    UserError for what cannot be done, before anything is extracted.
+    other. score: what is chosen by; the log loss is known out of folds alone. Fewer folds are taken than were asked for
+    where a class, or its groups, cannot be dealt out to so many. UserError for what cannot be done, before anything is
+    extracted.
     """
+    on, line = _settled(validate, request, heads, refit)
+    if score == LOG_LOSS and on == HOLDOUT:
+        raise UserError(
+            f"--score {score} is measured out of folds, and here is {line or 'chosen on a hold-out'}; give --validate "
+            "cv:5, or another score"
+        )
+    return on, line
+
+
+def _settled(validate: str, request: Request, heads: Sequence[str], refit: bool) -> tuple[str, str]:
     asked = parse_folds(validate)
     dataset = open_dataset(request.dataset)
     if validate == HOLDOUT or "train" not in dataset.splits:

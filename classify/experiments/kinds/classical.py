@@ -174,7 +174,7 @@ class Classical(Kind):
         head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings))
         train, validation = training.train, training.validation
         parts = [part for rows in (train, validation) for part in (features.take(rows, axis=0), labels[rows])]
-        return search(head, *parts, **fitting)
+        return search(head, *parts, **fitting, score=SCORES[settings.score])
 
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)

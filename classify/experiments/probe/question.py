@@ -107,7 +107,9 @@ def ask(request: Request, heads: Sequence[str] | None, settings: Settings, quick
     )
     _check_heads(question)
     _check_rows(question.request)
-    validate, line = settled(settings.validate, question.request, question.heads, refit=settings.refit)
+    validate, line = settled(
+        settings.validate, question.request, question.heads, refit=settings.refit, score=settings.score
+    )
     chosen_on = dataclasses.replace(question.settings, validate=validate)
     return dataclasses.replace(question, settings=chosen_on, notes=(*question.notes, *([line] if line else [])))
 
