@@ -42,6 +42,11 @@ PLANS = Notes("plans")
 _LATER = ("crop_mode", "resize", "interpolation", "mean", "std")
 
 
+def as_items(value: Any) -> tuple[Any, ...]:
+    """A list's items; a text, or anything else that is no list, is one item."""
+    return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+
+
 @dataclass(frozen=True)
 class Request:
     """Which features of which data; the command line's options, one for one.

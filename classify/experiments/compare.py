@@ -30,7 +30,7 @@ from features.backbones import load_backbone
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.reading import require_training_rows
-from features.request import Plan, Request
+from features.request import Plan, Request, as_items
 
 SCOUT = "ridge"
 QUICK = {"limit": 2000, "limit_test": 2000, "image_size": 64}
@@ -44,12 +44,12 @@ Group = tuple[Row, ...]
 def compare(
     dataset: str = "mnist",
     backbone: str = "resnet18",
-    models: Sequence[str | Model] | None = None,
+    models: str | Sequence[str | Model] | None = None,
     *,
-    layers: Sequence[str] = ("all",),
-    seeds: Sequence[int] = (0,),
+    layers: str | Sequence[str] = ("all",),
+    seeds: int | Sequence[int] = (0,),
     settings: TrainingSettings | None = None,
-    regularizers: Sequence[str | RegularizerSpec] = (),
+    regularizers: str | Sequence[str | RegularizerSpec] = (),
     map_dtype: str = "float32",
     in_loop: bool = False,
     search: bool = True,
@@ -68,6 +68,8 @@ def compare(
     epochs where nothing else is asked for. options are the other fields of `How` (jobs, again, say, on_epoch, ...) and
     of `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
 
+    A text where a list can be given is a list of one.
+
     Raises UserError for what cannot be compared, before anything is extracted or trained.
     """
     notes: list[str] = []
@@ -79,13 +81,14 @@ def compare(
             f"quick: {options['limit']:,} training and {options['limit_test']:,} test images at most, of "
             f"{options['image_size']} pixels"
         )
-    seeds = tuple(dict.fromkeys(seeds))
+    seeds, layers = tuple(dict.fromkeys(as_items(seeds))), as_items(layers)
+    models = None if models is None else as_items(models)
     if not seeds:
         raise UserError("no seed was given; give at least one, as in --seeds 0")
     requests = [Request(dataset=dataset, backbone=backbone, **{**options, "seed": seed}).normalised() for seed in seeds]
     for request in requests:
         require_training_rows(request)
-    chosen = _models(requests[0], models, parse_regularizers(regularizers), notes)
+    chosen = _models(requests[0], models, parse_regularizers(as_items(regularizers)), notes)
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
     rows = _network_rows(chosen, requests, map_dtype, network, notes)
     head_layers = [layer for model in chosen for layer in model.layers]
