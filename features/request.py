@@ -25,6 +25,7 @@ from features.home import user_path
 from features.key import DTYPES, FORMAT, TAKEN_BEFORE, About, CacheKey
 from features.memory import lines_of
 from features.notes import Notes
+from features.plugins import plugins
 from features.pooling import canonical_pool, parse_pool, pooled_shape
 from features.preprocessing import Preparation, Preprocessing
 from features.ranges import Ranges, is_int8, ranges_of, settle_precision
@@ -232,7 +233,7 @@ def _basis(fingerprint: str, weights: Iterable[str]) -> dict[str, Any]:
     versions = {
         name: [distribution.version for distribution in importlib.metadata.distributions(name=name)]
         for name in packages
-    }
+    } | {name: [plugin.origin] for name, plugin in plugins("backbones").items()}
     modules = sorted(Path(__file__).parent.glob("*.py"))
     code = sha256_json([hashlib.sha256(module.read_bytes()).hexdigest() for module in modules])
     seen = {path: witness(path) for path in weights}

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("classify compare", description=purpose(__doc__))
-    parser.list_below("models", models_explained(HEADS, NETWORKS))
+    parser.list_below("models", models_explained())
     parser.list_below("with more said", FORMS)
     parser.list_below(REGULARIZERS_TITLE, regularizers_explained(), rare=True)
     add = parser.section("what is compared")

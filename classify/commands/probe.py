@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("classify probe", description=purpose(__doc__))
-    parser.list_below("heads", models_explained(HEADS))
+    parser.list_below("heads", models_explained(networks=False))
     add = parser.section("what is probed")
     heads = "heads; default logistic, linear-svm, ridge and knn"
     add("--model", nargs="+", metavar="M", help=heads, completer=one_of(*HEADS), former="--models")

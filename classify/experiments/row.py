@@ -27,8 +27,10 @@ from classify.measure.corrections import superseded
 from classify.measure.outcome import plain_json
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
+from features.datasets.catalogue import dataset_plugin
 from features.digests import canonical_json, sha256_json
 from features.errors import UserError
+from features.plugins import plugins
 from features.preprocessing import Preparation, Preprocessing
 from features.request import Request
 
@@ -62,10 +64,20 @@ class Row:
             "validation_share": settings.validation_share,
             "labels": "shuffled" if self.shuffled else None,
             "training_set": self.change.name if self.change else None,
+            "plugins": self._plugins() or None,
             **self.head.options(source, settings),
         }
         later = {name: value for name, value in options.items() if value != getattr(RowConfig, name)}
         return RowConfig(plain_json({**always, **later}, "config"))
+
+    def _plugins(self) -> list[str]:
+        """Who brings what is not ours."""
+        origins = {getattr(getattr(self.head, "head", None), "plugin", ""), dataset_plugin(self.source.request.dataset)}
+        if self.source.config.get("backbone") and self.source.request.backbone in plugins("backbones"):
+            from features.architectures import backbone_plugin  # torch comes with it
+
+            origins.add(backbone_plugin(self.source.request.backbone))
+        return sorted(filter(None, origins))
 
     @cached_property
     def digest(self) -> str:

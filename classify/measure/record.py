@@ -60,7 +60,8 @@ class RowConfig(TypedMapping):
     What is left out of a record stands here at what version 0.1.0 did, whatever users get by default today: these
     defaults never change. preprocessing, revisions (of each layer joined) and architecture are those of the cache keys;
     corrections: names of what version 0.1.0 computed wrongly for such a row, and this one does not. pool is absent for
-    networks, training for classical heads, reading for all but the untouched network.
+    networks, training for classical heads, reading for all but the untouched network. plugins: the packages, with their
+    versions, that bring its data set, backbone or head.
     """
 
     dataset: str = ""
@@ -102,6 +103,7 @@ class RowConfig(TypedMapping):
     maps: str | None = None
     regularizers: list[str] | None = None
     training: dict[str, Any] | None = None
+    plugins: list[str] | None = None
 
     @property
     def is_network(self) -> bool:

@@ -15,6 +15,7 @@ from features.commands.program import as_typed
 from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns
 from features.errors import UserError
+from features.plugins import plugins
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
     by_name = "(default: by its name)"
     add("--path-column", metavar="C", help=f"of csv:PATH, the column of the images' paths {by_name}", rare=True)
     add("--label-column", metavar="C", help=f"of csv:PATH, the column of their labels {by_name}", rare=True)
-    names = f"any torchvision classifier, or {completion.OFFLINE}"
+    brought = "".join(f", {name} ({plugin.summary})" for name, plugin in plugins("backbones").items())
+    names = f"any torchvision classifier, or {completion.OFFLINE}{brought}"
     add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
     add(
         "--weights",
