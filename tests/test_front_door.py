@@ -10,6 +10,7 @@ import layerprobe
 from classify.commands.console import main
 from features.commands.options import run_command
 from features.commands.program import as_typed, program, started_as
+from features.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 NAMES = ["FeatureExtractor", "__version__", "compare", "load_features", "load_model", "open_dataset", "probe", "study"]
@@ -146,3 +147,33 @@ def test_a_text_where_a_list_is_wanted_is_one_item(home, tmp_path):
         controls=False, widths=False, scores=False, results=tmp_path / "results", jobs=1, precision="float32",
     )  # fmt: skip
     assert [(row.layer, row.head, row.pool) for row in result.rows] == [("layer1", "ridge", "avg")]
+    _shows_itself(result, rows=1, test_rows=30)
+    model = layerprobe.load_model(result.best.saved.path)
+    assert repr(model).count("\n") == 0 and len(repr(model)) < 300
+    compared = layerprobe.compare(
+        "digits", weights="random", image_size=32, limit=60, limit_test=30, models="ridge@layer1", seeds=0,
+        search=False, results=tmp_path / "results", jobs=1, precision="float32",
+    )  # fmt: skip
+    assert {row.model for row in compared.rows} == {"ridge"}
+    _shows_itself(compared, rows=2, test_rows=30)
+
+
+def _shows_itself(result, *, rows: int, test_rows: int) -> None:
+    """In a line, as a table, as a data frame, as LaTeX, in Axes of the caller's; with its best and its predictions."""
+    shown = [result, result.best, result.rows[0], result.best_saved, result.predictions, result.all_rows]
+    shown += [result.best_saved.result, result.best_saved.result.metrics]
+    for value in shown:
+        assert "\n" not in repr(value) and 20 < len(repr(value)) < 400, repr(value)
+    assert type(result).__name__ in repr(result) and "Best on validation" in repr(result)
+    assert "<table>" in result._repr_html_()
+    frame = result.to_pandas()
+    assert len(frame) == rows == len(result.all_rows.rows) and frame["accuracy"].between(0, 1).all()
+    assert "\\begin{tabular}" in result.to_latex() and "\\pm" in result.to_latex()
+    assert len(result.predictions.labels) == test_rows
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    assert result.plot(ax=axes) is axes and axes.get_lines() and axes.get_ylabel()
+    several = Figure().subplots(1, 4)
+    with pytest.raises(UserError, match="panels to draw, and 4 axes"):
+        result.plot(ax=several)

@@ -30,6 +30,9 @@ class ComparedRow:
     saved: tuple[SavedResult, ...]
     one_seconds: float | None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.name}, {percent(self.accuracy)} % of the test images>"
+
     @property
     def first(self) -> Result:
         """The result of the first seed."""
@@ -100,7 +103,7 @@ class ComparedRow:
         return f"{name} (refitted)" if self.refit else name
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ComparisonResult(Outcome):
     """What a comparison found.
 
@@ -127,6 +130,10 @@ class ComparisonResult(Outcome):
     @property
     def tables(self) -> tuple[Table, ...]:
         return (self.table,)
+
+    @property
+    def best_saved(self) -> SavedResult:
+        return self.best.saved[0]
 
     @property
     def panels(self) -> tuple[Panel, ...]:

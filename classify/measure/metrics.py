@@ -48,6 +48,9 @@ class Metrics:
         """How many predictions equal their label."""
         return sum(row[label] for label, row in enumerate(self.confusion))
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {' '.join(str(self).split())[:160]}>"
+
     def __str__(self) -> str:
         low, high = self.accuracy_interval
         text = (

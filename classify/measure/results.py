@@ -66,6 +66,9 @@ class SavedResult:
         """Where the fitted head is in skops' format, or None if it was not kept so."""
         return self.path.with_suffix(".skops") if "skops" in self.files else None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}: {self.result!r}>"
+
     def _repr_html_(self) -> str:
         return f"{self.result._repr_html_()}<p>{html.escape(str(self.path))}</p>"
 

@@ -18,7 +18,7 @@ from classify.show.table import Table
 from features.digests import sha256_json
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ProbeResult(Outcome):
     """All that a probe found, and how people read it.
 
