@@ -163,7 +163,9 @@ def _network_rows(
             described = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
             if model.name in DRAWN and drawn != asked:
                 described["training"] = drawn
-                notes.append(f"{model.label} starts from drawn weights: no head from a probe, no batch norm frozen")
+                notes.append(
+                    f"{model.label} starts from a random initialisation: no head from a probe, no batch norm frozen"
+                )
             maps = [dataclasses.replace(request, dtype=map_dtype) for request in requests]
             rows[model] = [tuple(network_row(request, model.name, **described) for request in maps)]
             for row in rows[model][0]:

@@ -47,7 +47,7 @@ def read(path: Path) -> Any:
             digest = stream.read(_SUM)
             start = stream.tell()
             if hashlib.file_digest(stream, "sha256").digest() != digest:
-                raise UserError(f"{path}, a head that waits for its test, is damaged; remove it and run the same again")
+                raise UserError(f"{path}, a head staged for its test, is damaged; remove it and run the same again")
             stream.seek(start)
             return joblib.load(stream)
     except FileNotFoundError:

@@ -116,7 +116,7 @@ class RowConfig(TypedMapping):
         part = self.unfreeze or self.reading
         name = f"{self.head} {part}" if part else self.head
         name += f" until {self.until}" if self.until else ""
-        drawn = [f"drawn anew above {self.fresh_above}"] if self.fresh_above else []
+        drawn = [f"reinitialised above {self.fresh_above}"] if self.fresh_above else []
         return ", ".join([name, *drawn, *(self.regularizers or ())])
 
 

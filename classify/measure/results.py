@@ -142,7 +142,7 @@ def make_place(path: Path, folder: Path | str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+        raise UserError(f"{folder}: results cannot be saved there ({error.strerror}); choose another folder") from error
 
 
 def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:

@@ -217,10 +217,10 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
 def _stopped(typed: bool) -> str:
     """What to say after Ctrl-C; typed: whether this process is the command, as a shell started it."""
     if not typed:
-        return "stopped; what is complete is kept, and the same command carries on from there"
+        return "stopped; what is complete is saved, and the same command carries on from there"
     # --again would begin with what is complete.
     command = shlex.join(word for word in sys.orig_argv if word != "--again")
-    return f"stopped; what is complete is kept; carry on with: {command}"
+    return f"stopped; what is complete is saved; carry on with: {command}"
 
 
 def _drop_output() -> None:
