@@ -261,9 +261,8 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
     )
     silent = dict.fromkeys(row.model for row in comparison.rows if row.first.metrics.log_loss is None)
     if silent:
-        notes.append(
-            f"log loss, ECE: of probabilities, which {', '.join(silent)} {'does' if len(silent) == 1 else 'do'} not give"
-        )
+        give = "does not give" if len(silent) == 1 else "do not give"
+        notes.append(f"log loss, ECE: of probabilities, which {', '.join(silent)} {give}")
     which = f" with seed {comparison.seeds[0]}" if several else ""
     notes.append(
         f"p: McNemar's mid-p test against the row best on validation{which}, Holm's correction over all rows; below "

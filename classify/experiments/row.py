@@ -215,7 +215,8 @@ def _prepared(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
         return dataclasses.asdict(Preparation.exactly(Preprocessing.parse(canonical_json(preprocessing), "center")))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"the record's preprocessing, {str(preprocessing)[:80]}, is not known; make the row anew with its own command"
+            f"the record's preprocessing, {str(preprocessing)[:80]}, is not known; make the row anew with its own "
+            "command"
         ) from error
 
 
