@@ -94,6 +94,6 @@ def _parser() -> Parser:
     add("--layer", nargs="+", default=["all"], metavar="L", help="layers that the best is chosen from; default all")
     add_training_options(parser)
     add = parser.section("how")
-    add_shared(add, "--compile", "--results", "--again", "--tensorboard")
+    add_shared(add, "--compile", "--results", "--again", "--tensorboard", "--progress")
     add_output_options(add)
     return parser

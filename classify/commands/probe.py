@@ -59,6 +59,6 @@ def _parser() -> Parser:
     add_shared(add, "--class-weight", "--no-search", "--no-refit")
     add_request_options(parser, layer="all")
     add = parser.section("how")
-    add_shared(add, "--cluster", "--compile", "--results", "--again")
+    add_shared(add, "--cluster", "--compile", "--results", "--again", "--progress")
     add_output_options(add)
     return parser

@@ -80,6 +80,6 @@ def _parser(arguments: Sequence[str]) -> Parser:
         parser.set_defaults(dataset=None)
     add_training_options(parser, cuts=False)
     add = parser.section("how")
-    add_shared(add, "--compile", "--results", "--again")
+    add_shared(add, "--compile", "--results", "--again", "--progress")
     add_output_options(add)
     return parser

@@ -152,7 +152,7 @@ def row_options(options: argparse.Namespace) -> dict:
 
 def making_options(options: argparse.Namespace) -> dict[str, Any]:
     """Where results are kept and how they are made, as `compare` and `probe` take it."""
-    making = {name: getattr(options, name) for name in ("results", "again", "jobs")}
+    making = {name: getattr(options, name, None) for name in ("results", "again", "jobs", "progress")}
     return {**making, "compiled": options.compile, "command": options.command_line}
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from classify.experiments.compared import ComparedRow, ComparisonResult
+from classify.experiments.following import followed
 from classify.experiments.kinds.classical import Classical, search_of
-from classify.experiments.making import Making
+from classify.experiments.making import Making, weight
 from classify.experiments.models import BEST, Model, default_models, parse_model, with_regularizers
 from classify.experiments.row import Row, network_row, untouched_rows
 from classify.experiments.settings import How, Settings
@@ -27,6 +28,7 @@ from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
 from features.backbones import load_backbone
+from features.commands.progress import going
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.reading import require_training_rows
@@ -41,6 +43,7 @@ QUICK_EPOCHS = 3
 Group = tuple[Row, ...]
 
 
+@followed
 def compare(
     dataset: str = "mnist",
     backbone: str = "resnet18",
@@ -195,6 +198,9 @@ def _fit(
     for planned in plans:
         ensure_features(planned.request, compiled=making.how.compiled, jobs=making.how.jobs, quiet=True)
     settings = [Settings(seed=planned.request.seed, search=search, jobs=making.how.jobs) for planned in plans]
+    heads = 2 * len(plans) * sum(len(model.layers) for model in models)
+    networks = [row for of_model in rows.values() for group in of_model for row in group]
+    going().expect(heads + sum(map(weight, networks)))
     best = ""
     if any(BEST in model.layers for model in models):
         best = _best_layer(plans, settings, making)

@@ -60,6 +60,12 @@ SHARED: dict[str, dict[str, Any]] = {
     "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)", "rare": True},
     "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows", "rare": True},
     "--no-search": {"action": "store_true", "help": "take each head's untuned default", "rare": True},
+    "--progress": {
+        "default": "auto",
+        "choices": ("auto", "on", "off"),
+        "help": "how far the whole is and the time left: on a terminal (auto), now and then elsewhere too (on), or not",
+        "rare": True,
+    },
     "--quick": {"action": "store_true", "help": "an answer in minutes; says what it cut"},
     "--results": {"default": "results", "metavar": "FOLDER", "help": "folder of results (results/)"},
     "--tensorboard": {

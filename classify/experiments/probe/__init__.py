@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from classify.experiments.following import followed
 from classify.experiments.making import Making
 from classify.experiments.probe.answer import ProbeResult
 from classify.experiments.probe.entries import (
@@ -34,6 +35,7 @@ from extract.planning import plan
 from features.request import Request, as_items
 
 
+@followed
 def probe(
     dataset: str = "mnist",
     backbone: str = "resnet18",

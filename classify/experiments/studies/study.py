@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from classify.experiments.following import followed
 from classify.experiments.models import Model, parse_model
 from classify.experiments.settings import How
 from classify.experiments.studies import find_study
@@ -13,6 +14,7 @@ from features.errors import UserError
 from features.request import Request, as_items
 
 
+@followed
 def study(
     name: str,
     dataset: str | None = None,
