@@ -17,7 +17,7 @@ from features.datasets.dataset import Dataset, Split, Survey
 from features.datasets.doubles import tell_doubles
 from features.datasets.images import READING, ImageFiles
 from features.datasets.labels import alike_classes
-from features.datasets.splitting import cut_test_rows
+from features.datasets.splitting import cut_test_rows, require_two_of_each
 from features.datasets.survey import Held, UnreadableImages, held_by, why_not_opened
 from features.datasets.tree import below, some
 from features.digests import sha256_files, sha256_json, sha256_rows
@@ -48,7 +48,7 @@ class ListedImages(Dataset):
     def __post_init__(self) -> None:
         if UNCUT in self.listed:
             # Whether there are enough images is known without reading one.
-            cut_test_rows(self.listed[UNCUT][1], self.classes, self.root)
+            require_two_of_each(self.listed[UNCUT][1], self.classes, self.root)
 
     @property
     def splits(self) -> tuple[str, ...]:

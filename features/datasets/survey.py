@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.commands.progress import progress_if_slow
 from features.datasets.dataset import Dataset
 from features.datasets.images import (
     READING,
@@ -157,19 +158,29 @@ def held_by(digests: Mapping[Path, str]) -> Held:
     names = ("pillow", "pillow-heif")
     decoders = {name: [package.version for package in importlib.metadata.distributions(name=name)] for name in names}
     seen: dict[str, dict[str, Any]] = {}
-    for group in groups.values():
-        question = sha256_json([sorted(group), decoders, READING, _RULE])
-        noted = _NOTES.get(question)
-        if not isinstance(noted, dict):
-            noted, lasting = _looked_at(group)
-            if lasting:
-                _NOTES.put(question, noted)
-        seen |= noted
+    done = 0
+    with progress_if_slow() as advance:
+        for group in groups.values():
+            question = sha256_json([sorted(group), decoders, READING, _RULE])
+            noted = _NOTES.get(question)
+            if not isinstance(noted, dict):
+
+                def looked(count: int, before: int = done) -> None:
+                    advance("looked at", before + count, len(files))
+
+                noted, lasting = _looked_at(group, looked)
+                if lasting:
+                    _NOTES.put(question, noted)
+            seen |= noted
+            done += len(group)
     return _summed_up(seen)
 
 
-def _looked_at(files: Mapping[str, Path]) -> tuple[dict[str, dict[str, Any]], bool]:
-    """What there is to note of files, by their digests; and whether it holds for another time as well."""
+def _looked_at(files: Mapping[str, Path], advance: Callable[[int], None]) -> tuple[dict[str, dict[str, Any]], bool]:
+    """What there is to note of files, by their digests; and whether it holds for another time as well.
+
+    advance: told how many have been looked at.
+    """
     warned: dict[str, str] = {}
     lasting = True
 
@@ -184,7 +195,10 @@ def _looked_at(files: Mapping[str, Path]) -> tuple[dict[str, dict[str, Any]], bo
                 return {"unreadable": reason_for(error)}
 
     with warnings_by_file(warned.setdefault), ThreadPoolExecutor(min(8, os.cpu_count() or 1), "look") as pool:
-        seen = dict(zip(files, pool.map(look, files, files.values()), strict=True))
+        seen = {}
+        for digest, notes in zip(files, pool.map(look, files, files.values()), strict=True):
+            seen[digest] = notes
+            advance(len(seen))
     for digest, warning in warned.items():
         if "unreadable" not in seen[digest]:
             seen[digest]["warned"] = warning
