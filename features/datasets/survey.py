@@ -29,13 +29,13 @@ from features.datasets.images import (
     warnings_by_file,
 )
 from features.datasets.tree import some
-from features.datasets.white import FULL, White, is_flat, is_nearly_black
+from features.datasets.white import FULL, White, beyond, is_flat, is_nearly_black
 from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import Notes
 
 _NOTES = Notes("images")
-_RULE = 1  # of what is looked at
+_RULE = 2  # of what is looked at
 _BRIGHT = 64  # of 255: an image that is so bright at an eighth of its size is not nearly black
 _KINDS = ("shallow", "deep", "real")
 _MOST = 5  # files that a line names
@@ -219,29 +219,32 @@ def _look_at(path: Path) -> dict[str, Any]:
                 return {}
     with opened(path) as image:
         pixels = pixels_of(image, path)
-    high, spread = pixels.extremes[1], pixels.spread
+    (low, high), spread = pixels.extremes, pixels.spread
     if pixels.kind == "shallow" and not (is_flat(spread, FULL) or is_nearly_black(high, FULL)):
         return {}
-    return {pixels.kind: [high, spread, max(high, pixels.least_white)]}
+    return {pixels.kind: [low, high, spread, max(high, pixels.least_white)]}
 
 
 def _summed_up(seen: Mapping[str, Mapping[str, Any]]) -> Held:
     def highest(kind: str) -> float | None:
-        return max((notes[kind][2] for notes in seen.values() if kind in notes), default=None)
+        return max((notes[kind][3] for notes in seen.values() if kind in notes), default=None)
 
     white = White.of(deep=highest("deep"), real=highest("real"))
     flat, dark = [], []
+    unreadable = {digest: notes["unreadable"] for digest, notes in seen.items() if "unreadable" in notes}
     for digest, notes in seen.items():
         for kind in notes.keys() & _KINDS:
-            high, spread, _ = notes[kind]
+            low, high, spread, _ = notes[kind]
             scale = getattr(white, kind)
-            if is_flat(spread, scale):
+            if reason := beyond(low, high, scale):
+                unreadable[digest] = reason
+            elif is_flat(spread, scale):
                 flat.append(digest)
             elif is_nearly_black(high, scale):
                 dark.append(digest)
     return Held(
         white=white,
-        unreadable={digest: notes["unreadable"] for digest, notes in seen.items() if "unreadable" in notes},
+        unreadable=unreadable,
         warned={digest: notes["warned"] for digest, notes in seen.items() if "warned" in notes},
         flat=flat,
         dark=dark,

@@ -62,7 +62,7 @@ def first_folders(dataset, split, root):
         *[("training_set", "test_set"), ("Training Data", "Testing Data"), ("dataset-train", "dataset-test")],
         *[("train", "valid"), ("train", "Validation"), ("trainset", "testset"), ("imgs_train", "test"), ("trn", "tst")],
         *[("train2017", "val2017"), ("TrainingImages", "TestImages"), ("train", "cross-validation"), ("train", "eval")],
-        *[("Treino", "Teste"), ("treinamento", "validação")],
+        *[("Treino", "Teste"), ("treinamento", "validação"), ("Entrenamiento", "Pruebas"), ("entraînement", "test")],
     ],
 )
 def test_parts_are_known_by_the_names_that_people_give_them(sorted_into, train, test):

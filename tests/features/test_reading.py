@@ -305,3 +305,23 @@ def test_a_first_look_at_many_images_has_a_bar_where_it_takes_its_time(home, tmp
     assert shown == (expected if slow < 0 else [])
     open_dataset(f"folder:{tmp_path / 'photos'}").fingerprint()
     assert shown == (expected if slow < 0 else [])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reach"),
+    [
+        (np.linspace(-1000, 2000, 63).astype(np.int32), "from -1000 to 2000, where 0 is black and 4095 white"),
+        (np.linspace(-1, 1, 63).astype(np.float32), "from -1 to 1, where 0 is black and 1 white"),
+    ],
+)
+def test_numbers_below_black_are_named_before_anything_is_computed(home, tmp_path, pixels, reach):
+    for number in range(8):
+        folder = tmp_path / "scans" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        own = np.roll(pixels, number).reshape(9, 7)
+        Image.fromarray(own if number < 2 else np.abs(own)).save(folder / f"{number}.tif")
+    dataset = open_dataset(f"folder:{tmp_path / 'scans'}")
+    with pytest.raises(UserError, match=rf"cannot read 2 images: .*0\.tif \(its values reach {reach}"):
+        dataset.survey()
+    readable = open_dataset(f"readable:folder:{tmp_path / 'scans'}")
+    assert len(readable.files()) == 6 and readable.load("train").images.read(0).mean() > 40
