@@ -146,7 +146,7 @@ def _parser(typed: bool = False) -> Parser:
     parser = Parser("classify", description=purpose(__doc__), prog=program("classify run" if typed else "classify"))
     if not typed:
         parser.list_verbs(grouped())
-    parser.list_below("models", models_explained(HEADS, NETWORKS))
+    parser.list_below("models", models_explained())
     parser.list_below(REGULARIZERS_TITLE, regularizers_explained(), rare=True)
     add = parser.section("which heads")
     add(

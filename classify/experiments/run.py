@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from classify.experiments.outcome import Outcome
 from classify.measure.choice import best_of, by_rank
 from classify.measure.outcome import Result
-from classify.measure.results import SavedResult
+from classify.measure.results import SavedResult, open_result
 from classify.measure.standing import not_distinguishable
 from classify.show.panels import Panel
 from classify.show.table import Table
@@ -26,7 +26,7 @@ from features.digests import sha256_json
 MOST_NAMED = 6  # results that are as good as the best, in a sentence
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunOutcome(Outcome):
     """The results of heads, or of networks; each kind is configured by other things and has its own table.
 
@@ -53,6 +53,11 @@ class RunOutcome(Outcome):
     def best(self) -> Result:
         """The one that was best on validation, as `classify.measure.choice` says."""
         return best_of(self.results, lambda result: [result])
+
+    @property
+    def best_saved(self) -> SavedResult | None:
+        path = self.folder / f"{self.best.stem}.json"
+        return open_result(path) if path.is_file() else None
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -119,7 +119,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         samples = checked[0] if y else checked
         if samples.dtype == np.float64 and (largest := np.abs(samples).max()) and not TINY < largest < HUGE:
             raise FitError(
-                f"{name}: the largest feature is {largest:.1e}, whose square or inverse is no number; bring the "
+                f"{name}: the largest feature is {largest:.1e}, whose square or inverse overflows; bring the "
                 "features to another scale"
             )
         return checked

@@ -135,6 +135,10 @@ class Result:
             return "validation was best before the last epoch" if self.converged else "validation was best at the end"
         return "converged" if self.converged else "stopped before it converged"
 
+    def __repr__(self) -> str:
+        names = ", ".join(one_line(self.config[name]) for name in _HEADLINE if self.config.get(name))
+        return f"<{type(self).__name__}: {names}, {percent(self.metrics.accuracy)} % of {self.metrics.n:,} test images>"
+
     def __str__(self) -> str:
         lines = self.summary()
         width = max(len(label) for label, _ in lines)
@@ -227,3 +231,7 @@ class Predictions:
             predicted is None or folds is None or predicted.ndim != 2 or folds.shape != predicted.shape
         ):
             raise ValueError("predictions out of folds come with the folds, one row for each repeat")
+
+    def __repr__(self) -> str:
+        right = float(np.mean(self.labels == self.predicted)) if len(self.rows) else None
+        return f"<{type(self).__name__}: {len(self.rows):,} test rows, {percent(right)} % right>"

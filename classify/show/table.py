@@ -16,6 +16,7 @@ from typing import Any, Literal, TextIO
 from classify.measure.outcome import plain_json
 from classify.measure.wording import MISSING, one_line
 from features.commands.speaking import printable
+from features.errors import UserError
 
 
 def spelled(value: Any) -> str:
@@ -152,6 +153,10 @@ class Table:
 
     __str__ = to_text
 
+    def __repr__(self) -> str:
+        size = f"{len(self.rows)} x {len(self.columns)}"
+        return f"<{type(self).__name__} {size}: {', '.join(column.name for column in self.columns)[:120]}>"
+
     def to_markdown(self) -> str:
         """A GitHub table; marked cells in bold, notes as a paragraph."""
         lines = [
@@ -196,6 +201,38 @@ class Table:
                 }
             )
         return stream.getvalue()
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with full numbers, a column for each part; UserError where pandas is not installed."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise UserError("a DataFrame needs one more package: pip install pandas") from error
+        return pandas.DataFrame(
+            self.records(), columns=[name for column in self.columns for name in column.fields(None)]
+        )
+
+    def to_latex(self) -> str:
+        """A tabular with the rules of booktabs, as people read it; marked cells in bold, notes as comments."""
+        sides = "".join(column.align[0] for column in self.columns)
+        lines = [" & ".join(latex_text(column.shown) for column in self.columns)]
+        for i, row in enumerate(self.cells()):
+            texts = [latex_text(text) for text in row]
+            lines.append(
+                " & ".join(f"\\textbf{{{text}}}" if (i, j) in self.marked else text for j, text in enumerate(texts))
+            )
+        head, *body = [f"{line} \\\\" for line in lines]
+        notes = [f"% {note}" for note in (*filter(None, [one_line(self.title)]), *map(one_line, self.screen_notes))]
+        rules = [
+            f"\\begin{{tabular}}{{{sides}}}",
+            "\\toprule",
+            head,
+            "\\midrule",
+            *body,
+            "\\bottomrule",
+            "\\end{tabular}",
+        ]
+        return "\n".join([*notes, *rules]) + "\n"
 
     def to_html(self) -> str:
         """A table element, everything in it escaped; marked cells in bold."""
@@ -286,6 +323,21 @@ def markdown_text(text: str) -> str:
     """A text that stands inside Markdown as it is: bars and angle brackets escaped, on one line."""
     text = one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
     return text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+_LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "±": "$\\pm$",
+    "<": "$<$",
+    ">": "$>$",
+}
+
+
+def latex_text(text: str) -> str:
+    """A text that stands inside LaTeX as it is, on one line."""
+    return "".join(_LATEX.get(sign, sign) for sign in one_line(text))
 
 
 def _without_star(note: str, mark: str) -> str:

@@ -163,7 +163,7 @@ def epochs_table(result: Result) -> Table:
     rows = tuple(tuple(epoch.get(column.name) for column in shown) for epoch in history)
     best = result.chosen.get("epoch")
     marked = frozenset((place, 3) for place, epoch in enumerate(history) if epoch["epoch"] == best)
-    return Table("Epochs", shown, rows, ("* the epoch that was kept",) if marked else (), marked)
+    return Table("Epochs", shown, rows, ("* the best epoch, whose weights were saved",) if marked else (), marked)
 
 
 def imagenet_table(results: Sequence[Result]) -> Table:

@@ -7,14 +7,16 @@ highest rank first, and named below the table with the place where the whole of 
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from features.commands.speaking import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from classify.show.table import Column, Table
+# `classify.show.table` imports this module, so that its types have no names here.
+Table = Any
+Column = Any
 
 _GAP = "  "
 _PROSE = 24  # characters that a column of prose wants at least
@@ -37,7 +39,7 @@ class _Shown:
     """A column on the screen: its number in the table, how wide it is, its header's lines, and its cells' lines."""
 
     number: int
-    column: "Column"
+    column: Column
     width: int
     header: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
@@ -47,7 +49,7 @@ class _Shown:
         return _RANKS.get(self.column.name, 0 if self.column.align == "left" else _USUAL)
 
 
-def laid_out(table: "Table", width: int) -> Iterator["Text"]:
+def laid_out(table: Table, width: int) -> Iterator["Text"]:
     """The lines of a table in a terminal of so many columns; bold is what `to_text` marks by a star."""
     from rich.text import Text
 
@@ -74,7 +76,7 @@ def laid_out(table: "Table", width: int) -> Iterator["Text"]:
         yield from (Text(line, "dim") for line in _folded(printable(note), width))
 
 
-def _columns(table: "Table") -> list[_Shown]:
+def _columns(table: Table) -> list[_Shown]:
     """All columns, each as wide as its longest cell and the longest word of its header."""
     from rich.cells import cell_len
 

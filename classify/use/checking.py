@@ -83,7 +83,7 @@ def agree(model: SavedModel, checked: CheckImages, expected: Answers, exported: 
     if same < count or not difference <= TOLERANCE:
         outputs = "scores" if expected.probabilities is None else "probabilities"
         raise UserError(
-            f"the exported network does not do what {model.saved.path.name} does, and was not kept: {count - same} of "
+            f"the exported network does not do what {model.saved.path.name} does, and was not saved: {count - same} of "
             f"{count} images ({checked.origin}) got another class, and {outputs} differ by up to {difference:.1e}"
         )
     kept = None

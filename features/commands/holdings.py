@@ -79,7 +79,7 @@ def _cells(entry: Entry, called: Counter[str]) -> list[str]:
     layer = about.layer_name if about.layer_name == key.layer else f"{about.layer_name} ({key.layer})"
     dataset = f"{about.dataset_name} ({key.dataset[:8]})" if called[about.dataset_name] > 1 else about.dataset_name
     names = (dataset, key.split, key.backbone, about.weights_name, layer, key.pool)
-    precision = key.precision if key.dtype == "float32" else f"{key.precision}, kept in {key.dtype}"
+    precision = key.precision if key.dtype == "float32" else f"{key.precision}, stored as {key.dtype}"
     width = " x ".join(f"{length:,}" for length in entry.record.shape)
     return [*(escape(printable(name)) for name in names), str(key.image_size), precision, width, size, state, digits]
 

@@ -89,6 +89,8 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
 
     if absent:
         more = f"; so it is on {len(reasons) - 1:,} more of its lines" if len(reasons) > 1 else ""
+        if len(reasons) == len(paths):
+            raise UserError(f"{reasons[0]}{more}, which are all that it has")
         raise AbsentImages(f"{reasons[0]}{more}", lambda: whole().without(absent))
     return whole()
 
@@ -231,6 +233,8 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
             table = max(tables, key=lambda table: len(table[0][1]))
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"cannot read {path} as comma-separated UTF-8 text ({error}); save it as such") from error
+    if "\0" in text:
+        raise UserError(f"cannot read {path}: it holds NUL bytes, as UTF-16 without its mark does; save it as UTF-8")
     if not table:
         raise UserError(f"{path} is empty; it should have one line per image: path, label and, if wanted, split")
     return table

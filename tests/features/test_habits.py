@@ -245,8 +245,23 @@ def test_a_command_line_that_is_not_understood_writes_no_configuration():
     assert not Path("x.toml").exists()
 
 
-@pytest.mark.parametrize("module", ["classify", "extract"])
+@pytest.mark.parametrize("module", ["classify", "extract", "features"])
 def test_a_users_own_module_in_the_working_folder_is_not_taken_for_ours(working_folder, module):
-    (working_folder / "features.py").write_text("raise SystemExit('theirs was run')\n")
+    for theirs in {"features", "extract", "classify", "h5py", "json", "random", "torch"} - {module}:
+        (working_folder / f"{theirs}.py").write_text("raise SystemExit('theirs was run')\n")
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "usage:" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["-m features", "-m classify", "-c import(extract)", "-c import(classify.heads)"])
+def test_where_python_takes_a_users_own_module_before_ours_p_helps_or_the_error_says_so(working_folder, command):
+    option, words = command.replace("(", " ").replace(")", "").split(" ", 1)
+    theirs = working_folder / f"{words if option == '-m' else 'features'}.py"
+    theirs.write_text("raise SystemExit('theirs was run')\n")
+    command = [option, words, *(["--help"] if option == "-m" else [])]
+    said = subprocess.run([sys.executable, *command], capture_output=True, text=True).stderr.strip().splitlines()[-1]
+    if option == "-c":
+        assert said.startswith(f"ImportError: {theirs} is not layerprobe's package 'features'") and "with -P" in said
+    else:
+        assert said == "theirs was run"
+    assert subprocess.run([sys.executable, "-P", *command], capture_output=True).returncode == 0

@@ -269,6 +269,24 @@ def test_lines_without_their_image_are_left_out_where_unreadable_ones_are(photos
     assert sum("left out" in remark for remark in both.survey().remarks) == 2
 
 
+def test_a_list_none_of_whose_images_is_there_is_not_gone_on_without(photos):
+    (photos / "l.csv").write_text("path,label\nC:\\x\\1.png,cat\nC:\\x\\2.png,dog\n")
+    for spec in ("csv:", "readable:csv:"):
+        with pytest.raises(UserError, match="1 more of its lines, which are all that it has$"):
+            open_dataset(f"{spec}{photos / 'l.csv'}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_a_text_of_wider_letters_without_its_mark_is_said_to_be_one(photos, encoding):
+    with pytest.raises(UserError, match="it holds NUL bytes, as UTF-16 without its mark does; save it as UTF-8"):
+        opened(photos, "path,label\n" + rows(), encoding=encoding)
+
+
+def test_names_with_spaces_are_quoted_for_the_shell(photos):
+    with pytest.raises(UserError, match="--path-column 'Image Index' --label-column 'Finding Labels'$"):
+        opened(photos, "Image Index,Finding Labels\n" + rows())
+
+
 def test_a_class_or_a_part_whose_images_are_all_absent_is_named(photos):
     (photos / "l.csv").write_text(
         "path,label\n" + "\n".join(f"{path},{name}" for path, name in IMAGES) + "\nx,elk\ny,elk\n"
