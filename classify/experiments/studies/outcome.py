@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
-from classify.measure.environment import this_environment
 from classify.measure.choice import best_of
+from classify.measure.environment import this_environment
 from classify.measure.outcome import plain_json
 from classify.measure.results import SavedResult
 from classify.show.panels import Panel
