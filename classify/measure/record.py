@@ -93,6 +93,7 @@ class RowConfig(TypedMapping):
     validation_share: float = 0.1
     validate: str = "holdout"
     score: str = "accuracy"
+    test: str = "split"
     labels: str | None = None
     training_set: str | None = None
     groups: str | None = None
@@ -137,10 +138,10 @@ class Extra(TypedMapping):
     trained_parameters, peak_host_bytes and peak_device_bytes,
     cluster, ranges (of int8). Of heads on features: features (their number), trials of the search, read ('in blocks'),
     kept_by_layer, head_one_seconds, validation_scores (by name, of what was predicted for the validation rows; the log
-    loss at the temperature that suits them best). Of networks: epochs and steps, stopped_early, history,
-    regularizer_notes, learned, predict_one_seconds, and the SHA-256 of the network's two files. Of the untouched
-    network: seen_as (label -> [source class, share]), map (label -> source class), top-1 and top-5 accuracy, ours and
-    as published.
+    loss at the temperature that suits them best), outer (the same for each fold of a test by cross-validation). Of
+    networks: epochs and steps, stopped_early, history, regularizer_notes, learned, predict_one_seconds, and the SHA-256
+    of the network's two files. Of the untouched network: seen_as (label -> [source class, share]), map (label -> source
+    class), top-1 and top-5 accuracy, ours and as published.
     """
 
     places: dict[str, str] | None = None
@@ -156,6 +157,7 @@ class Extra(TypedMapping):
     read: str | None = None
     kept_by_layer: list[int] | None = None
     validation_scores: dict[str, float] | None = None
+    outer: list[dict[str, float]] | None = None
     head_one_seconds: float | None = None
     predict_one_seconds: float | None = None
     epochs: int | None = None

@@ -29,7 +29,8 @@ class ProbeResult(Outcome):
     standings: every layer held against it. scores: those that need no training, or None.
     selection: the layers joined greedily, or None. notes: what was left out and why. pass_seconds: of the pass over all
     layers, training images alone, where it was measured. folder: where results and figures are kept. equals: the
-    candidates that cannot be told from the best on what it was chosen on.
+    candidates that cannot be told from the best on what it was chosen on. tested: what choosing among the candidates
+    comes to, where all images were tested by cross-validation.
     """
 
     FORMAT: ClassVar[str] = "layerprobe probe"
@@ -44,6 +45,7 @@ class ProbeResult(Outcome):
     pass_seconds: float | None
     folder: Path
     equals: tuple[ProbeRow, ...] = ()
+    tested: str = ""
 
     @property
     def table(self) -> Any:
@@ -100,7 +102,9 @@ class ProbeResult(Outcome):
         sentences = [
             f"Best on validation: {self._name(self.best)} with {self.best.head} ({percent(self.best.validation)} %).",
             self._as_good_there(),
-            f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
+            f"{self.tested[0].upper()}{self.tested[1:]}."
+            if self.tested
+            else f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
             f"(95 % interval {percent(low)} to {percent(high)}).",
             self._equals(),
             self._better(),
