@@ -69,8 +69,9 @@ def test_a_search_over_folds_is_what_fitting_each_candidate_on_each_fold_gives(n
         assert np.median(np.abs(found.scores[repeat] - scores)) <= 5e-3 * scores.std()
 
 
+@pytest.mark.parametrize("reduction", [None, Reduction("pca", 12)], ids=["whole", "reduced"])
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_a_held_out_row_changes_nothing_of_what_its_fold_says_of_others(name, digits):
+def test_a_held_out_row_changes_nothing_of_what_its_fold_says_of_others(name, reduction, digits):
     X, y = digits[0][:200], digits[1][:200]
     numbers = folds_of(len(y), 4)[0]
     row = int(np.flatnonzero(numbers == 2)[3])
@@ -78,12 +79,14 @@ def test_a_held_out_row_changes_nothing_of_what_its_fold_says_of_others(name, di
     changed[row] = 1e4 * (1 + np.arange(X.shape[1]))
     other[row] = (y[row] + 1) % 10
     head = dataclasses.replace(HEADS[name], grid=HEADS[name].grid[:2])
-    options = {"score": lambda *_: 0.0, "reduction": Reduction("pca", 12)}
+    options = {"score": lambda *_: 0.0, "reduction": reduction}
     before = search_folds(head, X, y, [numbers], **options)
     after = search_folds(head, changed, other, [numbers], **options)
     same = (numbers == 2) & (np.arange(len(y)) != row)
     assert np.array_equal(before.predicted[0, same], after.predicted[0, same])
     assert np.abs(before.scores[0, same] - after.scores[0, same]).max() <= 2e-3
+    if (name, reduction) == ("knn", None):
+        return  # by angle such a row is nobody's neighbour
     # Others have learnt from it.
     assert np.abs(before.scores[0, numbers != 2] - after.scores[0, numbers != 2]).max() > 0.01
 
