@@ -34,8 +34,9 @@ def minimise_together(
     bends = dict.fromkeys(running, 0)
     curvatures: list[Curvature] = []
     given: dict[int, Any] = dict.fromkeys(running)
+    scores: dict[int, np.ndarray] = {}
+    gradients: dict[int, np.ndarray] = {}
     while given:
-        scores, gradients = {}, {}
         for place, answer in given.items():
             try:
                 asked = running[place].send(answer)
@@ -52,22 +53,25 @@ def minimise_together(
             else:
                 assert isinstance(asked, Gradient)
                 gradients[place] = asked.slopes
-        given = _scores(problems, scores) | _gradients(problems, gradients)
+        # All wait for whoever needs scores once more, and go on side by side.
+        if scores:
+            given, scores = _scores(problems, scores), {}
+        else:
+            given, gradients = _gradients(problems, gradients), {}
     return [solved[place] for place in range(len(problems))]
 
 
 def _scores(problems: Sequence[LinearProblem], asked: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
     """The scores of each problem's rows for its weights (K, D + 1): (K, n)."""
-    if not asked:
-        return {}
     rows = {place: _rows(problems[place]) for place in asked}
     weights = {place: W[:, :-1] * rows[place].factor for place, W in asked.items()}
-    every = rows[next(iter(rows))].Z @ np.concatenate(list(weights.values())).T.astype(np.float32)
+    every = np.concatenate(list(weights.values())).astype(np.float32) @ rows[next(iter(rows))].Z.T
     given, start = {}, 0
     for place, W in asked.items():
         stop = start + len(W)
         lacking = W[:, -1] - weights[place] @ rows[place].shift
-        given[place] = np.ascontiguousarray(every[rows[place].rows, start:stop].T) + lacking[:, None].astype(np.float32)
+        given[place] = every[start:stop].take(rows[place].rows, axis=1)
+        given[place] += lacking[:, None].astype(np.float32)
         start = stop
     return given
 
