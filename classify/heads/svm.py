@@ -135,7 +135,8 @@ class RBFSVM(PathHead):
         # Rows far off that one fold holds out change nothing of its own digits.
         self.mean_ = middle(X, [fold.held_out for fold in folds])
         order = np.argsort(codes, kind="stable")
-        shared = SharedRows(self._centred(X, order), np.bincount(codes))
+        with threads(self.jobs):
+            shared = SharedRows(self._centred(X, order), np.bincount(codes))
         place = np.argsort(order)
         parts = []
         for fold, scale in zip(folds, scales, strict=True):
