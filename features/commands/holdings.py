@@ -1,7 +1,10 @@
 """What `python -m features` does: list, verify, remove and compact what the cache holds, accept what changed."""
 
 import argparse
+import contextlib
+import math
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +24,7 @@ from features.store.shards import compact
 
 def run_verb(options: argparse.Namespace) -> int:
     """Do what the options say; 1 if verification found damage."""
-    verbs = {"verify": _verify, "remove": _remove, "compact": _compact, "accept": _accept}
+    verbs = {"verify": _verify, "remove": _remove, "compact": _compact, "accept": _accept, "prune": _prune}
     return verbs[options.verb](options) if options.verb in verbs else _list()
 
 
@@ -118,6 +121,10 @@ def _remove(options: argparse.Namespace) -> int:
         ]
     if options.dataset:
         chosen = _of_data_set(chosen, options.dataset)
+    return _delete(chosen)
+
+
+def _delete(chosen: Sequence[Entry]) -> int:
     total = 0
     for entry in chosen:
         size = remove(entry)
@@ -125,6 +132,29 @@ def _remove(options: argparse.Namespace) -> int:
         say(f"removed {entry.stem} ({entry.state}, {as_bytes(size)})")
     say(f"{len(chosen)} removed, {as_bytes(total)} freed" if chosen else "nothing in the cache answers to that")
     return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    if options.older_than is None and options.larger_than is None:
+        raise UserError("say what to delete: --older-than AGE, --larger-than SIZE or both; --dry-run deletes nothing")
+    before = math.inf if options.older_than is None else time.time() - options.older_than
+    chosen = [entry for entry in entries() if _written(entry) <= before and entry.size > (options.larger_than or 0)]
+    if not options.dry_run:
+        return _delete(chosen)
+    for entry in chosen:
+        day = time.strftime("%Y-%m-%d", time.localtime(_written(entry)))
+        print(f"would remove {entry.stem} ({entry.state}, {as_bytes(entry.size)}, of {day})")
+    say(f"{len(chosen)} would be removed, {as_bytes(sum(entry.size for entry in chosen))} freed")
+    return 0
+
+
+def _written(entry: Entry) -> float:
+    """When a file of it was last written; seconds since 1970. (When it was last read a listing would change.)"""
+    times = [0.0]
+    for path in entry.paths:
+        with contextlib.suppress(OSError):
+            times.append(path.lstat().st_mtime)
+    return max(times)
 
 
 def _accept(options: argparse.Namespace) -> int:
