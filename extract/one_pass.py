@@ -23,6 +23,7 @@ from extract.bench import Part
 from extract.preprocess import Preprocessor
 from extract.trunk import Trunk, torch_threads
 from features import store
+from features.commands.speaking import decoders_unheard
 from features.datasets import ImageFiles
 from features.errors import UserError
 from features.memory import give_back_freed_memory
@@ -74,6 +75,7 @@ def run_pass(
         return blocks, count, time.perf_counter() - before
 
     with (
+        decoders_unheard(),
         torch_threads(recipe.threads),
         ThreadPoolExecutor(1, "write") as writer,
         contextlib.closing(ready_made) as prepared,

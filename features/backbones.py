@@ -32,7 +32,7 @@ from features.first_use import recognise
 from features.home import user_path
 from features.matching import match_weights
 from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
-from features.presets import preset_of_default, preset_of_entry, preset_of_file
+from features.presets import in_a_line, preset_of_default, preset_of_entry, preset_of_file
 from features.weights import download, read_tables, state_sha256
 
 
@@ -103,8 +103,9 @@ def load_backbone(
             return prepared, ""
         if entry is not None or (name == OFFLINE and weights == "default"):
             return prepared.of(preset_of_entry(entry) if entry else preset_of_default(name)), ""
-        own, unsure = preset_of_file(name, path, size)
-        return prepared.of(own), "" if prepared.is_complete else unsure
+        own, how = preset_of_file(name, path, size)
+        steps = prepared.of(own)
+        return steps, in_a_line(path, how, own, steps) if how and not prepared.is_complete else ""
 
     # What cannot be prepared as asked is said before the weights are read.
     preset(None)

@@ -55,7 +55,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = _ours("features.version").layerprobe_version()
+        value: Any = _ours("features.versions").version_of("layerprobe")
     elif name in _HOMES:
         value = getattr(_ours(_HOMES[name]), name)
     else:

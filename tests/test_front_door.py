@@ -47,11 +47,11 @@ def test_importing_the_package_loads_nothing_heavy():
 def test_the_version_is_that_of_setup_cfg_or_of_what_is_installed():
     import configparser
 
-    from features.version import layerprobe_version
+    from features.versions import version_of
 
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
-    assert layerprobe.__version__ == layerprobe_version()
+    assert layerprobe.__version__ == version_of("layerprobe")
     assert layerprobe.__version__.split(".")[0] == parser["metadata"]["version"].split(".")[0]
 
 

@@ -32,7 +32,7 @@ from features.commands.completion import one_of
 from features.commands.help import purpose
 from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
 from features.commands.program import program
-from features.commands.speaking import detail, say
+from features.commands.speaking import detail, put, say
 
 
 def main(arguments: Sequence[str], typed: bool = False) -> int:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     # Networks are configured by other things than heads are: each kind has its own table.
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
-            print()
+            put()
         present(RunOutcome(tuple(results), folder=how.folder), f"the records in {options.results}")
     results = [*of_heads, *of_networks]
     if older := sum(result.created < started for result in results):

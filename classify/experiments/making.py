@@ -152,7 +152,9 @@ class Making:
             if remark and remark not in self._said:
                 self._said.add(remark)
                 self.how.say(remark)
-            if saved is not None and (not self.how.with_models or not row.keep or is_kept(saved)):
+            needs_model = self.how.with_models and row.keep
+            # Whose head is a pickle alone cannot be used without --trust, and is made again.
+            if saved is not None and (not needs_model or (is_kept(saved) and not saved.is_pickle)):
                 self.known[row.digest] = saved
         return row.digest in self.known
 

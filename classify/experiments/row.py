@@ -64,11 +64,18 @@ class Row:
             "validation_share": settings.validation_share,
             "labels": "shuffled" if self.shuffled else None,
             "training_set": self.change.name if self.change else None,
+            "groups": self._groups,
             "plugins": self._plugins() or None,
             **self.head.options(source, settings),
         }
         later = {name: value for name, value in options.items() if value != getattr(RowConfig, name)}
         return RowConfig(plain_json({**always, **later}, "config"))
+
+    @property
+    def _groups(self) -> str | None:
+        """What decides, besides the labels, which training rows are learnt from and which are chosen on."""
+        splits = open_dataset(self.source.request.dataset).splits
+        return self.source.groups_sha256 if self.settings.validation and "train" in splits else None
 
     def _plugins(self) -> list[str]:
         """Who brings what is not ours."""
@@ -169,7 +176,8 @@ class Row:
         if not self.change:
             return rows
         kept, labels = self.change.apply(rows.labels, self.settings.seed)
-        return Rows(self.head.take(rows.features, kept), labels, rows.index[kept])
+        groups = None if rows.groups is None else rows.groups[kept]
+        return Rows(self.head.take(rows.features, kept), labels, rows.index[kept], groups)
 
 
 def network_row(request: Request, network: str, *, settings: Settings | None = None, **options: Any) -> Row:

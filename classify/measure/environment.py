@@ -1,12 +1,11 @@
 """What a result was computed with: versions and processor, nothing that names a machine or a person."""
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
-from features.version import layerprobe_version
+from features.versions import version_of
 
 _DISTRIBUTIONS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "h5py")
 
@@ -17,20 +16,13 @@ def this_environment() -> dict[str, Any]:
     Versions come from the packages' metadata; nothing is imported for them.
     """
     return {
-        "layerprobe": layerprobe_version(),
+        "layerprobe": version_of("layerprobe"),
         "python": platform.python_version(),
-        **{name: _version(name) for name in _DISTRIBUTIONS},
+        **{name: version_of(name) for name in _DISTRIBUTIONS},
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal, TextIO
 
 from classify.measure.outcome import plain_json
 from classify.measure.wording import MISSING, one_line
+from features.commands.speaking import printable
 from features.errors import UserError
 
 
@@ -43,7 +44,7 @@ class Column:
     @property
     def shown(self) -> str:
         """The header as people read it."""
-        return self.header or one_line(self.name)
+        return one_line(self.header or self.name)
 
     def fields(self, value: Any) -> dict[str, Any]:
         """The cell as named plain values."""
@@ -301,10 +302,10 @@ def show(*parts: Any, stream: TextIO | None = None) -> None:
 
         console = Console(file=stream, highlight=False)
         for part in parts:
-            console.print(Text(part) if isinstance(part, str) else part, crop=False)
+            console.print(Text(printable(part)) if isinstance(part, str) else part, crop=False)
         return
     for part in parts:
-        text = str(part)
+        text = printable(part)
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             text.encode(encoding)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from features.commands.speaking import printable
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -54,7 +56,7 @@ def laid_out(table: Table, width: int) -> Iterator["Text"]:
     columns = _columns(table)
     kept = _fitted(columns, width)
     if table.title:
-        yield from (Text(line, "bold") for part in table.title.splitlines() for line in _folded(part, width))
+        yield from (Text(line, "bold") for part in printable(table.title).splitlines() for line in _folded(part, width))
         yield Text()
     depth = max((len(column.header) for column in kept), default=0)
     for line in range(-depth, 0):
@@ -71,7 +73,7 @@ def laid_out(table: Table, width: int) -> Iterator["Text"]:
         where = f"they stand in {table.whole}" if table.whole else "a wider terminal shows them"
         notes.append(f"no room for {', '.join(missing)}: {where}")
     for note in notes:
-        yield from (Text(line, "dim") for line in _folded(note, width))
+        yield from (Text(line, "dim") for line in _folded(printable(note), width))
 
 
 def _columns(table: Table) -> list[_Shown]:

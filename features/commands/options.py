@@ -5,15 +5,14 @@ import dataclasses
 import os
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from features.commands import completion
 from features.commands.parser import Add, Parser
-from features.commands.program import as_typed
+from features.commands.speaking import complain, decoders_unheard
 from features.commands.stopping import status_of, told_to_stop
-from features.datasets.catalogue import READABLE, dataset_names, with_columns
+from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
 from features.errors import UserError
 from features.plugins import plugins
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
@@ -41,6 +40,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--again": {"action": "store_true", "help": "make rows again that stand in the results folder"},
     "--class-weight": {"choices": ("balanced",), "help": "weigh rare classes up", "rare": True},
     "--cluster": {
+        "typed_only": True,
         "metavar": "C",
         "help": "have the workers of a Dask cluster work: tcp://HOST:PORT, a scheduler file, or local:N (N processes)",
         "rare": True,
@@ -102,6 +102,18 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
     by_name = "(default: by its name)"
     add("--path-column", metavar="C", help=f"of csv:PATH, the column of the images' paths {by_name}", rare=True)
     add("--label-column", metavar="C", help=f"of csv:PATH, the column of their labels {by_name}", rare=True)
+    add(
+        "--group-column",
+        metavar="C",
+        help="of csv:PATH, the column that says which images belong together (group)",
+        rare=True,
+    )
+    add(
+        "--group-by",
+        metavar="REGEX",
+        help="which images of a folder or list belong together (one patient, part, video or day): those of one text in "
+        "this expression's first parentheses, found in the path; they are never on both sides of a split",
+    )
     brought = "".join(f", {name} ({plugin.summary})" for name, plugin in plugins("backbones").items())
     names = f"any torchvision classifier, or {completion.OFFLINE}{brought}"
     add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
@@ -157,7 +169,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
-    unreadable = "leave out images that cannot be read, and say which"
+    unreadable = "leave out images that are broken or absent, and say which"
     add("--skip-unreadable", action="store_true", help=unreadable, rare=True)
     add_shared(add, "--device", "--jobs")
 
@@ -171,8 +183,8 @@ def request_from(options: argparse.Namespace) -> "Request":
     for field in dataclasses.fields(Request):
         value = getattr(options, singular.get(field.name, field.name), field.default)
         fields[field.name] = tuple(value) if isinstance(value, list) else value
-    columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label")}
-    fields["dataset"] = with_columns(fields["dataset"], **columns)
+    columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label", "group")}
+    fields["dataset"] = with_groups(with_columns(fields["dataset"], **columns), getattr(options, "group_by", None))
     if getattr(options, "skip_unreadable", False):
         fields["dataset"] = READABLE + fields["dataset"].removeprefix(READABLE)
     return Request(**fields)
@@ -185,9 +197,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with told_to_stop(), warnings.catch_warnings():
-            # What Pillow warns of is told with the file's name, where a data set is looked at first.
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+        with told_to_stop(), decoders_unheard():
             status = main(sys.argv[1:] if arguments is None else arguments) or 0
         # Here a full disk or a reader that has gone can still be told apart; at the interpreter's end they cannot.
         if sys.stdout:
@@ -195,10 +205,10 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         return status
     except UserError as error:
         # What a user typed, or a file's name, may hold line breaks; a complaint stays one line.
-        print(f"error: {' '.join(as_typed(error).splitlines())}", file=sys.stderr)
+        complain(f"error: {' '.join(str(error).splitlines())}")
         return 2
     except KeyboardInterrupt as stop:
-        print(_stopped(typed=arguments is None), file=sys.stderr)
+        complain(_stopped(typed=arguments is None))
         return status_of(stop)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error, and nobody is left to tell.
@@ -208,10 +218,9 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(
+        complain(
             f"error: {where}{error.strerror}; make the place readable and writable and see that it has room, or set "
-            "$LAYERPROBE_HOME to another folder",
-            file=sys.stderr,
+            "$LAYERPROBE_HOME to another folder"
         )
         try:
             sys.stdout.flush()

@@ -33,6 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, command: str = "", *, configurable: bool = True, **settings: Any) -> None:
         self.options: dict[str, argparse.Action] = {}
+        self.typed_only: set[str] = set()
         self.former: dict[str, str] = {}
         self.show_rare = False
         self._rare: list[argparse.Action] = []
@@ -64,7 +65,8 @@ class Parser(argparse.ArgumentParser):
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
         """As argparse's. completer: what offers values for it in the shell, see `features.commands.completion`. rare:
-        shown by `--help-all` alone. former: a name that it had before, which still means it and is not spoken of."""
+        shown by `--help-all` alone. former: a name that it had before, which still means it and is not spoken of.
+        typed_only: it lets something in or lets something go, and no configuration can give it."""
         return self._noted(super().add_argument, *names, **settings)
 
     def _noted(
@@ -74,10 +76,13 @@ class Parser(argparse.ArgumentParser):
         completer: Callable[..., Iterable[str]] | None = None,
         rare: bool = False,
         former: str = "",
+        typed_only: bool = False,
         **settings: Any,
     ) -> argparse.Action:
         action = add(*names, **settings)
-        self.options |= {name[2:]: action for name in names if name.startswith("--")}
+        options = {name[2:]: action for name in names if name.startswith("--")}
+        self.options |= options
+        self.typed_only |= set(options) if typed_only else set()
         actions = [action]
         if rare:
             self._rare.append(action)

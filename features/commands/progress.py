@@ -94,9 +94,14 @@ def course(name: str, show: str = "auto") -> Iterator[Course]:
             _going = before
 
 
+# Called with what is being worked on, what is done and what there is in all, None if unknown.
+Advance = Callable[[str, int, int | None], None]
+_SLOW = 1.5  # seconds
+
+
 @contextlib.contextmanager
-def row_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A function to be called with what is being worked on, the rows done and the rows in all, None if unknown."""
+def row_progress() -> Iterator[Advance]:
+    """A bar for each thing that is worked on."""
     tasks: dict[str, Any] = {}
     first: dict[str, int] = {}
     with _drawn() as bars:
@@ -113,6 +118,23 @@ def row_progress() -> Iterator[Callable[[str, int, int | None], None]]:
         finally:
             for task in tasks.values():
                 bars.remove_task(task)
+
+
+@contextlib.contextmanager
+def progress_if_slow() -> Iterator[Advance]:
+    """The same for what takes no time as a rule: bars are there only once it has taken more than a second or so."""
+    started = time.monotonic()
+    shown: Advance | None = None
+    with contextlib.ExitStack() as stack:
+
+        def advance(name: str, done: int, total: int | None) -> None:
+            nonlocal shown
+            if shown is None and time.monotonic() - started > _SLOW:
+                shown = stack.enter_context(row_progress())
+            if shown is not None:
+                shown(name, done, total)
+
+        yield advance
 
 
 @contextlib.contextmanager

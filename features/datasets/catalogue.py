@@ -39,8 +39,10 @@ KINDS = {
 NEED_A_PATH = ("folder", "csv", "npz")
 NEED_TWO_PATHS = ("transfer",)
 TAKE_NO_PATH = ("digits",)
-TAKE_COLUMNS = ("csv",)  # behind the path: ?path=COLUMN&label=COLUMN
+TAKE_COLUMNS = ("csv",)  # behind the path: ?path=COLUMN&label=COLUMN&group=COLUMN
+TAKE_GROUPS = ("folder", "csv", "transfer")  # behind the path: ?group_by=REGEX, as `with_groups` spells it
 ARROW = "->"  # between two paths
+GROUP_BY = "?group_by="  # behind a spec, a regular expression with %XX for what is not plain
 READABLE = "readable:"  # before the spec of a data set: without the images in it that cannot be read
 
 
@@ -75,8 +77,15 @@ def open_dataset(spec: str) -> "Dataset":
 
         whole, _, names = spec[:-1].rpartition("[")
         return with_classes(open_dataset(whole), [name.strip() for name in names.split(",")])
+    if GROUP_BY in spec and not (place and user_path(place).exists()):
+        return _open_grouped(spec)
     if spec.startswith(READABLE):
-        return open_dataset(spec.removeprefix(READABLE)).readable()
+        from features.datasets.survey import AbsentImages
+
+        try:
+            return open_dataset(spec.removeprefix(READABLE)).readable()
+        except AbsentImages as error:
+            return error.others().readable()
     name, colon, text = spec.partition(":")
     name = name.strip().lower().replace("_", "-")
     brought = _brought()
@@ -117,17 +126,47 @@ def _of_plugin(plugin: Plugin, path: Path | None) -> "Dataset":
     return opened
 
 
-def with_columns(spec: str, *, path: str | None, label: str | None) -> str:
+def with_columns(spec: str, *, path: str | None = None, label: str | None = None, group: str | None = None) -> str:
     """The same data set with these columns of its list, as `open_dataset` takes it; UserError where it is no list."""
     import urllib.parse
 
-    columns = {kind: column for kind, column in (("path", path), ("label", label)) if column is not None}
+    pairs = (("path", path), ("label", label), ("group", group))
+    columns = {kind: column for kind, column in pairs if column is not None}
     if not columns:
         return spec
     whole, bracket, classes = spec.partition("[") if spec.endswith("]") else (spec, "", "")
-    if spec.partition(":")[0].strip().lower() not in TAKE_COLUMNS or "?" in whole:
-        raise UserError(f"--path-column and --label-column name columns of csv:PATH; '{spec}' takes none")
+    if _kind(spec) not in TAKE_COLUMNS or "?" in whole:
+        *others, last = (f"--{kind}-column" for kind, _ in pairs)
+        raise UserError(f"{', '.join(others)} and {last} name columns of csv:PATH; '{spec}' takes none")
     return f"{whole}?{urllib.parse.urlencode(columns)}{bracket}{classes}"
+
+
+def with_groups(spec: str, expression: str | None) -> str:
+    """The same data set with groups told by its images' paths, as `open_dataset` takes it: see
+    `Dataset.grouped_by`. UserError where it has no such paths, or has groups from elsewhere."""
+    import urllib.parse
+
+    if expression is None:
+        return spec
+    if _kind(spec) not in TAKE_GROUPS:
+        *others, last = (f"{name}:..." for name in TAKE_GROUPS)
+        raise UserError(f"--group-by reads groups from the paths of {', '.join(others)} or {last}; '{spec}' has none")
+    whole, bracket, classes = spec.partition("[") if spec.endswith("]") else (spec, "", "")
+    if GROUP_BY in whole or re.search(r"[?&]group=", whole):
+        raise UserError(f"groups are told by --group-by or by --group-column, and '{spec}' has them already; give one")
+    # Behind all else, so that the rest can be opened by itself.
+    return f"{whole}{GROUP_BY}{urllib.parse.quote(expression, safe='')}{bracket}{classes}"
+
+
+def _kind(spec: str) -> str:
+    return spec.removeprefix(READABLE).partition(":")[0].strip().lower()
+
+
+def _open_grouped(spec: str) -> "Dataset":
+    import urllib.parse
+
+    whole, _, quoted = spec.rpartition(GROUP_BY)
+    return open_dataset(whole).grouped_by(urllib.parse.unquote(quoted))
 
 
 def absolute_spec(spec: str) -> str:

@@ -189,12 +189,30 @@ def test_a_replayed_run_is_the_same_run_and_records_the_whole_command(capsys):
         ("config = 'other.toml'", "no option called 'config'"),
         ("help = true", "no option called 'help'"),
         ("layer = [", "is no TOML file"),
+        ("cluster = 'tcp://there:8786'", "cluster is taken from the command line alone"),
+        ("layer = ['fc', '--cluster=tcp://there:8786']", "would be an option"),
     ],
 )
 def test_entries_that_cannot_be_are_refused_by_name(capsys, entry, told):
     Path("bad.toml").write_text(f'command = "extract"\n{entry}\n')
     complaint = _complaint(capsys, extract.main, "--config", "bad.toml")
     assert told in complaint and "bad.toml" in complaint
+
+
+@pytest.mark.parametrize("verb", ["predict", "export"])
+def test_a_configuration_lets_nothing_in(capsys, parsed, verb):
+    images = ["x.png"] if verb == "predict" else []
+    Path("theirs.toml").write_text(f'command = "classify {verb}"\ntrust = true\n')
+    told = _complaint(capsys, classify.main, verb, *images, "--config", "theirs.toml")
+    assert "trust is taken from the command line alone" in told and "type --trust" in told
+    if verb == "export":
+        Path("theirs.toml").write_text('command = "classify export"\ncheck = ["x.png", "--trust"]\n')
+        assert "would be an option" in _complaint(capsys, classify.main, verb, "--config", "theirs.toml")
+    # As version 0.1.0 wrote it.
+    Path("theirs.toml").write_text(f'command = "classify {verb}"\ntrust = false\n')
+    assert parsed(classify.main, verb, *images, "--config", "theirs.toml").trust is False
+    assert parsed(classify.main, verb, *images, "--trust", "--save-config", "ours.toml").trust is True
+    assert "trust" not in tomllib.loads(Path("ours.toml").read_text())
 
 
 def test_files_that_are_no_configuration_of_this_command(capsys):
@@ -227,8 +245,23 @@ def test_a_command_line_that_is_not_understood_writes_no_configuration():
     assert not Path("x.toml").exists()
 
 
-@pytest.mark.parametrize("module", ["classify", "extract"])
+@pytest.mark.parametrize("module", ["classify", "extract", "features"])
 def test_a_users_own_module_in_the_working_folder_is_not_taken_for_ours(working_folder, module):
-    (working_folder / "features.py").write_text("raise SystemExit('theirs was run')\n")
+    for theirs in {"features", "extract", "classify", "h5py", "json", "random", "torch"} - {module}:
+        (working_folder / f"{theirs}.py").write_text("raise SystemExit('theirs was run')\n")
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "usage:" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["-m features", "-m classify", "-c import(extract)", "-c import(classify.heads)"])
+def test_where_python_takes_a_users_own_module_before_ours_p_helps_or_the_error_says_so(working_folder, command):
+    option, words = command.replace("(", " ").replace(")", "").split(" ", 1)
+    theirs = working_folder / f"{words if option == '-m' else 'features'}.py"
+    theirs.write_text("raise SystemExit('theirs was run')\n")
+    command = [option, words, *(["--help"] if option == "-m" else [])]
+    said = subprocess.run([sys.executable, *command], capture_output=True, text=True).stderr.strip().splitlines()[-1]
+    if option == "-c":
+        assert said.startswith(f"ImportError: {theirs} is not layerprobe's package 'features'") and "with -P" in said
+    else:
+        assert said == "theirs was run"
+    assert subprocess.run([sys.executable, "-P", *command], capture_output=True).returncode == 0

@@ -16,7 +16,7 @@ from features.request import DTYPES, Request
 # Fields of a request that no option spells, with the reason.
 WITHOUT_OPTION: dict[str, str] = {}
 # Options that become a part of the data set's name.
-OF_THE_DATA_SET = ("path_column", "label_column", "skip_unreadable")
+OF_THE_DATA_SET = ("path_column", "label_column", "group_column", "group_by", "skip_unreadable")
 
 VERBS = {"extract": "extract.__main__"} | {verb: f"classify.commands.{verb}" for verb in classify.VERBS}
 
