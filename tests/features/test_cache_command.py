@@ -225,3 +225,24 @@ def test_prune_wants_to_be_told_what(folder, capsys, arguments, complaint):
     assert run_command(main, ["prune", *arguments]) == 2
     said = capsys.readouterr().err
     assert complaint in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_the_list_fits_a_terminal_and_folds_no_name(folder, monkeypatch, width):
+    from features.commands.screen import ScreenColumn, laid_out
+
+    said = []
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr("rich.console.Console.width", width)
+    monkeypatch.setattr("rich.console.Console.print", lambda self, line, **_: said.append(line.plain))
+    assert main([]) == 0
+    assert max(map(len, said)) <= width and any("usps" in line and "layer3" in line for line in said)
+    assert (width < 150) == any("no room for" in line for line in said)
+    narrow = [line.plain for line in laid_out([ScreenColumn("a b", ["x" * 50]), ScreenColumn("c", ["1"], 3)], 52)]
+    assert narrow[-2] == "x" * 50 and narrow[-1].startswith("no room for c")
+
+
+def test_a_list_for_other_programs_is_whole(folder, capsys):
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert "no room for" not in said and "rows x width" in said and "─" not in said
