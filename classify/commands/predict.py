@@ -29,6 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line and classify what it names; 1 where an image could not be read."""
     options = _parser().parse_args(arguments)
     _check_outputs(options)
+    if options.sort_into is not None:
+        from classify.use.sorting import require_place
+
+        require_place(options.sort_into, options.images)
     from classify.use.saved import load_model
     from features.datasets.images import warnings_by_file
 
@@ -86,6 +90,10 @@ def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
         yield _json(options.json, model)
     if options.csv is not None:
         yield _csv(options.csv)
+    if options.sort_into is not None:
+        from classify.use.sorting import require_place, sorted_into
+
+        yield sorted_into(require_place(options.sort_into, options.images), options.sort_as)
 
 
 @contextlib.contextmanager
@@ -179,5 +187,11 @@ def _parser() -> Parser:
     add("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (1)")
     add("--json", metavar="PATH", help="write everything as JSON; - to the standard output, alone")
     add("--csv", metavar="PATH", help="write a line for each guess; - to the standard output, alone")
+    add(
+        "--sort-into",
+        metavar="FOLDER",
+        help="links to the images in a new folder, by class, and predictions.csv beside",
+    )
+    add("--sort-as", default="link", choices=("link", "copy"), help="of --sort-into: link (default) or copy", rare=True)
     add_shared(parser.section("how"), "--device", "--jobs")
     return parser
