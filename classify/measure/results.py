@@ -1,9 +1,8 @@
 """One result on disk: a JSON record, the predictions beside it, and the fitted head where it is kept.
 
-`<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz`, `.joblib` and, where skops is installed,
-`.skops`. The record is written last and at once, and holds the SHA-256 of the others and of itself: a result that was
-half written is not found, and one whose files were altered later is noticed. Reading a record needs neither torch nor
-scikit-learn.
+`<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz`, `.skops` and `.joblib`. The record is
+written last and at once, and holds the SHA-256 of the others and of itself: a result that was half written is not
+found, and one whose files were altered later is noticed. Reading a record needs neither torch nor scikit-learn.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from classify.measure.kept_heads import has_skops, in_skops_format, read_joblib, read_skops, write_joblib
+from classify.measure.kept_heads import in_skops_format, read_joblib, read_skops, write_joblib
 from classify.measure.outcome import Predictions, Result, plain_json
 from classify.measure.record import Extra
 from classify.measure.soundness import fault_of
@@ -63,6 +62,11 @@ class SavedResult:
         return self.path.with_suffix(".joblib") if "head" in self.files else None
 
     @property
+    def is_pickle(self) -> bool:
+        """Whether the fitted head was kept as a pickle alone, which runs code when it is read."""
+        return "head" in self.files and "skops" not in self.files
+
+    @property
     def skops_path(self) -> Path | None:
         """Where the fitted head is in skops' format, or None if it was not kept so."""
         return self.path.with_suffix(".skops") if "skops" in self.files else None
@@ -77,6 +81,9 @@ class SavedResult:
     def command(self) -> str:
         """The command that made it, for a shell; '' where it was made otherwise."""
         return one_line(self.result.command)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}: {self.result!r}>"
 
     def _repr_html_(self) -> str:
         return f"{self.result._repr_html_()}<p>{html.escape(str(self.path))}</p>"
@@ -98,26 +105,30 @@ class SavedResult:
                 raise UserError(f"{path}: no predictions in it ({error}); remove {self.path.name} and rerun") from error
 
     def load_head(self, trust: bool = False) -> Any:
-        """The fitted head, from its skops file where there is one and skops is installed, else from its joblib file.
+        """The fitted head, from its skops file where there is one, else from its joblib file.
 
-        Either is read only if it is byte for byte the one that this result was saved with, unless the caller says to
-        trust it. A skops file with types that are not our own, numpy's or scikit-learn's is refused even then. A joblib
-        file is a pickle, which can run any code when it is read. That its SHA-256 stands in the record says nothing
-        about who wrote both: take records whose head is a pickle only from people whom you trust.
+        A skops file is read only if it is byte for byte the one that this result was saved with, unless the caller says
+        to trust it; one with types that are not our own, numpy's or scikit-learn's is refused even then. A joblib file
+        is a pickle, which runs any code when it is read, and that its SHA-256 stands in the record says nothing about
+        who wrote both: UserError unless the caller trusts it.
         """
         if self.head_path is None:
             raise UserError(f"{self.path}: this result was saved without its head; run it again and keep the head")
-        kind = "skops" if self.skops_path and has_skops() else "head"
+        kind = "head" if self.is_pickle else "skops"
         path = self.path.with_suffix(_SUFFIXES[kind])
+        if self.is_pickle and not trust:
+            raise UserError(
+                f"{path}: this head was saved as a pickle alone, and reading one runs any code that its author put "
+                "there; give --trust if you know who made it, or run its result again"
+            )
         with self._opened(path, "head") as stream:
             if not trust and _sha256(stream) != self.files[kind]:
-                danger = "loading a joblib file can run any code" if kind == "head" else "it may predict anything"
                 raise UserError(
-                    f"{path}: not the file that {self.path.name} was written with (its SHA-256 differs), and "
-                    f"{danger}; give --trust if you know where it is from, or rerun it"
+                    f"{path}: not the file that {self.path.name} was written with (its SHA-256 differs), and it may "
+                    "predict anything; give --trust if you know where it is from, or rerun it"
                 )
             try:
-                return read_joblib(stream) if kind == "head" else read_skops(stream, str(path))
+                return read_joblib(stream) if kind == "head" else read_skops(stream, path)
             except UserError:
                 raise
             except Exception as error:  # A pickle can raise anything at all while it is read.
@@ -151,7 +162,7 @@ def make_place(path: Path, folder: Path | str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+        raise UserError(f"{folder}: results cannot be saved there ({error.strerror}); choose another folder") from error
 
 
 def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:
@@ -173,7 +184,7 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
         if head is not None:
             written["head"] = Path(aside) / "head"
             _write(written["head"], lambda stream: write_joblib(head, stream))
-            if has_skops() and (content := in_skops_format(head)) is not None:
+            if (content := in_skops_format(head)) is not None:
                 written["skops"] = Path(aside) / "skops"
                 _write(written["skops"], lambda stream: stream.write(content))
         files = {}

@@ -87,6 +87,19 @@ class Dataset(abc.ABC):
         """
         return Survey()
 
+    def groups(self, split: str) -> np.ndarray | None:
+        """The groups of a split's rows, int64 codes (N,) that are the same in every split; None where no row is said to
+        be of one. Rows of a group belong together: one patient, part, video or day."""
+        return None
+
+    def grouped_by(self, expression: str) -> "Dataset":
+        """The same with groups told by the images' paths; UserError where they do not tell them.
+
+        expression: a regular expression that is searched for in each path relative to the data set, with '/' between
+        folders; the text in its first capture group is the group's name.
+        """
+        raise UserError(f"'{self.spec}' has no images with paths that could tell groups; leave out --group-by")
+
     def readable(self) -> "Dataset":
         """The same without images that cannot be read; itself where there are none of those."""
         return self

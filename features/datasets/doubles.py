@@ -1,5 +1,5 @@
 """Images that a data set holds twice where that matters, found by their digests: in training and in test, and under
-several labels. A whole line for each, with the first such image.
+several labels; and groups that stand in several splits. A whole line for each, with the first such image.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +26,24 @@ def tell_doubles(
                 yield from _in_both(parts[split][0], digests_of[other], split, other, names, what)
     if sum(len(digests) for digests, _ in parts.values()) != len(set().union(*digests_of.values())):
         yield from _under_several(parts, classes, names, what)
+
+
+def tell_divided(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What to say of groups that a data set itself puts into several splits.
+
+    groups: for each split the names of its rows' groups.
+    """
+    splits = list(groups)
+    for place, split in enumerate(splits):
+        for other in splits[:place]:
+            if shared := dict.fromkeys(groups[split]).keys() & set(groups[other]):
+                first = next(name for name in groups[split] if name in shared)
+                rows = sum(name in shared for name in groups[split])
+                are = "is" if len(shared) == 1 else "are"
+                yield (
+                    f"{len(shared)} of {len(set(groups[split]))} groups in {split} {are} also in {other} ('{first}'; "
+                    f"{rows} {split} images): accuracies on {split} come out too high"
+                )
 
 
 def _in_both(

@@ -3,9 +3,10 @@
 Either `x_train`, `y_train`, `x_test` and `y_test` (or the like: `train_images`, `val_labels`), or `images` and
 `labels`, then with `split` (the words train, test and validation, one per image) or cut: one image in five of each
 class is the test set, always the same ones, equal images on one side. A part for validation beside a test set is the
-validation set, and without one the test set. Images are
-(N, H, W) or (N, H, W, 3), or have their channels elsewhere; whole numbers from 0 to 255, or floating-point numbers from
-0 to 1, which are scaled to 0 to 255 and rounded. Where the numbers are evidently on another scale (whole ones of 0 to
+validation set, and without one the test set. `groups` (or `groups_train`, `groups_test`), one number or word per image,
+says which images belong together: they are never on both sides of a cut. Images are (N, H, W) or (N, H, W, 3), or have
+their channels elsewhere; whole numbers from 0 to 255, or floating-point numbers from 0 to 1, which are scaled to 0 to
+255 and rounded. Where the numbers are evidently on another scale (whole ones of 0 to
 1, 12 bits, floating-point ones to 255), the largest settles what is white, see `features.datasets.white`. Labels are
 (N,), whole numbers or text; classes are the different ones, sorted. Pickled objects are never loaded.
 """
@@ -26,19 +27,21 @@ import numpy as np
 from features.bombs import refuse_zip_bomb
 from features.datasets.arrays import images_in_8_bits, white_in, with_channels_last, without_content
 from features.datasets.dataset import Dataset, Split, Survey, name_of
-from features.datasets.doubles import tell_doubles
-from features.datasets.labels import ordered_classes
+from features.datasets.doubles import tell_divided, tell_doubles
+from features.datasets.labels import ordered_classes, stands_for_none
 from features.datasets.parts import PARTS, part_called
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
 from features.datasets.survey import nothing_seen, white_remarks
 from features.datasets.white import White
 from features.digests import sha256_file, sha256_json
 from features.errors import UserError
+from features.grouping import group_codes
 from features.notes import remembered_answer
 
 SEPARATE = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 READING = 1
 _IMAGES, _LABELS = ("x", "images", "imgs", "data"), ("y", "labels", "targets")
+_GROUPS = ("groups", "group")
 
 
 def open_named(name: str, path: Path) -> "NpzDataset":
@@ -58,7 +61,25 @@ def open_named(name: str, path: Path) -> "NpzDataset":
             f"{path} holds the arrays {', '.join(names) or '(none)'}; it should hold {usual}, or images, labels and, "
             "if wanted, split"
         )
-    return NpzDataset(name_of(name, path), f"{name}:{path}", path, pairs, "split" in names)
+    return NpzDataset(name_of(name, path), f"{name}:{path}", path, pairs, "split" in names, _groups(names, pairs, path))
+
+
+def _groups(names: Sequence[str], pairs: dict[str, tuple[str, str]], path: Path) -> tuple[str, ...]:
+    """The arrays that say which images belong together, one for each array of images; none where there are none.
+
+    UserError where some of the images have theirs.
+    """
+    if not pairs:
+        return ("groups",) if "groups" in names else ()
+    own = {part: [name for name in names if _part_of(name, _GROUPS) == part] for part in PARTS}
+    # The part for validation may stand for the test set.
+    arrays = {part: own[_part_of(pair[0], _IMAGES) or part] for part, pair in pairs.items()}
+    if not any(arrays.values()):
+        return ()
+    if wrong := [part for part, found in arrays.items() if len(found) != 1]:
+        has = f"several arrays ({', '.join(arrays[wrong[0]])})" if arrays[wrong[0]] else "no array"
+        raise UserError(f"{path} has groups, and {has} of them for {wrong[0]}; give one for each part")
+    return tuple(found[0] for found in arrays.values())
 
 
 def _pairs(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
@@ -108,6 +129,7 @@ class NpzDataset(Dataset):
     path: Path
     pairs: dict[str, tuple[str, str]]
     says_split: bool
+    group_arrays: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         # Classes and rows follow from the file's content by the rules that these words stand for; what is white is told
@@ -123,12 +145,48 @@ class NpzDataset(Dataset):
             **({"white": white} if white else {}),
             **({} if usual else {"parts": [[part, *self.pairs.get(part, ())] for part in parts]}),
             **({"equal": "on one side"} if self._is_cut and self._equal else {}),
+            **({"groups": "on one side"} if self._is_cut and self.group_arrays else {}),
         }
 
     def survey(self) -> Survey:
         white, remarks = self._held
         remarks = [*remarks, *self._labels[2], *self._doubles()]
-        return Survey(tuple(f"{self.path}: {line}" for line in remarks), 2 if self._later else 1, white)
+        names = self._group_names
+        if names is not None and not self._is_cut:
+            rows = {part: rows + start for part, (start, rows) in self._places.items()}
+            remarks += tell_divided({part: [names[row] for row in numbers] for part, numbers in rows.items()})
+        rule = 3 if "groups" in self._later else 2 if self._later else 1
+        return Survey(tuple(f"{self.path}: {line}" for line in remarks), rule, white)
+
+    def groups(self, split: str) -> np.ndarray | None:
+        self.require(split)
+        names = self._group_names
+        if names is None:
+            return None
+        start, rows = self._places[split]
+        return group_codes(names)[start + rows]
+
+    @property
+    def _places(self) -> dict[str, tuple[int, np.ndarray]]:
+        """For each split the number of images in the arrays before its own, and its rows in that."""
+        starts = dict(zip(self.pairs, np.cumsum([0, *self._counts.values()]).tolist(), strict=False))
+        return {part: (starts.get(part, 0), rows) for part, (rows, _) in self._labels[1].items()}
+
+    @functools.cached_property
+    def _group_names(self) -> list[str] | None:
+        """The names of the groups of all images, counted through the arrays; None without groups."""
+        names: list[str] = []
+        for array, labelled in zip(self.group_arrays, self._counts.values(), strict=False):
+            texts = _as_text(self._read(array), self._called(array)).tolist()
+            if len(texts) != labelled:
+                raise UserError(f"{self.path} has {len(texts)} entries in '{array}' for {labelled} images; match them")
+            if none := [row for row, text in enumerate(texts) if stands_for_none(text)]:
+                raise UserError(
+                    f"{self._called(array)} says '{texts[none[0]]}' in row {none[0]}, which stands for no group; give "
+                    "each image one"
+                )
+            names += texts
+        return names if self.group_arrays else None
 
     @property
     def _is_cut(self) -> bool:
@@ -270,7 +328,9 @@ class NpzDataset(Dataset):
 
     def _cut_rows(self, labels: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
         content = [self._equal.get(row, row) for row in range(len(labels))] if self._equal else None
-        return dict(zip(SEPARATE, cut_test_rows(labels, classes, self.path, content=content), strict=True))
+        groups = group_codes(self._group_names) if self._group_names is not None else None
+        cut = cut_test_rows(labels, classes, self.path, content=content, groups=groups)
+        return dict(zip(SEPARATE, cut, strict=True))
 
     def _said_rows(self, count: int) -> dict[str, np.ndarray]:
         said = _as_text(self._read("split"), self._called("split"))

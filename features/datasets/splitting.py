@@ -10,6 +10,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from features.errors import UserError
+from features.grouping import hold_out_groups, joined_groups, too_few_groups
 
 # Names the procedure below in fingerprints; whoever changes what it gives changes the name.
 CUT = "stratified-1"
@@ -30,13 +31,22 @@ def cut_test_rows(
     where: object,
     fraction: float = TEST_FRACTION,
     content: Sequence[Hashable] | None = None,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The sorted training and test rows: of each class `fraction`, at least one row and never all, goes to test.
 
     content: what each row holds. Rows with equal content stay together, and those under several classes are for
-    training; where no two are equal the cut is the same as without. Raises UserError for a class with a single row, or
-    with equal ones alone; `where` names the data in the message.
+    training; where no two are equal the cut is the same as without. groups: codes (N,); groups stay together, and equal
+    rows with them, whatever their classes. Raises UserError for a class with a single row, with equal ones alone or of
+    one group; `where` names the data in the message.
     """
+    if groups is not None:
+        units = groups if content is None else joined_groups(groups, content)
+        # One group to test on should leave one to validate on.
+        held = hold_out_groups(labels, units, fraction, random.Random(f"{CUT} groups"), stay=2)
+        if held is None:
+            raise too_few_groups(labels, units, classes, f"in {where}", "test")
+        return np.setdiff1d(np.arange(len(labels)), held), held
     # The order comes from Python's generator: its numbers are the same in every version, numpy's need not be.
     source = random.Random(CUT)
     chance = np.array([source.random() for _ in range(len(labels))])

@@ -57,11 +57,19 @@ class Subset(Dataset):
     def files(self) -> Sequence[Path]:
         return self.whole.files()
 
+    def groups(self, split: str) -> np.ndarray | None:
+        groups = self.whole.groups(split)
+        return None if groups is None else groups[self._numbered(self.whole.load(split).labels) >= 0]
+
     def load(self, split: str) -> Split:
         data = self.whole.load(split)
-        number = np.full(len(self.whole.classes), -1, dtype=np.int64)
-        number[[self.whole.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
-        labels = number[data.labels]
+        labels = self._numbered(data.labels)
         rows = np.flatnonzero(labels >= 0)
         images = data.images
         return Split(images.take(rows) if isinstance(images, ImageFiles) else images[rows], labels[rows])
+
+    def _numbered(self, labels: np.ndarray) -> np.ndarray:
+        """The numbers here of the whole data set's labels, -1 for those that are not taken."""
+        number = np.full(len(self.whole.classes), -1, dtype=np.int64)
+        number[[self.whole.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
+        return number[labels]
