@@ -54,6 +54,11 @@ SHARED: dict[str, dict[str, Any]] = {
     "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)"},
     "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows"},
     "--no-search": {"action": "store_true", "help": "take each head's untuned default"},
+    "--overwrite": {
+        "typed_only": True,
+        "action": "store_true",
+        "help": "let outputs replace files that no command here wrote, or that were changed since",
+    },
     "--quick": {"action": "store_true", "help": "an answer in minutes; says what it cut"},
     "--results": {"default": "results", "metavar": "FOLDER", "help": "folder of results (results/)"},
     "--tensorboard": {
