@@ -15,12 +15,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from classify.commands.outputs import require_folders
+from classify.commands.outputs import check_outputs
 from features.commands.help import purpose
 from features.commands.options import Add, Parser, add_shared, positive
 from features.commands.speaking import complain, printable, tell
 from features.commands.stopping import status_of
 from features.errors import UserError
+from features.written import text_written
 
 _ROWS = 1000  # of a table; a folder of more gets several, so that nothing waits for its end
 
@@ -146,8 +147,7 @@ def _opened(path: str) -> Iterator[TextIO | io.TextIOBase]:
     if path == "-":
         yield _Shown() if sys.stdout.isatty() else sys.stdout
         return
-    # A file's name may be no text at all; it is shown by its numbers, as on the terminal.
-    with Path(path).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+    with text_written(Path(path)) as stream:
         yield stream
 
 
@@ -161,7 +161,7 @@ class _Shown(io.TextIOBase):
 def _check_outputs(options: argparse.Namespace) -> None:
     if options.json == options.csv == "-":
         raise UserError("--json - and --csv - would both write to the standard output; name a file for one of them")
-    require_folders(*(path for path in (options.json, options.csv) if path != "-"))
+    check_outputs(options, "json", "csv")
 
 
 def add_model_options(add: Add) -> None:
@@ -193,5 +193,6 @@ def _parser() -> Parser:
         help="links to the images in a new folder, by class, and predictions.csv beside",
     )
     add("--sort-as", default="link", choices=("link", "copy"), help="of --sort-into: link (default) or copy", rare=True)
+    add_shared(add, "--overwrite")
     add_shared(parser.section("how"), "--device", "--jobs")
     return parser

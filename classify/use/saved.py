@@ -193,7 +193,7 @@ def load_model(source: SavedResult | Path | str = "results", **options: Any) -> 
 
 def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
     """The trained network of a saved result; UserError where it was not kept or is no longer the one it was."""
-    extra, folder = saved.result.extra, saved.path.with_suffix("")
+    extra, folder = saved.result.extra, saved.network_path
     if extra.network_sha256 is None:
         raise UserError(f"{saved.path}: this result was saved without its network; run it again")
     # Earlier records say nothing about the second file.
