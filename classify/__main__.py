@@ -14,7 +14,7 @@ if __name__ == "__main__" and not sys.flags.safe_path and Path(sys.path[0]) != P
 from features.commands.completion import is_completing, words_typed  # noqa: E402
 from features.commands.options import run_command  # noqa: E402
 
-VERBS = ("run", "probe", "compare", "study", "predict", "export", "report", "repeat")
+VERBS = ("run", "check", "probe", "compare", "study", "predict", "export", "report", "repeat")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """What an outcome comes to on the command line: shown, and written beside the results folder where one asks for it."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def deliver(options: argparse.Namespace, outcome: "Outcome") -> None:
 
     present(outcome)
     say()
-    _write(options, outcome)
+    write_outputs(options, outcome, say)
     if outcome.panels:
         _draw(outcome)
     say(f"kept in {outcome.folder}: {outcome.stem}.json and a record of every row")
@@ -58,7 +59,8 @@ def deliver(options: argparse.Namespace, outcome: "Outcome") -> None:
         show(*outcome.sentences)
 
 
-def _write(options: argparse.Namespace, outcome: "Outcome") -> None:
+def write_outputs(options: argparse.Namespace, outcome: "Outcome", say: Callable[[str], None]) -> None:
+    """Write what was asked for, and say where it is."""
     from features.notes import write_json
 
     if options.json is not None:

@@ -5,6 +5,7 @@ run for (tables, predictions, a listing) is printed whatever was asked.
 """
 
 import sys
+from collections.abc import Iterable
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
@@ -45,6 +46,11 @@ def tell_once(line: str) -> None:
     if line not in _told:
         _told.add(line)
         tell(line)
+
+
+def not_again(lines: Iterable[str]) -> None:
+    """Take lines for told: what a command is asked for is its answer, and not told besides."""
+    _told.update(lines)
 
 
 def detail(line: object) -> None:
