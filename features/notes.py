@@ -52,7 +52,7 @@ class Notes:
     def put(self, question: str, value: Any) -> bool:
         """Note an answer; whether there was a place for it: a full or read-only one only costs work the next time."""
         with if_there_is_place():
-            _write(self.place(question), _sealed(json.dumps([question, value], separators=(",", ":")).encode()))
+            write_whole(self.place(question), _sealed(json.dumps([question, value], separators=(",", ":")).encode()))
             return True
         return False
 
@@ -118,10 +118,11 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that a reader finds the old content or the new, never a part of it."""
-    _write(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
+    write_whole(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader finds the old content or the new, and a full disk leaves the old."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:

@@ -27,9 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     tell(outcome.summary)
     # Where all is well nothing is printed: whoever asks a script, or reads a log, sees at once that there is nothing.
     if outcome.findings:
-        present(outcome)
+        present(outcome, options.csv or str(outcome.folder / f"{outcome.stem}.json"))
     write_outputs(options, outcome, tell)
-    tell(f"kept in {outcome.folder}: {outcome.stem}.json")
+    tell(f"saved in {outcome.folder}: {outcome.stem}.json")
     return 0
 
 
@@ -38,7 +38,7 @@ def _parser() -> Parser:
     add = parser.section("what is looked at")
     no_features = "look at files alone: no near-duplicates, contradicted labels and images unlike all others"
     add("--no-features", action="store_true", help=no_features)
-    add_request_options(parser, layers=False)
+    add_request_options(parser, layer=None)
     add = parser.section("how")
     add_shared(add, "--compile", "--results")
     add_output_options(add)

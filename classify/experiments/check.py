@@ -26,7 +26,7 @@ from features.commands.speaking import not_again
 from features.datasets import Dataset, open_dataset
 from features.datasets.catalogue import READABLE
 from features.datasets.findings import Finding, Item
-from features.datasets.survey import UnreadableImages
+from features.datasets.survey import AbsentImages, UnreadableImages
 from features.digests import sha256_json
 from features.grouping import joined_groups
 from features.request import Request
@@ -129,14 +129,18 @@ def check(
     UserError where the data set cannot be read at all; images that cannot be read are findings.
     """
     request = request.normalised()
-    dataset = open_dataset(request.dataset)
     findings: list[Finding] = []
+    readable = dataclasses.replace(request, dataset=READABLE + request.dataset.removeprefix(READABLE))
+    try:
+        dataset = open_dataset(request.dataset)
+    except AbsentImages as error:
+        findings.append(Finding("absent", str(error).removesuffix(error.ADVICE)))
+        request, dataset = readable, open_dataset(readable.dataset)
     try:
         survey = dataset.survey()
     except UnreadableImages as error:
         findings.append(_unreadable(dataset, error))
-        request = dataclasses.replace(request, dataset=READABLE + request.dataset)
-        dataset = open_dataset(request.dataset)
+        request, dataset = readable, open_dataset(readable.dataset)
         survey = dataset.survey()
     findings += survey.findings
     if features:

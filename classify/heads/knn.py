@@ -57,6 +57,11 @@ class KNN(HeadClassifier):
 
     def predict_path(self, X: Any, y: Any, queries: Any, candidates: Iterable[dict]) -> Iterator[np.ndarray]:
         """For each candidate the labels predicted for `queries`, as fit and predict would; distances are shared."""
+        classes = np.unique(y)
+        return (classes[votes.argmax(axis=1)] for votes in self.votes_path(X, y, queries, candidates))
+
+    def votes_path(self, X: Any, y: Any, queries: Any, candidates: Iterable[dict]) -> Iterator[np.ndarray]:
+        """For each candidate the votes of the neighbours of `queries` for each class, float64 (n, K)."""
         heads = [clone(self).set_params(**params) for params in candidates]
         most = {metric: max(head.k for head in heads if head.metric == metric) for metric in {h.metric for h in heads}}
         seen: dict[str, tuple[KNN, np.ndarray]] = {}
@@ -66,7 +71,7 @@ class KNN(HeadClassifier):
                 fitted = clone(head).set_params(k=most[head.metric]).fit(X, y)
                 seen[head.metric] = fitted, fitted.neighbours(queries)
             fitted, nearest = seen[head.metric]
-            yield fitted.classes_[fitted._votes(nearest[:, : head.k]).argmax(axis=1)]
+            yield fitted._votes(nearest[:, : head.k])
 
     def neighbours(self, X: Any) -> np.ndarray:
         """The numbers of the k nearest training rows of each row, nearest first, int64 (N, k)."""

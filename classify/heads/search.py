@@ -86,16 +86,20 @@ def search(
 def _predictions(
     estimator: Any, X: np.ndarray, y: np.ndarray, X_validation: np.ndarray, candidates: Sequence[Mapping]
 ) -> Iterator[np.ndarray]:
-    """The labels that each candidate predicts, sharing work the way that the head offers.
-
-    `predict_path(X, y, queries, candidates)` yields labels; `fit_path(X, y, candidates)` yields fitted heads; a head
-    with neither is fitted once for each candidate.
-    """
+    """The labels that each candidate predicts: `predict_path(X, y, queries, candidates)` yields them where a head has
+    it."""
     if hasattr(estimator, "predict_path"):
         yield from estimator.predict_path(X, y, X_validation, candidates)
-    elif hasattr(estimator, "fit_path"):
-        for fitted in estimator.fit_path(X, y, candidates):
+    else:
+        for fitted in head_path(estimator, X, y, candidates):
             yield fitted.predict(X_validation)
+
+
+def head_path(estimator: Any, X: Any, y: np.ndarray, candidates: Sequence[Mapping]) -> Iterator[Any]:
+    """A fitted head for each candidate, sharing work where the head offers it: `fit_path(X, y, candidates)` yields
+    fitted heads; one without is fitted once for each."""
+    if hasattr(estimator, "fit_path"):
+        yield from estimator.fit_path(X, y, candidates)
     else:
         for params in candidates:
-            yield clone(estimator).set_params(**params).fit(X, y).predict(X_validation)
+            yield clone(estimator).set_params(**params).fit(X, y)

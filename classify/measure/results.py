@@ -1,12 +1,12 @@
 """One result on disk: a JSON record, the predictions beside it, and the fitted head where it is kept.
 
-`<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz`, `.joblib` and, where skops is installed,
-`.skops`. The record is written last and at once, and holds the SHA-256 of the others and of itself: a result that was
-half written is not found, and one whose files were altered later is noticed. Reading a record needs neither torch nor
-scikit-learn.
+`<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz`, `.skops` and `.joblib`. The record is
+written last and at once, and holds the SHA-256 of the others and of itself: a result that was half written is not
+found, and one whose files were altered later is noticed. Reading a record needs neither torch nor scikit-learn.
 """
 
 import dataclasses
+import functools
 import hashlib
 import html
 import io
@@ -17,17 +17,17 @@ import re
 import shlex
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from classify.measure.corrections import superseded
-from classify.measure.kept_heads import has_skops, in_skops_format, read_joblib, read_skops, write_joblib
+from classify.measure.kept_heads import in_skops_format, read_joblib, read_skops, write_joblib
 from classify.measure.outcome import Predictions, Result, plain_json
 from classify.measure.record import Extra
+from classify.measure.soundness import fault_of
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
 from features.commands.speaking import tell
@@ -62,9 +62,28 @@ class SavedResult:
         return self.path.with_suffix(".joblib") if "head" in self.files else None
 
     @property
+    def is_pickle(self) -> bool:
+        """Whether the fitted head was kept as a pickle alone, which runs code when it is read."""
+        return "head" in self.files and "skops" not in self.files
+
+    @property
     def skops_path(self) -> Path | None:
         """Where the fitted head is in skops' format, or None if it was not kept so."""
         return self.path.with_suffix(".skops") if "skops" in self.files else None
+
+    @functools.cached_property
+    def fault(self) -> str | None:
+        """Why it is known to be wrong, or may be; None where it is not."""
+        places = {name: place for name in ("dataset", "weights") if (place := recorded_option(self, name))}
+        return fault_of(self.result, places, lambda: self.predictions().rows)
+
+    @property
+    def command(self) -> str:
+        """The command that made it, for a shell; '' where it was made otherwise."""
+        return one_line(self.result.command)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}: {self.result!r}>"
 
     def _repr_html_(self) -> str:
         return f"{self.result._repr_html_()}<p>{html.escape(str(self.path))}</p>"
@@ -86,26 +105,30 @@ class SavedResult:
                 raise UserError(f"{path}: no predictions in it ({error}); remove {self.path.name} and rerun") from error
 
     def load_head(self, trust: bool = False) -> Any:
-        """The fitted head, from its skops file where there is one and skops is installed, else from its joblib file.
+        """The fitted head, from its skops file where there is one, else from its joblib file.
 
-        Either is read only if it is byte for byte the one that this result was saved with, unless the caller says to
-        trust it. A skops file with types that are not our own, numpy's or scikit-learn's is refused even then. A joblib
-        file is a pickle, which can run any code when it is read. That its SHA-256 stands in the record says nothing
-        about who wrote both: take records whose head is a pickle only from people whom you trust.
+        A skops file is read only if it is byte for byte the one that this result was saved with, unless the caller says
+        to trust it; one with types that are not our own, numpy's or scikit-learn's is refused even then. A joblib file
+        is a pickle, which runs any code when it is read, and that its SHA-256 stands in the record says nothing about
+        who wrote both: UserError unless the caller trusts it.
         """
         if self.head_path is None:
             raise UserError(f"{self.path}: this result was saved without its head; run it again and keep the head")
-        kind = "skops" if self.skops_path and has_skops() else "head"
+        kind = "head" if self.is_pickle else "skops"
         path = self.path.with_suffix(_SUFFIXES[kind])
+        if self.is_pickle and not trust:
+            raise UserError(
+                f"{path}: this head was saved as a pickle alone, and reading one runs any code that its author put "
+                "there; give --trust if you know who made it, or run its result again"
+            )
         with self._opened(path, "head") as stream:
             if not trust and _sha256(stream) != self.files[kind]:
-                danger = "loading a joblib file can run any code" if kind == "head" else "it may predict anything"
                 raise UserError(
-                    f"{path}: not the file that {self.path.name} was written with (its SHA-256 differs), and "
-                    f"{danger}; give --trust if you know where it is from, or rerun it"
+                    f"{path}: not the file that {self.path.name} was written with (its SHA-256 differs), and it may "
+                    "predict anything; give --trust if you know where it is from, or rerun it"
                 )
             try:
-                return read_joblib(stream) if kind == "head" else read_skops(stream, str(path))
+                return read_joblib(stream) if kind == "head" else read_skops(stream, path)
             except UserError:
                 raise
             except Exception as error:  # A pickle can raise anything at all while it is read.
@@ -139,7 +162,7 @@ def make_place(path: Path, folder: Path | str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+        raise UserError(f"{folder}: results cannot be saved there ({error.strerror}); choose another folder") from error
 
 
 def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:
@@ -161,7 +184,7 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
         if head is not None:
             written["head"] = Path(aside) / "head"
             _write(written["head"], lambda stream: write_joblib(head, stream))
-            if has_skops() and (content := in_skops_format(head)) is not None:
+            if (content := in_skops_format(head)) is not None:
                 written["skops"] = Path(aside) / "skops"
                 _write(written["skops"], lambda stream: stream.write(content))
         files = {}
@@ -187,20 +210,46 @@ def sealed(record: dict[str, Any]) -> dict[str, Any]:
 def load_results(folder: Path | str = RESULTS_FOLDER) -> list[SavedResult]:
     """All results in a folder, oldest first; a folder that is not there holds none.
 
-    Of one whose mathematics was corrected later no more than a line is said. JSON files that are no record of ours are
-    passed over; UserError naming the file for a record that is damaged.
+    Of those that are known to be wrong no more than a line is said. JSON files that are no record of ours are passed
+    over; UserError naming the file for a record that is damaged.
     """
+    sound, wrong = sorted_out(folder)
+    if wrong:
+        tell(left_out(folder, wrong))
+    return sound
+
+
+def sorted_out(folder: Path | str) -> tuple[list[SavedResult], list[tuple[SavedResult, str]]]:
+    """The results in a folder as `load_results` gives them, and those that are known to be wrong, each with why."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: a folder of results was expected, and this is a file; give the folder it lies in")
     records = (_read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
-    sound = []
-    for saved in records:
-        if saved and (wrong := superseded(saved.result.config)):
-            tell(f"{saved.path} is not used: {wrong}; remove it, and run it again if you need it")
-        elif saved:
+    sound, wrong = [], []
+    for saved in sorted(filter(None, records), key=lambda saved: (saved.result.created, saved.path.name)):
+        if fault := saved.fault:
+            wrong.append((saved, fault))
+        else:
             sound.append(saved)
-    return sorted(sound, key=lambda saved: (saved.result.created, saved.path.name))
+    return sound, wrong
+
+
+def left_out(folder: Path | str, wrong: Sequence[tuple[SavedResult, str]]) -> str:
+    """A line on results that are known to be wrong: how many, which, why, and how to have right ones."""
+    first = wrong[0][0]
+    reasons = [f"{first.path.name}: {wrong[0][1]}"]
+    if len(wrong) > 1:
+        others: dict[str, int] = {}
+        for _, fault in wrong[1:]:
+            others[fault] = others.get(fault, 0) + 1
+        reasons += [f"{count} more: {'the same' if fault == wrong[0][1] else fault}" for fault, count in others.items()]
+    are = "1 result is" if len(wrong) == 1 else f"{len(wrong)} results are"
+    again = f"the command in {'its record' if len(wrong) == 1 else 'the record of each'}"
+    shown = f", `{first.command}`" if len(wrong) == 1 and first.command else ""
+    return (
+        f"{folder}: {are} known to be wrong and not used ({'; '.join(reasons)}); make "
+        f"{'it' if len(wrong) == 1 else 'them'} again with {again}{shown}, or remove what you do not need"
+    )
 
 
 def open_result(path: Path | str) -> SavedResult:
@@ -212,7 +261,7 @@ def open_result(path: Path | str) -> SavedResult:
     saved = _read_record(record)
     if saved is None:
         raise UserError(f"{path}: not the record of a result; give one of the .json files in a folder of results")
-    if wrong := superseded(saved.result.config):
+    if wrong := saved.fault:
         raise UserError(f"{path} is not used: {wrong}; run it again")
     return saved
 

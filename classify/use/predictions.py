@@ -22,7 +22,7 @@ def predictions_table(predictions: Iterable[Prediction], title: str = "") -> Tab
         Column("image", align="left"),
         Column("class", align="left"),
         Column("sureness", "probability" if probable else "decision value", format=lambda text: text or ""),
-        Column("next", align="left"),
+        Column("next", align="left", prose=True),
     )
     shown = 4 if any(row[3] for row in rows) else 3
     return Table(title, columns[:shown], tuple(row[:shown] for row in rows))

@@ -137,8 +137,10 @@ def look_into(folder: Path, seen: Seen | None = None) -> tuple[list[str], list[s
         raise UserError(f"cannot list the folder {folder} ({error.strerror}); give a folder of images") from error
     folders = [entry.name for entry in entries if entry.is_dir()]
     if seen is not None:
-        # One with a dot is no class for anybody, and was none in version 0.1.0.
-        seen.hidden += [str(folder / name) for name in folders if is_hidden(name) and not name.startswith(".")]
+        # One with a dot is no class for anybody, and was none in version 0.1.0; the others were.
+        left_behind = [str(folder / name) for name in folders if is_hidden(name) and not name.startswith(".")]
+        seen.hidden += left_behind
+        seen.later = seen.later or any(map(_holds_images, left_behind))
     images = [entry.name for entry in entries if not entry.is_dir() and _is_image(entry.path, entry.name, None)]
     return [name for name in folders if not is_hidden(name)], images
 

@@ -142,7 +142,7 @@ class Kind(abc.ABC):
 
     def place(self, digest: str, folder: Path) -> Path:
         """Where a fitted row waits for its test; folder: that of the results."""
-        return home() / "fitted" / f"{digest}.joblib"
+        return home() / "fitted" / f"{digest}.fitted"
 
     def put_aside(self, content: dict[str, Any], place: Path) -> None:
         """Leave a fitted row where it waits."""
