@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ def present(outcome: "Outcome", whole: str = "") -> None:
 
 def deliver(options: argparse.Namespace, outcome: "Outcome") -> None:
     """Write what was asked for and the figure and say where all of it is, then show what was found and what is next."""
-    _write(options, outcome)
+    write_outputs(options, outcome, say)
     if outcome.panels:
         _draw(outcome)
     record = outcome.folder / f"{outcome.stem}.json"
@@ -153,7 +153,9 @@ def say_next(options: argparse.Namespace, *, layers: bool = False) -> None:
     say(f"next: {shlex.join(map(str, words))}")
 
 
-def _write(options: argparse.Namespace, outcome: "Outcome") -> None:
+def write_outputs(options: argparse.Namespace, outcome: "Outcome", say: Callable[[str], None]) -> None:
+    """Write what was asked for, and say where it is."""
+
     def as_json() -> str:
         return json.dumps(outcome.to_json(), indent=1, sort_keys=True, allow_nan=False)
 
