@@ -134,7 +134,7 @@ def test_the_default_set_in_four_forms_and_a_second_run_that_makes_nothing(capsy
     assert run_command(main, arguments) == 0
     told = capsys.readouterr()
     assert "scratch: epoch 1: loss" in told.err
-    assert "log loss, ECE: of probabilities, which there are none of for untouched own, svm\n" in told.out
+    assert "log loss, ECE: of probabilities, which there are none of for untouched own\n" in told.out
     assert told.out.rstrip().splitlines()[-1].startswith("No other row is both more accurate and sooner ready than ")
     rows = list(csv.DictReader(io.StringIO(Path("a.csv").read_text())))
     tuned = [row["model"] for row in rows if row["model"].startswith("finetune")]
