@@ -190,7 +190,7 @@ def test_what_is_less_probable_than_asked_for_is_unsure(pictures, capsys, head):
     assert f"unsure ({names[expected.index('unsure')]}?)" in capsys.readouterr().out
     assert run_command(main, [*arguments, "--top", "2", "--csv", "told.csv", "--json", "told.json"]) == 0
     records = json.loads(Path("told.json").read_text())["images"]
-    with open("told.csv", newline="") as stream:
+    with Path("told.csv").open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["rank"] == "1"]
     for record, row, said, name in zip(records, rows, expected, names, strict=True):
         assert (record["class"], row["class"], record["top"][0]["class"]) == (said, said, name)
