@@ -7,9 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# `-m` has Python look into the working folder first, where a features.py may stand that is the user's own.
+# `-m` has Python look into the working folder first, where a features.py may stand that is the user's own: ours are the
+# packages beside this one.
 if __name__ == "__main__" and not sys.flags.safe_path and Path(sys.path[0]) != Path(__file__).parents[1]:
+    sys.path[0] = str(Path(__file__).parents[1])
+    import extract  # noqa: F401
+    import features  # noqa: F401
+
     sys.path.append(sys.path.pop(0))
+    sys.path.append(str(Path.cwd()))
 
 from classify.commands.verbs import VERBS  # noqa: E402
 from features.commands.completion import is_completing, words_typed  # noqa: E402

@@ -85,7 +85,7 @@ def spread(function: Callable[..., Any], tasks: Sequence[tuple], *, threads: int
     except KilledWorker as error:
         raise UserError(
             f"a task was lost with every worker that took it, the last {error.last_worker.address}: most likely they "
-            "have too little memory; what is complete is kept, and the same command carries on from there"
+            "have too little memory; what is complete is saved, and the same command carries on from there"
         ) from error
 
 

@@ -130,7 +130,7 @@ def _write(blocks: list[tuple[store.PartialFile, np.ndarray]], start: int, done:
     for file, block in blocks:
         if not np.isfinite(block).all():
             raise UserError(
-                f"{file.layout.about.layer_name} gives numbers that are infinite or none (images {start} and on); take "
+                f"{file.layout.about.layer_name} gives NaN or infinite values (images {start} and on); take "
                 "--precision float32 or bfloat16, or other --weights if it was that already"
             )
         file.write(start, block)

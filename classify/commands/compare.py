@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("classify compare", description=purpose(__doc__))
-    parser.list_below("models", models_explained(HEADS, NETWORKS))
+    parser.list_below("models", models_explained())
     parser.list_below("with more said", FORMS)
     parser.list_below(REGULARIZERS_TITLE, regularizers_explained(), rare=True)
     add = parser.section("what is compared")
@@ -94,6 +94,6 @@ def _parser() -> Parser:
     add("--layer", nargs="+", default=["all"], metavar="L", help="layers that the best is chosen from; default all")
     add_training_options(parser)
     add = parser.section("how")
-    add_shared(add, "--compile", "--results", "--again", "--tensorboard")
+    add_shared(add, "--compile", "--results", "--again", "--tensorboard", "--progress")
     add_output_options(add)
     return parser

@@ -12,6 +12,7 @@ from pathlib import Path
 from classify.commands.predict import add_model_options
 from features.commands.help import purpose
 from features.commands.options import Parser
+from features.commands.speaking import put
 
 _ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "state-dict": ".pth"}
 
@@ -35,9 +36,9 @@ def main(arguments: Sequence[str]) -> int:
         weights=options.weights,
         images=tuple(options.check or ()),
     )
-    print(f"{saved.path} as {options.format}: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
-    print(done.agreement)
-    print(f"classes, input and outputs: {done.sidecar}")
+    put(f"{saved.path} as {options.format}: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
+    put(done.agreement)
+    put(f"classes, input and outputs: {done.sidecar}")
     return 0
 
 

@@ -7,6 +7,7 @@ read is named and the others are still done; the exit status is then 1.
 import argparse
 import contextlib
 import csv
+import io
 import itertools
 import json
 import sys
@@ -17,7 +18,7 @@ from typing import Any, TextIO
 from classify.commands.outputs import require_folders
 from features.commands.help import purpose
 from features.commands.options import Add, Parser, add_shared, positive
-from features.commands.speaking import tell
+from features.commands.speaking import complain, printable, tell
 from features.commands.stopping import status_of
 from features.errors import UserError
 
@@ -46,15 +47,15 @@ def main(arguments: Sequence[str]) -> int:
                 done += 1
                 if prediction.problem is not None:
                     failed += 1
-                    print(f"error: {prediction.problem}", file=sys.stderr, flush=True)
+                    complain(f"error: {prediction.problem}")
     except KeyboardInterrupt as stop:
-        print(f"stopped after {done} images, whose classes stand above or in their files", file=sys.stderr)
+        complain(f"stopped after {done} images, whose classes stand above or in their files")
         return status_of(stop)
     return 1 if failed else 0
 
 
 def _warn(name: str, warning: str) -> None:
-    print(f"{name} is read with a warning: {warning}", file=sys.stderr, flush=True)
+    complain(f"{name} is read with a warning: {warning}")
 
 
 def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, None]:
@@ -134,13 +135,20 @@ def _csv(path: str) -> Iterator[Callable]:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[TextIO]:
+def _opened(path: str) -> Iterator[TextIO | io.TextIOBase]:
     if path == "-":
-        yield sys.stdout
+        yield _Shown() if sys.stdout.isatty() else sys.stdout
         return
     # A file's name may be no text at all; it is shown by its numbers, as on the terminal.
     with Path(path).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         yield stream
+
+
+class _Shown(io.TextIOBase):
+    """The terminal, to which no name of a file or a class may speak."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(printable(text))
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

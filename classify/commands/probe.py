@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("classify probe", description=purpose(__doc__))
-    parser.list_below("heads", models_explained(HEADS))
+    parser.list_below("heads", models_explained(networks=False))
     add = parser.section("what is probed")
     heads = "heads; default logistic, linear-svm, ridge and knn"
     add("--model", nargs="+", metavar="M", help=heads, completer=one_of(*HEADS), former="--models")
@@ -59,6 +59,6 @@ def _parser() -> Parser:
     add_shared(add, "--class-weight", "--no-search", "--no-refit")
     add_request_options(parser, layer="all")
     add = parser.section("how")
-    add_shared(add, "--cluster", "--compile", "--results", "--again")
+    add_shared(add, "--cluster", "--compile", "--results", "--again", "--progress")
     add_output_options(add)
     return parser

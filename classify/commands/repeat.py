@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from features.commands.help import purpose
 from features.commands.options import Parser
+from features.commands.speaking import put
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -13,14 +14,17 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.experiments.repeating import repeat
     from classify.measure.results import open_result, recorded_option
+    from features.first_use import require_used_here
 
     results, different = [open_result(record) for record in options.records], 0
     for saved in results:
-        dataset = options.dataset or recorded_option(saved, "dataset")
+        dataset = options.dataset
+        if dataset is None and (dataset := recorded_option(saved, "dataset")) is not None:
+            require_used_here(dataset, saved.result.config.dataset_sha256)
         weights = options.weights or recorded_option(saved, "weights")
         repetition = repeat(saved, dataset=dataset, weights=weights, afresh=options.afresh)
         different += not repetition.same
-        print(f"{saved.path}\n{repetition}", flush=True)
+        put(f"{saved.path}\n{repetition}")
     return 1 if different else 0
 
 

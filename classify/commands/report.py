@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         maps=not options.no_maps,
         images=not options.no_images,
         stages=not options.no_stages,
+        dataset=options.dataset,
         command=options.command_line,
         say=tell,
     )
@@ -45,6 +46,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add_shared(add, "--results")
     add("--output", default="report.html", metavar="PATH", help="the page (report.html)")
+    add("--dataset", metavar="NAME", help="where the images are, if nothing was made from them here before")
     add("--sample", default=400, type=positive, metavar="N", help="test images on the maps of the features (400)")
     add("--seed", default=0, type=int, metavar="K", help="of that sample and of the maps")
     add("--no-maps", action="store_true", help="leave out the maps of the features, which take a second a layer")

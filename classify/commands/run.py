@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from classify.commands.outputs import present
+from classify.commands.outputs import present, say_next
 from classify.commands.training import (
     REGULARIZERS_TITLE,
     RULES,
@@ -32,7 +32,7 @@ from features.commands.completion import one_of
 from features.commands.help import purpose
 from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
 from features.commands.program import program
-from features.commands.speaking import detail, say
+from features.commands.speaking import detail, put, say
 
 
 def main(arguments: Sequence[str], typed: bool = False) -> int:
@@ -63,12 +63,13 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     # Networks are configured by other things than heads are: each kind has its own table.
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
-            print()
-        present(RunOutcome(tuple(results), folder=how.folder))
+            put()
+        present(RunOutcome(tuple(results), folder=how.folder), f"the records in {options.results}")
     results = [*of_heads, *of_networks]
     if older := sum(result.created < started for result in results):
         say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
-    say(f"kept in {options.results}")
+    say(f"saved in {options.results}")
+    say_next(options, layers=len(results) == 1 and bool(names))
     return 0
 
 
@@ -137,7 +138,7 @@ def _parser(typed: bool = False) -> Parser:
     parser = Parser("classify", description=purpose(__doc__), prog=program("classify run" if typed else "classify"))
     if not typed:
         parser.list_verbs(grouped())
-    parser.list_below("models", models_explained(HEADS, NETWORKS))
+    parser.list_below("models", models_explained())
     parser.list_below(REGULARIZERS_TITLE, regularizers_explained(), rare=True)
     add = parser.section("which heads")
     add(

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from classify.commands.outputs import add_output_options, check_outputs, deliver
-from classify.commands.training import add_training_options, how_from, training_fields
+from classify.commands.training import add_training_options, making_options, training_fields
 from classify.experiments.studies import STUDIES, find_study
 from features.commands.completion import one_of
 from features.commands.help import purpose
 from features.commands.options import SHARED, Parser, add_request_options, add_shared, positive, request_from
 from features.commands.program import program
 from features.commands.speaking import tell
-from features.errors import UserError
 
 # What only some studies read; `Study.options` names them.
 _OWN: dict[str, dict[str, Any]] = {
@@ -37,27 +36,23 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser(arguments).parse_args(arguments)
     check_outputs(options)
 
-    from classify.experiments.models import parse_model
-    from classify.experiments.studies.asking import Asked
+    from classify.experiments.studies.study import study
 
-    study = find_study(options.study)
-    models, seeds = getattr(options, "model", None), getattr(options, "seeds", None)
-    if study.own_data:
-        if options.dataset is not None:
-            raise UserError(f"--dataset {options.dataset}: {study.name} takes its data from --data alone; leave it out")
-        options.dataset = f"folder:{options.data}"
-    asked = Asked(
-        request=request_from(options).normalised(),
-        seeds=tuple(dict.fromkeys(seeds or [options.seed])),
-        models=tuple(dict.fromkeys(map(parse_model, models))) if models else None,
+    own = {
+        name: getattr(options, name) for name in find_study(options.study).options if name not in ("models", "seeds")
+    }
+    result = study(
+        options.study,
+        models=getattr(options, "model", None),
+        seeds=getattr(options, "seeds", None),
         training=training_fields(options),
         quick=options.quick,
         # The answer is what the standard output is for; how it is going belongs elsewhere.
-        how=how_from(options, with_models=True, say=tell),
+        say=tell,
+        **own,
+        **making_options(options),
+        **vars(request_from(options)),
     )
-    own = {name: getattr(options, name) for name in study.options if name not in ("models", "seeds")}
-    result = study.load()(asked, **own)
-    result.save()
     deliver(options, result)
     return 0
 
@@ -85,6 +80,6 @@ def _parser(arguments: Sequence[str]) -> Parser:
         parser.set_defaults(dataset=None)
     add_training_options(parser, cuts=False)
     add = parser.section("how")
-    add_shared(add, "--compile", "--results", "--again")
+    add_shared(add, "--compile", "--results", "--again", "--progress")
     add_output_options(add)
     return parser

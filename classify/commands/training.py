@@ -5,13 +5,13 @@ An option that nothing would read is refused: whoever gives `--epochs` with an S
 
 import argparse
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from classify.heads import HEADS, Head
+from classify.heads import HEADS
 from classify.heads.legal import OneOf
-from classify.heads.network import NETWORKS, NetworkHead
+from classify.heads.network import NETWORKS
 from classify.heads.network.settings import AUGMENTATIONS, LEGAL, TrainingSettings
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
 from features.commands.options import Parser, offered
@@ -118,9 +118,10 @@ def add_training_options(parser: Parser, cuts: bool = True) -> None:
     add("--frozen", choices=("cached", "loop"), help=frozen, rare=True)
 
 
-def models_explained(*registries: Mapping[str, Head] | Mapping[str, NetworkHead]) -> list[tuple[str, str]]:
-    """What `--help` says below the options: each head and network by name."""
-    return [(model.name, model.summary) for registry in registries for model in registry.values()]
+def models_explained(*, networks: bool = True) -> list[tuple[str, str]]:
+    """What `--help` says below the options: each head, and each network, by name."""
+    heads = list(HEADS.summaries().items())
+    return heads + [(network.name, network.summary) for network in NETWORKS.values() if networks]
 
 
 def regularizers_explained() -> list[tuple[str, str]]:
@@ -151,7 +152,7 @@ def row_options(options: argparse.Namespace) -> dict:
 
 def making_options(options: argparse.Namespace) -> dict[str, Any]:
     """Where results are kept and how they are made, as `compare` and `probe` take it."""
-    making = {name: getattr(options, name) for name in ("results", "again", "jobs")}
+    making = {name: getattr(options, name, None) for name in ("results", "again", "jobs", "progress")}
     return {**making, "compiled": options.compile, "command": options.command_line}
 
 

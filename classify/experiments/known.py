@@ -9,11 +9,11 @@ from pathlib import Path
 
 from classify.experiments.row import Row
 from classify.measure.corrections import superseded
-from classify.measure.environment import this_environment
 from classify.measure.record import RowConfig
 from classify.measure.results import SavedResult, find_result
 from classify.measure.soundness import OTHER_IMAGES, OTHER_ROWS, SUPERSEDED, WRITTEN_OVER, tested_on_other_rows
 from features.errors import UserError
+from features.versions import made_with_others
 
 _VERSIONS = ("layerprobe", "torch", "scikit-learn")
 
@@ -62,14 +62,5 @@ def _reason(row: Row, before: RowConfig) -> str:
 
 def _made_with(saved: SavedResult) -> str:
     """A line on results that other versions made; '' for those of the versions here."""
-    here, there = this_environment(), saved.result.environment
-    differing = [name for name in _VERSIONS if _public(there.get(name)) != _public(here[name])]
-    if not differing:
-        return ""
-    then, now = (", ".join(f"{name} {versions.get(name)}" for name in differing) for versions in (there, here))
-    return f"results made with {then} are used ({now} here); --again makes them again"
-
-
-def _public(version: object) -> str:
-    """A version without what names its build, as in 2.9.0+cpu."""
-    return str(version).partition("+")[0]
+    versions = [(name, saved.result.environment.get(name)) for name in _VERSIONS]
+    return made_with_others(versions, what="results", again="--again makes them again")

@@ -42,7 +42,8 @@ class How:
     """How rows are made: where results are kept, whether known ones are made again, on how many cores (None: all).
 
     with_models: a known result whose model was not kept is made again where the row wants its model kept. on_epoch:
-    told a row and an `Epoch` after each epoch of a network.
+    told a row and an `Epoch` after each epoch of a network. progress: of the whole, shown on a terminal and in a
+    notebook ('auto'), everywhere ('on') or nowhere ('off').
     """
 
     folder: Path = Path("results")
@@ -53,6 +54,7 @@ class How:
     with_models: bool = False
     say: Say = lambda line: None
     on_epoch: OnEpoch | None = None
+    progress: str = "auto"
 
     @classmethod
     def of(cls, results: Path | str, options: dict[str, Any]) -> "How":

@@ -98,9 +98,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             if hasattr(other, name):
                 setattr(self, name, getattr(other, name))
 
-    def labels_of(self, decisions: np.ndarray) -> np.ndarray:
-        """The labels (N,) that decision values say: (N, K), or with two classes (N,), positive for the second."""
-        return self.classes_[(decisions > 0).astype(int) if decisions.ndim == 1 else decisions.argmax(axis=1)]
+    def codes_of(self, decisions: np.ndarray) -> np.ndarray:
+        """The numbers in `classes_` (N,) that decision values say: (N, K), or (N,), positive for the second of two."""
+        return (decisions > 0).astype(int) if decisions.ndim == 1 else decisions.argmax(axis=1)
 
     def logits(self, scores: np.ndarray) -> np.ndarray:
         """Of `class_scores` (N, K) what gives probabilities at some temperature, the largest that of the class decided
@@ -125,7 +125,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         samples = checked[0] if y else checked
         if samples.dtype == np.float64 and (largest := np.abs(samples).max()) and not TINY < largest < HUGE:
             raise FitError(
-                f"{name}: the largest feature is {largest:.1e}, whose square or inverse is no number; bring the "
+                f"{name}: the largest feature is {largest:.1e}, whose square or inverse overflows; bring the "
                 "features to another scale"
             )
         return checked
@@ -179,6 +179,14 @@ def class_shares(
             raise FitError(f"class_weight gives the class {label!r} the weight {weight!r}; give {Number(0)}")
         weights[position[label]] = weight
     return weights
+
+
+def of_classes(class_weight: str | dict | None, classes: np.ndarray) -> str | dict | None:
+    """The weights of these classes alone."""
+    if not isinstance(class_weight, dict):
+        return class_weight
+    there = set(classes.tolist())
+    return {label: weight for label, weight in class_weight.items() if label in there}
 
 
 @contextmanager
@@ -263,7 +271,7 @@ class LinearHead(HeadClassifier):
 
     def predict(self, X: Any) -> np.ndarray:
         """The class of the highest score for each row."""
-        return self.labels_of(self.decision_function(X))
+        return self.classes_[self.codes_of(self.decision_function(X))]
 
 
 def both_planes(weights: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,9 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from classify.heads import Head
+from classify.heads.estimator import of_classes
 from classify.heads.on_axes import Reduction
+from classify.heads.protocol import Fold
 from classify.heads.search import head_path
 from features.blocks import in_memory
 from features.rows import limit_rows
@@ -102,8 +104,8 @@ def search_folds(
             if best is None or mean > best.score + CLOSE:
                 best, taken = trials[-1], outputs
     assert best is not None and taken is not None  # a grid has its untuned default at least
-    rows = max(len(data.training(*place, head.search_rows, seed)) for place in data.places())
-    if rows < max(len(data.training(*place, None, seed)) for place in data.places()):
+    rows, most = (max(len(fold.training) for fold in data.split(n, seed)) for n in (head.search_rows, None))
+    if rows < most:
         whole = dataclasses.replace(head, grid=(best.params,), search_rows=None)
         taken = _try(whole, data, fitting)[0]
     seconds = time.perf_counter() - began
@@ -117,16 +119,14 @@ def class_scores(head: Any, X: Any) -> np.ndarray:
     """What a fitted head says for each of its classes, float64 (N, K): log-probabilities, of at least LEAST where they
     are logarithms of shares, of a head that has probabilities; else decision values, those of two classes being minus
     and plus half of the one that tells them apart."""
-    return _labels_and_scores(head, X)[1]
+    if hasattr(head, "decision_function"):
+        return _columns(head, head.decision_function(X))
+    return _logarithms(head.predict_proba(X))
 
 
-def _labels_and_scores(head: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
-    if not hasattr(head, "decision_function"):
-        shares = head.predict_proba(X)
-        return head.classes_[shares.argmax(axis=1)], _logarithms(shares)
-    decisions = head.decision_function(X)
+def _columns(head: Any, decisions: np.ndarray) -> np.ndarray:
     columns = decisions if decisions.ndim == 2 else np.stack([-decisions, decisions], axis=1) / 2
-    return head.labels_of(decisions), log_softmax(columns, axis=1) if hasattr(head, "predict_proba") else columns
+    return log_softmax(columns, axis=1) if hasattr(head, "predict_proba") else columns
 
 
 def _logarithms(shares: np.ndarray) -> np.ndarray:
@@ -146,18 +146,16 @@ class _Data:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", np.unique(self.labels))
 
-    def places(self) -> Iterator[tuple[int, int]]:
-        """Each repeat's and fold's number."""
+    def split(self, most: int | None, seed: int) -> list[Fold]:
+        """The folds of all repeats, with at most so many rows to train on."""
+        codes = np.searchsorted(self.classes, self.labels)
+        folds = []
         for repeat, numbers in enumerate(self.folds):
-            yield from ((repeat, number) for number in np.unique(numbers).tolist())
-
-    def held_out(self, repeat: int, fold: int) -> np.ndarray:
-        return np.flatnonzero(self.folds[repeat] == fold)
-
-    def training(self, repeat: int, fold: int, most: int | None, seed: int) -> np.ndarray:
-        """The rows outside a fold, or `most` of them."""
-        rows = np.flatnonzero(self.folds[repeat] != fold)
-        return rows[limit_rows(self.labels[rows], most, seed)]
+            for number in np.unique(numbers):
+                training, held_out = np.flatnonzero(numbers != number), np.flatnonzero(numbers == number)
+                training = training[limit_rows(codes[training], most, seed)]
+                folds.append(Fold(repeat, training, held_out, np.unique(codes[training])))
+        return folds
 
 
 class _Outputs:
@@ -170,14 +168,14 @@ class _Outputs:
         self.log_probabilities = log_probabilities
         self.seconds = 0.0
 
-    def keep(self, repeat: int, rows: np.ndarray, known: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> None:
-        """What was said of rows: numbers of classes (n,), and scores (n, k) for the classes `known` (k,)."""
-        self.predicted[repeat, rows] = predicted
-        every = np.full((len(rows), self.scores.shape[2]), LEAST)
+    def keep(self, fold: Fold, predicted: np.ndarray, scores: np.ndarray) -> None:
+        """What was said of the rows held out: numbers among the fold's classes (n,), and scores for them (n, k)."""
+        self.predicted[fold.repeat, fold.held_out] = fold.classes[predicted]
+        every = np.full((len(scores), self.scores.shape[2]), LEAST)
         if not self.log_probabilities:
             every[:] = scores.min(axis=1, keepdims=True)
-        every[:, known] = scores
-        self.scores[repeat, rows] = every
+        every[:, fold.classes] = scores
+        self.scores[fold.repeat, fold.held_out] = every
 
     def by_repeat(self, classes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Of each repeat the labels predicted (N,) and probabilities (N, K)."""
@@ -187,44 +185,50 @@ class _Outputs:
 
 def _try(head: Head, data: _Data, fitting: dict[str, Any]) -> list[_Outputs]:
     """What each candidate of the head's grid says of rows that it has not seen."""
-    kind = head.estimator_class()
-    outputs = [_Outputs(data, hasattr(kind, "predict_proba")) for _ in head.grid]
-    for repeat, fold in data.places():
-        before = time.perf_counter()
-        rows, held_out = data.training(repeat, fold, head.search_rows, fitting["seed"]), data.held_out(repeat, fold)
-        X, queries = data.features.take(rows, axis=0), data.features.take(held_out, axis=0)
-        if data.reduction is not None:
-            axes = data.reduction.fit(X)
-            X, queries = axes.apply(X), axes.apply(queries)
-        y = data.labels[rows]
-        classes = np.unique(y)
-        known = np.searchsorted(data.classes, classes)
-        estimator = head.build(**(fitting | {"class_weight": _of_classes(fitting["class_weight"], classes)}))
-        said = _said(estimator, X, y, queries, head.grid)
-        for candidate, (predicted, scores) in zip(outputs, said, strict=True):
-            candidate.keep(repeat, held_out, known, np.searchsorted(data.classes, predicted), scores)
-            now = time.perf_counter()
-            candidate.seconds += now - before
-            before = now
+    outputs = [_Outputs(data, hasattr(head.estimator_class(), "predict_proba")) for _ in head.grid]
+    folds = data.split(head.search_rows, fitting["seed"])
+    before = time.perf_counter()
+    for place, candidate, predicted, scores in _said(head, data, folds, fitting):
+        outputs[candidate].keep(folds[place], predicted, scores)
+        now = time.perf_counter()
+        outputs[candidate].seconds += now - before
+        before = now
     return outputs
 
 
-def _said(
+_Said = Iterator[tuple[int, int, np.ndarray, np.ndarray]]
+
+
+def _said(head: Head, data: _Data, folds: list[Fold], fitting: dict[str, Any]) -> _Said:
+    """The numbers of a fold and of a candidate, and what this says of the rows held out, in any order."""
+    estimator: Any = head.build(**fitting)
+    everything = all(len(fold.training) + len(fold.held_out) == len(data.labels) for fold in folds)
+    if hasattr(estimator, "fold_decisions") and everything and data.reduction is None:
+        decided = estimator.fold_decisions(data.features, data.labels, folds, head.grid)
+        if decided is not None:
+            for place, candidate, decisions in decided:
+                yield place, candidate, estimator.codes_of(decisions), _columns(estimator, decisions)
+            return
+    for place, fold in enumerate(folds):
+        X, queries = data.features.take(fold.training, axis=0), data.features.take(fold.held_out, axis=0)
+        if data.reduction is not None:
+            axes = data.reduction.fit(X)
+            X, queries = axes.apply(X), axes.apply(queries)
+        weights = of_classes(fitting["class_weight"], data.classes[fold.classes])
+        estimator = head.build(**(fitting | {"class_weight": weights}))
+        said = _said_of(estimator, X, data.labels[fold.training], queries, head.grid)
+        for candidate, (predicted, scores) in enumerate(said):
+            yield place, candidate, predicted, scores
+
+
+def _said_of(
     estimator: Any, X: Any, y: np.ndarray, queries: Any, candidates: Sequence[dict]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Labels (n,) and scores (n, k) of queries (n, D) by each candidate fitted on X (N, D) and y (N,)."""
+    """Numbers of classes (n,) and scores (n, k) of queries (n, D) by each candidate fitted on X (N, D) and y (N,)."""
     if hasattr(estimator, "votes_path"):
-        classes = np.unique(y)
         for votes in estimator.votes_path(X, y, queries, candidates):
-            yield classes[votes.argmax(axis=1)], _logarithms(votes / votes.sum(axis=1, keepdims=True))
+            yield votes.argmax(axis=1), _logarithms(votes / votes.sum(axis=1, keepdims=True))
     else:
         for fitted in head_path(estimator, X, y, candidates):
-            yield _labels_and_scores(fitted, queries)
-
-
-def _of_classes(class_weight: Any, classes: np.ndarray) -> Any:
-    """Weights of those classes alone that a training part has."""
-    if not isinstance(class_weight, dict):
-        return class_weight
-    there = set(classes.tolist())
-    return {label: weight for label, weight in class_weight.items() if label in there}
+            decisions = fitted.decision_function(queries)
+            yield fitted.codes_of(decisions), _columns(fitted, decisions)

@@ -5,6 +5,7 @@ Not every head has all methods. Whoever wants `predict_proba(X)`, (N, K) in the 
 `predict_path`.
 """
 
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -22,3 +23,14 @@ class Classifier(Protocol):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit on X (N, D) and labels y (N,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One fold of one repeat: the rows to train on and those held out, int64 (n,), rising, and the numbers of the
+    classes that the former have (k,)."""
+
+    repeat: int
+    training: np.ndarray
+    held_out: np.ndarray
+    classes: np.ndarray

@@ -60,6 +60,9 @@ class Metrics:
         """The largest class's share of the rows: what saying the same of every image reaches at best."""
         return max(self.support) / self.n
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {' '.join(str(self).split())[:160]}>"
+
     def __str__(self) -> str:
         low, high = self.accuracy_interval
         text = (

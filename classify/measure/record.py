@@ -61,7 +61,8 @@ class RowConfig(TypedMapping):
     defaults never change. preprocessing, revisions (of each layer joined) and architecture are those of the cache keys;
     corrections: names of what version 0.1.0 computed wrongly for such a row, and this one does not. pool is absent for
     networks, training for classical heads, reading for all but the untouched network. groups: SHA-256 of which training
-    rows belong together, where that decides on which of them is chosen.
+    rows belong together, where that decides on which of them is chosen. plugins: the packages, with their versions,
+    that bring its data set, backbone or head.
     """
 
     dataset: str = ""
@@ -105,6 +106,7 @@ class RowConfig(TypedMapping):
     maps: str | None = None
     regularizers: list[str] | None = None
     training: dict[str, Any] | None = None
+    plugins: list[str] | None = None
 
     @property
     def is_network(self) -> bool:
@@ -117,7 +119,7 @@ class RowConfig(TypedMapping):
         part = self.unfreeze or self.reading
         name = f"{self.head} {part}" if part else self.head
         name += f" until {self.until}" if self.until else ""
-        drawn = [f"drawn anew above {self.fresh_above}"] if self.fresh_above else []
+        drawn = [f"reinitialised above {self.fresh_above}"] if self.fresh_above else []
         return ", ".join([name, *drawn, *(self.regularizers or ())])
 
 

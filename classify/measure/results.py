@@ -82,6 +82,9 @@ class SavedResult:
         """The command that made it, for a shell; '' where it was made otherwise."""
         return one_line(self.result.command)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}: {self.result!r}>"
+
     def _repr_html_(self) -> str:
         return f"{self.result._repr_html_()}<p>{html.escape(str(self.path))}</p>"
 
@@ -159,7 +162,7 @@ def make_place(path: Path, folder: Path | str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+        raise UserError(f"{folder}: results cannot be saved there ({error.strerror}); choose another folder") from error
 
 
 def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:

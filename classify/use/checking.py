@@ -18,6 +18,7 @@ from classify.use.saved import Answers, SavedModel, logit_answers
 from classify.use.whole import input_shape
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
+from features.first_use import require_used_here
 
 TOLERANCE = 1e-4  # of probabilities; of scores in units of the largest
 _MOST = 48
@@ -83,7 +84,7 @@ def agree(model: SavedModel, checked: CheckImages, expected: Answers, exported: 
     if same < count or not difference <= TOLERANCE:
         outputs = "scores" if expected.probabilities is None else "probabilities"
         raise UserError(
-            f"the exported network does not do what {model.saved.path.name} does, and was not kept: {count - same} of "
+            f"the exported network does not do what {model.saved.path.name} does, and was not saved: {count - same} of "
             f"{count} images ({checked.origin}) got another class, and {outputs} differ by up to {difference:.1e}"
         )
     if expected.distance is not None and exported.distance is not None:
@@ -104,7 +105,9 @@ def _own_test_images(model: SavedModel) -> CheckImages | None:
     """Test images of the data set that the model was trained on, where it is to be found unchanged."""
     config = model.saved.result.config
     try:
-        dataset = open_dataset(recorded_option(model.saved, "dataset") or config.dataset)
+        spec = recorded_option(model.saved, "dataset") or config.dataset
+        require_used_here(spec, config.dataset_sha256)
+        dataset = open_dataset(spec)
         if dataset.fingerprint() != config.dataset_sha256:
             return None
         kept, data = model.saved.predictions(), dataset.load("test")

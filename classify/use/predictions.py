@@ -25,8 +25,8 @@ def predictions_table(predictions: Iterable[Prediction], title: str = "") -> Tab
         Column("image", align="left"),
         Column("class", align="left"),
         Column("sureness", "probability" if probable else "decision value", format=lambda text: text or ""),
-        Column("next", align="left"),
-        Column("remark", align="left"),
+        Column("next", align="left", prose=True),
+        Column("remark", align="left", prose=True),
     )
     # The last two are there where they have something to say.
     shown = [place for place in range(len(columns)) if place < 3 or any(row[place] for row in rows)]

@@ -187,6 +187,9 @@ class SavedModel:
             read = images_in_8_bits(part, white) if is_array else [_read(image, white) for image in part]
             yield self.answers(self.prepare(read))
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {' '.join(str(self).split())[:200]}>"
+
     def __str__(self) -> str:
         config, measured = self.saved.result.config, self.saved.result
         place = ", ".join(

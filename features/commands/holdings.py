@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.commands.speaking import is_quiet, is_verbose, say
+from features.commands.speaking import is_quiet, is_verbose, printable, put, say
 from features.datasets import open_dataset
 from features.datasets.catalogue import absolute_spec
 from features.errors import UserError
@@ -36,7 +36,7 @@ def _list() -> int:
         return 0
     if is_quiet():
         # For other programs: one name a line.
-        print("\n".join(path.name for entry in shown for path in entry.paths[:1]))
+        put("\n".join(path.name for entry in shown for path in entry.paths[:1]))
         return 0
     console = Console()
     if not console.is_terminal:
@@ -53,15 +53,15 @@ def _list() -> int:
     console.print(table)
     total = as_bytes(sum(entry.size for entry in everything))
     complete = sum(entry.state == "complete" for entry in everything)
-    print(f"{complete} complete, {len(shown) - complete} not, {total} in {features_folder()}")
+    put(f"{complete} complete, {len(shown) - complete} not, {total} in {features_folder()}")
     if left := [entry for entry in everything if entry.state == "left over"]:
         size = as_bytes(sum(entry.size for entry in left))
-        print(f"{size} left over by processes that were killed; `python -m features remove --partial` deletes them")
+        put(f"{size} left over by processes that were killed; `python -m features remove --partial` deletes them")
     for entry in shown:
         if is_verbose() and entry.record is not None:
-            print(f"{entry.paths[0]}: key {entry.record.key.digest}")
+            put(f"{entry.paths[0]}: key {entry.record.key.digest}")
         if entry.fault:
-            print(entry.fault)
+            put(entry.fault)
     return 0
 
 
@@ -71,7 +71,7 @@ def _cells(entry: Entry, called: Counter[str]) -> list[str]:
 
     size, digits = as_bytes(entry.size), entry.digits[:8]
     if entry.record is None:
-        return [escape(entry.stem), *[""] * 8, size, "damaged", digits]
+        return [escape(printable(entry.stem)), *[""] * 8, size, "damaged", digits]
     key, about = entry.record.key, entry.record.about
     state = "complete" if entry.state == "complete" else f"{int(100 * entry.share)} %"
     if isinstance(entry.record, ShardedFile):
@@ -79,11 +79,9 @@ def _cells(entry: Entry, called: Counter[str]) -> list[str]:
     layer = about.layer_name if about.layer_name == key.layer else f"{about.layer_name} ({key.layer})"
     dataset = f"{about.dataset_name} ({key.dataset[:8]})" if called[about.dataset_name] > 1 else about.dataset_name
     names = (dataset, key.split, key.backbone, about.weights_name, layer, key.pool)
-    precision = key.precision if key.dtype == "float32" else f"{key.precision}, kept in {key.dtype}"
+    precision = key.precision if key.dtype == "float32" else f"{key.precision}, stored as {key.dtype}"
     width = " x ".join(f"{length:,}" for length in entry.record.shape)
-    # Names may come from folders and files of others: no control characters on the terminal.
-    texts = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names]
-    return [*map(escape, texts), str(key.image_size), precision, width, size, state, digits]
+    return [*(escape(printable(name)) for name in names), str(key.image_size), precision, width, size, state, digits]
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -97,7 +95,7 @@ def _verify(options: argparse.Namespace) -> int:
             say(f"sound    {entry.paths[0].name} ({as_bytes(entry.size)})")
         except (CacheError, OSError) as error:
             damaged += 1
-            print(f"DAMAGED  {error}", flush=True)
+            put(f"DAMAGED  {error}")
     say(f"{len(chosen) - damaged} of {len(chosen)} files are sound")
     return 1 if damaged else 0
 
@@ -129,7 +127,7 @@ def _remove(options: argparse.Namespace) -> int:
 
 def _accept(options: argparse.Namespace) -> int:
     for name in options.names:
-        print(f"accepted {name}: SHA-256 {accept(name)}", flush=True)
+        put(f"accepted {name}: SHA-256 {accept(name)}")
     return 0
 
 
@@ -139,9 +137,9 @@ def _compact(options: argparse.Namespace) -> int:
     for record in sharded:
         count = len(record.layout.shards)
         whole = compact(record)
-        print(f"compacted {whole.path.name}: one file of {count} shards, {as_bytes(whole.size)}", flush=True)
+        put(f"compacted {whole.path.name}: one file of {count} shards, {as_bytes(whole.size)}")
     if not sharded:
-        print("nothing here has shards")
+        put("nothing here has shards")
     return 0
 
 

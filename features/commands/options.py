@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from features.commands import completion
 from features.commands.parser import Add, Parser
-from features.commands.program import as_typed
-from features.commands.speaking import decoders_unheard
+from features.commands.speaking import complain, decoders_unheard
 from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
 from features.errors import UserError
+from features.plugins import plugins
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ SHARED: dict[str, dict[str, Any]] = {
     "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)", "rare": True},
     "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows", "rare": True},
     "--no-search": {"action": "store_true", "help": "take each head's untuned default", "rare": True},
+    "--progress": {
+        "default": "auto",
+        "choices": ("auto", "on", "off"),
+        "help": "how far the whole is and the time left: on a terminal (auto), now and then elsewhere too (on), or not",
+        "rare": True,
+    },
     "--quick": {"action": "store_true", "help": "an answer in minutes; says what it cut"},
     "--results": {"default": "results", "metavar": "FOLDER", "help": "folder of results (results/)"},
     "--tensorboard": {
@@ -108,7 +114,8 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
         help="which images of a folder or list belong together (one patient, part, video or day): those of one text in "
         "this expression's first parentheses, found in the path; they are never on both sides of a split",
     )
-    names = f"any torchvision classifier, or {completion.OFFLINE}"
+    brought = "".join(f", {name} ({plugin.summary})" for name, plugin in plugins("backbones").items())
+    names = f"any torchvision classifier, or {completion.OFFLINE}{brought}"
     add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
     add(
         "--weights",
@@ -162,7 +169,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
-    unreadable = "leave out images that cannot be read, and say which"
+    unreadable = "leave out images that are broken or absent, and say which"
     add("--skip-unreadable", action="store_true", help=unreadable, rare=True)
     add_shared(add, "--device", "--jobs")
 
@@ -198,10 +205,10 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         return status
     except UserError as error:
         # What a user typed, or a file's name, may hold line breaks; a complaint stays one line.
-        print(f"error: {' '.join(as_typed(error).splitlines())}", file=sys.stderr)
+        complain(f"error: {' '.join(str(error).splitlines())}")
         return 2
     except KeyboardInterrupt as stop:
-        print(_stopped(typed=arguments is None), file=sys.stderr)
+        complain(_stopped(typed=arguments is None))
         return status_of(stop)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error, and nobody is left to tell.
@@ -211,10 +218,9 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(
+        complain(
             f"error: {where}{error.strerror}; make the place readable and writable and see that it has room, or set "
-            "$LAYERPROBE_HOME to another folder",
-            file=sys.stderr,
+            "$LAYERPROBE_HOME to another folder"
         )
         try:
             sys.stdout.flush()
@@ -226,10 +232,10 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
 def _stopped(typed: bool) -> str:
     """What to say after Ctrl-C; typed: whether this process is the command, as a shell started it."""
     if not typed:
-        return "stopped; what is complete is kept, and the same command carries on from there"
+        return "stopped; what is complete is saved, and the same command carries on from there"
     # --again would begin with what is complete.
     command = shlex.join(word for word in sys.orig_argv if word != "--again")
-    return f"stopped; what is complete is kept; carry on with: {command}"
+    return f"stopped; what is complete is saved; carry on with: {command}"
 
 
 def _drop_output() -> None:

@@ -1,12 +1,13 @@
 """How much a command says: `--quiet` leaves the answer and errors, `--verbose` adds what was decided and found.
 
-`Parser` sets it once for the process; commands speak through these functions rather than `print`. What a command is
-run for (tables, predictions, a listing) is printed whatever was asked.
+`Parser` sets it once for the process; commands speak through these functions and never through `print`, since labels,
+paths and records come from anybody and could steer the terminal: what `printable` lets through is all that reaches it.
 """
 
 import contextlib
 import sys
 import threading
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from typing import TextIO
@@ -36,14 +37,42 @@ def is_verbose() -> bool:
     return _loudness > NORMAL
 
 
+def printable(text: object) -> str:
+    """A text of any origin, fit for a terminal: what steers one, or the order of letters, is shown by its number."""
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(sign if sign in "\n\t" or _is_letter(sign) else _numbered(sign) for sign in text)
+
+
+def _is_letter(sign: str) -> bool:
+    return unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _numbered(sign: str) -> str:
+    return sign.encode("unicode_escape").decode()
+
+
+def put(line: object = "") -> None:
+    """What a command is run for (predictions, a listing), on the standard output whatever was asked."""
+    _print(line, sys.stdout)
+
+
+def complain(line: object) -> None:
+    """What went wrong, on the standard error whatever was asked."""
+    _print(line, sys.stderr)
+
+
 def say(line: object = "") -> None:
     """How it is going, on the standard output, unless quiet."""
-    _print(line, sys.stdout)
+    if not _is_heard(line) and not is_quiet():
+        put(line)
 
 
 def tell(line: object) -> None:
     """How it is going, on the standard error, unless quiet: for commands whose output is read by others."""
-    _print(line, sys.stderr)
+    if not _is_heard(line) and not is_quiet():
+        complain(line)
 
 
 def tell_once(line: str) -> None:
@@ -78,15 +107,21 @@ def decoders_unheard() -> Iterator[None]:
 def detail(line: object) -> None:
     """What only the curious want, on the standard error, if verbose."""
     if is_verbose():
-        print(as_typed(line), file=sys.stderr, flush=True)
+        complain(line)
 
 
 def _lines_heard() -> list[str] | None:
     return getattr(_here, "heard", None)
 
 
-def _print(line: object, stream: TextIO) -> None:
-    if (lines := _lines_heard()) is not None:
-        lines += [] if (text := str(line)) in lines else [text]
-    elif not is_quiet():
-        print(as_typed(line), file=stream, flush=True)
+def _is_heard(line: object) -> bool:
+    """Whether somebody else takes the lines of this thread, and now has this one."""
+    if (lines := _lines_heard()) is None:
+        return False
+    lines += [] if (text := str(line)) in lines else [text]
+    return True
+
+
+def _print(line: object, stream: TextIO | None) -> None:
+    if stream is not None:  # it may have been closed
+        print(printable(as_typed(line)), file=stream, flush=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from features.errors import UserError
 from features.home import user_path
+from features.plugins import Plugin, blamed, plugins
 
 if typing.TYPE_CHECKING:
     from features.datasets.dataset import Dataset
@@ -48,7 +49,18 @@ READABLE = "readable:"  # before the spec of a data set: without the images in i
 def dataset_names() -> tuple[str, ...]:
     """The names that `open_dataset` takes, for people: 'mnist', ..., 'folder:PATH', 'transfer:SOURCE->TARGET'."""
     endings = {**dict.fromkeys(NEED_A_PATH, ":PATH"), **dict.fromkeys(NEED_TWO_PATHS, ":SOURCE->TARGET")}
-    return tuple(name + endings.get(name, "") for name in KINDS)
+    return tuple(name + endings.get(name, "") for name in (*KINDS, *_brought()))
+
+
+def _brought() -> dict[str, Plugin]:
+    """The data sets that plug-ins bring, by name."""
+    return {name: plugin for name, plugin in plugins("datasets").items() if name not in KINDS}
+
+
+def dataset_plugin(spec: str) -> str:
+    """'package 1.2' of the plug-in that brings a data set; '' for ours."""
+    name = spec.removeprefix(READABLE).partition(":")[0].partition("[")[0].strip().lower().replace("_", "-")
+    return plugin.origin if (plugin := _brought().get(name)) else ""
 
 
 def open_dataset(spec: str) -> "Dataset":
@@ -65,13 +77,19 @@ def open_dataset(spec: str) -> "Dataset":
 
         whole, _, names = spec[:-1].rpartition("[")
         return with_classes(open_dataset(whole), [name.strip() for name in names.split(",")])
-    if spec.startswith(READABLE):
-        return open_dataset(spec.removeprefix(READABLE)).readable()
     if GROUP_BY in spec and not (place and user_path(place).exists()):
         return _open_grouped(spec)
+    if spec.startswith(READABLE):
+        from features.datasets.survey import AbsentImages
+
+        try:
+            return open_dataset(spec.removeprefix(READABLE)).readable()
+        except AbsentImages as error:
+            return error.others().readable()
     name, colon, text = spec.partition(":")
     name = name.strip().lower().replace("_", "-")
-    if name not in KINDS:
+    brought = _brought()
+    if name not in KINDS and name not in brought:
         raise UserError(_unknown(spec, name))
     if colon and not text.strip():
         raise UserError(f"the data set '{spec}' ends after the colon; write {name}:PATH")
@@ -87,8 +105,25 @@ def open_dataset(spec: str) -> "Dataset":
         path = Path(place)
     if path is not None and not path.exists():
         raise UserError(f"{path} does not exist; the data set '{spec}' should be there")
+    if name in brought:
+        return _of_plugin(brought[name], path)
     module = importlib.import_module(KINDS[name])
     return module.open_named(name, path, query) if query else module.open_named(name, path)
+
+
+def _of_plugin(plugin: Plugin, path: Path | None) -> "Dataset":
+    """The data set that a plug-in's function `(name, path)` opens."""
+    from features.datasets.dataset import Dataset
+
+    open_named = plugin.load()
+    with blamed(plugin.name, plugin.origin):
+        opened = open_named(plugin.name, path)
+    if not isinstance(opened, Dataset):
+        raise UserError(
+            f"the plug-in {plugin.name} of {plugin.origin} gives a {type(opened).__name__} and no "
+            "features.datasets.Dataset; tell its authors"
+        )
+    return opened
 
 
 def with_columns(spec: str, *, path: str | None = None, label: str | None = None, group: str | None = None) -> str:
@@ -159,6 +194,6 @@ def _unknown(spec: str, name: str) -> str:
         kind = "folder" if user_path(spec).is_dir() else Path(spec).suffix.lower().lstrip(".")
         if kind in NEED_A_PATH:
             return f"'{spec}' is a path and not the name of a data set; write {kind}:{spec}"
-    near = difflib.get_close_matches(name, KINDS, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*KINDS, *_brought()], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? The names are " if near else "the names are "
     return f"there is no data set '{spec}'; {hint}{', '.join(dataset_names())}"

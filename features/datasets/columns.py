@@ -2,6 +2,7 @@
 in its header, or named by whoever opens it; without a header the first two or three are meant.
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -140,7 +141,7 @@ def _one(header: Sequence[str], columns: list[int], lines: Sequence[Sequence[str
     if not columns:
         raise UserError(
             f"{where} has no column '{kind}'; its header is {', '.join(header)}: say which column it is with "
-            f"{OPTIONS[kind]}, as in {OPTIONS[kind]} {header[-1 if kind == 'label' else 0]}"
+            f"{OPTIONS[kind]}, as in {OPTIONS[kind]} {shlex.quote(header[-1 if kind == 'label' else 0])}"
         )
     rows = [[line[column].strip() for column in columns] for line in lines[1:] if len(line) > max(columns)]
     # Two columns group the rows alike where each value of one goes with one value of the other.
@@ -149,7 +150,7 @@ def _one(header: Sequence[str], columns: list[int], lines: Sequence[Sequence[str
         names = [header[column] for column in columns]
         raise UserError(
             f"{where} has the columns {' and '.join(names)}, and either could be the {kind}; say which with "
-            f"{OPTIONS[kind]}, as in {OPTIONS[kind]} {names[0]}"
+            f"{OPTIONS[kind]}, as in {OPTIONS[kind]} {shlex.quote(names[0])}"
         )
     return columns[0]
 
@@ -170,6 +171,6 @@ def _refuse_unknown_header(lines: Sequence[Sequence[str]], stands: Callable[[str
         others = [name for name in header if name != header[column]]
         raise UserError(
             f"{where} has the header {', '.join(header)}, which names neither path nor label; say which they are with "
-            f"{OPTIONS['path']} and {OPTIONS['label']}, as in {OPTIONS['path']} {header[column]} {OPTIONS['label']} "
-            f"{others[0] if others else header[0]}"
+            f"{OPTIONS['path']} and {OPTIONS['label']}, as in {OPTIONS['path']} {shlex.quote(header[column])} "
+            f"{OPTIONS['label']} {shlex.quote(others[0] if others else header[0])}"
         )

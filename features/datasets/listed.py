@@ -20,7 +20,7 @@ from features.datasets.dataset import Dataset, Split, Survey
 from features.datasets.doubles import tell_divided, tell_doubles
 from features.datasets.images import READING, ImageFiles
 from features.datasets.labels import alike_classes
-from features.datasets.splitting import cut_test_rows
+from features.datasets.splitting import cut_test_rows, require_two_of_each
 from features.datasets.survey import Held, UnreadableImages, held_by, why_not_opened
 from features.datasets.tree import below, some
 from features.digests import sha256_files, sha256_json, sha256_rows
@@ -56,7 +56,11 @@ class ListedImages(Dataset):
     def __post_init__(self) -> None:
         if UNCUT in self.listed:
             # Whether there are enough images is known without reading one.
-            cut_test_rows(self.listed[UNCUT][1], self.classes, self.root, groups=self._uncut_groups)
+            labels, groups = self.listed[UNCUT][1], self._uncut_groups
+            if groups is None:
+                require_two_of_each(labels, self.classes, self.root)
+            else:
+                cut_test_rows(labels, self.classes, self.root, groups=groups)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -124,6 +128,11 @@ class ListedImages(Dataset):
             unreadable = self._unreadable
         except UnreadableImages as error:
             unreadable = error.reasons
+        return self.without(unreadable)
+
+    def without(self, unreadable: Mapping[Path, str]) -> "ListedImages":
+        """The same without some images, which is said; unreadable: why they are left out. UserError where a class has
+        none left."""
         if not unreadable:
             return self
         listed, grouped = {}, {}
@@ -146,7 +155,7 @@ class ListedImages(Dataset):
             self,
             listed=listed,
             remarks=(*self.remarks, remark),
-            spec=READABLE + self.spec,
+            spec=READABLE + self.spec.removeprefix(READABLE),
             grouped=grouped if self.grouped is not None else None,
         )
 

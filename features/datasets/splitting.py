@@ -17,6 +17,14 @@ CUT = "stratified-1"
 TEST_FRACTION = 0.2
 
 
+def require_two_of_each(labels: np.ndarray, classes: Sequence[str], where: object) -> None:
+    """Raise UserError, naming the class, where one has not the two rows that a cut takes; `where` names the data."""
+    counts = np.bincount(labels, minlength=len(classes))
+    for class_name, count in zip(classes, counts.tolist(), strict=True):
+        if count < 2:
+            raise _too_few(class_name, where, "one image" if count else "no image")
+
+
 def cut_test_rows(
     labels: np.ndarray,
     classes: Sequence[str],
@@ -51,10 +59,7 @@ def cut_test_rows(
         drawn, sizes = np.unique(chance[members], return_counts=True)
         if len(drawn) < 2:
             has = "no image" if not len(members) else f"{len(members)} equal images" if sizes[0] > 1 else "one image"
-            raise UserError(
-                f"class '{class_name}' in {where} has {has} and needs two: one to train and one to test; add images, "
-                "leave the class out or say which images are for testing"
-            )
+            raise _too_few(class_name, where, has)
         room = min(max(1, round(fraction * len(members))), len(members) - 1)
         # The first that fit; where equal rows are too many for that, the fewest.
         taken = [drawn[np.argmin(sizes)]] if sizes.min() > room else []
@@ -73,3 +78,10 @@ def cut_test_rows(
             f"all test images of {where} are training images as well, under other labels; take the wrong ones out"
         )
     return np.setdiff1d(np.arange(len(labels)), test_rows), test_rows
+
+
+def _too_few(class_name: str, where: object, has: str) -> UserError:
+    return UserError(
+        f"class '{class_name}' in {where} has {has} and needs two: one to train and one to test; add images, leave the "
+        "class out or say which images are for testing"
+    )

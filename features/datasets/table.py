@@ -24,6 +24,7 @@ from features.datasets.images import IMAGE_SUFFIXES
 from features.datasets.labels import ordered_classes, settled_labels, stands_for_none
 from features.datasets.listed import UNCUT, ListedImages
 from features.datasets.parts import PARTS
+from features.datasets.survey import AbsentImages
 from features.datasets.tree import folders_in, some
 from features.errors import UserError
 from features.home import user_path
@@ -46,13 +47,18 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
     paths: list[Path] = []
     names, splits, groups = [], [], []
     lines: dict[Path, tuple[int, str]] = {}
-    absent: list[_Absent] = []
+    absent: dict[Path, str] = {}
+    reasons: list[str] = []
     for line, cells in table[columns.first :]:
-        try:
-            image, label, split, group = _row(f"{path}, line {line}", cells, columns, files)
-        except _Absent as error:
-            absent.append(error)
-            continue
+        where = f"{path}, line {line}"
+        image = files.find(_cell_of_path(where, cells, columns))
+        if image is None:
+            cell = cells[columns.path].strip()
+            reasons.append(f"{where}: {files.absence_of(cell)}")
+            # It has a place in its class and part until it is left out.
+            image = path.parent / (cell or f"line {line}")
+            absent[image] = "there is no such file" if cell else "the path is empty"
+        label, split, group = _label_part_and_group(where, cells, columns)
         earlier, as_label = lines.setdefault(image, (line, label))
         if as_label != label:
             raise UserError(
@@ -63,49 +69,55 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
         names.append(label)
         splits.append(split)
         groups.append(group)
-    if absent:
-        more = f"; so it is on {len(absent) - 1:,} more of its lines" if len(absent) > 1 else ""
-        raise UserError(f"{absent[0]}{more}")
     spec = f"{name}:{path}{f'?{query}' if query else ''}"
     of_rows = None if columns.group is None else groups
-    listed = _listed(name_of(name, path), spec, path, paths, names, np.array(splits), of_rows)
-    remarks = [*listed.remarks]
-    if columns.unread:
-        remarks.append(f"{path}: the column {columns.unread} names no part for each row, and is not read")
-    if columns.group is not None and "group" not in named:
-        column = table[0][1][columns.group].strip()
-        remarks.append(f"{path}: the column {column} says which images belong together ({len(set(groups)):,} groups)")
-    if columns.sparse:
-        remarks.append(f"{path}: the column {columns.sparse} is empty on some lines, and groups are not read from it")
-    later = listed.later or columns.later
-    return dataclasses.replace(listed, remarks=tuple(remarks), later=later, groups_asked="group" in named)
+
+    def whole() -> ListedImages:
+        listed = _listed(name_of(name, path), spec, path, paths, names, np.array(splits), of_rows)
+        remarks = [*listed.remarks]
+        if columns.unread:
+            remarks.append(f"{path}: the column {columns.unread} names no part for each row, and is not read")
+        if columns.group is not None and "group" not in named:
+            column = table[0][1][columns.group].strip()
+            count = f"{len(set(groups)):,} groups"
+            remarks.append(f"{path}: the column {column} says which images belong together ({count})")
+        if columns.sparse:
+            column = columns.sparse
+            remarks.append(f"{path}: the column {column} is empty on some lines, and groups are not read from it")
+        later = listed.later or columns.later
+        return dataclasses.replace(listed, remarks=tuple(remarks), later=later, groups_asked="group" in named)
+
+    if absent:
+        more = f"; so it is on {len(reasons) - 1:,} more of its lines" if len(reasons) > 1 else ""
+        if len(reasons) == len(paths):
+            raise UserError(f"{reasons[0]}{more}, which are all that it has")
+        raise AbsentImages(f"{reasons[0]}{more}", lambda: whole().without(absent))
+    return whole()
 
 
-class _Absent(UserError):
-    """An image of a list that is not there."""
-
-
-def _row(where: str, cells: list[str], columns: Columns, files: "_Files") -> tuple[Path, str, str, str]:
-    """A line's image, its label, and its part and group or ''."""
+def _cell_of_path(where: str, cells: list[str], columns: Columns) -> str:
+    """What stands for the image in a line."""
     if len(cells) < columns.most:
         optional = {"split": columns.split, "group": columns.group}
         needed = ["path", "label", *(name for name, column in optional.items() if column is not None)]
         raise UserError(f"{where}, has {len(cells)} columns and needs {columns.most}: {', '.join(needed)}")
-    cell, label = cells[columns.path].strip(), cells[columns.label].strip()
-    image = files.find(cell)
-    if image is None:
-        raise _Absent(f"{where}: {files.absence_of(cell)}")
+    return cells[columns.path].strip()
+
+
+def _label_part_and_group(where: str, cells: list[str], columns: Columns) -> tuple[str, str, str]:
+    """A line's label, and its part and group or ''."""
+    label = cells[columns.label].strip()
     if not label:
         raise UserError(f"{where}: the label is empty; fill it in or take the line out")
     group = "" if columns.group is None else cells[columns.group].strip()
     if columns.group is not None and stands_for_none(group):
         raise UserError(f"{where}: the group is '{group}', which stands for none; fill it in, or name another column")
     if columns.split is None:
-        return image, label, "", group
+        return label, "", group
     part = columns.part_of(cells[columns.split])
     if part is None:
         raise UserError(f"{where}: the split is '{cells[columns.split].strip()}'; write train or test")
-    return image, label, part, group
+    return label, part, group
 
 
 def _listed(
@@ -221,6 +233,8 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
             table = max(tables, key=lambda table: len(table[0][1]))
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"cannot read {path} as comma-separated UTF-8 text ({error}); save it as such") from error
+    if "\0" in text:
+        raise UserError(f"cannot read {path}: it holds NUL bytes, as UTF-16 without its mark does; save it as UTF-8")
     if not table:
         raise UserError(f"{path} is empty; it should have one line per image: path, label and, if wanted, split")
     return table

@@ -1,5 +1,6 @@
 """A scikit-learn style head on features: searched on validation rows, refitted, and perhaps on reduced features."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from classify.measure.record import RowConfig
 from extract.planning import plan
 from features.blocks import Blocks
 from features.errors import UserError
+from features.plugins import blamed
 from features.reading import require_training_rows
 from features.request import Request
 
@@ -109,6 +111,14 @@ class Classical(Kind):
         return dataclasses.replace(settings, jobs=None if shares_work else threads)
 
     def learn(self, training: Training) -> Learned:
+        with self._blamed():
+            return self._learned(training)
+
+    def _blamed(self) -> contextlib.AbstractContextManager:
+        """What a plug-in's head raises is a line that names it."""
+        return blamed(self.name, self.head.plugin) if self.head.plugin else contextlib.nullcontext()
+
+    def _learned(self, training: Training) -> Learned:
         rows, settings = training.required(), training.settings
         features, labels = rows.features, rows.labels
         train, validation = training.train, training.validation
@@ -167,9 +177,10 @@ class Classical(Kind):
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)
         started = time.perf_counter()
-        predicted = head.predict(features)
-        seconds = time.perf_counter() - started
-        probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
+        with self._blamed():
+            predicted = head.predict(features)
+            seconds = time.perf_counter() - started
+            probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
         return Predicted(predicted, wide(probabilities, head.classes_, len(source.classes)), seconds)
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:

@@ -228,7 +228,7 @@ def test_a_network_that_does_otherwise_is_not_kept(at_work, tmp_path, monkeypatc
         return made
 
     monkeypatch.setattr(exporting, "whole_network", off)
-    with pytest.raises(UserError, match="was not kept"):
+    with pytest.raises(UserError, match="was not saved"):
         export_model(_record("logistic"), "torch", tmp_path / "off.pt2")
     assert list(tmp_path.iterdir()) == []
 
