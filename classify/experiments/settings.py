@@ -22,7 +22,7 @@ class Settings:
     on every row; as there is nothing to choose on, a head takes its untuned default, and a network the weights after
     its last step. validation_share: of the training rows, held out. blocks: 'auto' leaves features in the store that
     would not fit into memory, 'on' all, 'off' none; the same numbers to rounding. jobs and blocks are no part of what
-    a row is.
+    a row is. calibrate: the probabilities of heads on features, on validation rows.
     """
 
     seed: int = 0
@@ -33,6 +33,7 @@ class Settings:
     search_rows: int | None = None
     validation: bool = True
     validation_share: float = VALIDATION_SHARE
+    calibrate: bool = True
     blocks: str = "auto"
 
 

@@ -51,12 +51,14 @@ def _head(
     name: str, source, reduction: Reduction | None = None, shuffled: bool = False, change=None, **settings
 ) -> Row:
     head = Classical(head=HEADS[name], reduction=reduction)
-    return Row(source=source, head=head, settings=Settings(**settings), shuffled=shuffled, change=change)
+    return Row(
+        source=source, head=head, settings=Settings(calibrate=False, **settings), shuffled=shuffled, change=change
+    )
 
 
 def _head2toe() -> Row:
     source = _layer("layer1+layer2")
-    return Row(source=source, head=Classical(head=head2toe(source.widths)))
+    return Row(source=source, head=Classical(head=head2toe(source.widths)), settings=Settings(calibrate=False))
 
 
 def _network(name: str, training: TrainingSettings = SHORT, request: Request = BASE, **options) -> Row:
