@@ -81,7 +81,21 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "write the networks' training curves for TensorBoard (default tensorboard/)",
         "rare": True,
     },
+    "--score": {
+        "default": "accuracy",
+        "metavar": "S",
+        "help": "what is chosen by: accuracy (default), macro-f1, balanced-accuracy or log-loss",
+        "completer": completion.one_of("accuracy", "macro-f1", "balanced-accuracy", "log-loss"),
+        "rare": True,
+    },
     "--seeds": {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"},
+    "--validate": {
+        "default": "auto",
+        "metavar": "V",
+        "help": "what is chosen on: holdout, cv:K (folds), cv:KxR (drawn R times), or auto (default), which says what "
+        "it takes",
+        "completer": completion.one_of("auto", "holdout", "cv:5", "cv:5x3"),
+    },
 }
 
 

@@ -1,4 +1,4 @@
-"""A scikit-learn style head on features: searched on validation rows, refitted, and perhaps on reduced features."""
+"""A scikit-learn style head on features: searched on validation rows or on folds, refitted, perhaps on axes."""
 
 import contextlib
 import dataclasses
@@ -17,12 +17,13 @@ from classify.heads import HEADS, Head
 from classify.heads.calibrated import Calibrated, calibrate
 from classify.heads.estimator import trained_parameters
 from classify.heads.familiar import Familiar, Guarded
-from classify.heads.folds import class_scores
+from classify.heads.folds import class_scores, search_folds
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
 from classify.measure.metrics import measure
 from classify.measure.record import RowConfig
+from classify.measure.scores import SCORES
 from extract.planning import plan
 from features.blocks import Blocks
 from features.errors import UserError
@@ -121,12 +122,13 @@ class Classical(Kind):
     def _learned(self, training: Training) -> Learned:
         rows, settings = training.required(), training.settings
         features, labels = rows.features, rows.labels
+        if training.folds is not None:
+            return self._learn_on_folds(features, labels, training.folds, training)
         train, validation = training.train, training.validation
         axes = self.reduction.fit(features.take(train, axis=0)) if self.reduction else None
         if axes:
             features = axes.apply(features)
-        fitting: dict[str, Any] = {"seed": settings.seed, "class_weight": settings.class_weight}
-        fitting |= {"jobs": settings.jobs, "device": gpu_for_heads(training.source.request.device)}
+        fitting = _fitting(training)
         chosen = self._search(features, labels, training, fitting)
         started = time.perf_counter()
         # Scores that calibrate come from rows that were not fitted on.
@@ -141,25 +143,47 @@ class Classical(Kind):
             started = time.perf_counter()
             fitted = self.head.build(**fitting, **chosen.params).fit(features, labels)
         took = time.perf_counter() - started
-        extra: dict[str, Any] = {
-            "features": features.shape[1],
-            "trials": [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials],
-        }
-        if isinstance(features, Blocks):
-            extra["read"] = "in blocks"
-        if hasattr(fitted, "kept_by_layer_"):
-            extra["kept_by_layer"] = fitted.kept_by_layer_
-        classifier = fitted if scores is None else calibrate(fitted, scores, labels[validation])
-        classifier = OnAxes(axes, classifier) if axes else classifier
+        trials = [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials]
+        calibrated = fitted if scores is None else calibrate(fitted, scores, labels[validation])
         return Learned(
-            Guarded(classifier, Familiar.fit(rows.features, labels, settings.seed)),
+            _guarded(calibrated, axes, rows, settings),
             predicted,
+            scores,
             chosen=chosen.params,
             refit=settings.refit,
             converged=getattr(fitted, "converged_", None),
             seconds={"search": chosen.seconds, "fit": took},
             rows={"search": chosen.rows},
-            extra=extra,
+            extra={"trials": trials, **_extra(fitted, features)},
+        )
+
+    def _learn_on_folds(self, features: Any, labels: np.ndarray, folds: np.ndarray, training: Training) -> Learned:
+        """Choose hyper-parameters by what heads say of the rows that they have not seen; then fit on all rows."""
+        settings, fitting = training.settings, _fitting(training)
+        grid = self.head.grid if settings.search else self.head.grid[:1]
+        head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings), grid=grid)
+        score = SCORES[settings.score]
+        searched = search_folds(head, features, labels, list(folds), score=score, reduction=self.reduction, **fitting)
+        started = time.perf_counter()
+        axes = self.reduction.fit(features) if self.reduction else None
+        if axes:
+            features = axes.apply(features)
+        fitted = self.head.build(**fitting, **searched.params).fit(features, labels)
+        took = time.perf_counter() - started
+        calibrated = calibrate(fitted, searched.scores, labels) if settings.calibrate else fitted
+        name = settings.score.replace("-", "_")
+        trials = [{**t.params, name: t.score, "seconds": round(t.seconds, 3)} for t in searched.trials]
+        return Learned(
+            _guarded(calibrated, axes, training.required(), settings),
+            searched.predicted,
+            searched.scores,
+            chosen=searched.params,
+            refit=True,
+            converged=getattr(fitted, "converged_", None),
+            seconds={"search": searched.seconds, "fit": took},
+            rows={"search": searched.rows},
+            # A single candidate is not searched for.
+            extra={"trials": trials if len(grid) > 1 else [], **_extra(fitted, features)},
         )
 
     def _search(self, features: Any, labels: np.ndarray, training: Training, fitting: dict[str, Any]) -> Search:
@@ -172,7 +196,7 @@ class Classical(Kind):
         head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings))
         train, validation = training.train, training.validation
         parts = [part for rows in (train, validation) for part in (features.take(rows, axis=0), labels[rows])]
-        return search(head, *parts, **fitting)
+        return search(head, *parts, **fitting, score=SCORES[settings.score])
 
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)
@@ -222,6 +246,28 @@ def search_of(fields: Any) -> Search:
     )
     best = max((trial.accuracy for trial in trials), default=float("nan"))
     return Search(dict(fields["chosen"]), best, trials, fields["rows"]["search"], fields["seconds"]["search"])
+
+
+def _fitting(training: Training) -> dict[str, Any]:
+    """What every head of a row is built with, whatever its parameters."""
+    settings, device = training.settings, gpu_for_heads(training.source.request.device)
+    return {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs, "device": device}
+
+
+def _guarded(head: Any, axes: Any, rows: Rows, settings: Settings) -> Guarded:
+    """A fitted head on its axes, which knows what is unlike the rows that it learnt from."""
+    classifier = OnAxes(axes, head) if axes else head
+    return Guarded(classifier, Familiar.fit(rows.features, rows.labels, settings.seed))
+
+
+def _extra(fitted: Any, features: Any) -> dict[str, Any]:
+    """What is told of a fitted head and the features (N, D) that it takes."""
+    extra: dict[str, Any] = {"features": features.shape[1]}
+    if isinstance(features, Blocks):
+        extra["read"] = "in blocks"
+    if hasattr(fitted, "kept_by_layer_"):
+        extra["kept_by_layer"] = fitted.kept_by_layer_
+    return extra
 
 
 def _search_rows(head: Head, settings: Settings) -> int | None:
