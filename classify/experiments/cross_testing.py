@@ -57,8 +57,8 @@ def cross_test(head: Kind, training: Training) -> CrossTested:
         if said.probabilities is not None:
             shares.append((inside, said.probabilities))
         assert learned.predicted is not None  # there is always something to choose on
-        labels = part.required().labels[part.validation]
-        outer.append({**validation_scores(labels, learned.predicted, learned.scores), "rows": len(labels)})
+        known, labels = np.unique(part.required().labels), part.required().labels[part.validation]
+        outer.append({**validation_scores(labels, learned.predicted, learned.scores, known), "rows": len(labels)})
     probabilities = None
     if shares:
         probabilities = np.empty((len(rows.labels), shares[0][1].shape[1]), np.float32)

@@ -4,7 +4,6 @@ What the kinds of heads do in other ways is asked of the head.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,7 @@ def fit(row: Row, how: How = PLAINLY) -> Fitted:
             rows = training.rows.index[training.validation]
             labels = training.rows.labels[training.validation]
             accuracy = float(np.mean(learned.predicted == labels))
-            scores = validation_scores(labels, learned.predicted, learned.scores)
+            scores = validation_scores(labels, learned.predicted, learned.scores, np.unique(training.rows.labels))
     cluster = where_this_runs()
     fields = {
         "chosen": learned.chosen,
@@ -120,7 +119,7 @@ def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
             "extra": {**fields["extra"], **head.tested(fitted.classifier, rows, source, row.keep)},
         },
     )
-    kept = head.kept(fitted.classifier, Path(how.folder) / result.stem, row.keep)
+    kept = head.kept(fitted.classifier, row.keep)
     saved = save_result(how.folder, result, predictions, kept)
     set_aside_superseded(row, how.folder)
     return saved

@@ -24,9 +24,9 @@ class Settings:
     part for validation where it brings one, or folds of the training rows ('cv:5', 'cv:5x3'; see `validating`), after
     which the head is fitted on all of them. score: by which hyper-parameters and rows are chosen, of
     `classify.measure.scores.SCORES`. test: 'split', the data set's test images, or 'cv:5', all images, each out of a
-    fold (`cross_testing`). blocks: 'auto' leaves features in the store that
-    would not fit into memory, 'on' all, 'off' none; the same numbers to rounding. jobs and blocks are no part of what
-    a row is.
+    fold (`cross_testing`). calibrate: the probabilities of heads on features, on rows that they have not seen. blocks:
+    'auto' leaves features in the store that would not fit into memory, 'on' all, 'off' none; the same numbers to
+    rounding. jobs and blocks are no part of what a row is.
     """
 
     seed: int = 0
@@ -40,6 +40,7 @@ class Settings:
     validate: str = "holdout"
     score: str = "accuracy"
     test: str = "split"
+    calibrate: bool = True
     blocks: str = "auto"
 
 

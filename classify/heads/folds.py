@@ -18,6 +18,7 @@ from classify.heads.estimator import of_classes
 from classify.heads.on_axes import Reduction
 from classify.heads.protocol import Fold
 from classify.heads.search import head_path
+from classify.measure.calibration import fit_temperature
 from features.blocks import in_memory
 from features.rows import limit_rows
 
@@ -98,7 +99,8 @@ def search_folds(
     for start in range(0, len(candidates), at_once):
         tried = _try(dataclasses.replace(head, grid=tuple(candidates[start : start + at_once])), data, fitting)
         for params, outputs in zip(candidates[start:], tried, strict=False):
-            mean = float(np.mean([score(labels, *of_repeat) for of_repeat in outputs.by_repeat(data.classes)]))
+            of_repeats = outputs.by_repeat(data.classes, labels)
+            mean = float(np.mean([score(labels, *of_repeat) for of_repeat in of_repeats]))
             trials.append(FoldTrial(dict(params), mean, outputs.seconds))
             # Among equals the first stays: the more regularised.
             if best is None or mean > best.score + CLOSE:
@@ -177,10 +179,13 @@ class _Outputs:
         every[:, fold.classes] = scores
         self.scores[fold.repeat, fold.held_out] = every
 
-    def by_repeat(self, classes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Of each repeat the labels predicted (N,) and probabilities (N, K)."""
+    def by_repeat(self, classes: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each repeat the labels predicted (N,) and probabilities (N, K): of decision values those at the temperature
+        that suits them best."""
+        codes = np.searchsorted(classes, labels)
         for predicted, scores in zip(self.predicted, self.scores, strict=True):
-            yield classes[predicted], softmax(scores, axis=1) if self.log_probabilities else None
+            temperature = 1.0 if self.log_probabilities else fit_temperature(scores, codes)
+            yield classes[predicted], softmax(scores / temperature, axis=1)
 
 
 def _try(head: Head, data: _Data, fitting: dict[str, Any]) -> list[_Outputs]:

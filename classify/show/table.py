@@ -257,9 +257,9 @@ class Table:
 
     def __rich_console__(self, console: Any, options: Any) -> Iterable[Any]:
         """As a terminal has room for it."""
-        from classify.show.terminal import laid_out
+        from classify.show.terminal import table_lines
 
-        return laid_out(self, options.max_width)
+        return table_lines(self, options.max_width)
 
 
 # A column, and what it says of the thing that a line is about.

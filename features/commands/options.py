@@ -60,6 +60,12 @@ SHARED: dict[str, dict[str, Any]] = {
     "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)", "rare": True},
     "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows", "rare": True},
     "--no-search": {"action": "store_true", "help": "take each head's untuned default", "rare": True},
+    "--overwrite": {
+        "typed_only": True,
+        "action": "store_true",
+        "help": "let outputs replace files that no command here wrote, or that were changed since",
+        "rare": True,
+    },
     "--progress": {
         "default": "auto",
         "choices": ("auto", "on", "off"),

@@ -140,9 +140,8 @@ class Kind(abc.ABC):
         """Fields of the result's `extra` that only the test has to say."""
         return {}
 
-    def kept(self, classifier: Any, beside: Path, keep: bool) -> Any:
-        """The head that is saved with the result, or None. beside: the record's path without its ending, for what is
-        kept in another way."""
+    def kept(self, classifier: Any, keep: bool) -> Any:
+        """The head that is saved with the result, or the folder of a network, or None."""
         return classifier if keep else None
 
     def place(self, digest: str, folder: Path) -> Path:
