@@ -19,6 +19,7 @@ from classify.heads.on_axes import Reduction
 from classify.heads.protocol import Fold
 from classify.heads.search import head_path
 from classify.measure.calibration import fit_temperature
+from classify.measure.scores import negative_log_loss
 from features.blocks import in_memory
 from features.rows import limit_rows
 
@@ -99,7 +100,7 @@ def search_folds(
     for start in range(0, len(candidates), at_once):
         tried = _try(dataclasses.replace(head, grid=tuple(candidates[start : start + at_once])), data, fitting)
         for params, outputs in zip(candidates[start:], tried, strict=False):
-            of_repeats = outputs.by_repeat(data.classes, labels)
+            of_repeats = outputs.by_repeat(data.classes, labels, score is negative_log_loss)
             mean = float(np.mean([score(labels, *of_repeat) for of_repeat in of_repeats]))
             trials.append(FoldTrial(dict(params), mean, outputs.seconds))
             # Among equals the first stays: the more regularised.
@@ -179,13 +180,17 @@ class _Outputs:
         every[:, fold.classes] = scores
         self.scores[fold.repeat, fold.held_out] = every
 
-    def by_repeat(self, classes: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Of each repeat the labels predicted (N,) and probabilities (N, K): of decision values those at the temperature
-        that suits them best."""
-        codes = np.searchsorted(classes, labels)
+    def by_repeat(
+        self, classes: np.ndarray, labels: np.ndarray, always: bool
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Of each repeat the labels predicted (N,) and probabilities (N, K); of decision values none, or `always` those
+        at the temperature that suits them best."""
         for predicted, scores in zip(self.predicted, self.scores, strict=True):
-            temperature = 1.0 if self.log_probabilities else fit_temperature(scores, codes)
-            yield classes[predicted], softmax(scores / temperature, axis=1)
+            logits: np.ndarray | None = scores
+            if not self.log_probabilities:
+                codes = np.searchsorted(classes, labels)
+                logits = scores / fit_temperature(scores, codes) if always else None
+            yield classes[predicted], None if logits is None else softmax(logits, axis=1)
 
 
 def _try(head: Head, data: _Data, fitting: dict[str, Any]) -> list[_Outputs]:

@@ -60,8 +60,9 @@ def validation_scores(
     """Every score of what was predicted for validation rows, by its name in a record.
 
     labels (V,); predicted (V,), or (R, V) of R repeats of folds, whose scores are averaged. scores: (V, K) or
-    (R, V, K), logits of any scale for the sorted `classes` (K,), which have all labels among them; the log loss is that of their softmax at the
-    one temperature that suits them best, so that heads of all kinds compare. None leaves it out.
+    (R, V, K), logits of any scale for the sorted `classes` (K,), which have all labels among them; the log loss is that
+    of their softmax at the one temperature that suits them best, so that heads of all kinds compare. None leaves it
+    out.
     """
     from scipy.special import log_softmax
 
