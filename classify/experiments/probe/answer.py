@@ -12,6 +12,7 @@ from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.tables import rows_table, shown_tables
 from classify.measure.choice import by_rank
 from classify.measure.outcome import plain_json
+from classify.measure.standing import LEVEL
 from classify.measure.wording import count, duration, percent
 from classify.show.layers import LayerRow, layer_panels
 from classify.show.panels import Panel
@@ -108,6 +109,7 @@ class ProbeResult(Outcome):
             f"(95 % interval {percent(low)} to {percent(high)}).",
             self._equals(),
             self._better(),
+            self._more(),
             self._controls(),
             self._cost(),
         ]
@@ -176,6 +178,16 @@ class ProbeResult(Outcome):
         named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in better)
         rows = count(self.best.result.rows["validation"])
         return f"Better than it on the test set: {named}; {rows} validation images were too few to tell them apart."
+
+    def _more(self) -> str:
+        """Whether more images would help, from what half of them do."""
+        half = self.best.result.extra.half
+        if half is None:
+            return ""
+        reached = f"{percent(half['accuracy'])} % with half of them, {percent(half['whole'])} % with all, out of folds"
+        if half["p_value"] >= LEVEL:
+            return f"Whether more images would help cannot be told: {reached}."
+        return f"More images would {'' if half['whole'] > half['accuracy'] else 'not '}help: {reached}."
 
     def _controls(self) -> str:
         parts = []

@@ -159,3 +159,13 @@ def test_a_log_loss_is_worked_out_for_heads_without_probabilities_too(home, tmp_
     best = max(row.extra.trials, key=lambda trial: trial["log_loss"])
     assert {key: value for key, value in best.items() if key in row.chosen} == row.chosen
     assert -best["log_loss"] == pytest.approx(row.extra.validation_scores["log_loss"], rel=0.05)
+
+
+def test_whether_more_images_would_help_is_told_from_halves_of_them(home, tmp_path):
+    found = _probe(tmp_path, validate="cv:5", heads=("centroid",), layers=("layer1",), limit=300)
+    half, kept = found.best.result.extra.half, found.best.saved.predictions()
+    assert half["whole"] == pytest.approx(np.mean(kept.validation_predicted[0] == kept.validation_labels))
+    assert half["accuracy"] < half["whole"] + 0.05
+    (sentence,) = [sentence for sentence in found.sentences if " more images would" in f" {sentence.lower()}"]
+    assert f"{100 * half['accuracy']:.2f} % with half of them, {100 * half['whole']:.2f} % with all" in sentence
+    assert ("cannot be told" in sentence) == (half["p_value"] >= 0.05)
