@@ -81,7 +81,7 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     from classify.experiments.row import Row
     from classify.experiments.settings import Settings
     from classify.experiments.sources import CachedLayer
-    from classify.experiments.validating import check_score, parse_folds, settle
+    from classify.experiments.validating import HOLDOUT, SPLIT, check_score, parse_folds, settle
     from classify.heads.on_axes import Reduction
     from extract.planning import plan
     from features.reading import require_training_rows
@@ -105,6 +105,8 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
         blocks=options.in_blocks,
     )
     settings, lines = settle(settings, request, names)
+    if find_models(options.model)[1] and (settings.validate != HOLDOUT or settings.test != SPLIT):
+        lines.append("networks are chosen on a tenth of the training images, held out, and tested on the test images")
     for line in lines:
         say(line)
     reduction = Reduction("pca", options.pca) if options.pca else None
