@@ -139,8 +139,9 @@ def test_in_a_folder_with_a_features_file_the_package_finds_its_own(tmp_path):
 
 
 def test_a_text_where_a_list_is_wanted_is_one_item(home, tmp_path):
-    from features.request import as_items
+    from features.request import Request, as_items
 
+    assert Request(layers="layer3", pools="max").normalised().layers == ("layer3",)
     assert as_items("layer3") == ("layer3",) and as_items(["a", "b"]) == ("a", "b") and as_items(3) == (3,)
     result = layerprobe.probe(
         "digits", weights="random", image_size=32, limit=60, limit_test=30, layers="layer1", heads="ridge", pools="avg",
