@@ -51,7 +51,7 @@ def sorted_into(place: Path, way: str) -> Iterator[Callable[[Prediction], None]]
             source = Path(prediction.image)
             file = ""
             if prediction.problem is None and source.is_file():
-                folder = place / _folder_name(prediction.guesses[0].name)
+                folder = place / _folder_name(prediction.named)
                 file = str(_put(source.absolute(), folder, way).relative_to(place))
             for record in prediction.records():
                 writer.writerow({"file": file, **record})
