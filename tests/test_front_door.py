@@ -174,6 +174,10 @@ def _shows_itself(result, *, rows: int, test_rows: int) -> None:
     from matplotlib.figure import Figure
 
     axes = Figure().subplots()
+    if not result.panels:  # one row trades nothing off
+        with pytest.raises(UserError, match="there is nothing to draw"):
+            result.plot(ax=axes)
+        return
     assert result.plot(ax=axes) is axes and axes.get_lines() and axes.get_ylabel()
     several = Figure().subplots(1, 4)
     with pytest.raises(UserError, match="panels to draw, and 4 axes"):
