@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from features.datasets.catalogue import READABLE, absolute_spec
 from features.digests import witness
 from features.errors import UserError
 from features.home import user_path
@@ -22,7 +23,7 @@ _KNOWN = Notes("known", old="known.json", vital=True)
 _REFUSED = Notes("refused", old="known.json")
 # The newest rule of how data sets are read. Version 0.1.0 read by the first, and noted none; a rule that makes no
 # difference to a data set is none of its.
-LATEST_RULE = 2
+LATEST_RULE = 3
 
 
 def recognise(name: str, digest: str, files: Iterable[Path] = (), *, rule: int = 1) -> str | None:
@@ -51,6 +52,19 @@ def recognise(name: str, digest: str, files: Iterable[Path] = (), *, rule: int =
     )
 
 
+def require_used_here(spec: str, digest: str | None) -> None:
+    """UserError for a data set in files that a record names, unless this home has used it with that content before.
+
+    digest: the data set's, as in the record. Whoever wrote the record could else have private images read and shown.
+    """
+    place = absolute_spec(spec)
+    if ":" in place.removeprefix(READABLE) and not was_used(place, digest):
+        raise UserError(
+            f"the record says that its images are {place}, and nothing was made from those here, so they are not "
+            f"opened; say --dataset {place} if you mean them"
+        )
+
+
 def accept(name: str) -> str:
     """Take what was last refused under a name for what it should be; its digest. UserError if nothing was refused."""
     spellings = [name, str(user_path(name).absolute())]
@@ -72,6 +86,11 @@ def accept(name: str) -> str:
 def known_digests() -> dict[str, str]:
     """What everything held when it was first used here or last accepted, by its name."""
     return {name: note["sha256"] for name, note in _KNOWN.items() if isinstance(note, dict) and "sha256" in note}
+
+
+def was_used(name: str, digest: str | None) -> bool:
+    """Whether this home has used something under a name with exactly this content."""
+    return digest is not None and _noted(_KNOWN, name, "sha256") == digest
 
 
 def _note(name: str, digest: str) -> bool:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from features.datasets import Dataset, ImageFiles
+from features.datasets.images import opened
 from features.notes import remembered_answer
 
 _READERS = 8
@@ -43,10 +44,8 @@ def _shortest(paths: Iterable[Path]) -> str:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return image.height, image.width
     except Exception:
         # Decoders meet damaged files with exceptions of every kind. Whoever reads the whole image names the file.

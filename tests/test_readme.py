@@ -16,7 +16,7 @@ def _help(module: str, capsys, *verb: str) -> str:
     import importlib
 
     with pytest.raises(SystemExit) as stopped:
-        importlib.import_module(f"{module}.__main__").main([*verb, "--help"])
+        importlib.import_module(f"{module}.__main__").main([*verb, "--help-all"])
     assert stopped.value.code == 0
     return capsys.readouterr().out
 

@@ -9,8 +9,11 @@ in a .json file beside it.
 from collections.abc import Sequence
 from pathlib import Path
 
+from classify.commands.outputs import check_output, check_outputs
 from classify.commands.predict import add_model_options
-from features.commands.options import Parser
+from features.commands.help import purpose
+from features.commands.options import Parser, add_shared
+from features.commands.speaking import put
 
 _ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "state-dict": ".pth"}
 
@@ -19,13 +22,16 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, write the file and say how it was checked."""
     options = _parser().parse_args(arguments)
     from classify.use.choosing import choose_result
-    from classify.use.exporting import export_model, require_export
+    from classify.use.exporting import export_model, require_export, sidecar_of
 
     named = None if options.output is None else Path(options.output)
     if named is not None:
         require_export(options.format, named)
+        check_outputs(options, "output")
     saved = choose_result(options.source, options.dataset)
     output = named or Path(saved.path.stem + _ENDINGS[options.format])
+    for path in (output, sidecar_of(output)):
+        check_output(path, str(path), [saved.path], overwrite=options.overwrite)
     done = export_model(
         saved,
         options.format,
@@ -34,17 +40,18 @@ def main(arguments: Sequence[str]) -> int:
         weights=options.weights,
         images=tuple(options.check or ()),
     )
-    print(f"{saved.path} as {options.format}: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
-    print(done.agreement)
-    print(f"classes, input and outputs: {done.sidecar}")
+    put(f"{saved.path} as {options.format}: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
+    put(done.agreement)
+    put(f"classes, input and outputs: {done.sidecar}")
     return 0
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify export", description=__doc__)
+    parser = Parser("classify export", description=purpose(__doc__))
     add_model_options(parser.section("which model"))
     add = parser.section("what to write")
     add("--format", default="onnx", choices=tuple(_ENDINGS), help="default onnx")
     add("--output", metavar="PATH", help="where to: .onnx, .pt2, and .pth or .safetensors (the record's name, here)")
+    add_shared(add, "--overwrite")
     add("--check", nargs="+", metavar="IMAGE", help="check with these, not the data set's test images")
     return parser

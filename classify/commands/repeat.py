@@ -3,7 +3,9 @@ same; status 1 if it did not."""
 
 from collections.abc import Sequence
 
+from features.commands.help import purpose
 from features.commands.options import Parser
+from features.commands.speaking import put
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -12,19 +14,22 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.experiments.repeating import repeat
     from classify.measure.results import open_result, recorded_option
+    from features.first_use import require_used_here
 
     results, different = [open_result(record) for record in options.records], 0
     for saved in results:
-        dataset = options.dataset or recorded_option(saved, "dataset")
+        dataset = options.dataset
+        if dataset is None and (dataset := recorded_option(saved, "dataset")) is not None:
+            require_used_here(dataset, saved.result.config.dataset_sha256)
         weights = options.weights or recorded_option(saved, "weights")
         repetition = repeat(saved, dataset=dataset, weights=weights, afresh=options.afresh)
         different += not repetition.same
-        print(f"{saved.path}\n{repetition}", flush=True)
+        put(f"{saved.path}\n{repetition}")
     return 1 if different else 0
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify repeat", description=__doc__)
+    parser = Parser("classify repeat", description=purpose(__doc__))
     add = parser.add_argument
     add("records", nargs="+", metavar="RECORD", help="a JSON record in a folder of results")
     add("--dataset", metavar="NAME", help="where the data set stands now (default: where it stood)")

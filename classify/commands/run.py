@@ -1,5 +1,8 @@
-"""`python -m classify --model svm`: train and test heads on cached features, extracting first what is missing, and
-networks (`--model finetune --unfreeze layer4`) on the cached output of their frozen part."""
+"""`python -m classify`: find out what the layers of a frozen network are worth.
+
+Without a verb: train and test heads on cached features, extracting first what is missing (`--model svm logistic --layer
+all`), and networks on the cached output of their frozen part (`--model finetune --unfreeze layer4`).
+"""
 
 import argparse
 import dataclasses
@@ -7,8 +10,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from classify.commands.outputs import present
+from classify.commands.outputs import present, say_next
 from classify.commands.training import (
+    REGULARIZERS_TITLE,
     RULES,
     add_training_options,
     find_models,
@@ -20,17 +24,20 @@ from classify.commands.training import (
     row_options,
     tensorboard_log,
 )
+from classify.commands.verbs import grouped
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from classify.measure.wording import settings as settings_text
 from features.commands.completion import one_of
+from features.commands.help import purpose
 from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
-from features.commands.speaking import detail, say
+from features.commands.program import program
+from features.commands.speaking import detail, put, say
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Parse the command line, make every (layer, head) row and print what came out."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str], typed: bool = False) -> int:
+    """Parse the command line, make every (layer, head) row and print what came out. typed: whether the verb was."""
+    options = _parser(typed).parse_args(arguments)
     names, networks = find_models(options.model)
     refuse_unread(options, (*names, *networks), RULES)
     refuse_contradictions(options)
@@ -56,12 +63,13 @@ def main(arguments: Sequence[str]) -> int:
     # Networks are configured by other things than heads are: each kind has its own table.
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
-            print()
-        present(RunOutcome(tuple(results), folder=how.folder))
+            put()
+        present(RunOutcome(tuple(results), folder=how.folder), f"the records in {options.results}")
     results = [*of_heads, *of_networks]
     if older := sum(result.created < started for result in results):
         say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
-    say(f"kept in {options.results}")
+    say(f"saved in {options.results}")
+    say_next(options, layers=len(results) == 1 and bool(names))
     return 0
 
 
@@ -126,9 +134,12 @@ def _line(result: Any) -> str:
     return f"{config.layer} {config.pool} {config.head}: {metrics.accuracy:.2%}, {result.seconds['fit']:.1f} s"
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m classify", description=__doc__)
-    parser.epilog = f"{models_explained(HEADS, NETWORKS)}\n\n{regularizers_explained()}"
+def _parser(typed: bool = False) -> Parser:
+    parser = Parser("classify", description=purpose(__doc__), prog=program("classify run" if typed else "classify"))
+    if not typed:
+        parser.list_verbs(grouped())
+    parser.list_below("models", models_explained())
+    parser.list_below(REGULARIZERS_TITLE, regularizers_explained(), rare=True)
     add = parser.section("which heads")
     add(
         "--model",
@@ -137,14 +148,15 @@ def _parser() -> Parser:
         metavar="M",
         help="heads and networks (below); default svm",
         completer=one_of(*HEADS, *NETWORKS),
+        former="--models",
     )
     add("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
     add_shared(add, "--class-weight", "--no-search", "--no-refit")
-    add("--pca", type=positive, metavar="N", help="bring features to N principal axes first")
+    add("--pca", type=positive, metavar="N", help="bring features to N principal axes first", rare=True)
     add_request_options(parser)
     add_training_options(parser)
     add = parser.section("how")
     add_shared(add, "--cluster", "--compile", "--results", "--again", "--tensorboard")
     in_blocks = "leave features on the disk and read them in blocks (default: when they would not fit into memory)"
-    add("--in-blocks", default="auto", choices=("auto", "on", "off"), help=in_blocks)
+    add("--in-blocks", default="auto", choices=("auto", "on", "off"), help=in_blocks, rare=True)
     return parser

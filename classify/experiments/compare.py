@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from classify.experiments.compared import ComparedRow, ComparisonResult
+from classify.experiments.following import followed
 from classify.experiments.kinds.classical import Classical, search_of
-from classify.experiments.making import Making
+from classify.experiments.making import Making, weight
 from classify.experiments.models import BEST, Model, default_models, parse_model, with_regularizers
 from classify.experiments.row import Row, network_row, untouched_rows
 from classify.experiments.settings import How, Settings
@@ -27,10 +28,11 @@ from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
 from features.backbones import load_backbone
+from features.commands.progress import going
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.reading import require_training_rows
-from features.request import Plan, Request
+from features.request import Plan, Request, as_items
 
 SCOUT = "ridge"
 QUICK = {"limit": 2000, "limit_test": 2000, "image_size": 64}
@@ -41,15 +43,16 @@ QUICK_EPOCHS = 3
 Group = tuple[Row, ...]
 
 
+@followed
 def compare(
     dataset: str = "mnist",
     backbone: str = "resnet18",
-    models: Sequence[str | Model] | None = None,
+    models: str | Sequence[str | Model] | None = None,
     *,
-    layers: Sequence[str] = ("all",),
-    seeds: Sequence[int] = (0,),
+    layers: str | Sequence[str] = ("all",),
+    seeds: int | Sequence[int] = (0,),
     settings: TrainingSettings | None = None,
-    regularizers: Sequence[str | RegularizerSpec] = (),
+    regularizers: str | Sequence[str | RegularizerSpec] = (),
     map_dtype: str = "float32",
     in_loop: bool = False,
     search: bool = True,
@@ -68,6 +71,8 @@ def compare(
     epochs where nothing else is asked for. options are the other fields of `How` (jobs, again, say, on_epoch, ...) and
     of `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
 
+    A text where a list can be given is a list of one.
+
     Raises UserError for what cannot be compared, before anything is extracted or trained.
     """
     notes: list[str] = []
@@ -79,13 +84,14 @@ def compare(
             f"quick: {options['limit']:,} training and {options['limit_test']:,} test images at most, of "
             f"{options['image_size']} pixels"
         )
-    seeds = tuple(dict.fromkeys(seeds))
+    seeds, layers = tuple(dict.fromkeys(as_items(seeds))), as_items(layers)
+    models = None if models is None else as_items(models)
     if not seeds:
         raise UserError("no seed was given; give at least one, as in --seeds 0")
     requests = [Request(dataset=dataset, backbone=backbone, **{**options, "seed": seed}).normalised() for seed in seeds]
     for request in requests:
         require_training_rows(request)
-    chosen = _models(requests[0], models, parse_regularizers(regularizers), notes)
+    chosen = _models(requests[0], models, parse_regularizers(as_items(regularizers)), notes)
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
     rows = _network_rows(chosen, requests, map_dtype, network, notes)
     head_layers = [layer for model in chosen for layer in model.layers]
@@ -134,7 +140,7 @@ def _models(
     else:
         models = tuple(model if isinstance(model, Model) else parse_model(model) for model in asked)
         if not models:
-            raise UserError("no model was given; leave out --models for the default set, or name some")
+            raise UserError("no model was given; leave out --model for the default set, or name some")
     regular = {model: with_regularizers(model, regularizers) for model in models}
     if regularizers and not any(model.name == "finetune" for model in models):
         raise UserError("--regularizer is about fine-tuned networks, and none is compared; leave it out")
@@ -160,7 +166,9 @@ def _network_rows(
             described = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
             if model.name in DRAWN and drawn != asked:
                 described["training"] = drawn
-                notes.append(f"{model.label} starts from drawn weights: no head from a probe, no batch norm frozen")
+                notes.append(
+                    f"{model.label} starts from a random initialisation: no head from a probe, no batch norm frozen"
+                )
             maps = [dataclasses.replace(request, dtype=map_dtype) for request in requests]
             rows[model] = [tuple(network_row(request, model.name, **described) for request in maps)]
             for row in rows[model][0]:
@@ -190,6 +198,9 @@ def _fit(
     for planned in plans:
         ensure_features(planned.request, compiled=making.how.compiled, jobs=making.how.jobs, quiet=True)
     settings = [Settings(seed=planned.request.seed, search=search, jobs=making.how.jobs) for planned in plans]
+    heads = 2 * len(plans) * sum(len(model.layers) for model in models)
+    networks = [row for of_model in rows.values() for group in of_model for row in group]
+    going().expect(heads + sum(map(weight, networks)))
     best = ""
     if any(BEST in model.layers for model in models):
         best = _best_layer(plans, settings, making)

@@ -30,6 +30,9 @@ class ComparedRow:
     saved: tuple[SavedResult, ...]
     one_seconds: float | None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.name}, {percent(self.accuracy)} % of the test images>"
+
     @property
     def first(self) -> Result:
         """The result of the first seed."""
@@ -100,7 +103,7 @@ class ComparedRow:
         return f"{name} (refitted)" if self.refit else name
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ComparisonResult(Outcome):
     """What a comparison found.
 
@@ -127,6 +130,10 @@ class ComparisonResult(Outcome):
     @property
     def tables(self) -> tuple[Table, ...]:
         return (self.table,)
+
+    @property
+    def best_saved(self) -> SavedResult:
+        return self.best.saved[0]
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -254,7 +261,8 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
     )
     silent = dict.fromkeys(row.model for row in comparison.rows if row.first.metrics.log_loss is None)
     if silent:
-        notes.append(f"log loss, ECE: of probabilities, which there are none of for {', '.join(silent)}")
+        give = "does not give" if len(silent) == 1 else "do not give"
+        notes.append(f"log loss, ECE: of probabilities, which {', '.join(silent)} {give}")
     which = f" with seed {comparison.seeds[0]}" if several else ""
     notes.append(
         f"p: McNemar's mid-p test against the row best on validation{which}, Holm's correction over all rows; below "

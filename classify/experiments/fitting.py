@@ -4,7 +4,6 @@ What the kinds of heads do in other ways is asked of the head.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,7 @@ def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
             "extra": {**fields["extra"], **head.tested(fitted.classifier, rows, source, row.keep)},
         },
     )
-    kept = head.kept(fitted.classifier, Path(how.folder) / result.stem, row.keep)
+    kept = head.kept(fitted.classifier, row.keep)
     saved = save_result(how.folder, result, predictions, kept)
     set_aside_superseded(row, how.folder)
     return saved

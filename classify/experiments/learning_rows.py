@@ -30,7 +30,7 @@ def learning_rows(
     rows = worsened(source.read("train", settings.blocks))
     if not (settings.validation and brings_validation(source)):
         cut = train_and_validation(
-            rows.labels, settings.seed, settings.validation, settings.validation_share, source.classes
+            rows.labels, settings.seed, settings.validation, settings.validation_share, source.classes, rows.groups
         )
         return rows, *cut
     held = _of_classes(source.read(VALIDATION, settings.blocks), rows.labels)
@@ -43,15 +43,18 @@ def learning_rows(
         _below(rows.features, held.features),
         np.concatenate([rows.labels, held.labels]),
         np.concatenate([rows.index, held.index]),
+        None if rows.groups is None or held.groups is None else np.concatenate([rows.groups, held.groups]),
     )
     numbers = np.arange(len(joined.labels))
     return joined, numbers[: len(rows.labels)], numbers[len(rows.labels) :]
 
 
-def training_numbers(source: Source, labels: np.ndarray, settings: Settings) -> np.ndarray:
-    """The sorted numbers of the rows to learn from among all training rows, whose labels (N,) these are."""
+def training_numbers(
+    source: Source, labels: np.ndarray, settings: Settings, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """The sorted numbers of the rows to learn from among all training rows, whose labels (N,) and groups these are."""
     own = brings_validation(source)
-    return train_and_validation(labels, settings.seed, not own, settings.validation_share, source.classes)[0]
+    return train_and_validation(labels, settings.seed, not own, settings.validation_share, source.classes, groups)[0]
 
 
 def brings_validation(source: Source) -> bool:
@@ -67,7 +70,7 @@ def _of_classes(held: Rows, labels: np.ndarray) -> Rows:
     inputs = held.features
     is_files = isinstance(inputs, ImageFiles)
     inputs = take_images(inputs, taken) if is_files else inputs.take(taken, axis=0)
-    return Rows(inputs, held.labels[taken], held.index[taken])
+    return Rows(inputs, held.labels[taken], held.index[taken], None if held.groups is None else held.groups[taken])
 
 
 def _below(first: Any, second: Any) -> Any:

@@ -21,6 +21,8 @@ from classify.measure.results import SavedResult, find_result, make_place
 from classify.measure.wording import duration, percent
 from classify.use.choosing import is_kept
 from extract.cluster import cluster_client, spread, threads_each
+from features.commands.progress import going
+from features.commands.speaking import is_verbose
 from features.errors import UserError
 from features.notes import remembered_answer
 from features.request import Request
@@ -92,7 +94,9 @@ class Making:
                     if row.digest not in self.waiting and row.head.announced:
                         self.how.say(f"{line}{remark}")
                     self.waiting[row.digest] = row
+                    going().advance(weight(row), row.label)
                     return fitted.fields
+        going().expect(-weight(row))
         return self.known[row.digest].result.to_json()
 
     def fit_side_by_side(self, rows: Sequence[Row]) -> None:
@@ -107,8 +111,12 @@ class Making:
         todo = [replace(row, settings=row.head.on_threads(row.settings, threads)) for row in todo]
         todo.sort(key=lambda row: -row.head.cost(row.source))
         tasks = [(row, _quiet(self.how)) for row in todo]
+        costs = [row.head.cost(row.source) for row in todo]
+        going().expect(sum(costs))
         for number, line in enumerate(in_parallel(_fit_aside, tasks, self.how.jobs), start=1):
-            self.how.say(f"{number}/{len(tasks)} {line}")
+            going().advance(costs[number - 1], f"{number}/{len(tasks)}")
+            if not going().is_bar or is_verbose():
+                self.how.say(f"{number}/{len(tasks)} {line}")
         self.waiting |= {row.digest: row for row in todo}
 
     def test(self, *, side_by_side: bool = False) -> dict[str, SavedResult]:
@@ -144,7 +152,9 @@ class Making:
             if remark and remark not in self._said:
                 self._said.add(remark)
                 self.how.say(remark)
-            if saved is not None and (not self.how.with_models or not row.keep or is_kept(saved)):
+            needs_model = self.how.with_models and row.keep
+            # Whose head is a pickle alone cannot be used without --trust, and is made again.
+            if saved is not None and (not needs_model or (is_kept(saved) and not saved.is_pickle)):
                 self.known[row.digest] = saved
         return row.digest in self.known
 
@@ -163,6 +173,11 @@ class Making:
         make_place(folder, self.how.folder)
         doing = "training the same network"
         return lock_digest(row.digest[:16], wait=True, say=self.how.say, folder=folder, doing=doing)
+
+
+def weight(row: Row) -> float:
+    """How long a row takes beside others, roughly: a network trains for as long as many heads are fitted."""
+    return 20.0 if row.head.one_at_a_time else 1.0
 
 
 def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str]:

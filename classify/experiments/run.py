@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
 from classify.measure.outcome import Result
+from classify.measure.results import SavedResult, open_result
 from classify.show.panels import Panel
 from classify.show.table import Table
 from classify.show.tables import (
@@ -20,7 +21,7 @@ from classify.show.training import training_panels
 from features.digests import sha256_json
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunOutcome(Outcome):
     """The results of heads, or of networks; each kind is configured by other things and has its own table."""
 
@@ -35,6 +36,11 @@ class RunOutcome(Outcome):
     def best(self) -> Result:
         """The one that was best on validation; of equals the first."""
         return max(self.results, key=lambda result: result.rank)
+
+    @property
+    def best_saved(self) -> SavedResult | None:
+        path = self.folder / f"{self.best.stem}.json"
+        return open_result(path) if path.is_file() else None
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ class Settings:
     on every row; as there is nothing to choose on, a head takes its untuned default, and a network the weights after
     its last step. validation_share: of the training rows, held out. blocks: 'auto' leaves features in the store that
     would not fit into memory, 'on' all, 'off' none; the same numbers to rounding. jobs and blocks are no part of what
-    a row is.
+    a row is. calibrate: the probabilities of heads on features, on validation rows.
     """
 
     seed: int = 0
@@ -33,6 +33,7 @@ class Settings:
     search_rows: int | None = None
     validation: bool = True
     validation_share: float = VALIDATION_SHARE
+    calibrate: bool = True
     blocks: str = "auto"
 
 
@@ -41,7 +42,8 @@ class How:
     """How rows are made: where results are kept, whether known ones are made again, on how many cores (None: all).
 
     with_models: a known result whose model was not kept is made again where the row wants its model kept. on_epoch:
-    told a row and an `Epoch` after each epoch of a network.
+    told a row and an `Epoch` after each epoch of a network. progress: of the whole, shown on a terminal and in a
+    notebook ('auto'), everywhere ('on') or nowhere ('off').
     """
 
     folder: Path = Path("results")
@@ -52,6 +54,7 @@ class How:
     with_models: bool = False
     say: Say = lambda line: None
     on_epoch: OnEpoch | None = None
+    progress: str = "auto"
 
     @classmethod
     def of(cls, results: Path | str, options: dict[str, Any]) -> "How":

@@ -1,54 +1,52 @@
 """Fitted heads that wait for their test in a file: a run that is stopped carries on with the rows that it lacks.
 
-A pickle is not read unless it is byte for byte the one that was written: its SHA-256 stands before it.
+Others may write to a home, so what stands there runs nothing: a head is in skops' format, which is read as a saved
+one is, with types of our own alone, and the rest is JSON and arrays. The SHA-256 before it tells of damage. Files of
+other formats, the pickles of version 0.1.0 among them, are not opened; their rows are fitted again.
 """
 
 import hashlib
-import os
-import tempfile
+import io
+import json
 from pathlib import Path
 from typing import Any
 
+from classify.measure.kept_heads import in_skops_format, read_skops
 from features.errors import UserError
+from features.regular import open_regular
+from features.whole import write_whole
 
-# Other versions' files hold other classes; they are made again.
-_FORMAT = b"layerprobe fitted 2\n"
+_FORMAT = b"layerprobe fitted 3\n"
 _SUM = hashlib.sha256().digest_size
 
 
-def write(path: Path, content: Any) -> None:
-    """Write a file that a reader finds whole or not at all."""
-    import joblib
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w+b") as stream:
-            start = stream.write(_FORMAT) + stream.write(bytes(_SUM))
-            joblib.dump(content, stream)
-            stream.seek(start)
-            digest = hashlib.file_digest(stream, "sha256").digest()
-            stream.seek(len(_FORMAT))
-            stream.write(digest)
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a file that a reader finds whole or not at all. content: `fields` (JSON values), the head, and arrays."""
+    packed = in_skops_format({**content, "fields": json.dumps(content["fields"])}, compressed=False)
+    if packed is None:
+        raise TypeError(f"a {type(content['classifier']).__name__} has no form in a file")
+    write_whole(path, _FORMAT + hashlib.sha256(packed).digest() + packed)
 
 
-def read(path: Path) -> Any:
+def read(path: Path) -> dict[str, Any] | None:
     """What `write` left in a file; None where there is none of this version, UserError where it is damaged."""
-    import joblib
-
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             if stream.read(len(_FORMAT)) != _FORMAT:
                 return None
-            digest = stream.read(_SUM)
-            start = stream.tell()
-            if hashlib.file_digest(stream, "sha256").digest() != digest:
-                raise UserError(f"{path}, a head that waits for its test, is damaged; remove it and run the same again")
-            stream.seek(start)
-            return joblib.load(stream)
+            digest, packed = stream.read(_SUM), stream.read()
     except FileNotFoundError:
         return None
+    if hashlib.sha256(packed).digest() != digest:
+        raise _damaged(path)
+    try:
+        content = read_skops(io.BytesIO(packed), path)
+        return {**content, "fields": json.loads(content["fields"])}
+    except UserError:
+        raise
+    except Exception as error:  # Whatever a crafted file makes of skops.
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path}, a head staged for its test, is damaged; remove it and run the same again")

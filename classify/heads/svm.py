@@ -229,6 +229,18 @@ class RBFSVM(PathHead):
         # A confidence is worth less than a third of a vote: rounding leaves the votes.
         return super().codes_of(decisions if decisions.ndim == 1 else np.rint(decisions))
 
+    def logits(self, scores: np.ndarray) -> np.ndarray:
+        """Of decision values (N, K) the sums of a class's margins: votes are whole numbers, and say less of how sure a
+        decision is. Where another class than the one voted for has the largest sum, the two exchange theirs."""
+        if len(self.classes_) == 2:
+            return scores
+        votes = np.rint(scores)
+        squashed = 3 * (scores - votes)
+        sums = squashed / np.maximum(1 - np.abs(squashed), np.finfo(np.float64).eps)
+        rows, chosen, largest = np.arange(len(sums)), votes.argmax(axis=1), sums.argmax(axis=1)
+        sums[rows, chosen], sums[rows, largest] = sums[rows, largest], sums[rows, chosen]
+        return sums
+
     def _centred(self, X: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
         centred = np.empty(X.shape, dtype=np.float32)
         # What is too far away for float32 is brought to FAR below.

@@ -1,13 +1,12 @@
-"""A fitted head as a file: joblib, and skops' format beside it where skops is installed.
+"""A fitted head as a file: skops' format, and joblib's beside it, which version 0.1.0 and other programs read.
 
 A joblib file is a pickle, and runs whatever its author put into it as soon as it is read. A skops file holds arrays and
 the names of types; one with any other type than a class of `classify.heads` that says `kept_in_files` of itself, as all
 heads do by their base, is refused before anything of it is built. What the file's SHA-256 should be is left to
-`results`. joblib and skops are imported where they are used: reading a record does without, and skops may be absent.
+`results`. joblib and skops are imported where they are used: reading a record does without.
 """
 
 import importlib
-import importlib.util
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -26,12 +25,6 @@ MOVED = {f"classify.experiments.width_matching.{name}": f"classify.heads.on_axes
 # skops looks through every package of scikit-learn when it is imported. These hold no estimator, and bring torch and
 # dask, which a head like ridge does without: two seconds of the three that its whole run takes.
 _HEAVY = ("sklearn.externals.array_api_compat.torch", "sklearn.externals.array_api_compat.dask")
-INSTALL_SKOPS = "pip install 'layerprobe[skops]'"
-
-
-def has_skops() -> bool:
-    """Whether skops is installed; it is not imported for that."""
-    return importlib.util.find_spec("skops") is not None
 
 
 @contextmanager
@@ -55,13 +48,14 @@ def write_joblib(head: Any, stream: BinaryIO) -> None:
     joblib.dump(head, stream, compress=1)
 
 
-def in_skops_format(head: Any) -> bytes | None:
+def in_skops_format(head: Any, *, compressed: bool = True) -> bytes | None:
     """The bytes of a head's skops file; None where it holds a type that is not trusted, or has no such form."""
+    packing = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 1} if compressed else {}
     with _only_what_is_needed():
         import skops.io
 
     try:
-        content = skops.io.dumps(head, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+        content = skops.io.dumps(head, **packing)
         strange = skops.io.get_untrusted_types(data=content)
     except Exception:
         # Whatever skops cannot put into its format, it says with an exception of its own choosing.
@@ -77,15 +71,15 @@ def read_joblib(stream: BinaryIO) -> Any:
     return joblib.load(stream)
 
 
-def read_skops(stream: BinaryIO, name: str) -> Any:
-    """The head in a skops file; UserError, and nothing built, where it holds a type that is not trusted."""
-    try:
+def read_skops(stream: BinaryIO, path: Path) -> Any:
+    """The head in a skops file; UserError, and nothing built, where it holds a type that is not trusted. path: what to
+    call it."""
+    with _only_what_is_needed():
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
-    except ImportError as error:
-        raise UserError(f"{name} needs skops to be read: {INSTALL_SKOPS}") from error
+
     with zipfile.ZipFile(stream) as archive:
-        refuse_zip_bomb(Path(name), archive)
+        refuse_zip_bomb(path, archive)
     stream.seek(0)
     _know_old_names()
     try:
@@ -94,7 +88,7 @@ def read_skops(stream: BinaryIO, name: str) -> Any:
         return skops.io.load(stream, trusted=trusted)
     except UntrustedTypesFoundException as error:
         raise UserError(
-            f"{name} holds types that no head of ours is made of, and nothing of it was loaded ({one_line(error)}); "
+            f"{path} holds types that no head of ours is made of, and nothing of it was loaded ({one_line(error)}); "
             "run its result again"
         ) from error
 

@@ -132,6 +132,10 @@ class Result:
             return "validation was best before the last epoch" if self.converged else "validation was best at the end"
         return "converged" if self.converged else "stopped before it converged"
 
+    def __repr__(self) -> str:
+        names = ", ".join(one_line(self.config[name]) for name in _HEADLINE if self.config.get(name))
+        return f"<{type(self).__name__}: {names}, {percent(self.metrics.accuracy)} % of {self.metrics.n:,} test images>"
+
     def __str__(self) -> str:
         lines = self.summary()
         width = max(len(label) for label, _ in lines)
@@ -213,3 +217,7 @@ class Predictions:
             self.validation_rows is not None and self.validation_rows.shape != self.validation_predicted.shape
         ):
             raise ValueError("validation rows and their predictions come together and are of one length")
+
+    def __repr__(self) -> str:
+        right = float(np.mean(self.labels == self.predicted)) if len(self.rows) else None
+        return f"<{type(self).__name__}: {len(self.rows):,} test rows, {percent(right)} % right>"

@@ -1,12 +1,13 @@
 """One result on disk: a JSON record, the predictions beside it, and the fitted head where it is kept.
 
-`<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz`, `.joblib` and, where skops is installed,
-`.skops`. The record is written last and at once, and holds the SHA-256 of the others and of itself: a result that was
-half written is not found, and one whose files were altered later is noticed. Reading a record needs neither torch nor
-scikit-learn.
+`<slug>-<ten hex digits of the configuration>.json`, with the same stem `.npz`, `.skops` and `.joblib`. The record is
+written last and at once, and holds the SHA-256 of the others and of itself: a result that was half written is not
+found, and one whose files were altered later is noticed. Reading a record needs neither torch nor scikit-learn.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import html
 import io
@@ -15,19 +16,19 @@ import json
 import os
 import re
 import shlex
-import tempfile
+import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from classify.measure.corrections import superseded
-from classify.measure.kept_heads import has_skops, in_skops_format, read_joblib, read_skops, write_joblib
+from classify.measure.kept_heads import in_skops_format, read_joblib, read_skops, write_joblib
 from classify.measure.outcome import Predictions, Result, plain_json
 from classify.measure.record import Extra
+from classify.measure.soundness import fault_of
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
 from features.commands.speaking import tell
@@ -35,6 +36,8 @@ from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import write_json
 from features.ranges import is_int8, keep_ranges, ranges_of
+from features.regular import open_regular, read_regular
+from features.whole import NewFile, left_aside
 
 FORMAT = "layerprobe result"
 VERSION = 1
@@ -57,14 +60,39 @@ class SavedResult:
     files: dict[str, str]
 
     @property
+    def network_path(self) -> Path:
+        """The folder of the trained network, where one was kept."""
+        aside = _network_aside(self.path, self.result)
+        return aside if aside.is_dir() else self.path.with_suffix("")
+
+    @property
     def head_path(self) -> Path | None:
         """Where the fitted head is, or None if it was not kept."""
         return self.path.with_suffix(".joblib") if "head" in self.files else None
 
     @property
+    def is_pickle(self) -> bool:
+        """Whether the fitted head was kept as a pickle alone, which runs code when it is read."""
+        return "head" in self.files and "skops" not in self.files
+
+    @property
     def skops_path(self) -> Path | None:
         """Where the fitted head is in skops' format, or None if it was not kept so."""
         return self.path.with_suffix(".skops") if "skops" in self.files else None
+
+    @functools.cached_property
+    def fault(self) -> str | None:
+        """Why it is known to be wrong, or may be; None where it is not."""
+        places = {name: place for name in ("dataset", "weights") if (place := recorded_option(self, name))}
+        return fault_of(self.result, places, lambda: self.predictions().rows)
+
+    @property
+    def command(self) -> str:
+        """The command that made it, for a shell; '' where it was made otherwise."""
+        return one_line(self.result.command)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}: {self.result!r}>"
 
     def _repr_html_(self) -> str:
         return f"{self.result._repr_html_()}<p>{html.escape(str(self.path))}</p>"
@@ -72,7 +100,7 @@ class SavedResult:
     def predictions(self) -> Predictions:
         """The predictions; UserError if their file is missing or is not the one that the record names."""
         path = self.path.with_suffix(".npz")
-        with self._opened(path, "predictions") as stream:
+        with self._opened("predictions", "predictions") as stream:
             if _sha256(stream) != self.files["predictions"]:
                 raise UserError(
                     f"{path}: the predictions are not those that {self.path.name} was written with (their SHA-256 "
@@ -86,26 +114,30 @@ class SavedResult:
                 raise UserError(f"{path}: no predictions in it ({error}); remove {self.path.name} and rerun") from error
 
     def load_head(self, trust: bool = False) -> Any:
-        """The fitted head, from its skops file where there is one and skops is installed, else from its joblib file.
+        """The fitted head, from its skops file where there is one, else from its joblib file.
 
-        Either is read only if it is byte for byte the one that this result was saved with, unless the caller says to
-        trust it. A skops file with types that are not our own, numpy's or scikit-learn's is refused even then. A joblib
-        file is a pickle, which can run any code when it is read. That its SHA-256 stands in the record says nothing
-        about who wrote both: take records whose head is a pickle only from people whom you trust.
+        A skops file is read only if it is byte for byte the one that this result was saved with, unless the caller says
+        to trust it; one with types that are not our own, numpy's or scikit-learn's is refused even then. A joblib file
+        is a pickle, which runs any code when it is read, and that its SHA-256 stands in the record says nothing about
+        who wrote both: UserError unless the caller trusts it.
         """
         if self.head_path is None:
             raise UserError(f"{self.path}: this result was saved without its head; run it again and keep the head")
-        kind = "skops" if self.skops_path and has_skops() else "head"
+        kind = "head" if self.is_pickle else "skops"
         path = self.path.with_suffix(_SUFFIXES[kind])
-        with self._opened(path, "head") as stream:
+        if self.is_pickle and not trust:
+            raise UserError(
+                f"{path}: this head was saved as a pickle alone, and reading one runs any code that its author put "
+                "there; give --trust if you know who made it, or run its result again"
+            )
+        with self._opened(kind, "head") as stream:
             if not trust and _sha256(stream) != self.files[kind]:
-                danger = "loading a joblib file can run any code" if kind == "head" else "it may predict anything"
                 raise UserError(
-                    f"{path}: not the file that {self.path.name} was written with (its SHA-256 differs), and "
-                    f"{danger}; give --trust if you know where it is from, or rerun it"
+                    f"{path}: not the file that {self.path.name} was written with (its SHA-256 differs), and it may "
+                    "predict anything; give --trust if you know where it is from, or rerun it"
                 )
             try:
-                return read_joblib(stream) if kind == "head" else read_skops(stream, str(path))
+                return read_joblib(stream) if kind == "head" else read_skops(stream, path)
             except UserError:
                 raise
             except Exception as error:  # A pickle can raise anything at all while it is read.
@@ -124,9 +156,13 @@ class SavedResult:
             if not sound:
                 raise UserError(f"{self.path}: the ranges in it are not those of {precision[:24]}; run it again")
 
-    def _opened(self, path: Path, what: str) -> io.BufferedReader:
+    def _opened(self, kind: str, what: str) -> io.BufferedReader:
+        # Under the name that it has until its own is free, where a kill came between, or it is just being renamed.
+        path = self.path.with_suffix(_SUFFIXES[kind])
         try:
-            return path.open("rb")
+            with contextlib.suppress(FileNotFoundError):
+                return open_regular(_aside(self.path, kind, self.files[kind]))
+            return open_regular(path)
         except OSError as error:
             raise UserError(
                 f"{path}: the {what} of {self.path.name} cannot be read ({error.strerror}); put the file back, or "
@@ -139,15 +175,19 @@ def make_place(path: Path, folder: Path | str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+        raise UserError(f"{folder}: results cannot be saved there ({error.strerror}); choose another folder") from error
 
 
 def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:
     """Write a result into a folder, in place of an earlier one of the same configuration.
 
-    Predictions and head are complete on disk before the record appears. The ranges of features computed in int8 go
-    into it, so that new images can be computed alike wherever it is taken.
+    head: what was fitted, or the folder of a trained network. A kill leaves the earlier result or this one, whole: what
+    belongs to it is complete on disk under other names before the record appears, which changes in one step, and gets
+    its own names then. The ranges of features computed in int8 go into it, so that new images can be computed alike
+    wherever it is taken.
     """
+    from features.store.locks import lock_digest
+
     folder = Path(folder)
     precisions = {str(key.get("precision")) for key in result.keys.values()}
     if ranges := {precision: ranges_of(precision) for precision in precisions if is_int8(precision)}:
@@ -155,27 +195,87 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
     make_place(folder, folder)
     record = folder / f"{result.stem}.json"
     arrays = {name: value for name, value in vars(predictions).items() if value is not None}
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
-        written = {"predictions": Path(aside) / "predictions"}
-        _write(written["predictions"], lambda stream: np.savez(stream, **arrays))
-        if head is not None:
-            written["head"] = Path(aside) / "head"
-            _write(written["head"], lambda stream: write_joblib(head, stream))
-            if has_skops() and (content := in_skops_format(head)) is not None:
-                written["skops"] = Path(aside) / "skops"
-                _write(written["skops"], lambda stream: stream.write(content))
-        files = {}
-        for name, path in written.items():
-            with path.open("rb") as stream:
-                files[name] = _sha256(stream)
-        # An earlier record must not stand beside files that are no longer its own.
-        for path in (record, record.with_suffix(".joblib"), record.with_suffix(".skops")):
-            path.unlink(missing_ok=True)
-        for name, path in written.items():
-            path.replace(record.with_suffix(_SUFFIXES[name]))
-    body = {"format": FORMAT, "version": VERSION, "digest": result.digest, "files": files, "result": result.to_json()}
-    write_json(record, sealed(body))
+    writers: dict[str, Callable[[BinaryIO], Any]] = {"predictions": lambda stream: np.savez(stream, **arrays)}
+    network = head if isinstance(head, Path) else None
+    if head is not None and network is None:
+        writers["head"] = lambda stream: write_joblib(head, stream)
+        if (content := in_skops_format(head)) is not None:
+            writers["skops"] = lambda stream: stream.write(content)
+    # Not the lock of whoever fits the row, who holds that one.
+    with lock_digest(f"saving-{result.digest[:16]}", wait=True, folder=folder, doing="saving the same result"):
+        _sweep(record)
+        try:
+            files = {kind: _write_aside(record, kind, write) for kind, write in writers.items()}
+            if network is not None:
+                shutil.copytree(network, _network_aside(record, result))
+            body = {"format": FORMAT, "version": VERSION, "digest": result.digest, "files": files}
+            write_json(record, sealed({**body, "result": result.to_json()}))
+            _name(record, files, result if network is not None else None)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                _sweep(record)
+            if isinstance(error, OSError) and error.errno is not None:
+                raise UserError(
+                    f"{record}: cannot be written ({error.strerror}), and what stood there stands; make room in "
+                    f"{folder}, or name another --results"
+                ) from error
+            raise
     return SavedResult(record, result, files)
+
+
+def _write_aside(record: Path, kind: str, write: Callable[[BinaryIO], Any]) -> str:
+    """Write a file of a result under the name that it has until its record stands; its SHA-256."""
+    new = record.with_name(f".{record.stem}-new{_SUFFIXES[kind]}")
+    with io.BufferedWriter(NewFile(new, record.with_suffix(_SUFFIXES[kind]))) as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    with new.open("rb") as written:
+        digest = _sha256(written)
+    new.replace(_aside(record, kind, digest))
+    return digest
+
+
+def _aside(record: Path, kind: str, digest: str) -> Path:
+    return record.with_name(f".{record.stem}-{digest[:16]}{_SUFFIXES[kind]}")
+
+
+def _network_aside(record: Path, result: Result) -> Path:
+    return record.with_name(f".{record.stem}-{str(result.extra.network_sha256)[:16]}")
+
+
+def _name(record: Path, files: dict[str, str], network: Result | None) -> None:
+    """Give what a new record names its own names, in the place of what belonged to an earlier one."""
+    for kind, suffix in _SUFFIXES.items():
+        path = record.with_suffix(suffix)
+        if kind in files:
+            _aside(record, kind, files[kind]).replace(path)
+        else:
+            path.unlink(missing_ok=True)
+    beside = record.with_suffix("")
+    shutil.rmtree(beside, ignore_errors=True)
+    if network is not None:
+        _network_aside(record, network).replace(beside)
+
+
+def _sweep(record: Path) -> None:
+    """Finish what a killed process left of this result: its record may stand, and what it names lack its name."""
+    saved = None
+    with contextlib.suppress(UserError):
+        saved = _read_record(record) if record.is_file() else None
+    named = [] if saved is None else [_aside(record, kind, digest) for kind, digest in saved.files.items()]
+    for kind, path in zip(saved.files if saved else (), named, strict=True):
+        if path.is_file():
+            path.replace(record.with_suffix(_SUFFIXES[kind]))
+    if saved is not None and (network := _network_aside(record, saved.result)).is_dir():
+        shutil.rmtree(record.with_suffix(""), ignore_errors=True)
+        network.replace(record.with_suffix(""))
+    for pattern in (f".{record.stem}-*", f"{left_aside(record)}*.tmp"):
+        for left in record.parent.glob(pattern):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def sealed(record: dict[str, Any]) -> dict[str, Any]:
@@ -187,20 +287,46 @@ def sealed(record: dict[str, Any]) -> dict[str, Any]:
 def load_results(folder: Path | str = RESULTS_FOLDER) -> list[SavedResult]:
     """All results in a folder, oldest first; a folder that is not there holds none.
 
-    Of one whose mathematics was corrected later no more than a line is said. JSON files that are no record of ours are
-    passed over; UserError naming the file for a record that is damaged.
+    Of those that are known to be wrong no more than a line is said. JSON files that are no record of ours are passed
+    over; UserError naming the file for a record that is damaged.
     """
+    sound, wrong = sorted_out(folder)
+    if wrong:
+        tell(left_out(folder, wrong))
+    return sound
+
+
+def sorted_out(folder: Path | str) -> tuple[list[SavedResult], list[tuple[SavedResult, str]]]:
+    """The results in a folder as `load_results` gives them, and those that are known to be wrong, each with why."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: a folder of results was expected, and this is a file; give the folder it lies in")
     records = (_read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
-    sound = []
-    for saved in records:
-        if saved and (wrong := superseded(saved.result.config)):
-            tell(f"{saved.path} is not used: {wrong}; remove it, and run it again if you need it")
-        elif saved:
+    sound, wrong = [], []
+    for saved in sorted(filter(None, records), key=lambda saved: (saved.result.created, saved.path.name)):
+        if fault := saved.fault:
+            wrong.append((saved, fault))
+        else:
             sound.append(saved)
-    return sorted(sound, key=lambda saved: (saved.result.created, saved.path.name))
+    return sound, wrong
+
+
+def left_out(folder: Path | str, wrong: Sequence[tuple[SavedResult, str]]) -> str:
+    """A line on results that are known to be wrong: how many, which, why, and how to have right ones."""
+    first = wrong[0][0]
+    reasons = [f"{first.path.name}: {wrong[0][1]}"]
+    if len(wrong) > 1:
+        others: dict[str, int] = {}
+        for _, fault in wrong[1:]:
+            others[fault] = others.get(fault, 0) + 1
+        reasons += [f"{count} more: {'the same' if fault == wrong[0][1] else fault}" for fault, count in others.items()]
+    are = "1 result is" if len(wrong) == 1 else f"{len(wrong)} results are"
+    again = f"the command in {'its record' if len(wrong) == 1 else 'the record of each'}"
+    shown = f", `{first.command}`" if len(wrong) == 1 and first.command else ""
+    return (
+        f"{folder}: {are} known to be wrong and not used ({'; '.join(reasons)}); make "
+        f"{'it' if len(wrong) == 1 else 'them'} again with {again}{shown}, or remove what you do not need"
+    )
 
 
 def open_result(path: Path | str) -> SavedResult:
@@ -212,7 +338,7 @@ def open_result(path: Path | str) -> SavedResult:
     saved = _read_record(record)
     if saved is None:
         raise UserError(f"{path}: not the record of a result; give one of the .json files in a folder of results")
-    if wrong := superseded(saved.result.config):
+    if wrong := saved.fault:
         raise UserError(f"{path} is not used: {wrong}; run it again")
     return saved
 
@@ -230,7 +356,7 @@ def find_result(folder: Path | str, config: Mapping[str, Any]) -> SavedResult | 
 def _read_record(path: Path) -> SavedResult | None:
     """The saved result in a JSON file, None if the file is something else."""
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or move it away") from error
     try:
@@ -279,13 +405,6 @@ def _complete(files: dict[str, Any]) -> bool:
 
 def _damaged(path: Path, reason: str) -> UserError:
     return UserError(f"{path}: this record of a result is damaged ({reason}); remove the file and run it again")
-
-
-def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    with path.open("xb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _sha256(stream: io.BufferedReader) -> str:

@@ -78,7 +78,7 @@ def summary_table(results: Sequence[Result]) -> Table:
         *_labels("layer", "head", *_varying(results)),
         *columns.REACHED,
         (
-            Column("chosen", align="left", format=lambda values: one_line(settings(values or {}))),
+            Column("chosen", align="left", prose=True, format=lambda values: one_line(settings(values or {}))),
             lambda result: result.chosen,
         ),
         _FIT,
@@ -151,7 +151,7 @@ def epochs_table(result: Result) -> Table:
     rows = tuple(tuple(epoch.get(column.name) for column in shown) for epoch in history)
     best = result.chosen.get("epoch")
     marked = frozenset((place, 3) for place, epoch in enumerate(history) if epoch["epoch"] == best)
-    return Table("Epochs", shown, rows, ("* the epoch that was kept",) if marked else (), marked)
+    return Table("Epochs", shown, rows, ("* the best epoch, whose weights were saved",) if marked else (), marked)
 
 
 def imagenet_table(results: Sequence[Result]) -> Table:
@@ -176,7 +176,7 @@ def seen_as_table(result: Result) -> Table:
     stands_for = result.extra.map or {}
     shown = (
         columns.text("label"),
-        columns.text("seen_as", "is seen as"),
+        Column("seen_as", "is seen as", align="left", prose=True),
         *([columns.text("map", "stands for it")] if stands_for else []),
     )
     rows = tuple(

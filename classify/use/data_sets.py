@@ -1,6 +1,7 @@
 """Which data set a saved model is for. Its content says so, not its name: two folders may be called alike.
 
-A data set that has changed is another one in the same place; of those the one used last counts.
+A data set that has changed is another one in the same place; of those the one used last counts. A record may come from
+anybody: the files that it names are opened where this home has used them before, or the user names them.
 """
 
 from collections.abc import Iterable, Sequence

@@ -3,7 +3,8 @@
 A file becomes words of the command line, put behind those that were typed, so that types, choices and combinations are
 checked by the same parser, and the command that results record is complete. What was typed wins. What stands in the
 file under a name that is no option, or with a value that its option does not take, is refused by name before that.
-Arguments without an option's name (the images of `predict`) are not part of it, nor is what all commands take.
+Arguments without an option's name (the images of `predict`) are not part of it, nor is what all commands take. A file
+may come from anybody: options that let something in (`--trust`, `--cluster`) or let a file go are typed or not given.
 """
 
 import argparse
@@ -16,16 +17,26 @@ from typing import Any, NoReturn, Protocol
 
 from features.errors import UserError
 from features.home import user_path
+from features.whole import whole
 
 
 class Optioned(Protocol):
     """What is asked of a `features.commands.parser.Parser`."""
 
     prog: str
+    command: str
+
+    @property
+    def former(self) -> Mapping[str, str]:
+        """Options as they were spelled before, and as they are now."""
 
     @property
     def options(self) -> Mapping[str, argparse.Action]:
         """Its options by their names."""
+
+    @property
+    def typed_only(self) -> set[str]:
+        """Those that no configuration can give."""
 
     def error(self, message: str) -> NoReturn:
         """Complain of what was typed."""
@@ -47,12 +58,18 @@ def replayed(parser: Optioned, arguments: Sequence[str]) -> list[str]:
     end = typed.index("--") if "--" in typed else len(typed)
     given = {word.split("=")[0] for word in typed[:end]}
     words: list[str] = []
-    for name, value in _read(path, parser.prog).items():
+    for name, value in _read(path, parser).items():
+        name = parser.former.get(f"--{name}", f"--{name}").removeprefix("--")
         if name not in parser.options:
             hint = _nearest(name, parser.options) or f"`{parser.prog} --help` lists what there is"
             raise UserError(f"{path}: {parser.prog} has no option called {name!r}; {hint}")
         action = parser.options[name]
         spelled = _spelled(action, name, value, f"{path}: {name} = {_shown(value)} cannot be")
+        if name in parser.typed_only and value != action.default:
+            raise UserError(
+                f"{path}: {name} is taken from the command line alone, since such a file may come from anybody; take "
+                f"the line out, and type --{name} if you mean it"
+            )
         # What is the default anyhow would only make the recorded command long.
         if f"--{name}" not in given and _toml(value) != _toml(action.default):
             words += spelled
@@ -62,15 +79,19 @@ def replayed(parser: Optioned, arguments: Sequence[str]) -> list[str]:
 def save_configuration(path: Path | str, parser: Optioned, options: argparse.Namespace) -> None:
     """Write every option's value; those without one stand in a comment. UserError where the file cannot be replaced."""
     path = user_path(str(path))
-    lines = [f"# Replay with: {parser.prog} --config {path.name}", f"command = {_toml(_command(parser.prog))}", ""]
+    lines = [f"# Replay with: {parser.prog} --config {path.name}", f"command = {_toml(parser.command)}", ""]
     for name, action in parser.options.items():
+        if name in parser.typed_only:
+            lines.append(f"# {name} is typed")
+            continue
         value = getattr(options, action.dest)
         lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
     if path.exists():
         # Only what this option wrote is written over: a slip of the keyboard must not cost somebody's file.
         _read(path, None)
     try:
-        path.write_bytes(("\n".join(lines) + "\n").encode())
+        with whole(path) as stream:
+            stream.write(("\n".join(lines) + "\n").encode())
     except OSError as error:
         raise UserError(
             f"--save-config {path}: cannot be written there ({error.strerror}); name another place"
@@ -79,12 +100,8 @@ def save_configuration(path: Path | str, parser: Optioned, options: argparse.Nam
         raise UserError(f"--save-config {path}: {error.object!r} is no text that a file can hold; rename it") from error
 
 
-def _command(prog: str) -> str:
-    return prog.removeprefix("python -m ")
-
-
-def _read(path: Path, prog: str | None) -> dict[str, Any]:
-    """The entries of a file but for its command, which must be this one; prog None: any, so long as there is one."""
+def _read(path: Path, parser: Optioned | None) -> dict[str, Any]:
+    """The entries of a file but for its command, which must be the parser's; None: any, so long as there is one."""
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -94,9 +111,10 @@ def _read(path: Path, prog: str | None) -> dict[str, Any]:
     command = entries.pop("command", None)
     if not isinstance(command, str):
         raise UserError(f'{path}: does not say which command it is for, as in command = "classify probe"; add that')
-    if prog is not None and command != _command(prog):
+    if parser is not None and command != parser.command:
         raise UserError(
-            f"{path}: is for `python -m {command}`, not for `{prog}`; give it to that command, or change what it says"
+            f"{path}: is for `python -m {command}`, not for `{parser.prog}`; give it to that command, or change what "
+            "it says"
         )
     return entries
 
@@ -113,6 +131,8 @@ def _spelled(action: argparse.Action, name: str, value: Any, refusal: str) -> li
     if not values:
         raise UserError(f"{refusal}; give at least one value, or leave the line out")
     words = [_word(action, name, entry, refusal) for entry in values]
+    if len(words) > 1 and (strange := [word for word in words if word.startswith("-") and not _is_number(word)]):
+        raise UserError(f"{refusal}: {strange[0]!r} in it would be an option; write ./{strange[0]} if it is a file")
     return [f"--{name}", *words] if len(words) > 1 or not words[0].startswith("-") else [f"--{name}={words[0]}"]
 
 
@@ -131,6 +151,14 @@ def _word(action: argparse.Action, name: str, value: Any, refusal: str) -> str:
         hint = _nearest(word, action.choices)
         raise UserError(f"{refusal}; {hint and f'{hint} '}choose from {', '.join(action.choices)}")
     return word
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

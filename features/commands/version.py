@@ -4,6 +4,8 @@ import argparse
 import platform
 from typing import Any
 
+from features.commands.speaking import put
+
 
 def version_line() -> str:
     """'layerprobe 0.1.0, torch 2.15.0, Python 3.11.7'."""
@@ -27,5 +29,5 @@ class ShowVersion(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         """Print and exit."""
-        print(version_line())
+        put(version_line())
         parser.exit()

@@ -27,7 +27,8 @@ from features.errors import UserError
 READING = 1
 FIRST_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")  # of 0.1.0
 IMAGE_SUFFIXES = (*FIRST_SUFFIXES, ".jfif", ".jpe", ".avif", ".jp2", ".j2k", ".heic", ".heif", ".pnm")
-# Of what Pillow knows: pixels alone. Drawings would be run (PostScript) or need a size (WMF).
+# Of what Pillow knows: pixels alone. Drawings would be run (PostScript) or need a size (WMF). Nothing else asks Pillow
+# to open anything.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF", "ICO")
 _TWELVE_BITS = 4095
 _UNKNOWN = White()

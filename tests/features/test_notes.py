@@ -126,7 +126,7 @@ def test_a_home_that_takes_no_notes_only_costs_the_work_again(home, tmp_path, mo
     first_use.recognise("npz:/data/mine.npz", "a" * 64)
     with pytest.raises(UserError, match="is not what it was"):
         first_use.recognise("npz:/data/mine.npz", "b" * 64)
-    monkeypatch.setattr(notes, "_write", refuse)
+    monkeypatch.setattr(notes, "write_whole", refuse)
     with pytest.raises(UserError, match="notes/known takes no note of it"):
         first_use.accept("npz:/data/mine.npz")
     (tmp_path / "file").write_bytes(b"content")

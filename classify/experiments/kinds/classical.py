@@ -1,5 +1,6 @@
 """A scikit-learn style head on features: searched on validation rows, refitted, and perhaps on reduced features."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -13,14 +14,19 @@ from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Pixels, Rows, Source
 from classify.experiments.timing import seconds_for_one
 from classify.heads import HEADS, Head
+from classify.heads.calibrated import Calibrated, calibrate
 from classify.heads.estimator import trained_parameters
+from classify.heads.familiar import Familiar, Guarded
+from classify.heads.folds import class_scores
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
+from classify.measure.metrics import measure
 from classify.measure.record import RowConfig
 from extract.planning import plan
 from features.blocks import Blocks
 from features.errors import UserError
+from features.plugins import blamed
 from features.reading import require_training_rows
 from features.request import Request
 
@@ -55,6 +61,7 @@ class Classical(Kind):
     def options(self, source: Source, settings: Settings) -> dict[str, Any]:
         rows, reduction = _search_rows(self.head, settings), self.reduction
         return {
+            "calibrate": settings.calibrate and settings.validation,
             "search_rows": None if rows == self.head.search_rows else rows,
             "head_params": None if self.head.name in HEADS else dict(self.head.grid[0]),
             "reduction": reduction.kind if reduction else None,
@@ -104,6 +111,14 @@ class Classical(Kind):
         return dataclasses.replace(settings, jobs=None if shares_work else threads)
 
     def learn(self, training: Training) -> Learned:
+        with self._blamed():
+            return self._learned(training)
+
+    def _blamed(self) -> contextlib.AbstractContextManager:
+        """What a plug-in's head raises is a line that names it."""
+        return blamed(self.name, self.head.plugin) if self.head.plugin else contextlib.nullcontext()
+
+    def _learned(self, training: Training) -> Learned:
         rows, settings = training.required(), training.settings
         features, labels = rows.features, rows.labels
         train, validation = training.train, training.validation
@@ -114,14 +129,18 @@ class Classical(Kind):
         fitting |= {"jobs": settings.jobs, "device": gpu_for_heads(training.source.request.device)}
         chosen = self._search(features, labels, training, fitting)
         started = time.perf_counter()
-        predicted = chosen.predicted if settings.refit else None
+        # Scores that calibrate come from rows that were not fitted on.
+        unseen = settings.calibrate and len(validation) > 0
+        predicted, scores = chosen.predicted if settings.refit and not unseen else None, None
         fitted: Any = None
         if predicted is None:
             fitted = self.head.build(**fitting, **chosen.params).fit(features.take(train, axis=0), labels[train])
             predicted = fitted.predict(features.take(validation, axis=0)) if len(validation) else None
+            scores = class_scores(fitted, features.take(validation, axis=0)) if unseen else None
         if settings.refit and predicted is not None:
             started = time.perf_counter()
             fitted = self.head.build(**fitting, **chosen.params).fit(features, labels)
+        took = time.perf_counter() - started
         extra: dict[str, Any] = {
             "features": features.shape[1],
             "trials": [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials],
@@ -130,13 +149,15 @@ class Classical(Kind):
             extra["read"] = "in blocks"
         if hasattr(fitted, "kept_by_layer_"):
             extra["kept_by_layer"] = fitted.kept_by_layer_
+        classifier = fitted if scores is None else calibrate(fitted, scores, labels[validation])
+        classifier = OnAxes(axes, classifier) if axes else classifier
         return Learned(
-            OnAxes(axes, fitted) if axes else fitted,
+            Guarded(classifier, Familiar.fit(rows.features, labels, settings.seed)),
             predicted,
             chosen=chosen.params,
             refit=settings.refit,
             converged=getattr(fitted, "converged_", None),
-            seconds={"search": chosen.seconds, "fit": time.perf_counter() - started},
+            seconds={"search": chosen.seconds, "fit": took},
             rows={"search": chosen.rows},
             extra=extra,
         )
@@ -156,16 +177,23 @@ class Classical(Kind):
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)
         started = time.perf_counter()
-        predicted = head.predict(features)
-        seconds = time.perf_counter() - started
-        probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
+        with self._blamed():
+            predicted = head.predict(features)
+            seconds = time.perf_counter() - started
+            probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
         return Predicted(predicted, wide(probabilities, head.classes_, len(source.classes)), seconds)
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
-        head, features = _plain(classifier, rows.features[:1])
+        head, features = _plain(classifier, rows.features)
         return {
             "trained_parameters": trained_parameters(head),
-            "head_one_seconds": seconds_for_one(head.predict, np.array(features)),
+            "head_one_seconds": seconds_for_one(head.predict, np.array(features[:1])),
+            "unlike": float(np.mean(classifier.distance(rows.features) > 1)),
+            **(
+                {"calibration": _calibration(head, features, rows.labels, source)}
+                if isinstance(head, Calibrated)
+                else {}
+            ),
         }
 
 
@@ -204,6 +232,21 @@ def _search_rows(head: Head, settings: Settings) -> int | None:
 
 def _plain(classifier: Any, features: Any) -> tuple[Any, Any]:
     """The head itself and the features that it takes, reduced where it stands on axes."""
-    if isinstance(classifier, OnAxes):
-        return classifier.head, classifier.axes.apply(features)
+    while isinstance(classifier, Guarded | OnAxes):
+        classifier, features = classifier.head, classifier.given(features)
     return classifier, features
+
+
+def _calibration(head: Calibrated, features: Any, labels: np.ndarray, source: Source) -> dict[str, Any]:
+    """The temperature, and log loss and calibration error on these test rows without it (of a head that has no
+    probabilities, those of its decision values as they are) and with it."""
+    plain, own = head.head, hasattr(head.head, "predict_proba")
+    before = (
+        plain.predict_proba(features) if own else dataclasses.replace(head, temperature=1.0).predict_proba(features)
+    )
+    reached: dict[str, float | None] = {}
+    for name, probabilities in (("before", before), ("after", head.predict_proba(features))):
+        spread = wide(probabilities.astype(np.float32), head.classes_, len(source.classes))
+        measured = measure(labels, head.classes_[probabilities.argmax(axis=1)], spread, source.classes)
+        reached |= {f"log_loss_{name}": measured.log_loss, f"ece_{name}": measured.ece}
+    return {"temperature": head.temperature, **reached}

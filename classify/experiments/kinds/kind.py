@@ -135,14 +135,13 @@ class Kind(abc.ABC):
         """Fields of the result's `extra` that only the test has to say."""
         return {}
 
-    def kept(self, classifier: Any, beside: Path, keep: bool) -> Any:
-        """The head that is saved with the result, or None. beside: the record's path without its ending, for what is
-        kept in another way."""
+    def kept(self, classifier: Any, keep: bool) -> Any:
+        """The head that is saved with the result, or the folder of a network, or None."""
         return classifier if keep else None
 
     def place(self, digest: str, folder: Path) -> Path:
         """Where a fitted row waits for its test; folder: that of the results."""
-        return home() / "fitted" / f"{digest}.joblib"
+        return home() / "fitted" / f"{digest}.fitted"
 
     def put_aside(self, content: dict[str, Any], place: Path) -> None:
         """Leave a fitted row where it waits."""

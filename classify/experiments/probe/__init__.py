@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from classify.experiments.following import followed
 from classify.experiments.making import Making
 from classify.experiments.probe.answer import ProbeResult
 from classify.experiments.probe.entries import (
@@ -31,16 +32,17 @@ from classify.measure.wording import duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
-from features.request import Request
+from features.request import Request, as_items
 
 
+@followed
 def probe(
     dataset: str = "mnist",
     backbone: str = "resnet18",
-    layers: Sequence[str] = ("all",),
-    heads: Sequence[str] | None = None,
+    layers: str | Sequence[str] = ("all",),
+    heads: str | Sequence[str] | None = None,
     *,
-    pools: Sequence[str] = ("avg",),
+    pools: str | Sequence[str] = ("avg",),
     quick: bool = False,
     class_weight: str | None = None,
     search: bool = True,
@@ -61,6 +63,8 @@ def probe(
     say: told each row as it is fitted; compiled, command. All others are fields of `features.request.Request`:
     weights, image_size, limit, limit_test, seed, precision, dtype, device.
 
+    A text where a list can be given is a list of one.
+
     Raises UserError for what cannot be answered, before anything is extracted.
     """
     # Absolute, since workers of a cluster start in folders of their own.
@@ -68,8 +72,9 @@ def probe(
     options["jobs"] = jobs
     how = How.of(folder, options)
     parts = {name: options.pop(name) for name in PARTS if name in options}
-    request = Request(dataset=dataset, backbone=backbone, layers=tuple(layers), pools=tuple(pools), **options)
+    request = Request(dataset=dataset, backbone=backbone, layers=as_items(layers), pools=as_items(pools), **options)
     settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
+    heads = None if heads is None else as_items(heads)
     return answered(ask(request, heads, settings, quick, **parts), how)
 
 

@@ -18,7 +18,7 @@ from classify.show.table import Table
 from features.digests import sha256_json
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ProbeResult(Outcome):
     """All that a probe found, and how people read it.
 
@@ -142,7 +142,7 @@ class ProbeResult(Outcome):
         equals = [standing.row for standing in self._as_good()]
         how = "paired McNemar test on the same test images, Holm's correction, 5 %"
         if not equals:
-            return f"Every other layer does worse, for certain ({how})." if not self._better() else ""
+            return f"Every other layer is significantly worse ({how})." if not self._better() else ""
         named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in equals)
         return f"Not distinguishable from it ({how}): {named}."
 

@@ -9,6 +9,7 @@ from classify.experiments.sources import CachedLayer
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult
 from classify.measure.standing import against_best, differs
+from classify.measure.wording import percent
 from classify.show.columns import estimate
 from features.backbones import load_backbone
 from features.digests import sha256_json
@@ -22,6 +23,13 @@ class ProbeRow:
 
     kind: str
     saved: SavedResult
+
+    def __repr__(self) -> str:
+        name = " ".join(filter(None, (self.layer, self.pool, self.head)))
+        return f"<{type(self).__name__}: {self.kind} {name}, {percent(self.accuracy)} % of the test images>"
+
+    def _repr_html_(self) -> str:
+        return self.saved._repr_html_()
 
     @property
     def result(self) -> Result:

@@ -156,4 +156,4 @@ def _check_rows(request: Request) -> None:
             "take another data set"
         )
     if "validation" not in dataset.splits:
-        validation_split(labels, rows, request.seed, classes=dataset.classes)
+        validation_split(labels, rows, request.seed, classes=dataset.classes, groups=dataset.groups("train"))

@@ -148,7 +148,7 @@ def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
     pools = {pool for _, pool in scores.layers}
     names = [f"{layer} {pool}" if len(pools) > 1 else layer for layer, pool in scores.layers]
     shown = (
-        columns.text("score"),
+        Column("score", align="left", prose=True),
         *(Column(name, format=_score) for name in names),
         columns.plain("tau", "weighted tau", 2),
         columns.seconds("seconds"),

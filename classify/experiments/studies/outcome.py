@@ -14,7 +14,7 @@ from classify.show.table import Table
 from features.digests import sha256_json
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StudyResult(Outcome):
     """The outcome of one study.
 
@@ -32,6 +32,15 @@ class StudyResult(Outcome):
     notes: tuple[str, ...]
     results: tuple[SavedResult, ...]
     folder: Path
+
+    @property
+    def best(self) -> SavedResult | None:
+        """Of its rows the one best on validation; None where it kept none."""
+        return max(self.results, key=lambda saved: saved.result.rank, default=None)
+
+    @property
+    def best_saved(self) -> SavedResult | None:
+        return self.best
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from features.errors import UserError
+from features.written import text_written
 
 __all__ = ["write_report"]
 
@@ -22,13 +23,15 @@ def write_report(
     maps: bool = True,
     images: bool = True,
     stages: bool = True,
+    dataset: str | None = None,
     command: str = "",
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """Make the page of a folder of results; its path.
 
     sample: test images on the maps of the features, drawn with `seed`. maps, images, stages: whether there are maps of
-    the features, images, and feature maps of one image. say: told what is worked on. Raises UserError where the folder
+    the features, images, and feature maps of one image. dataset: where the images are, if this home has not used
+    the data set that the records name. say: told what is worked on. Raises UserError where the folder
     holds no results, something in it is damaged, or the page cannot be written.
     """
     from classify.show.report.folder import read_folder
@@ -37,12 +40,14 @@ def write_report(
 
     templates()  # what is not installed is said before minutes of work
     output = Path(output)
-    gathered = gather(read_folder(results), PageRequest(sample, seed, maps, images, stages), say)
+    gathered = gather(read_folder(results), PageRequest(sample, seed, maps, images, stages, dataset), say)
     text = render(gathered, str(results), command)
     try:
-        output.write_text(text, encoding="utf-8")
+        with text_written(output) as stream:
+            stream.write(text)
     except OSError as error:
         raise UserError(
-            f"{output}: the page cannot be written there ({error.strerror}); name another --output"
+            f"{output}: the page cannot be written there ({error.strerror}), and what stood there stands; name another "
+            "--output"
         ) from error
     return output

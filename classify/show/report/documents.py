@@ -27,6 +27,11 @@ class Document:
     records: tuple[tuple[str, ...], ...]
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names of all records behind it."""
+        return frozenset(name for row in self.records for name in row)
+
+    @property
     def is_probe(self) -> bool:
         """Whether `probe` wrote it; else `compare` did."""
         return self.body["format"] == PROBE
@@ -61,6 +66,11 @@ class Study:
     def records(self) -> tuple[str, ...]:
         """The names of the records behind it."""
         return tuple(self.body["results"])
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The same without order."""
+        return frozenset(self.records)
 
     @property
     def panels(self) -> tuple[Panel, ...]:

@@ -7,12 +7,15 @@ computed but the order of things.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from classify.measure.intervals import proven
 from classify.measure.record import RowConfig
-from classify.measure.results import SavedResult, load_results
+from classify.measure.results import SavedResult, left_out, sorted_out
+from classify.measure.soundness import SUPERSEDED
 from classify.measure.wording import count, one_line, settings
 from classify.show.report.documents import Document, Study, read_documents, read_studies
+from features.commands.speaking import tell
 from features.errors import UserError
 
 MOST_MODELS = 600  # on a page, besides those that documents name; each takes 4 kB
@@ -24,6 +27,7 @@ CONTROLS = {
     "pca": "PCA to a common width",
     "projection": "random projection to a common width",
 }
+_Written = TypeVar("_Written", Document, Study)
 # Of a configuration, what a model's name says already or nobody asks for.
 _NOT_TOLD = ("dataset", "dataset_sha256", "weights_sha256", "head", "layer", "refit", "limit_test", "row_seed")
 
@@ -104,7 +108,11 @@ def read_folder(folder: Path | str) -> tuple[Section, ...]:
     """The sections of a folder, the one with the most models first; UserError where it holds no results, or damaged
     ones."""
     folder = Path(folder)
-    saved = load_results(folder)
+    saved, wrong = sorted_out(folder)
+    if wrong and not saved:
+        raise UserError(left_out(folder, wrong))
+    if wrong:
+        tell(left_out(folder, wrong))
     if not saved:
         what = "holds no results" if folder.is_dir() else "is not there"
         raise UserError(
@@ -113,13 +121,13 @@ def read_folder(folder: Path | str) -> tuple[Section, ...]:
     places = {record.path.name: _place(record) for record in saved}
     created = {record.path.name: record.result.created for record in saved}
     documents: dict[tuple, list[Document]] = {}
-    for document in read_documents(folder):
+    for document in _sound(read_documents(folder), folder, wrong):
         # A document whose records have all gone says nothing that could be followed up.
         named = [name for row in document.records for name in row if name in places]
         if named:
             documents.setdefault(places[named[0]], []).append(document)
     studies: dict[tuple, list[Study]] = {}
-    for study in read_studies(folder):
+    for study in _sound(read_studies(folder), folder, wrong):
         if named := [name for name in study.records if name in places]:
             studies.setdefault(places[named[0]], []).append(study)
     sections = []
@@ -136,6 +144,15 @@ def read_folder(folder: Path | str) -> tuple[Section, ...]:
         sections.append(Section(_title(here[0], len(alike) > 1), models, tuple(mine), tuple(studies.get(place, ()))))
     most = MOST_MODELS // len(sections)
     return tuple(_fitting(section, most) for section in sorted(sections, key=lambda section: -len(section.models)))
+
+
+def _sound(documents: Sequence[_Written], folder: Path, wrong: Sequence[tuple[SavedResult, str]]) -> list[_Written]:
+    """The documents that rest on no result that is, or was, known to be wrong; of the others a line is said."""
+    names = {saved.path.name for saved, _ in wrong} | {path.name for path in (folder / SUPERSEDED).glob("*.json")}
+    sound = [document for document in documents if names.isdisjoint(document.names)]
+    for path in sorted({document.path for document in documents} - {document.path for document in sound}):
+        tell(f"{path}: left out, since it shows results that are known to be wrong; run its command again")
+    return sound
 
 
 def _fitting(section: Section, most: int) -> Section:

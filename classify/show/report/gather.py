@@ -18,13 +18,17 @@ MOST_BYTES = 2_000_000  # of all the page's images, uncompressed
 
 @dataclass(frozen=True)
 class PageRequest:
-    """What a page is to show besides results. sample: test images on the maps of the features; seed: of both."""
+    """What a page is to show besides results.
+
+    sample: test images on the maps of the features; seed: of both. dataset: where the user says that the images are.
+    """
 
     sample: int
     seed: int
     maps: bool
     images: bool
     stages: bool
+    dataset: str | None = None
 
 
 def gather(
@@ -49,7 +53,7 @@ def _material(section: Section, number: int, room: int, request: PageRequest) ->
         groups, left_out = map_layers(section, best.rows[chosen], request.seed)
         notes += left_out
     points: tuple[Shown, ...] = tuple(shown(best, int(place), classes) for place in chosen) if groups else ()
-    opened = open_images(section) if request.images else ""
+    opened = open_images(section, request.dataset) if request.images else ""
     if not isinstance(opened, TestImages):
         notes += [opened] if opened else []
         return Material({}, None, points, groups, None, tuple(notes))

@@ -8,16 +8,18 @@ import base64
 import io
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from classify.measure.results import recorded_option
 from classify.measure.wording import one_line
 from classify.show.report.folder import Section
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
+from features.first_use import require_used_here
 
 LARGEST = 64  # pixels, the side of a tile
 SMALLEST = 32  # below this, fewer images are taken instead
@@ -88,12 +90,15 @@ def png_address(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
-def open_images(section: Section) -> TestImages | str:
-    """The test images that the section's records were made from, or why they cannot be shown."""
+def open_images(section: Section, named: str | None = None) -> TestImages | str:
+    """The test images that the section's records were made from, or why they cannot be shown. named: where the user
+    says that they are."""
     wanted = section.best.saved.result.config.dataset_sha256
     reasons = []
-    for spec in _specs(section):
+    for spec in ([named] if named else []) + _specs(section):
         try:
+            if spec != named:
+                require_used_here(spec, wanted)
             dataset = open_dataset(spec)
             if missing := [path for path in dataset.files() if not path.exists()]:
                 reasons.append(
@@ -110,9 +115,9 @@ def open_images(section: Section) -> TestImages | str:
     return f"images are left out: {one_line(reasons[0] if reasons else 'no record names a data set')}"
 
 
-def _specs(section: Section) -> Sequence[str]:
+def _specs(section: Section) -> list[str]:
     """What the data set may be opened by: as the commands spelled it, else its name."""
-    specs = [option(model.saved.result.command, "--dataset") for model in section.models]
+    specs = [recorded_option(model.saved, "dataset") for model in section.models]
     for document in section.documents:
         question = document.body.get("question")
         question = question if isinstance(question, dict) else {}

@@ -42,7 +42,7 @@ MOST_PAIRS = 15
 MOST_SHOWN = 360  # wrong images of all models of a section together
 WHISKERS = "Whiskers are 95 % intervals over the test images. Dashed and dotted: controls that a layer has to beat."
 JOINED = "The line joins the models that no other beats in both. Whiskers are 95 % intervals over the test images."
-RINGED = "A ring marks the epoch whose weights were kept: the best on validation. The test set takes no part."
+RINGED = "A ring marks the epoch whose weights were saved: the best on validation. The test set takes no part."
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,6 @@ never downloaded for this. The image goes through once, in float32.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from classify.show.report.images import TestImages, option, png, png_address
 from classify.show.report.svg import drawing, element, words
 from features.digests import canonical_json
 from features.errors import UserError
+from features.first_use import was_used
 from features.home import user_path, weights_folder
 from features.preprocessing import Preprocessing
 
@@ -68,8 +68,10 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     config = model.saved.result.config
     name, size = config.backbone, config.image_size
     if name is None or size is None or not 8 <= size <= 4096:
-        raise UserError(f"images of {size!r} pixels are none")
-    weights = _weights_at_hand(name, option(model.saved.result.command, "--weights") or "default")
+        raise UserError(f"there are no images of {size!r} pixels")
+    weights = _weights_at_hand(
+        name, option(model.saved.result.command, "--weights") or "default", config.weights_sha256
+    )
     backbone = load_backbone(name, weights, prepared=_preprocessing(config))
     if backbone.weights_sha256 != config.weights_sha256:
         raise UserError(f"the weights '{weights}' are no longer those that these results were made with")
@@ -100,20 +102,25 @@ def _preprocessing(config: RowConfig) -> Preprocessing:
         raise UserError(f"images are not prepared by {str(config.preprocessing)[:80]}") from error
 
 
-def _weights_at_hand(backbone: str, weights: str) -> str:
-    """The same, as a path where it names torchvision's weights; UserError where they would have to be downloaded."""
+def _weights_at_hand(backbone: str, weights: str, digest: str | None) -> str:
+    """The same; UserError where they would have to be downloaded, and for a file that this home has not used before
+    with the digest in the record."""
     from torchvision import models
 
     from features.presets import OFFLINE
 
-    if backbone == OFFLINE or weights == "random" or user_path(weights).is_file():
+    if backbone == OFFLINE or weights == "random":
+        return weights
+    if (path := user_path(weights)).is_file():
+        if not was_used(str(path.absolute()), digest):
+            raise UserError(f"the weights '{weights}' were not used here before, and a record alone names them")
         return weights
     try:
         choice = models.get_model_weights(backbone)
         entry = choice.DEFAULT if weights == "default" else choice[weights]
     except (KeyError, ValueError) as error:
         raise UserError(f"the weights '{weights}' of {backbone} are not at hand") from error
-    path: Path = weights_folder() / entry.url.rsplit("/", 1)[-1]
+    path = weights_folder() / entry.url.rsplit("/", 1)[-1]
     if not path.is_file():
         raise UserError(f"the weights {path.name} are not at hand; put them into {path.parent}")
     return weights

@@ -88,11 +88,8 @@ def test_its_rows_are_known_to_every_verb_that_makes_rows(made, capsys):
     assert len([name for name in after if name.startswith(("compare-", "study-")) and name.endswith(".json")]) == 3
 
 
-@pytest.mark.parametrize("kind", ["skops", "joblib"])
 @pytest.mark.parametrize("record", [SVM, AXES])
-def test_its_heads_predict_what_they_predicted(made, monkeypatch, record, kind):
-    if kind == "joblib":
-        monkeypatch.setattr("classify.measure.results.has_skops", lambda: False)
+def test_its_heads_predict_what_they_predicted(made, record):
     model = load_model(made / "results" / f"{record}.json")
     if record == AXES:
         assert type(model.head).__name__ == "OnAxes"

@@ -11,6 +11,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import skops.io as skops
 from sklearn.datasets import load_digits
 
 from classify.experiments.probe.entries import head2toe
@@ -22,8 +23,6 @@ from classify.measure.metrics import measure
 from classify.measure.results import Predictions, Result, load_results, save_result, sealed
 from features.digests import sha256_file
 from features.errors import UserError
-
-skops = pytest.importorskip("skops.io", reason="needs skops (extra `skops`)")
 
 ROWS = 240
 FAST = {"linear": {"epochs": 2}, "mlp": {"epochs": 2, "hidden": 16}}
@@ -79,39 +78,49 @@ def test_a_file_that_holds_the_names_of_an_earlier_version_opens(tmp_path, digit
             earlier.setattr(part, "__module__", module)
         earlier.setitem(sys.modules, module, on_axes)
         saved = _save(tmp_path, head, digits)
-    monkeypatch.setattr(results, "has_skops", lambda: kind == "skops")
     content = zlib.decompress(saved.head_path.read_bytes())
     if kind == "skops":
         content = zipfile.ZipFile(saved.skops_path).read("schema.json")
+    else:
+        saved = _pickle_alone(saved)
     assert module.encode() in content and b"classify.heads.on_axes" not in content
     monkeypatch.delitem(sys.modules, module, raising=False)
-    again = load_results(tmp_path)[0].load_head()
+    again = load_results(tmp_path)[0].load_head(trust=kind == "joblib")
     assert type(again) is OnAxes and type(again.axes) is Axes
     assert np.array_equal(again.predict(digits[0]), head.predict(digits[0]))
 
 
-def test_without_skops_the_joblib_file_is_kept_and_read(tmp_path, digits, monkeypatch):
-    with_both = _save(tmp_path / "both", _fitted("ridge", digits), digits)
-    monkeypatch.setattr(results, "has_skops", lambda: False)
-    alone = _save(tmp_path / "alone", _fitted("ridge", digits), digits)
-    assert alone.skops_path is None
-    for saved in (with_both, alone):
-        assert load_results(saved.path.parent)[0].load_head().predict(digits[0][:3]).shape == (3,)
+def _pickle_alone(saved):
+    """The same result as version 0.1.0 kept it without skops: its record seals a pickle and names nothing else."""
+    record = json.loads(saved.path.read_text())
+    record["files"].pop("skops", None)
+    record["files"]["head"] = sha256_file(saved.head_path, fresh=True)
+    saved.path.write_text(json.dumps(sealed(record)))
+    return load_results(saved.path.parent)[0]
+
+
+def test_a_pickle_that_its_record_seals_runs_for_those_alone_who_trust_it(tmp_path, digits):
+    saved = _save(tmp_path / "results", _fitted("ridge", digits), digits)
+    mark = tmp_path / "mark"
+    pickle = saved.head_path.read_bytes()
+    joblib.dump(_Intruder(mark), saved.head_path)
+    with pytest.raises(UserError, match=r"pickle alone.*--trust") as caught:
+        _pickle_alone(saved).load_head()
+    assert "\n" not in str(caught.value) and not mark.exists()
+    saved.head_path.write_bytes(pickle)
+    assert _pickle_alone(saved).load_head(trust=True).predict(digits[0][:3]).shape == (3,)
 
 
 def test_saving_again_without_skops_leaves_no_file_of_the_run_before(tmp_path, digits, monkeypatch):
     _save(tmp_path, _fitted("ridge", digits), digits)
-    monkeypatch.setattr(results, "has_skops", lambda: False)
+    monkeypatch.setattr(results, "in_skops_format", lambda head: None)
     _save(tmp_path, _fitted("ridge", digits), digits)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".joblib", ".json", ".npz"]
 
 
-@pytest.mark.parametrize("kind", ["skops", "joblib"])
-def test_a_flipped_byte_is_noticed_before_anything_is_read(tmp_path, digits, monkeypatch, kind):
-    monkeypatch.setattr(results, "has_skops", lambda: kind == "skops")
+def test_a_flipped_byte_is_noticed_before_anything_is_read(tmp_path, digits):
     saved = _save(tmp_path, _fitted("ridge", digits), digits)
-    path = saved.skops_path or saved.head_path
-    assert path.suffix == f".{kind}"
+    path = saved.skops_path
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -129,7 +138,7 @@ class _Intruder:
         return os.mkdir, (str(self.mark),)
 
 
-def test_another_pickle_does_not_run_and_neither_does_one_that_poses_as_a_skops_file(tmp_path, digits, monkeypatch):
+def test_another_pickle_does_not_run_and_neither_does_one_that_poses_as_a_skops_file(tmp_path, digits):
     mark = tmp_path / "mark"
     saved = _save(tmp_path / "results", _fitted("ridge", digits), digits)
     joblib.dump(_Intruder(mark), saved.head_path)
@@ -139,7 +148,7 @@ def test_another_pickle_does_not_run_and_neither_does_one_that_poses_as_a_skops_
     # Even who trusts the file does not have a pickle run from it: it is no skops file.
     with pytest.raises(UserError, match="cannot be loaded"):
         saved.load_head(trust=True)
-    monkeypatch.setattr(results, "has_skops", lambda: False)
+    saved = _pickle_alone(saved)
     with pytest.raises(UserError, match="any code"):
         saved.load_head()
     assert not mark.exists()
