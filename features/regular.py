@@ -4,10 +4,10 @@ A pipe would be waited on for ever, and a device such as /dev/zero read until me
 """
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -18,7 +18,7 @@ _KINDS = (
 )
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> io.BufferedReader:
     """A file opened for reading; OSError as `open` raises it, and for what is no file, links being followed."""
     # A pipe without a writer would otherwise not even be opened.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

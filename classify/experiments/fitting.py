@@ -4,7 +4,6 @@ What the kinds of heads do in other ways is asked of the head.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from classify.measure.memory import peak_memory
 from classify.measure.metrics import measure
 from classify.measure.outcome import Predictions, Result, plain_json
 from classify.measure.results import SavedResult, save_result
+from classify.measure.scores import validation_scores
 from extract.cluster import where_this_runs
 
 
@@ -24,8 +24,8 @@ from extract.cluster import where_this_runs
 class Fitted:
     """A row whose head stands, with all that was found on training and validation rows; the test is still to come.
 
-    classifier: what the row's head learnt. fields: of the `Result`, as plain JSON values. validation_rows and
-    validation_predicted: int64 (V,) or None, as in `Predictions`.
+    classifier: what the row's head learnt. fields: of the `Result`, as plain JSON values. validation_rows,
+    validation_predicted, validation_labels and validation_folds: as in `Predictions`.
     """
 
     row: Row
@@ -33,6 +33,8 @@ class Fitted:
     fields: dict[str, Any]
     validation_rows: np.ndarray | None
     validation_predicted: np.ndarray | None
+    validation_labels: np.ndarray | None = None
+    validation_folds: np.ndarray | None = None
 
 
 def fit(row: Row, how: How = PLAINLY) -> Fitted:
@@ -41,13 +43,16 @@ def fit(row: Row, how: How = PLAINLY) -> Fitted:
         training = row.training(how)
         learned = row.head.learn(training)
     counted: dict[str, int] = {}
-    rows, accuracy, extracting = None, None, None
+    rows, labels, accuracy, extracting = None, None, None, None
+    scores: dict[str, float] = {}
     if training.rows is not None:
         counted = {"train": len(training.train), "validation": len(training.validation)}
         extracting = row.source.extract_seconds()
         if learned.predicted is not None:
             rows = training.rows.index[training.validation]
-            accuracy = float(np.mean(learned.predicted == training.rows.labels[training.validation]))
+            labels = training.rows.labels[training.validation]
+            accuracy = float(np.mean(learned.predicted == labels))
+            scores = validation_scores(labels, learned.predicted, learned.scores)
     cluster = where_this_runs()
     fields = {
         "chosen": learned.chosen,
@@ -61,12 +66,15 @@ def fit(row: Row, how: How = PLAINLY) -> Fitted:
             "places": row.source.places(),
             "white": row.source.white(),
             "crop_mode": row.source.request.crop_mode,
+            **({"validation_scores": scores} if scores else {}),
             **learned.extra,
             **peak.to_json(),
             **({} if cluster is None else {"cluster": cluster}),
         },
     }
-    return Fitted(row, learned.classifier, plain_json(fields, "fields"), rows, learned.predicted)
+    return Fitted(
+        row, learned.classifier, plain_json(fields, "fields"), rows, learned.predicted, labels, training.folds
+    )
 
 
 def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
@@ -80,6 +88,8 @@ def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
         probabilities=outputs.probabilities,
         validation_rows=fitted.validation_rows,
         validation_predicted=fitted.validation_predicted,
+        validation_labels=fitted.validation_labels,
+        validation_folds=fitted.validation_folds,
     )
     fields = fitted.fields
     result = Result(
@@ -93,7 +103,7 @@ def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
             "extra": {**fields["extra"], **head.tested(fitted.classifier, rows, source, row.keep)},
         },
     )
-    kept = head.kept(fitted.classifier, Path(how.folder) / result.stem, row.keep)
+    kept = head.kept(fitted.classifier, row.keep)
     saved = save_result(how.folder, result, predictions, kept)
     set_aside_superseded(row, how.folder)
     return saved

@@ -1,12 +1,15 @@
 """What a run found: one result in full, or several side by side, the one best on validation first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
+from classify.measure.choice import best_of, by_rank
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult, open_result
+from classify.measure.standing import not_distinguishable
 from classify.show.panels import Panel
 from classify.show.table import Table
 from classify.show.tables import (
@@ -20,22 +23,36 @@ from classify.show.tables import (
 from classify.show.training import training_panels
 from features.digests import sha256_json
 
+MOST_NAMED = 6  # results that are as good as the best, in a sentence
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunOutcome(Outcome):
-    """The results of heads, or of networks; each kind is configured by other things and has its own table."""
+    """The results of heads, or of networks; each kind is configured by other things and has its own table.
+
+    equals: those that cannot be told from the best on what it was chosen on.
+    """
 
     FORMAT: ClassVar[str] = "layerprobe run"
 
     results: tuple[Result, ...]
     question: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    equals: tuple[Result, ...] = ()
     folder: Path = Path("results")
+
+    @classmethod
+    def of(cls, saved: Sequence[SavedResult], folder: Path) -> "RunOutcome":
+        """What these results come to; paired on what was predicted where they were chosen."""
+        best = best_of(saved, lambda result: [result.result])
+        others = by_rank([other for other in saved if other is not best], lambda other: [other.result])
+        equals = tuple(others[place].result for place in not_distinguishable(best, others))
+        return cls(tuple(other.result for other in saved), equals=equals, folder=folder)
 
     @property
     def best(self) -> Result:
-        """The one that was best on validation; of equals the first."""
-        return max(self.results, key=lambda result: result.rank)
+        """The one that was best on validation, as `classify.measure.choice` says."""
+        return best_of(self.results, lambda result: [result])
 
     @property
     def best_saved(self) -> SavedResult | None:
@@ -48,7 +65,10 @@ class RunOutcome(Outcome):
         if len(self.results) == 1:
             return tuple(lines)
         pooling = f" ({config.pool} pooling)" if config.pool else ""
-        return (f"best on validation: {config.head} on {config.layer}{pooling}", *lines)
+        equals = ", ".join(f"{result.config.head} on {result.config.layer}" for result in self.equals[:MOST_NAMED])
+        more = f" and {len(self.equals) - MOST_NAMED} more" if len(self.equals) > MOST_NAMED else ""
+        as_good = [f"cannot be told from it there (paired, Holm, 5 %): {equals}{more}"] if equals else []
+        return (f"best on validation: {config.head} on {config.layer}{pooling}", *as_good, *lines)
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -4,7 +4,7 @@ Both read X in blocks of rows, so that X may be a read-only memory map, or `Bloc
 that does not vary becomes zero everywhere, in training and prediction alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, overload
 
@@ -128,6 +128,33 @@ class StandardisedBlocks:
         return self.scale._apply(read, read)
 
 
+class FoldRows:
+    """A fold's training rows standardised as it does, (n, D), of all rows Z, float32 (N, D), standardised in a way that
+    is common to all folds: (z - shift) * factor."""
+
+    def __init__(self, Z: np.ndarray, common: Standardiser, rows: np.ndarray, scale: Standardiser) -> None:
+        self.Z, self.rows = Z, rows
+        self.factor = np.divide(scale.factor, common.factor, out=np.zeros_like(scale.factor), where=common.factor > 0)
+        self.shift = (scale.mean - common.mean) * common.factor
+        self.shape = len(rows), Z.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """float32 (m, D)."""
+        block = self.Z[self.rows[rows]]
+        block -= self.shift.astype(np.float32)
+        block *= self.factor.astype(np.float32)
+        return block
+
+
+def middle(X: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """A point among the rows (N, D), float64 (D,), that rows far off move little where they are in one of the parts,
+    given by row numbers: the median of their means."""
+    return np.median([X[rows].mean(axis=0, dtype=np.float64) for rows in parts], axis=0)
+
+
 def at_length_one(X: np.ndarray, lengths: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Rows (N, D) divided by their lengths, whatever their scale; rows of zeros stay. lengths: of rows, (N,)."""
     with np.errstate(over="ignore"):
@@ -141,8 +168,8 @@ def at_length_one(X: np.ndarray, lengths: Callable[[np.ndarray], np.ndarray]) ->
     return X / np.where(length > 0, length, 1)[:, None]
 
 
-# Standardised rows (N, D) in memory, in the store or on a GPU.
-FeatureRows = np.ndarray | StandardisedBlocks | DeviceRows
+# Standardised rows (N, D) in memory, in the store, on a GPU, or of a fold.
+FeatureRows = np.ndarray | StandardisedBlocks | DeviceRows | FoldRows
 
 
 def as_they_are(weights: np.ndarray) -> np.ndarray:

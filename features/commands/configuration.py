@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Protocol
 
 from features.errors import UserError
 from features.home import user_path
+from features.whole import whole
 
 
 class Optioned(Protocol):
@@ -89,7 +90,8 @@ def save_configuration(path: Path | str, parser: Optioned, options: argparse.Nam
         # Only what this option wrote is written over: a slip of the keyboard must not cost somebody's file.
         _read(path, None)
     try:
-        path.write_bytes(("\n".join(lines) + "\n").encode())
+        with whole(path) as stream:
+            stream.write(("\n".join(lines) + "\n").encode())
     except OSError as error:
         raise UserError(
             f"--save-config {path}: cannot be written there ({error.strerror}); name another place"

@@ -60,6 +60,12 @@ SHARED: dict[str, dict[str, Any]] = {
     "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)", "rare": True},
     "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows", "rare": True},
     "--no-search": {"action": "store_true", "help": "take each head's untuned default", "rare": True},
+    "--overwrite": {
+        "typed_only": True,
+        "action": "store_true",
+        "help": "let outputs replace files that no command here wrote, or that were changed since",
+        "rare": True,
+    },
     "--progress": {
         "default": "auto",
         "choices": ("auto", "on", "off"),
@@ -75,7 +81,21 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "write the networks' training curves for TensorBoard (default tensorboard/)",
         "rare": True,
     },
+    "--score": {
+        "default": "accuracy",
+        "metavar": "S",
+        "help": "what is chosen by: accuracy (default), macro-f1, balanced-accuracy or log-loss",
+        "completer": completion.one_of("accuracy", "macro-f1", "balanced-accuracy", "log-loss"),
+        "rare": True,
+    },
     "--seeds": {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"},
+    "--validate": {
+        "default": "auto",
+        "metavar": "V",
+        "help": "what is chosen on: holdout, cv:K (folds), cv:KxR (drawn R times), or auto (default), which says what "
+        "it takes",
+        "completer": completion.one_of("auto", "holdout", "cv:5", "cv:5x3"),
+    },
 }
 
 

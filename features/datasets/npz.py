@@ -17,7 +17,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ import numpy as np
 from features.bombs import refuse_zip_bomb
 from features.datasets.arrays import images_in_8_bits, white_in, with_channels_last, without_content
 from features.datasets.dataset import Dataset, Split, Survey, name_of
-from features.datasets.doubles import tell_divided, tell_doubles
+from features.datasets.doubles import find_copies, find_divided, find_doubles
+from features.datasets.findings import Finding, Item, find_class_sizes
 from features.datasets.labels import ordered_classes, stands_for_none
 from features.datasets.parts import PARTS, part_called
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
@@ -149,14 +150,45 @@ class NpzDataset(Dataset):
         }
 
     def survey(self) -> Survey:
-        white, remarks = self._held
-        remarks = [*remarks, *self._labels[2], *self._doubles()]
+        white, looks = self._held
+        findings = [*self._findings(), *nothing_seen({look: self._items(rows) for look, rows in looks.items()})]
+        remarks = [*white_remarks(white), *self._labels[2], *(finding.line for finding in findings)]
+        rule = 3 if "groups" in self._later else 2 if self._later else 1
+        return Survey(tuple(f"{self.path}: {line}" for line in remarks), rule, white, tuple(findings))
+
+    def _findings(self) -> Iterator[Finding]:
+        """What is wrong with the rows."""
+        parts = {part: labels for part, (_, labels) in self._labels[1].items()}
+        yield from find_class_sizes(parts, self.classes)
         names = self._group_names
         if names is not None and not self._is_cut:
             rows = {part: rows + start for part, (start, rows) in self._places.items()}
-            remarks += tell_divided({part: [names[row] for row in numbers] for part, numbers in rows.items()})
-        rule = 3 if "groups" in self._later else 2 if self._later else 1
-        return Survey(tuple(f"{self.path}: {line}" for line in remarks), rule, white)
+            yield from find_divided(
+                {part: [names[row] for row in numbers] for part, numbers in rows.items()}, self.name_of
+            )
+        if self._equal:
+            digests = {part: (self.digests(part), labels) for part, labels in parts.items()}
+            yield from find_doubles(digests, self.classes, self.name_of, "image")
+            yield from find_copies(digests, self.classes, self.name_of, cut=self._is_cut)
+
+    def digests(self, split: str) -> list[str]:
+        start, rows = self._places[split]
+        return [str(self._equal.get(number, number)) for number in (start + rows).tolist()]
+
+    def name_of(self, split: str, row: int) -> str:
+        return f"row {self._labels[1][split][0][row]} of {self.pairs[split][0] if self.pairs else 'images'}"
+
+    def _items(self, numbers: Sequence[int]) -> list[Item]:
+        """Images by their numbers, counted through the arrays."""
+        places = {
+            number: (part, row)
+            for part, (start, rows) in self._places.items()
+            for row, number in enumerate((start + rows).tolist())
+        }
+        at = [places[number] for number in numbers if number in places]
+        return [
+            Item(self.name_of(part, row), part, row, self.classes[self._labels[1][part][1][row]]) for part, row in at
+        ]
 
     def groups(self, split: str) -> np.ndarray | None:
         self.require(split)
@@ -191,22 +223,6 @@ class NpzDataset(Dataset):
     @property
     def _is_cut(self) -> bool:
         return not self.pairs and not self.says_split
-
-    def _doubles(self) -> Iterable[str]:
-        """What to say of images that are equal, of different parts or under different labels."""
-        if not self._equal:
-            return ()
-        start, names = 0, dict[str, str]()
-        digests: dict[str, tuple[list[str], np.ndarray]] = {}
-        for part, (rows, labels) in self._labels[1].items():
-            array = self.pairs[part][0] if self.pairs else "images"
-            numbers = [start + row for row in rows.tolist()]
-            own = [str(self._equal.get(number, number)) for number in numbers]
-            digests[part] = (own, labels)
-            for digest, row in zip(own, rows.tolist(), strict=True):
-                names.setdefault(digest, f"row {row} of {array}")
-            start += len(rows) if self.pairs else 0
-        return tell_doubles(digests, self.classes, names, "image")
 
     @functools.cached_property
     def _equal(self) -> dict[int, int]:
@@ -258,20 +274,23 @@ class NpzDataset(Dataset):
             raise UserError(f"cannot read {self.path} ({error.strerror})") from error
 
     @functools.cached_property
-    def _held(self) -> tuple[White, list[str]]:
-        """What is white in the images, and what people should hear of them; found out once for the file's content."""
-        answer = remembered_answer(f"what the images of an npz file hold by rule 1, {self._content}", self._look)
-        white, *remarks = json.loads(answer)
-        return White.from_json(white), remarks
+    def _held(self) -> tuple[White, dict[str, list[int]]]:
+        """What is white in the images, and the numbers of those that show nothing, by how they look; found out once for
+        the file's content."""
+        answer = remembered_answer(f"what the images of an npz file hold by rule 2, {self._content}", self._look)
+        white, looks = json.loads(answer)
+        return White.from_json(white), looks
 
     def _look(self) -> str:
         arrays = {name: self._images(name) for name in self._arrays_of_images}
         white = white_in((self._called(name), images) for name, images in arrays.items())
-        found: dict[str, list[str]] = {"of one colour, or all but": [], "nearly black": []}
-        for name, images in arrays.items():
-            for named, rows in zip(found.values(), without_content(images, white), strict=True):
-                named += [f"row {row} of {name}" for row in rows]
-        return json.dumps([white.to_json(), *white_remarks(white), *nothing_seen(found)])
+        looks: dict[str, list[int]] = {"of one colour, or all but": [], "nearly black": []}
+        start = 0
+        for images in arrays.values():
+            for numbers, rows in zip(looks.values(), without_content(images, white), strict=True):
+                numbers += [start + row for row in rows]
+            start += len(images)
+        return json.dumps([white.to_json(), looks])
 
     def _called(self, name: str) -> str:
         return f"the array '{name}' in {self.path}"

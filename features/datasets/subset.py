@@ -57,16 +57,26 @@ class Subset(Dataset):
     def files(self) -> Sequence[Path]:
         return self.whole.files()
 
+    def name_of(self, split: str, row: int) -> str:
+        return self.whole.name_of(split, int(self._rows(self.whole.load(split).labels)[row]))
+
+    def digests(self, split: str) -> Sequence[str] | None:
+        digests = self.whole.digests(split)
+        return digests and [digests[row] for row in self._rows(self.whole.load(split).labels).tolist()]
+
     def groups(self, split: str) -> np.ndarray | None:
         groups = self.whole.groups(split)
-        return None if groups is None else groups[self._numbered(self.whole.load(split).labels) >= 0]
+        return None if groups is None else groups[self._rows(self.whole.load(split).labels)]
 
     def load(self, split: str) -> Split:
         data = self.whole.load(split)
-        labels = self._numbered(data.labels)
-        rows = np.flatnonzero(labels >= 0)
+        labels, rows = self._numbered(data.labels), self._rows(data.labels)
         images = data.images
         return Split(images.take(rows) if isinstance(images, ImageFiles) else images[rows], labels[rows])
+
+    def _rows(self, labels: np.ndarray) -> np.ndarray:
+        """The rows of these classes among those with the whole data set's labels."""
+        return np.flatnonzero(self._numbered(labels) >= 0)
 
     def _numbered(self, labels: np.ndarray) -> np.ndarray:
         """The numbers here of the whole data set's labels, -1 for those that are not taken."""

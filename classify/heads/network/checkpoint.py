@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import read_json, write_json
 from features.store.disk import refusals_told
+from features.whole import left_aside
 
 Tensors = dict[str, torch.Tensor]
 
@@ -128,17 +128,18 @@ def write_tensors(path: Path, tensors: Tensors) -> str:
     size = sum(tensor.nbytes for tensor in ready.values())
     with refusals_told(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(descriptor)
+        aside = path.with_name(f"{left_aside(path)}{os.urandom(4).hex()}.tmp")
         try:
-            _save(ready, name)
-            with open(name, "rb") as stream:  # noqa: PTH123
+            aside.touch(exist_ok=False)
+            shared = aside.stat().st_mode  # as the umask has it; the library makes the file for its owner alone
+            _save(ready, str(aside))
+            aside.chmod(shared)
+            with aside.open("rb") as stream:
                 os.fsync(stream.fileno())
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     return digest
 
 

@@ -41,8 +41,9 @@ class Document:
         """The name of the record that was best on validation, and its accuracy there; no name where none is known."""
         rows = zip(self.body["rows"], self.records, strict=True)
         validated = [(row["validation"], names) for row, names in rows if row.get("validation") is not None and names]
-        if self.is_probe:
-            validated = [(value, names) for value, names in validated if names[0] == self.body["best"]["result"]]
+        named = self.body["best"]["result"] if self.is_probe else self.body.get("best_result")
+        if named is not None:  # Comparisons of version 0.1.0 do not say it.
+            validated = [(value, names) for value, names in validated if names[0] == named]
         value, names = max(validated, key=lambda pair: pair[0], default=(0.0, ("",)))
         return names[0], value
 

@@ -13,7 +13,7 @@ from classify.__main__ import main
 from classify.experiments.kinds.classical import Classical
 from classify.experiments.making import make
 from classify.experiments.row import Row
-from classify.experiments.settings import How
+from classify.experiments.settings import How, Settings
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from classify.measure.outcome import Result
@@ -42,7 +42,8 @@ def rows(tmp_path_factory) -> dict[str, SavedResult]:
         planned, made = plan(REQUEST), {}
         for layer in REQUEST.layers:
             source = CachedLayer(planned, layer, "avg")
-            row = Row(source=source, head=Classical(head=HEADS["centroid"]))
+            settings = Settings(calibrate=False)
+            row = Row(source=source, head=Classical(head=HEADS["centroid"]), settings=settings)
             made[layer] = make(row, How(folder=folder / "results", command=f"python -m classify --layer {layer}"))
         return made
 
