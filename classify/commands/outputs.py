@@ -140,11 +140,13 @@ def say_next(options: argparse.Namespace, *, layers: bool = False) -> None:
         return
     names = ["results"]
     if layers:
-        names = ["dataset", "backbone", "weights", "image_size", "limit", "limit_test", "results"]
-    given = {name: f"--{name.replace('_', '-')}" for name in names}
-    same = [
-        word for name, option in given.items() if option in options.given for word in (option, getattr(options, name))
-    ]
+        names = ["dataset", "path_column", "label_column", "skip_unreadable", "backbone", "weights", "image_size"]
+        names += ["crop_mode", "resize", "interpolation", "mean", "std", "limit", "limit_test", "results"]
+    same: list[Any] = []
+    for name in names:
+        if (option := f"--{name.replace('_', '-')}") in options.given:
+            value = getattr(options, name)
+            same += [option, *([] if value is True else value if isinstance(value, list) else [value])]
     words = [
         *program("classify probe" if layers else "classify report").split(),
         *(["--quick"] if layers else []),

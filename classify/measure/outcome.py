@@ -71,9 +71,7 @@ class Result:
     @property
     def stem(self) -> str:
         """The file name without its ending."""
-        parts = [str(self.config[name]) for name in ("dataset", "backbone", "layer", "head") if self.config.get(name)]
-        slug = re.sub(r"[^a-z0-9.+_]+", "-", "-".join(parts).lower()).strip("-.")[:80]
-        return f"{slug or 'result'}-{self.digest[:10]}"
+        return f"{slug_of(self.config)}-{self.digest[:10]}"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary of plain values."""
@@ -235,3 +233,9 @@ class Predictions:
     def __repr__(self) -> str:
         right = float(np.mean(self.labels == self.predicted)) if len(self.rows) else None
         return f"<{type(self).__name__}: {len(self.rows):,} test rows, {percent(right)} % right>"
+
+
+def slug_of(config: RowConfig) -> str:
+    """What the files of results begin with that have this data set, backbone, layer and head."""
+    parts = [str(config[name]) for name in ("dataset", "backbone", "layer", "head") if config.get(name)]
+    return re.sub(r"[^a-z0-9.+_]+", "-", "-".join(parts).lower()).strip("-.")[:80] or "result"

@@ -8,6 +8,7 @@ found, and one whose files were altered later is noticed. Reading a record needs
 import contextlib
 import dataclasses
 import functools
+import glob
 import hashlib
 import html
 import io
@@ -26,12 +27,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from classify.measure.kept_heads import in_skops_format, read_joblib, read_skops, write_joblib
-from classify.measure.outcome import Predictions, Result, plain_json
-from classify.measure.record import Extra
+from classify.measure.outcome import Predictions, Result, plain_json, slug_of
+from classify.measure.record import Extra, RowConfig
 from classify.measure.soundness import fault_of
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
 from features.commands.speaking import tell
+from features.datasets.catalogue import absolute_spec
 from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import write_json
@@ -349,6 +351,19 @@ def find_result(folder: Path | str, config: Mapping[str, Any]) -> SavedResult | 
     for path in sorted(Path(folder).glob(f"*-{digest[:10]}.json")):
         saved = _read_record(path)
         if saved and saved.result.digest == digest:
+            return saved
+    return None
+
+
+def find_read_otherwise(folder: Path | str, config: RowConfig, place: str) -> SavedResult | None:
+    """A result of this configuration but for the data set's content, of the data set at this place, that is known to be
+    wrong; UserError for a damaged record."""
+    for path in sorted(Path(folder).glob(f"{glob.escape(slug_of(config))}-*.json")):
+        saved = _read_record(path)
+        if saved is None or absolute_spec(recorded_option(saved, "dataset") or "") != place:
+            continue
+        alike = {**saved.result.config, "dataset_sha256": config.dataset_sha256} == dict(config)
+        if alike and saved.result.config != config and saved.fault:
             return saved
     return None
 

@@ -151,7 +151,7 @@ def _sound(documents: Sequence[_Written], folder: Path, wrong: Sequence[tuple[Sa
     names = {saved.path.name for saved, _ in wrong} | {path.name for path in (folder / SUPERSEDED).glob("*.json")}
     sound = [document for document in documents if names.isdisjoint(document.names)]
     for path in sorted({document.path for document in documents} - {document.path for document in sound}):
-        tell(f"{path}: left out, since it shows results that are known to be wrong; run its command again")
+        tell(f"{path}: left out, since it shows results that are known to be wrong; run its command again or remove it")
     return sound
 
 
