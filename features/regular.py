@@ -9,6 +9,8 @@ import os
 import stat
 from pathlib import Path
 
+# A pipe without a writer would else not even be opened; bytes are bytes on Windows, too.
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISCHR, "a device"),
@@ -20,14 +22,18 @@ _KINDS = (
 
 def open_regular(path: Path | str) -> io.BufferedReader:
     """A file opened for reading; OSError as `open` raises it, and for what is no file, links being followed."""
-    # A pipe without a writer would otherwise not even be opened.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    return os.fdopen(regular_descriptor(path), "rb")
+
+
+def regular_descriptor(path: Path | str) -> int:
+    """The same as a descriptor."""
+    descriptor = os.open(path, _READ_ONLY)
     try:
         _require(os.fstat(descriptor).st_mode, path)
-        return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
 
 
 def require_regular(path: Path | str) -> None:

@@ -179,5 +179,5 @@ def _parser() -> Parser:
     add("--json", metavar="PATH", help="write everything as JSON; - to the standard output, alone")
     add("--csv", metavar="PATH", help="write a line for each guess; - to the standard output, alone")
     add_shared(add, "--overwrite")
-    add_shared(parser.section("how"), "--device", "--jobs")
+    add_shared(parser.section("how"), "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
     return parser

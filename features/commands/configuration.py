@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Protocol
 
 from features.errors import UserError
 from features.home import user_path
+from features.regular import read_regular
 from features.whole import whole
 
 
@@ -101,7 +102,7 @@ def _command(prog: str) -> str:
 def _read(path: Path, prog: str | None) -> dict[str, Any]:
     """The entries of a file but for its command, which must be this one; prog None: any, so long as there is one."""
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        entries = tomllib.loads(read_regular(path).decode())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); --save-config writes such a file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -14,6 +14,7 @@ from features.commands.parser import Add, Parser
 from features.commands.speaking import complain
 from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns
+from features.datasets.pixels import IN_FLIGHT, MAX_PIXELS
 from features.errors import UserError
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
 
@@ -35,6 +36,19 @@ def _cores(text: str) -> int:
     return min(count, os.cpu_count() or count)
 
 
+class _Limit(argparse.Action):
+    """A limit of this machine, which processes that are started are to find as well."""
+
+    def __init__(self, option_strings: list[str], dest: str, *, variable: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, type=positive, metavar="N", **settings)
+        self.variable = variable
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, *_: Any) -> None:
+        """Take it."""
+        setattr(namespace, self.dest, value)
+        os.environ[self.variable] = str(value)
+
+
 # What more than one command takes.
 SHARED: dict[str, dict[str, Any]] = {
     "--again": {"action": "store_true", "help": "make rows again that stand in the results folder"},
@@ -52,6 +66,16 @@ SHARED: dict[str, dict[str, Any]] = {
         "completer": completion.one_of("auto", "cpu", "cuda", "mps"),
     },
     "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)"},
+    "--max-pixels": {
+        "action": _Limit,
+        "variable": MAX_PIXELS,
+        "help": "refuse images of more pixels (default: 89,478,485, which Pillow takes for harmless)",
+    },
+    "--pixels-in-flight": {
+        "action": _Limit,
+        "variable": IN_FLIGHT,
+        "help": "decode no more pixels than this at a time, over all threads (default: 100,000,000; 30 bytes each)",
+    },
     "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows"},
     "--no-search": {"action": "store_true", "help": "take each head's untuned default"},
     "--overwrite": {
@@ -142,7 +166,7 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
     add("--skip-unreadable", action="store_true", help="leave out images that cannot be read, and say which")
-    add_shared(add, "--device", "--jobs")
+    add_shared(add, "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
 
 
 def request_from(options: argparse.Namespace) -> "Request":

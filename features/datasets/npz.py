@@ -35,6 +35,7 @@ from features.datasets.white import White
 from features.digests import sha256_file, sha256_json
 from features.errors import UserError
 from features.notes import remembered_answer
+from features.regular import require_regular
 
 SEPARATE = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 READING = 1
@@ -44,6 +45,7 @@ _IMAGES, _LABELS = ("x", "images", "imgs", "data"), ("y", "labels", "targets")
 def open_named(name: str, path: Path) -> "NpzDataset":
     """The arrays in a file; UserError where it is no such file or lacks an array."""
     try:
+        require_regular(path)
         with zipfile.ZipFile(path) as archive:
             refuse_zip_bomb(path, archive)
             names = sorted(Path(member).stem for member in archive.namelist())
@@ -285,6 +287,7 @@ class NpzDataset(Dataset):
 
     def _read(self, name: str) -> np.ndarray:
         try:
+            require_regular(self.path)
             with np.load(self.path, allow_pickle=False) as arrays:
                 array = arrays[name]
             # numpy gives the bytes of a member that is no array; a zip file may be locked (RuntimeError).
