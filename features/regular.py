@@ -47,7 +47,10 @@ def _require(mode: int, path: Path | str) -> None:
         raise OSError(errno.EINVAL, f"it is {kind} and no file", str(path))
 
 
-def read_regular(path: Path | str) -> bytes:
-    """The bytes of a file."""
+def read_regular(path: Path | str, *, most: int | None = None) -> bytes:
+    """The bytes of a file; ValueError where there are more than `most`."""
     with open_regular(path) as stream:
-        return stream.read()
+        content = stream.read() if most is None else stream.read(most + 1)
+    if most is not None and len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content

@@ -69,7 +69,7 @@ def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, No
         seen = overview(options.images, model.white)
         for remark in seen.remarks:
             tell(remark)
-        images = given_images(options.images, sys.stdin.buffer)
+        images = given_images(options.images, sys.stdin.buffer if sys.stdin else io.BytesIO())
         predicted = predictions(model, images, options.top, options.jobs or 4, seen.white)
         for done, prediction in enumerate(predicted, start=1):
             for write in writers:

@@ -20,6 +20,8 @@ from features.home import user_path
 from features.regular import read_regular
 from features.whole import whole
 
+_MOST_BYTES = 20_000  # all options of a command are two thousand; its time grows with the square of a key's length
+
 
 class Optioned(Protocol):
     """What is asked of a `features.commands.parser.Parser`."""
@@ -102,10 +104,12 @@ def _command(prog: str) -> str:
 def _read(path: Path, prog: str | None) -> dict[str, Any]:
     """The entries of a file but for its command, which must be this one; prog None: any, so long as there is one."""
     try:
-        entries = tomllib.loads(read_regular(path).decode())
+        text = read_regular(path, most=_MOST_BYTES)
+        entries = tomllib.loads(text.decode())
+        json.dumps(entries, default=str)  # what could not be shown is not read: numbers and nesting without measure
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); --save-config writes such a file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no TOML file ({error}); --save-config writes such a file") from error
     command = entries.pop("command", None)
     if not isinstance(command, str):

@@ -16,6 +16,7 @@ from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns
 from features.datasets.pixels import IN_FLIGHT, MAX_PIXELS
 from features.errors import UserError
+from features.home import home
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
 
 if TYPE_CHECKING:
@@ -187,6 +188,10 @@ def request_from(options: argparse.Namespace) -> "Request":
 
 def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:
     """Run a command: a user's mistake becomes one line and exit status 2, Ctrl-C one line and 130, SIGTERM 143."""
+    _reopen_closed()
+    if sys.stdout is None:
+        complain("error: the standard output is closed; leave it open, or send it to /dev/null")
+        return 2
     for stream in (sys.stdout, sys.stderr):
         # A terminal that has not the letters of a name shows their numbers.
         if hasattr(stream, "reconfigure"):
@@ -215,15 +220,26 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
+        own = error.filename is None or str(error.filename).startswith(str(home()))
+        another = "set $LAYERPROBE_HOME to another folder" if own else "name another place"
         complain(
-            f"error: {where}{error.strerror}; make the place readable and writable and see that it has room, or set "
-            "$LAYERPROBE_HOME to another folder"
+            f"error: {where}{error.strerror}; make the place readable and writable and see that it has room, or "
+            f"{another}"
         )
         try:
             sys.stdout.flush()
         except OSError:
             _drop_output()
         return 2
+
+
+def _reopen_closed() -> None:
+    """Have nothing be opened under the numbers of closed standard streams, where others would write into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the least number that is free is this one
 
 
 def _stopped(typed: bool) -> str:

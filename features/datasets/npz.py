@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -27,7 +28,7 @@ from features.bombs import refuse_zip_bomb
 from features.datasets.arrays import images_in_8_bits, white_in, with_channels_last, without_content
 from features.datasets.dataset import Dataset, Split, Survey, name_of
 from features.datasets.doubles import tell_doubles
-from features.datasets.labels import ordered_classes
+from features.datasets.labels import composed_once, ordered_classes
 from features.datasets.parts import PARTS, part_called
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
 from features.datasets.survey import nothing_seen, white_remarks
@@ -125,6 +126,7 @@ class NpzDataset(Dataset):
             **({"white": white} if white else {}),
             **({} if usual else {"parts": [[part, *self.pairs.get(part, ())] for part in parts]}),
             **({"equal": "on one side"} if self._is_cut and self._equal else {}),
+            **({"labels": "composed"} if composed_once(np.unique(np.concatenate(self._texts)).tolist())[0] else {}),
         }
 
     def survey(self) -> Survey:
@@ -243,9 +245,11 @@ class NpzDataset(Dataset):
     def _labels(self) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
         """The classes; for each split its rows in the array and their labels; what is to be said of the splits."""
         everything, inverse = np.unique(np.concatenate(self._texts), return_inverse=True)
-        classes = ordered_classes(everything.tolist())
+        composed, composing = composed_once(everything.tolist())
+        words = [composed.get(text, text) for text in everything.tolist()]
+        classes = ordered_classes(words)
         rank = {class_name: label for label, class_name in enumerate(classes)}
-        labels = np.array([rank[text] for text in everything.tolist()], dtype=np.int64)[inverse]
+        labels = np.array([rank[word] for word in words], dtype=np.int64)[inverse]
         if len(classes) < 2:
             raise UserError(f"{self.path} has {len(classes)} class; two are needed")
         if self.pairs:
@@ -262,7 +266,7 @@ class NpzDataset(Dataset):
                 raise UserError(f"{self.path} has no image to {part}; add some")
         if (strange := np.setdiff1d(labels, parts["train"][1])).size:
             raise UserError(f"{self.path} has no training image of class '{classes[strange[0]]}'; add some")
-        remarks = []
+        remarks = composing
         if "validation" in parts:
             count = len(parts["validation"][0])
             remarks.append(f"{count} images are for validation, and what is chosen is chosen on them")
@@ -295,7 +299,8 @@ class NpzDataset(Dataset):
                 raise ValueError("it is no array")
             return array
         except (
-            OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+            OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, SyntaxError, TypeError,
+            zipfile.BadZipFile, zlib.error, tokenize.TokenError,
         ) as error:  # fmt: skip
             reason = "it holds pickled objects" if "allow_pickle" in str(error) else " ".join(str(error).split())
             raise UserError(
@@ -311,9 +316,20 @@ def _as_text(values: np.ndarray, which: str) -> np.ndarray:
         hint = "; they look one-hot: save their argmax" if values.ndim == 2 else ""
         raise UserError(f"{which} has the shape {values.shape}; it should be one number or word per image, (N,){hint}")
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all():
+        # Beyond it floating-point numbers leave whole numbers out, and far beyond it all would become one.
+        if (np.abs(values) > 2**53).any():
+            raise UserError(
+                f"{which} holds {np.abs(values).max():g}, where numbers cannot be told apart; save integers"
+            )
         values = values.astype(np.int64)
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+        decoded = np.char.decode(values, "utf-8", "replace")
+        if len(np.unique(decoded)) < len(np.unique(values)):
+            strange = next(
+                value for value, text in zip(values.tolist(), decoded.tolist(), strict=True) if "\ufffd" in text
+            )
+            raise UserError(f"{which} holds {strange!r} and others that are no UTF-8; save the labels as text")
+        values = decoded
     if values.dtype.kind not in "iuUb":
         raise UserError(f"{which} is of type {values.dtype}; labels should be whole numbers or text")
     return values.astype(str)

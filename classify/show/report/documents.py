@@ -146,7 +146,7 @@ def _read(folder: Path, *beginnings: str) -> Iterator[tuple[Path, dict[str, Any]
             raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or move it away") from error
         except (ValueError, RecursionError) as error:
             raise _damaged(path, "not complete JSON") from error
-        if isinstance(body, dict) and body.get("format") in _FIELDS:
+        if isinstance(body, dict) and isinstance(body.get("format"), str) and body["format"] in _FIELDS:
             if type(body.get("version")) is int and body["version"] != VERSION:
                 raise UserError(
                     f"{path}: written in version {body['version']} of the answer, and this layerprobe reads {VERSION}; "
