@@ -13,6 +13,7 @@ from classify.measure.wording import one_line, percent_interval
 from classify.show.panels import Level, Line, Panel
 from classify.show.table import spelled
 from features.errors import UserError
+from features.regular import read_regular
 
 PROBE, COMPARISON, STUDY = "layerprobe probe", "layerprobe comparison", "layerprobe study"
 CHECK = "layerprobe check"
@@ -166,12 +167,12 @@ def _read(folder: Path, *beginnings: str) -> Iterator[tuple[Path, dict[str, Any]
         if not path.name.startswith(beginnings) or not path.is_file():
             continue
         try:
-            body = json.loads(path.read_bytes())
+            body = json.loads(read_regular(path))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or move it away") from error
         except (ValueError, RecursionError) as error:
             raise _damaged(path, "not complete JSON") from error
-        if isinstance(body, dict) and body.get("format") in _FIELDS:
+        if isinstance(body, dict) and isinstance(body.get("format"), str) and body["format"] in _FIELDS:
             if type(body.get("version")) is int and body["version"] != VERSION:
                 raise UserError(
                     f"{path}: written in version {body['version']} of the answer, and this layerprobe reads {VERSION}; "
