@@ -97,12 +97,13 @@ class Result:
                 f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) "
                 f"on {count(metrics.n)} test images",
             ),
-            ("macro F1", f"{percent(metrics.macro_f1)} %"),
+            ("balanced accuracy", f"{percent(metrics.balanced_accuracy)} %, macro F1 {percent(metrics.macro_f1)} %"),
+            ("majority baseline", f"{percent(metrics.majority)} %"),
         ]
         if metrics.log_loss is not None:
             clipped = f" ({count(metrics.log_loss_clipped)} labels had no probability; clipped)"
             lines.append(("log loss", decimal(metrics.log_loss) + (clipped if metrics.log_loss_clipped else "")))
-            lines.append(("calibration error", f"{percent(metrics.ece)} %"))
+            lines.append(("calibration error", f"{percent(metrics.ece)} %{self._uncalibrated()}"))
         if metrics.outside:
             lines.append(("outside", f"{count(metrics.outside)} predictions are no class of the data set"))
         folds = self.config.on_folds
@@ -126,6 +127,13 @@ class Result:
             digests = ", ".join(f"{name} {sha256_json(key)[:10]}" for name, key in self.keys.items())
             lines.append(("cache keys", one_line(digests)))
         return lines
+
+    def _uncalibrated(self) -> str:
+        known = self.extra.calibration
+        if known is None:
+            return ""
+        before = f"{percent(known['ece_before'])} % and log loss {decimal(known['log_loss_before'])}"
+        return f" (before calibration {before})"
 
     def _how_it_ended(self) -> str:
         # A network has no optimum to come to: what counts is whether validation still got better.
