@@ -90,12 +90,14 @@ class Result:
         """What to read first, as (label, text) pairs; only what there is."""
         metrics = self.metrics
         low, high = metrics.accuracy_interval
+        tested = f"{count(metrics.n)} test images"
+        if self.config.test != RowConfig.test:
+            tested = f"all {count(metrics.n)} images, each out of a fold"
         lines = [
             ("result", ", ".join(one_line(self.config[name]) for name in _HEADLINE if self.config.get(name))),
             (
                 "accuracy",
-                f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) "
-                f"on {count(metrics.n)} test images",
+                f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) on {tested}",
             ),
             ("balanced accuracy", f"{percent(metrics.balanced_accuracy)} %, macro F1 {percent(metrics.macro_f1)} %"),
             ("majority baseline", f"{percent(metrics.majority)} %"),
@@ -203,7 +205,9 @@ class Predictions:
     rows int64 (N,): positions in the test split; labels and predicted int64 (N,); probabilities float32 (N, C) or None;
     validation_rows int64 (V,): positions in the train split, validation_predicted int64 (V,), or both None;
     validation_labels int64 (V,), None in records of version 0.1.0. Where rows were chosen on folds, validation_folds
-    int64 (R, V) is the fold of each validation row in each repeat, and validation_predicted is (R, V).
+    int64 (R, V) is the fold of each validation row in each repeat, and validation_predicted is (R, V). Where all
+    images were tested by cross-validation, folds int64 (N,) is the fold of each, and rows go on from the train split's
+    to those of the test split.
     """
 
     rows: np.ndarray
@@ -212,6 +216,7 @@ class Predictions:
     probabilities: np.ndarray | None = None
     validation_rows: np.ndarray | None = None
     validation_predicted: np.ndarray | None = None
+    folds: np.ndarray | None = None
     validation_labels: np.ndarray | None = None
     validation_folds: np.ndarray | None = None
 

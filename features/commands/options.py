@@ -116,6 +116,13 @@ SHARED: dict[str, dict[str, Any]] = {
         "rare": True,
     },
     "--seeds": {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"},
+    "--test": {
+        "default": "auto",
+        "metavar": "T",
+        "help": "what is tested on: split, cv:K (all images, each out of a fold, the choice included), or auto "
+        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images",
+        "completer": completion.one_of("auto", "split", "cv:5"),
+    },
     "--validate": {
         "default": "auto",
         "metavar": "V",

@@ -135,6 +135,10 @@ class NpzDataset(Dataset):
     says_split: bool
     group_arrays: tuple[str, ...] = ()
 
+    @property
+    def cuts_test(self) -> bool:
+        return self._is_cut
+
     def fingerprint(self) -> str:
         # Classes and rows follow from the file's content by the rules that these words stand for; what is white is told
         # where it is not what version 0.1.0 took for it.
