@@ -1,5 +1,6 @@
 """What a run found: one result in full, or several side by side, the one best on validation first."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,10 +68,9 @@ class RunOutcome(Outcome):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        config, lines = self.best.config, str(self.best).splitlines()
+        lines = str(self.best).splitlines()
         if len(self.results) == 1:
             return tuple(lines)
-        pooling = f" ({config.pool} pooling)" if config.pool else ""
         equals = ", ".join(map(_name, self.equals[:MOST_NAMED]))
         more = f" and {len(self.equals) - MOST_NAMED} more" if len(self.equals) > MOST_NAMED else ""
         as_good = [f"cannot be told from it there (paired, Holm, 5 %): {equals}{more}"] if equals else []
@@ -78,7 +78,12 @@ class RunOutcome(Outcome):
         if self.tested:
             # What the chosen row reached by itself is no test of the choice, which was made on the same images.
             tested, lines = [self.tested], [line for line in lines if not line.startswith(OF_THE_ROW)]
-        return (f"best on validation: {config.head} on {config.layer}{pooling}", *as_good, *tested, *lines)
+        return (f"best on validation: {self._called}", *as_good, *tested, *lines)
+
+    @property
+    def _called(self) -> str:
+        config = self.best.config
+        return f"{config.head} on {config.layer}{f' ({config.pool} pooling)' if config.pool else ''}"
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -90,6 +95,8 @@ class RunOutcome(Outcome):
             tables = [summary_table(self.results)]
             if len({result.config.layer for result in self.results}) > 1:
                 tables.append(layer_by_head(self.results))
+        if len(self.results) > 1:
+            tables.append(dataclasses.replace(confusion_table(self.best), title=f"Confusion of {self._called}"))
         return tuple(table for table in tables if table.rows)
 
     @property

@@ -71,9 +71,7 @@ class Result:
     @property
     def stem(self) -> str:
         """The file name without its ending."""
-        parts = [str(self.config[name]) for name in ("dataset", "backbone", "layer", "head") if self.config.get(name)]
-        slug = re.sub(r"[^a-z0-9.+_]+", "-", "-".join(parts).lower()).strip("-.")[:80]
-        return f"{slug or 'result'}-{self.digest[:10]}"
+        return f"{slug_of(self.config)}-{self.digest[:10]}"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary of plain values."""
@@ -101,12 +99,13 @@ class Result:
                 "accuracy",
                 f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) on {tested}",
             ),
-            ("macro F1", f"{percent(metrics.macro_f1)} %"),
+            ("balanced accuracy", f"{percent(metrics.balanced_accuracy)} %, macro F1 {percent(metrics.macro_f1)} %"),
+            ("majority baseline", f"{percent(metrics.majority)} %"),
         ]
         if metrics.log_loss is not None:
             clipped = f" ({count(metrics.log_loss_clipped)} labels had no probability; clipped)"
             lines.append(("log loss", decimal(metrics.log_loss) + (clipped if metrics.log_loss_clipped else "")))
-            lines.append(("calibration error", f"{percent(metrics.ece)} %"))
+            lines.append(("calibration error", f"{percent(metrics.ece)} %{self._uncalibrated()}"))
         if metrics.outside:
             lines.append(("outside", f"{count(metrics.outside)} predictions are no class of the data set"))
         folds = self.config.on_folds
@@ -130,6 +129,13 @@ class Result:
             digests = ", ".join(f"{name} {sha256_json(key)[:10]}" for name, key in self.keys.items())
             lines.append(("cache keys", one_line(digests)))
         return lines
+
+    def _uncalibrated(self) -> str:
+        known = self.extra.calibration
+        if known is None:
+            return ""
+        before = f"{percent(known['ece_before'])} % and log loss {decimal(known['log_loss_before'])}"
+        return f" (before calibration {before})"
 
     def _how_it_ended(self) -> str:
         # A network has no optimum to come to: what counts is whether validation still got better.
@@ -240,3 +246,9 @@ class Predictions:
     def __repr__(self) -> str:
         right = float(np.mean(self.labels == self.predicted)) if len(self.rows) else None
         return f"<{type(self).__name__}: {len(self.rows):,} test rows, {percent(right)} % right>"
+
+
+def slug_of(config: RowConfig) -> str:
+    """What the files of results begin with that have this data set, backbone, layer and head."""
+    parts = [str(config[name]) for name in ("dataset", "backbone", "layer", "head") if config.get(name)]
+    return re.sub(r"[^a-z0-9.+_]+", "-", "-".join(parts).lower()).strip("-.")[:80] or "result"

@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -120,6 +121,10 @@ class Classical(Kind):
     def _blamed(self) -> contextlib.AbstractContextManager:
         """What a plug-in's head raises is a line that names it."""
         return blamed(self.name, self.head.plugin) if self.head.plugin else contextlib.nullcontext()
+
+    def put_aside(self, content: dict[str, Any], place: Path) -> None:
+        with self._blamed():
+            super().put_aside(content, place)
 
     def _learned(self, training: Training) -> Learned:
         rows, settings = training.required(), training.settings
