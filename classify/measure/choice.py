@@ -58,6 +58,9 @@ def merit_of(scores: Mapping[str, float], score: str, *, numbers: float | None, 
     n, value = int(scores["rows"]), scores.get(score.replace("-", "_"))
     if value is None:
         return Merit(-1.0, 0.0, loss, numbers, name)
+    if n < 1:
+        # Of how many rows is not known: behind all that prove something.
+        return Merit(value - 1, 0.0, loss, numbers, name)
     # Two rows more, one of them wrong: where all came out right, one row is still no difference.
     smoothed = (value * n + 1) / (n + 2)
     near = NEAR * math.sqrt(smoothed * (1 - smoothed) / (n + 2))

@@ -111,12 +111,13 @@ def layer_by_head(results: Sequence[Result]) -> Table:
     labels = ("layer", *_varying(results))
     by_head: dict[str, list[Result]] = {}
     for result in results:
-        by_head.setdefault(result.config.head, []).append(result)
+        if result.validation_accuracy is not None:
+            by_head.setdefault(result.config.head, []).append(result)
     bests = [best_of(of_head, lambda result: [result]) for of_head in by_head.values()]
     cells: tuple[Cell, ...] = (
         *_labels(*labels, "head"),
         (columns.accuracy(header="accuracy"), lambda result: columns.estimate(result.metrics)),
-        (Column("chosen"), lambda result: float(any(result is best for best in bests))),
+        (Column("chosen"), lambda result: 1.0 if any(result is best for best in bests) else None),
     )
     title = "Accuracy on the test set, layer x head"
     notes = ["percent ± half the width of the 95 % interval", columns.majority_note(results[0].metrics)]
