@@ -123,7 +123,9 @@ class SavedResult:
         if strange := [name for name, array in arrays.items() if array.dtype.kind not in "iuf"]:
             raise ValueError(f"{strange[0]} holds no numbers")
         metrics, kept = self.result.metrics, Predictions(**arrays)
-        counted = (kept.rows, kept.labels, kept.predicted, kept.validation_rows, kept.validation_predicted)
+        counted = [kept.labels, kept.predicted, kept.validation_predicted, kept.validation_labels]
+        if kept.folds is None:  # of all images, those of the training split are counted down from -1
+            counted += [kept.rows, kept.validation_rows]
         if len(kept.rows) != metrics.n or any(part is not None and (part < 0).any() for part in counted):
             raise ValueError(f"they are not those of {metrics.n} test images")
         if (kept.labels >= len(metrics.classes)).any():
