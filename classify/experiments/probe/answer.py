@@ -102,11 +102,11 @@ class ProbeResult(Outcome):
         low, high = metrics.accuracy_interval
         sentences = [
             f"Best on validation: {self._name(self.best)} with {self.best.head} ({percent(self.best.validation)} %).",
-            self._as_good_there(),
             f"{self.tested[0].upper()}{self.tested[1:]}."
             if self.tested
             else f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
             f"(95 % interval {percent(low)} to {percent(high)}).",
+            self._as_good_there(),
             self._equals(),
             self._better(),
             self._more(),
@@ -158,7 +158,7 @@ class ProbeResult(Outcome):
         rows = by_rank(self.equals, lambda row: [row.result])
         named = [f"{self._name(row)} with {row.head} ({percent(row.validation)} %)" for row in rows[:MOST_NAMED]]
         more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
-        return f"There it cannot be told ({how}, Holm's correction, 5 %) from {', '.join(named)}{more}."
+        return f"On validation it cannot be told ({how}, Holm's correction, 5 %) from {', '.join(named)}{more}."
 
     def _equals(self) -> str:
         if len(self.standings) < 2:
