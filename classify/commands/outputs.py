@@ -15,6 +15,7 @@ from features.commands.speaking import say
 from features.datasets.catalogue import ARROW, READABLE
 from features.errors import UserError
 from features.home import user_path
+from features.regular import read_regular
 from features.written import is_as_written, is_special, text_written
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _stands_below(path: Path, folder: Path) -> bool:
 def _belongs_to_a_result(path: Path) -> bool:
     """Whether a file is the record of a result, or stands beside one and bears its name."""
     try:
-        record = json.loads(path.with_suffix(".json").read_bytes())
+        record = json.loads(read_regular(path.with_suffix(".json")))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(record, dict) and record.get("format") == "layerprobe result"

@@ -255,7 +255,7 @@ def _nearly_the_same(rows: "_Rows", layer: str) -> Iterator[Finding]:
             are = "is" if len(items) == 1 else "are"
             named = [f"{item.path}, {item.says}" for item in items]
             yield Finding(
-                f"nearly the same in {other} and in {split}",
+                f"nearly in {other}",
                 f"{len(items)} of {len(rows.numbers[split])} {split} images {are} nearly the same as one in {other} "
                 f"({_some(named, '; ')}): closer in {layer} than {NEAR} of the distance to the tenth nearest",
                 items,

@@ -12,7 +12,7 @@ from typing import Any
 from classify.experiments.compared import ComparedRow, ComparisonResult
 from classify.experiments.following import followed
 from classify.experiments.kinds.classical import Classical, search_of
-from classify.experiments.making import Making, weight
+from classify.experiments.making import WITH_TESTS, Making, weight
 from classify.experiments.models import BEST, Model, default_models, parse_model, with_regularizers
 from classify.experiments.row import Row, network_row, untouched_rows
 from classify.experiments.settings import How, Settings
@@ -213,7 +213,7 @@ def _fit(
     heads = (1 if any(place.validate != HOLDOUT for place in settings) else 2) * len(plans)
     heads *= sum(len(model.layers) for model in models)
     networks = [row for of_model in rows.values() for group in of_model for row in group]
-    going().expect(heads + sum(map(weight, networks)))
+    going().expect(WITH_TESTS * (heads + sum(map(weight, networks))))
     best = ""
     if any(BEST in model.layers for model in models):
         best = _best_layer(plans, settings, making)

@@ -12,7 +12,7 @@ import numpy as np
 
 from classify.experiments.settings import Settings
 from classify.experiments.sources import Rows, Source, take_images
-from classify.experiments.validating import parse_folds
+from classify.experiments.validating import SPLIT, parse_folds
 from features.blocks import Blocks, Stacked
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
@@ -29,7 +29,9 @@ def learning_rows(
 
     worsened: what is done to the training rows first. The second numbers are none where nothing is to be chosen.
     """
-    rows = worsened(source.read("train", settings.blocks))
+    rows = worsened(
+        source.read("train", settings.blocks) if settings.test == SPLIT else all_rows(source, settings.blocks)
+    )
     if settings.validation and parse_folds(settings.validate):
         return rows, np.arange(len(rows.labels)), np.arange(len(rows.labels))
     if not (settings.validation and brings_validation(source)):
@@ -51,6 +53,18 @@ def learning_rows(
     )
     numbers = np.arange(len(joined.labels))
     return joined, numbers[: len(rows.labels)], numbers[len(rows.labels) :]
+
+
+def all_rows(source: Source, blocks: str = "off") -> Rows:
+    """The training rows and below them the test rows, whose places go on from those of the training split."""
+    train, test = source.read("train", blocks), source.read("test", blocks)
+    places = len(open_dataset(source.request.dataset).load("train").labels)
+    return Rows(
+        _below(train.features, test.features),
+        np.concatenate([train.labels, test.labels]),
+        np.concatenate([train.index, test.index + places]),
+        None if train.groups is None or test.groups is None else np.concatenate([train.groups, test.groups]),
+    )
 
 
 def folds_of_rows(rows: Rows, settings: Settings) -> np.ndarray | None:

@@ -63,6 +63,7 @@ class Row:
             "validation": settings.validation,
             "validation_share": settings.validation_share,
             "validate": settings.validate if settings.validation else RowConfig.validate,
+            "test": settings.test,
             "score": settings.score if settings.validation else RowConfig.score,
             "labels": "shuffled" if self.shuffled else None,
             "training_set": self.change.name if self.change else None,

@@ -18,7 +18,6 @@ import os
 import re
 import shlex
 import shutil
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +110,27 @@ class SavedResult:
             try:
                 with np.load(stream, allow_pickle=False) as arrays:
                     refuse_zip_bomb(path, arrays.zip)
-                    return Predictions(**{name: arrays[name] for name in arrays.files})
-            except (ValueError, TypeError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                raise UserError(f"{path}: no predictions in it ({error}); remove {self.path.name} and rerun") from error
+                    return self._sound({name: arrays[name] for name in arrays.files})
+            except UserError:
+                raise
+            except Exception as error:  # numpy meets damaged files with exceptions of every kind
+                raise UserError(
+                    f"{path}: no predictions in it ({one_line(error)[:200]}); remove {self.path.name} and rerun"
+                ) from error
+
+    def _sound(self, arrays: dict[str, np.ndarray]) -> Predictions:
+        """The predictions that arrays hold; ValueError for what no test of this result could have given."""
+        if strange := [name for name, array in arrays.items() if array.dtype.kind not in "iuf"]:
+            raise ValueError(f"{strange[0]} holds no numbers")
+        metrics, kept = self.result.metrics, Predictions(**arrays)
+        counted = (kept.rows, kept.labels, kept.predicted, kept.validation_rows, kept.validation_predicted)
+        if len(kept.rows) != metrics.n or any(part is not None and (part < 0).any() for part in counted):
+            raise ValueError(f"they are not those of {metrics.n} test images")
+        if (kept.labels >= len(metrics.classes)).any():
+            raise ValueError(f"there are labels beyond the {len(metrics.classes)} classes")
+        if kept.probabilities is not None and not np.isfinite(kept.probabilities).all():
+            raise ValueError("there are probabilities that are no numbers")
+        return kept
 
     def load_head(self, trust: bool = False) -> Any:
         """The fitted head, from its skops file where there is one, else from its joblib file.

@@ -1,4 +1,5 @@
-"""Predicted images sorted into a folder for each class, with a list beside them: to look through, and to label anew.
+"""Predicted images sorted into a folder for each class, and one for the unsure, with a list beside them: to look
+through, and to label anew.
 
 Images stay where they are: what is made are links to them, or copies. Nothing that stands in the folder is touched.
 """

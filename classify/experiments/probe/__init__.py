@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from classify.experiments.cross_testing import procedure
 from classify.experiments.following import followed
 from classify.experiments.making import Making
 from classify.experiments.probe.answer import ProbeResult
@@ -52,6 +53,7 @@ def probe(
     refit: bool = True,
     validate: str = AUTO,
     score: str = "accuracy",
+    test: str = AUTO,
     jobs: int | None = None,
     results: Path | str = "results",
     **options: Any,
@@ -61,7 +63,8 @@ def probe(
     layers: names, joined ones ('layer2+layer3') or 'all' (every stage; with depth 'block' every block too). heads:
     names from `classify.heads.HEADS`, by default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'.
     quick: a first answer in minutes, saying what it leaves out. validate: what is chosen on, 'holdout', 'cv:5',
-    'cv:5x3' or 'auto' (`validating`); score: by which, of `classify.measure.scores.SCORES`. jobs: processor cores
+    'cv:5x3' or 'auto' (`validating`); score: by which, of `classify.measure.scores.SCORES`.
+    test: what is tested on, 'split', 'cv:5' or 'auto'. jobs: processor cores
     (None: all).
 
     options, of what is probed (`Question`): depth; controls: random weights, raw pixels and shuffled labels beside
@@ -81,7 +84,7 @@ def probe(
     parts = {name: options.pop(name) for name in PARTS if name in options}
     request = Request(dataset=dataset, backbone=backbone, layers=as_items(layers), pools=as_items(pools), **options)
     settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
-    settings = dataclasses.replace(settings, validate=validate, score=score)
+    settings = dataclasses.replace(settings, validate=validate, score=score, test=test)
     heads = None if heads is None else as_items(heads)
     return answered(ask(request, heads, settings, quick, **parts), how)
 
@@ -126,6 +129,7 @@ def answered(question: Question, how: How) -> ProbeResult:
     saved = making.test(side_by_side=True)
     rows = tuple(ProbeRow(kind, saved[row.digest]) for kind, row in parts)
     best = best_on_validation(rows)
+    whole = procedure([row.saved for row in of_kind(rows, *CANDIDATES)])
     candidates = [row for row in of_kind(rows, *CANDIDATES) if row is not best]
     if scores:
         accuracies: dict[tuple[str, str], dict[str, float]] = {}
@@ -145,6 +149,9 @@ def answered(question: Question, how: How) -> ProbeResult:
         notes=tuple(notes),
         pass_seconds=max(measured) if len(measured) == len(sources) else None,
         folder=how.folder,
+        tested=""
+        if whole is None
+        else whole.sentence([f"{row.layer} with {row.head}" for row in of_kind(rows, *CANDIDATES)]),
     )
     result.save()
     return result
