@@ -4,6 +4,7 @@ kind of thing, and nothing where all is well."""
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, present, write_outputs
+from features.commands.help import purpose
 from features.commands.options import Parser, add_request_options, add_shared, request_from
 from features.commands.speaking import tell
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify check", description=__doc__)
+    parser = Parser("classify check", description=purpose(__doc__))
     add = parser.section("what is looked at")
     no_features = "look at files alone: no near-duplicates, contradicted labels and images unlike all others"
     add("--no-features", action="store_true", help=no_features)

@@ -190,6 +190,7 @@ class ComparisonResult(Outcome):
     def body(self) -> dict[str, Any]:
         return {
             "best": self.best.name,
+            "best_result": self.best.saved[0].path.name,
             "frontier": [row.name for row in self.frontier],
             "rows": self._records(),
             "environment": self.best.first.environment,
@@ -222,6 +223,7 @@ def comparison_table(comparison: "ComparisonResult") -> Table:
         (columns.VALIDATION, lambda row: row.validation),
         (columns.accuracy(), lambda row: columns.estimate(row.first.metrics)),
         *([(columns.OVER_SEEDS, lambda row: (row.accuracy, row.deviation))] if several else []),
+        (columns.BALANCED, lambda row: row.mean(lambda result: result.metrics.balanced_accuracy)),
         (columns.MACRO_F1, lambda row: row.mean(lambda result: result.metrics.macro_f1)),
         (columns.LOG_LOSS, lambda row: row.mean(lambda result: result.metrics.log_loss)),
         (columns.ECE, lambda row: row.mean(lambda result: result.metrics.ece)),
@@ -241,6 +243,8 @@ def comparison_table(comparison: "ComparisonResult") -> Table:
 def _title(comparison: "ComparisonResult") -> str:
     config, rows = comparison.best.first.config, comparison.best.first.rows
     counted = f"{count(rows['train'])} + {count(rows['validation'])} training and validation images"
+    if config.on_folds:
+        counted = f"{count(rows['train'])} training images ({config.validate})"
     return f"{config.dataset}: {counted}, {count(rows['test'])} test images"
 
 
@@ -251,6 +255,7 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
         seeds = " ".join(map(str, comparison.seeds))
         notes[-1] += f", with seed {comparison.seeds[0]}; mean and standard deviation over seeds {seeds}"
         notes.append("all other figures are means over seeds")
+    notes.append(columns.majority_note(comparison.best.first.metrics))
     notes.append(
         "fitted on: a head's hyper-parameters and a network's epoch are chosen on validation; networks are not fitted "
         "again after that, so compare them with the rows fitted on train"

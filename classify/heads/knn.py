@@ -16,6 +16,7 @@ from classify.heads.estimator import JOBS, HeadClassifier, Number, OneOf, class_
 from classify.heads.on_device import DEVICE, DeviceRows, is_there
 from classify.heads.scaling import FAR, Standardiser, at_length_one
 
+LEAST_SHARE = 0.01  # that a calibrated probability takes a class without any vote to have
 DISTANCES = 24_000_000  # kept in memory at once, float32
 GROUP = 64  # rows of the training set whose smallest distance stands for them
 
@@ -95,6 +96,10 @@ class KNN(HeadClassifier):
         """The class with most votes for each row."""
         nearest = self.neighbours(X)
         return self.classes_[self._votes(nearest).argmax(axis=1)]
+
+    def logits(self, scores: np.ndarray) -> np.ndarray:
+        """Of logarithms of shares (N, K), with something for classes without a vote: no k neighbours rule one out."""
+        return np.maximum(scores, np.log(LEAST_SHARE))
 
     def _coordinates(self, X: np.ndarray) -> np.ndarray:
         if self.scale_ is not None:

@@ -47,6 +47,10 @@ class Subset(Dataset):
         # A small validation part may lack these classes; some training rows are held out then, as without it.
         return tuple(split for split in self.whole.splits if split != "validation" or len(self.load(split).labels))
 
+    @property
+    def cuts_test(self) -> bool:
+        return self.whole.cuts_test
+
     def fingerprint(self) -> str:
         return sha256_json({"some classes of": self.whole.fingerprint(), "classes": self.classes})
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from features.errors import UserError
+from features.written import text_written
 
 __all__ = ["write_report"]
 
@@ -45,9 +46,11 @@ def write_report(
     gathered = gather(sections, PageRequest(sample, seed, maps, images, stages, dataset), say)
     text = render(gathered, checks, str(results), command)
     try:
-        output.write_text(text, encoding="utf-8")
+        with text_written(output) as stream:
+            stream.write(text)
     except OSError as error:
         raise UserError(
-            f"{output}: the page cannot be written there ({error.strerror}); name another --output"
+            f"{output}: the page cannot be written there ({error.strerror}), and what stood there stands; name another "
+            "--output"
         ) from error
     return output

@@ -13,6 +13,7 @@ from classify.measure.wording import one_line, percent_interval
 from classify.show.panels import Level, Line, Panel
 from classify.show.table import spelled
 from features.errors import UserError
+from features.regular import read_regular
 
 PROBE, COMPARISON, STUDY = "layerprobe probe", "layerprobe comparison", "layerprobe study"
 CHECK = "layerprobe check"
@@ -42,8 +43,9 @@ class Document:
         """The name of the record that was best on validation, and its accuracy there; no name where none is known."""
         rows = zip(self.body["rows"], self.records, strict=True)
         validated = [(row["validation"], names) for row, names in rows if row.get("validation") is not None and names]
-        if self.is_probe:
-            validated = [(value, names) for value, names in validated if names[0] == self.body["best"]["result"]]
+        named = self.body["best"]["result"] if self.is_probe else self.body.get("best_result")
+        if named is not None:  # Comparisons of version 0.1.0 do not say it.
+            validated = [(value, names) for value, names in validated if names[0] == named]
         value, names = max(validated, key=lambda pair: pair[0], default=(0.0, ("",)))
         return names[0], value
 
@@ -165,12 +167,12 @@ def _read(folder: Path, *beginnings: str) -> Iterator[tuple[Path, dict[str, Any]
         if not path.name.startswith(beginnings) or not path.is_file():
             continue
         try:
-            body = json.loads(path.read_bytes())
+            body = json.loads(read_regular(path))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or move it away") from error
         except (ValueError, RecursionError) as error:
             raise _damaged(path, "not complete JSON") from error
-        if isinstance(body, dict) and body.get("format") in _FIELDS:
+        if isinstance(body, dict) and isinstance(body.get("format"), str) and body["format"] in _FIELDS:
             if type(body.get("version")) is int and body["version"] != VERSION:
                 raise UserError(
                     f"{path}: written in version {body['version']} of the answer, and this layerprobe reads {VERSION}; "

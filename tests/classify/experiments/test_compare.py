@@ -134,7 +134,7 @@ def test_the_default_set_in_four_forms_and_a_second_run_that_makes_nothing(capsy
     assert run_command(main, arguments) == 0
     told = capsys.readouterr()
     assert "scratch: epoch 1: loss" in told.err
-    assert "log loss, ECE: of probabilities, which untouched own, svm do not give\n" in told.out
+    assert "log loss, ECE: of probabilities, which untouched own does not give\n" in told.out
     *_, answer, following = told.out.rstrip().splitlines()
     assert answer.startswith("No other row is both more accurate and sooner ready than ")
     assert following == "next: python -m classify report"

@@ -13,12 +13,12 @@ from classify.__main__ import main
 from classify.experiments.kinds.classical import Classical
 from classify.experiments.making import make
 from classify.experiments.row import Row
-from classify.experiments.settings import How
+from classify.experiments.settings import How, Settings
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from classify.measure.outcome import Result
 from classify.measure.record import Extra
-from classify.measure.results import SavedResult, load_results, save_result
+from classify.measure.results import SavedResult, load_results, save_result, sorted_out
 from classify.measure.soundness import OTHER_IMAGES, OTHER_READING, OTHER_ROWS, WRITTEN_OVER, fault_of
 from extract.planning import plan
 from features.commands.options import run_command
@@ -42,7 +42,8 @@ def rows(tmp_path_factory) -> dict[str, SavedResult]:
         planned, made = plan(REQUEST), {}
         for layer in REQUEST.layers:
             source = CachedLayer(planned, layer, "avg")
-            row = Row(source=source, head=Classical(head=HEADS["centroid"]))
+            settings = Settings(calibrate=False)
+            row = Row(source=source, head=Classical(head=HEADS["centroid"]), settings=settings)
             made[layer] = make(row, How(folder=folder / "results", command=f"python -m classify --layer {layer}"))
         return made
 
@@ -154,6 +155,12 @@ def test_a_record_by_name_is_refused_in_a_line(folder, verb, capsys):
     command = [verb, *(["image.png"] if verb == "predict" else []), *source, f"results/{BN1}"]
     assert run_command(main, command) == 2
     assert capsys.readouterr().err == f"error: results/{BN1} is not used: {WRITTEN_OVER}; run it again\n"
+
+
+def test_a_record_in_hand_is_refused_as_well(folder):
+    _, ((wrong, _),) = sorted_out(folder)
+    with pytest.raises(UserError, match=WRITTEN_OVER):
+        load_model(wrong)
 
 
 def test_a_folder_of_nothing_else_is_refused_in_a_line(folder, capsys):
