@@ -7,10 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# `-m` has Python look into the working folder first, where a features.py may stand that is the user's own.
+# `-m` has Python look into the working folder first, where a features.py may stand that is the user's own: ours are the
+# packages beside this one.
 if __name__ == "__main__" and not sys.flags.safe_path and Path(sys.path[0]) != Path(__file__).parents[1]:
-    sys.path.append(sys.path.pop(0))
+    sys.path[0] = str(Path(__file__).parents[1])
+    import features  # noqa: F401
 
+    sys.path.append(sys.path.pop(0))
+    sys.path.append(str(Path.cwd()))
+
+from features.commands.help import purpose  # noqa: E402
 from features.commands.options import Parser, add_request_options, add_shared, request_from, run_command  # noqa: E402
 from features.commands.speaking import put
 
@@ -30,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m extract", description=__doc__)
+    parser = Parser("extract", description=purpose(__doc__))
     add_request_options(parser)
     add = parser.section("how")
     add_shared(add, "--compile", "--cluster")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from features.commands.speaking import decoders_unheard, heard, tell_once
 from features.errors import UserError
 from features.home import home, user_path
 from features.notes import read_json
@@ -65,7 +66,8 @@ def spread(function: Callable[..., Any], tasks: Sequence[tuple], *, threads: int
     """`function(*task)` of every task on the cluster that is joblib's backend (here, without one), as they are done.
 
     ordered: in the order of the tasks, else in that of their ends. What is sent and comes back has to be small: paths
-    are absolute, and features stay in the cache. UserError where a task has cost several workers their lives.
+    are absolute, and features stay in the cache. What a task says is told here, each line once. UserError where a task
+    has cost several workers their lives.
     """
     if cluster_client() is None:
         yield from (function(*task) for task in tasks)
@@ -76,11 +78,14 @@ def spread(function: Callable[..., Any], tasks: Sequence[tuple], *, threads: int
     order = "generator" if ordered else "generator_unordered"
     calls = (joblib.delayed(_run_there)(str(home()), threads, function, task) for task in tasks)
     try:
-        yield from joblib.Parallel(return_as=order, batch_size=1, pre_dispatch="all")(calls)
+        for result, lines in joblib.Parallel(return_as=order, batch_size=1, pre_dispatch="all")(calls):
+            for line in lines:
+                tell_once(line)
+            yield result
     except KilledWorker as error:
         raise UserError(
             f"a task was lost with every worker that took it, the last {error.last_worker.address}: most likely they "
-            "have too little memory; what is complete is kept, and the same command carries on from there"
+            "have too little memory; what is complete is saved, and the same command carries on from there"
         ) from error
 
 
@@ -98,15 +103,17 @@ def where_this_runs() -> dict[str, Any] | None:
     return {"scheduler": "dask", "workers": len(workers), "tasks_at_once": sum(workers.values())}
 
 
-def _run_there(folder: str, threads: int, function: Callable[..., Any], task: tuple) -> Any:
-    """What a worker runs: the task, in the client's home, on its share of the threads."""
+def _run_there(folder: str, threads: int, function: Callable[..., Any], task: tuple) -> tuple[Any, list[str]]:
+    """What a worker runs: the task, in the client's home, on its share of the threads; and what it told."""
     import joblib
     from threadpoolctl import threadpool_limits
 
     os.environ["LAYERPROBE_HOME"] = folder
     # A task's own parallel steps stay in its process: joblib would spread them over the cluster again.
-    with joblib.parallel_config("threading", n_jobs=1), threadpool_limits(threads):
-        return function(*task)
+    with joblib.parallel_config("threading", n_jobs=1), threadpool_limits(threads), decoders_unheard():
+        with heard() as lines:
+            result = function(*task)
+        return result, lines
 
 
 def _opening(address: str) -> Callable[[], contextlib.AbstractContextManager]:

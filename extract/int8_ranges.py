@@ -67,7 +67,7 @@ def observed_ranges(network: fx.GraphModule, batches: Iterable[torch.Tensor]) ->
                 ranges[name] = (min(low, ranges[name][0]), max(high, ranges[name][1]))
                 if not math.isfinite(high - low):
                     raise UserError(
-                        f"--precision int8: {name} gives numbers that are infinite or none; take other --weights, or "
+                        f"--precision int8: {name} gives NaN or infinite values; take other --weights, or "
                         "--precision float32 to see them"
                     )
             return value

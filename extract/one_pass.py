@@ -23,6 +23,7 @@ from extract.bench import Part
 from extract.preprocess import Preprocessor
 from extract.trunk import Trunk, torch_threads
 from features import store
+from features.commands.speaking import decoders_unheard
 from features.datasets import ImageFiles
 from features.datasets.pixels import pixels_held
 from features.errors import UserError
@@ -75,6 +76,7 @@ def run_pass(
         return blocks, count, time.perf_counter() - before
 
     with (
+        decoders_unheard(),
         torch_threads(recipe.threads),
         ThreadPoolExecutor(1, "write") as writer,
         contextlib.closing(ready_made) as prepared,
@@ -129,7 +131,7 @@ def _write(blocks: list[tuple[store.PartialFile, np.ndarray]], start: int, done:
     for file, block in blocks:
         if not np.isfinite(block).all():
             raise UserError(
-                f"{file.layout.about.layer_name} gives numbers that are infinite or none (images {start} and on); take "
+                f"{file.layout.about.layer_name} gives NaN or infinite values (images {start} and on); take "
                 "--precision float32 or bfloat16, or other --weights if it was that already"
             )
         file.write(start, block)

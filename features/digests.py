@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from features.commands.progress import progress_if_slow
 from features.notes import Notes, if_there_is_place
 
 # Nanoseconds. File systems stamp changes by a clock that moves every 1 to 10 ms: a file that changed less than this
@@ -109,10 +110,12 @@ def _sha256_files(
         settled = _wait_for_another_time(unread)
         pool = ThreadPoolExecutor(max_workers=min(8, len(unread)))
         try:
-            for path, digest in zip(unread, pool.map(_read_digest, unread), strict=True):
-                digests[path] = digest
-                if unread[path][-1] < settled:
-                    new[path] = [*unread[path], digest]
+            with progress_if_slow() as advance:
+                for path, digest in zip(unread, pool.map(_read_digest, unread), strict=True):
+                    digests[path] = digest
+                    advance("read", len(digests), len(absolute))
+                    if unread[path][-1] < settled:
+                        new[path] = [*unread[path], digest]
         finally:
             pool.shutdown(cancel_futures=True)
             if new:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from features.datasets.catalogue import READABLE, absolute_spec
 from features.digests import witness
 from features.errors import UserError
 from features.home import user_path
@@ -22,7 +23,7 @@ _KNOWN = Notes("known", old="known.json", vital=True)
 _REFUSED = Notes("refused", old="known.json")
 # The newest rule of how data sets are read. Version 0.1.0 read by the first, and noted none; a rule that makes no
 # difference to a data set is none of its.
-LATEST_RULE = 2
+LATEST_RULE = 3
 
 
 def recognise(name: str, digest: str, files: Iterable[Path] = (), *, rule: int = 1) -> str | None:
@@ -49,6 +50,19 @@ def recognise(name: str, digest: str, files: Iterable[Path] = (), *, rule: int =
         f"{_changed(files, seen)}, and nothing was computed from it; put back what it was or, if the change is meant, "
         f"accept it with `python -m features accept {name}`"
     )
+
+
+def require_used_here(spec: str, digest: str | None) -> None:
+    """UserError for a data set in files that a record names, unless this home has used it with that content before.
+
+    digest: the data set's, as in the record. Whoever wrote the record could else have private images read and shown.
+    """
+    place = absolute_spec(spec)
+    if ":" in place.removeprefix(READABLE) and not was_used(place, digest):
+        raise UserError(
+            f"the record says that its images are {place}, and nothing was made from those here, so they are not "
+            f"opened; say --dataset {place} if you mean them"
+        )
 
 
 def accept(name: str) -> str:

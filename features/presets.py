@@ -8,7 +8,7 @@ from typing import Any
 
 from torchvision import models
 
-from features.architectures import OFFLINE
+from features.architectures import OFFLINE, brought
 from features.digests import sha256_file
 from features.preprocessing import EARLIER, Preprocessing
 
@@ -31,18 +31,21 @@ def preset_of_default(name: str) -> Preprocessing:
     if name == OFFLINE:
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
         return Preprocessing(mean, std, resize=256, crop=224, interpolation="bicubic")
+    if brought(name):
+        name = "resnet18"  # ImageNet's usual one; a plug-in's weights that want another take --mean and the like
     return _as_torchvision_has_it(models.get_model_weights(name).DEFAULT)
 
 
 def preset_of_file(name: str, path: Path, size: int | None = None) -> tuple[Preprocessing, str]:
-    """The preprocessing for a file of weights of an architecture; and, where it may be another one, that in a line.
+    """The preprocessing for a file of weights of an architecture; and, where it may be another one, whose it is and why
+    it is taken, for `in_a_line`.
 
     It is that of the entry whose hash the file has. Failing that, its name may still say what it was converted from;
     and most others were made from the default weights. size: the only one in pixels that the network takes, which then
     is the entry's too.
     """
-    if name == OFFLINE:
-        return (steps := preset_of_default(name)), _in_a_line(path, "as it was made for", steps)
+    if name == OFFLINE or brought(name):
+        return preset_of_default(name), "as it was made for"
     entries = {_hash_in(entry.url): entry for entry in models.get_model_weights(name)}
     digest = sha256_file(path)
     for beginning, entry in entries.items():
@@ -56,12 +59,40 @@ def preset_of_file(name: str, path: Path, size: int | None = None) -> tuple[Prep
     reason = "which its name says, but not its SHA-256" if named else "the default, since its SHA-256 is that of none"
     if entry not in (named, default):
         reason = "which is for the size of its images; its SHA-256 is that of none"
-    return steps, _in_a_line(path, f"as for torchvision's {entry.name} ({reason})", steps)
+    return steps, f"as for torchvision's {entry.name} ({reason})"
+
+
+def preset_of_recorded(name: str, weights: str, path: Path) -> Preprocessing | None:
+    """The preprocessing for weights that a record calls so, whose file stood at a path; None where nothing says which
+    they were."""
+    if name == OFFLINE:
+        return preset_of_default(name)
+    if path.is_file() and path.name == weights:
+        return preset_of_file(name, path)[0]
+    entries = list(models.get_model_weights(name)) if name in models.list_models(module=models) else []
+    digits = _hash_in(weights)
+    named = (entry for entry in entries if weights == entry.name or (digits and digits == _hash_in(entry.url)))
+    return next(map(preset_of_entry, named), None)
 
 
 def preset_of_earlier(name: str) -> Preprocessing:
     """What version 0.1.0 did for an architecture, whatever its weights."""
     return dataclasses.replace(preset_of_default(name), crop_mode=EARLIER)
+
+
+def in_a_line(path: Path, how: str, own: Preprocessing, steps: Preprocessing) -> str:
+    """What is done to images for a file of weights, `steps`, for people; how, own: what `preset_of_file` said."""
+    sizes = {
+        "center": f"short side {steps.resize}, crop {steps.crop}",
+        "squash": f"squashed to {steps.crop} x {steps.crop}",
+        "pad": f"padded to {steps.crop} x {steps.crop}",
+    }
+    mean, std = (" ".join(f"{number:.3g}" for number in numbers) for numbers in (steps.mean, steps.std))
+    asked = "" if steps == own else ", but for what was asked for"
+    return (
+        f"{path.name}: images are prepared {how}{asked}: {sizes[steps.crop_mode]}, {steps.interpolation}, mean {mean}, "
+        f"std {std}; weights that want it otherwise take --resize, --image-size, --interpolation, --mean and --std"
+    )
 
 
 def _as_torchvision_has_it(entry: Any) -> Preprocessing:
@@ -80,12 +111,3 @@ def _hash_in(name: str) -> str | None:
     """The first digits of a SHA-256 that torchvision writes into a file's name."""
     written = re.search(r"-([a-f0-9]{8,})\.", name)
     return written and written.group(1)
-
-
-def _in_a_line(path: Path, how: str, steps: Preprocessing) -> str:
-    mean, std = (" ".join(f"{number:.3g}" for number in numbers) for numbers in (steps.mean, steps.std))
-    return (
-        f"{path.name}: images are prepared {how}: short side {steps.resize}, crop {steps.crop}, {steps.interpolation}, "
-        f"mean {mean}, std {std}; weights that want it otherwise take --resize, --image-size, --interpolation, --mean "
-        "and --std"
-    )

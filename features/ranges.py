@@ -66,7 +66,7 @@ def require_ranges(precision: str) -> Ranges:
     ranges = ranges_of(precision)
     if ranges is None:
         raise UserError(
-            f"the ranges of {precision} are not kept in {home() / 'ranges'}; the same `python -m extract --precision "
+            f"the ranges of {precision} are not saved in {home() / 'ranges'}; the same `python -m extract --precision "
             "int8` on the same training images finds them again"
         )
     return ranges
@@ -96,8 +96,8 @@ def settle_precision(precision: str, question: Mapping[str, Any], find: Callable
         settled = kept_anew()
     if precision not in ("int8", settled):
         raise UserError(
-            f"the ranges of {precision} are not kept here, and these training images give {settled}; take the home, "
-            "or the record of the result, in which they are kept"
+            f"the ranges of {precision} are not saved here, and these training images give {settled}; take the home, "
+            "or the record of the result, in which they stand"
         )
     return settled
 

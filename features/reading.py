@@ -8,11 +8,16 @@ import numpy as np
 from features import request as requests
 from features import store
 from features.blocks import Blocks
+from features.commands.speaking import tell_once
 from features.datasets import open_dataset
+from features.digests import sha256_rows
 from features.errors import UserError
 from features.notes import remembered_answer
 from features.request import Plan, Request, Wanted, selected_rows
 from features.rows import validation_split
+from features.versions import made_with_others
+
+_COMPUTE = ("layerprobe", "torch", "torchvision")  # Other decoders' numbers differ by one level, if at all.
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,17 @@ def missing(plan: Plan) -> list[Wanted]:
     """The files of a plan that neither stand in the cache nor are part of one that does, each once."""
     files = {wanted.key.digest: wanted for wanted in plan.wanted}
     return [wanted for wanted in files.values() if find_cached(wanted, plan.request) is None]
+
+
+def used_of_others(plan: Plan) -> str:
+    """A line on files of a plan that stand in the cache and that other versions of what computes them made; ''."""
+    for wanted in {wanted.key.digest: wanted for wanted in plan.wanted}.values():
+        if cached := find_cached(wanted, plan.request):
+            versions = [(name, version) for name, version in cached.file.versions.items() if name in _COMPUTE]
+            again = f"`python -m features remove {cached.file.path.name}` and the like have them made again"
+            if line := made_with_others(versions, what="features", again=again):
+                return line
+    return ""
 
 
 def read_layer(plan: Plan, layer: str, split: str, pool: str | None = None) -> tuple[np.ndarray, Cached]:
@@ -93,13 +109,16 @@ def require_training_rows(request: Request) -> None:
     dataset = open_dataset(request.dataset)
     if "validation" in dataset.splits:
         return
+    groups = dataset.groups("train")
 
     def answer() -> str:
         labels = dataset.load("train").labels
-        validation_split(labels, selected_rows(labels, request, "train"), request.seed, classes=dataset.classes)
+        rows = selected_rows(labels, request, "train")
+        validation_split(labels, rows, request.seed, classes=dataset.classes, groups=groups)
         return "they can be"
 
     rows = f"{request.limit} of the training rows with seed {request.seed} of {dataset.fingerprint()}"
+    rows += "" if groups is None else f" in the groups {sha256_rows(groups)}"
     remembered_answer(f"can {rows} be cut for validation", answer)
 
 
@@ -115,6 +134,8 @@ def load_features(
     plan = requests.plan(request)
     if split not in plan.splits:
         raise UserError(f"{dataset} has no split {split!r}; it has {' and '.join(plan.splits)}")
+    if line := used_of_others(plan):
+        tell_once(line)
     features, cached = read_layer(plan, layer, split)
     return features, cached.labels()
 

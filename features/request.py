@@ -25,6 +25,7 @@ from features.home import user_path
 from features.key import DTYPES, FORMAT, TAKEN_BEFORE, About, CacheKey
 from features.memory import lines_of
 from features.notes import Notes
+from features.plugins import plugins
 from features.pooling import canonical_pool, parse_pool, pooled_shape
 from features.preprocessing import Preparation, Preprocessing
 from features.ranges import Ranges, is_int8, ranges_of, settle_precision
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 PLANS = Notes("plans")
 # Fields of a request that came after version 0.1.0.
 _LATER = ("crop_mode", "resize", "interpolation", "mean", "std")
+
+
+def as_items(value: Any) -> tuple[Any, ...]:
+    """A list's items; a text, or anything else that is no list, is one item."""
+    return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,8 @@ class Request:
         return dataclasses.replace(
             self,
             weights=str(weights.absolute()) if not named and weights.is_file() else self.weights,
-            layers=tuple(self.layers),
-            pools=tuple(dict.fromkeys(parse_pool(pool) for pool in self.pools)),
+            layers=as_items(self.layers),
+            pools=tuple(dict.fromkeys(parse_pool(pool) for pool in as_items(self.pools))),
             mean=None if self.mean is None else tuple(self.mean),
             std=None if self.std is None else tuple(self.std),
         )
@@ -227,7 +233,7 @@ def _basis(fingerprint: str, weights: Iterable[str]) -> dict[str, Any]:
     versions = {
         name: [distribution.version for distribution in importlib.metadata.distributions(name=name)]
         for name in packages
-    }
+    } | {name: [plugin.origin] for name, plugin in plugins("backbones").items()}
     modules = sorted(Path(__file__).parent.glob("*.py"))
     code = sha256_json([hashlib.sha256(module.read_bytes()).hexdigest() for module in modules])
     seen = {path: witness(path) for path in weights}

@@ -1,15 +1,18 @@
 """Which rows of a data set take part: limits that nest, and the validation split.
 
 Everything here is stratified and seeded. Taking every other row or the last rows is not an option: MNIST's training
-set is interleaved (even rows are about 7 points harder for a linear model) and its last 10,000 rows are easier.
+set is interleaved (even rows are about 7 points harder for a linear model) and its last 10,000 rows are easier. A limit
+takes some rows of a group and leaves others out; a split leaves groups whole (`features.grouping`).
 """
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from features.errors import UserError
+from features.grouping import hold_out_groups, too_few_groups
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -18,13 +21,13 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
     Each class is shuffled and its members are spread evenly over [0, 1); reading the positions in order interleaves
     the classes. Prefixes are nested by construction, which is what makes `limit_rows` nested.
     """
-    random = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     position = np.empty(len(labels))
     for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
+        members = generator.permutation(np.flatnonzero(labels == label))
         position[members] = (np.arange(len(members)) + 0.5) / len(members)
     # The jitter breaks ties between classes of equal size by chance instead of by row number.
-    return np.lexsort((random.random(len(labels)), position))
+    return np.lexsort((generator.random(len(labels)), position))
 
 
 def limit_rows(labels: np.ndarray, count: int | None, seed: int) -> np.ndarray:
@@ -49,16 +52,25 @@ def validation_split(
     seed: int,
     fraction: float = VALIDATION_SHARE,
     classes: Sequence[Any] | np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut `rows` (numbers into `labels`) into sorted training and validation rows, stratified.
 
     Every class keeps at least one row in training, and gives at least one to validation: a class with a single row
-    cannot do both and is refused, by its name where `classes` has the labels' names.
+    cannot do both and is refused, by its name where `classes` has the labels' names. groups: codes, as many as labels;
+    rows of one group stay together, and a class needs two groups.
     """
-    random = np.random.default_rng([seed, 1])
+    if groups is not None:
+        held = hold_out_groups(labels[rows], groups[rows], fraction, random.Random(f"validation {seed}"))
+        if held is None:
+            where = f"among the {len(rows)} training rows"
+            raise too_few_groups(labels[rows], groups[rows], classes, where, "validate")
+        validation = np.sort(rows[held])
+        return np.setdiff1d(rows, validation), validation
+    generator = np.random.default_rng([seed, 1])
     held_out = []
     for label in np.unique(labels[rows]):
-        members = random.permutation(rows[labels[rows] == label])
+        members = generator.permutation(rows[labels[rows] == label])
         if len(members) < 2:
             raise UserError(
                 f"class '{label if classes is None else classes[label]}' has one image among the {len(rows)} training "
@@ -76,7 +88,8 @@ def train_and_validation(
     validation: bool = True,
     share: float = VALIDATION_SHARE,
     classes: Sequence[Any] | np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """All rows with these labels as sorted training and validation rows; without `validation` the second are none."""
     rows = np.arange(len(labels))
-    return validation_split(labels, rows, seed, share, classes) if validation else (rows, rows[:0])
+    return validation_split(labels, rows, seed, share, classes, groups) if validation else (rows, rows[:0])

@@ -49,7 +49,9 @@ def test_it_runs_and_finds_what_it_found(home, monkeypatch):
     stored = [_texts(cell) for cell in notebook.cells if cell.cell_type == "code"]
     NotebookClient(notebook, timeout=250, kernel_name="python3").execute()
     made = [_texts(cell) for cell in notebook.cells if cell.cell_type == "code"]
-    best = [re.search(r"Best on validation: (\S+) with (\w+)", outputs[1][0]).groups() for outputs in (stored, made)]
+    best = [
+        re.search(r"Best on validation: (\S+) with (\w+)", "".join(outputs[1])).groups() for outputs in (stored, made)
+    ]
     assert best[0] == best[1]
     shares = [float(re.search(r"([\d.]+)% of 200 test images right", outputs[-1][0])[1]) for outputs in (stored, made)]
     assert shares[1] == pytest.approx(shares[0], abs=2)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, deliver
 from classify.commands.training import (
+    REGULARIZERS_TITLE,
     RULES_OF_COMPARE,
     add_training_options,
     making_options,
@@ -14,18 +15,28 @@ from classify.commands.training import (
     row_options,
     tensorboard_log,
 )
+from classify.experiments.models import parse_model
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from features.commands.completion import one_of
+from features.commands.help import purpose
 from features.commands.options import Parser, add_request_options, add_shared, request_from
 from features.commands.speaking import tell
+
+FORMS = (
+    ("svm@layer3", "a head on one layer"),
+    ("finetune:layer4", "a network fine-tuned from this stage on"),
+    ("finetune:all+l2-sp=0.01", "the same with a regulariser"),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line, compare, and print and write what was asked for."""
     options = _parser().parse_args(arguments)
+    for text in options.model or ():
+        parse_model(text)
     check_outputs(options)
-    refuse_unread(options, [re.split("[:@+]", text)[0] for text in options.models or NETWORKS], RULES_OF_COMPARE)
+    refuse_unread(options, [re.split("[:@+]", text)[0] for text in options.model or NETWORKS], RULES_OF_COMPARE)
 
     from classify.experiments.compare import QUICK_EPOCHS, compare
 
@@ -36,12 +47,14 @@ def main(arguments: Sequence[str]) -> int:
         del request[name]
     with tensorboard_log(options) as log:
         result = compare(
-            models=options.models,
+            models=options.model,
             layers=options.layer,
             seeds=options.seeds if options.seeds is not None else [options.seed],
             map_dtype=options.map_dtype or "float32",
             search=not options.no_search,
             quick=options.quick,
+            validate=options.validate,
+            score=options.score,
             keep_networks=not options.forget_networks,
             # The table is what the standard output is for; how it is going belongs elsewhere.
             say=tell,
@@ -58,27 +71,31 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify compare", description=__doc__)
-    forms = (
-        "a head may name its layer (svm@layer3), a fine-tuned network the first stage that trains and\n"
-        "regularisers (finetune:layer4, finetune:all+l2-sp=0.01)"
-    )
-    parser.epilog = "\n\n".join([models_explained(HEADS, NETWORKS), forms, regularizers_explained()])
+    parser = Parser("classify compare", description=purpose(__doc__))
+    parser.list_below("models", models_explained())
+    parser.list_below("with more said", FORMS)
+    parser.list_below(REGULARIZERS_TITLE, regularizers_explained(), rare=True)
     add = parser.section("what is compared")
     add(
-        "--models",
+        "--model",
         nargs="+",
         metavar="M",
         help="default: untouched, convnet, scratch, finetune:fc, finetune:layer4, finetune:all, and svm, logistic and "
         "linear at avgpool and at the best layer",
         completer=one_of(*HEADS, *NETWORKS),
+        former="--models",
     )
-    add_shared(add, "--seeds", "--quick", "--no-search")
-    add("--forget-networks", action="store_true", help="do not keep the trained networks beside their results")
-    add_request_options(parser, layers=False)
+    add_shared(add, "--seeds", "--quick", "--no-search", "--validate", "--score")
+    add(
+        "--forget-networks",
+        action="store_true",
+        help="do not keep the trained networks beside their results",
+        rare=True,
+    )
+    add_request_options(parser, layer=None)
     add("--layer", nargs="+", default=["all"], metavar="L", help="layers that the best is chosen from; default all")
     add_training_options(parser)
     add = parser.section("how")
-    add_shared(add, "--compile", "--results", "--again", "--tensorboard")
+    add_shared(add, "--compile", "--results", "--again", "--tensorboard", "--progress")
     add_output_options(add)
     return parser

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from classify.commands.outputs import check_output, check_outputs
 from classify.commands.predict import add_model_options
+from features.commands.help import purpose
 from features.commands.options import Parser, add_shared
 from features.commands.speaking import put
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify export", description=__doc__)
+    parser = Parser("classify export", description=purpose(__doc__))
     add_model_options(parser.section("which model"))
     add = parser.section("what to write")
     add("--format", default="onnx", choices=tuple(_ENDINGS), help="default onnx")

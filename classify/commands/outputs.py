@@ -1,13 +1,16 @@
 """What an outcome comes to on the command line: shown, and written beside the results folder where one asks for it."""
 
 import argparse
+import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.commands.options import Add, add_shared
+from features.commands.program import program
 from features.commands.speaking import say
 from features.datasets.catalogue import ARROW, READABLE
 from features.errors import UserError
@@ -105,34 +108,57 @@ def _belongs_to_a_result(path: Path) -> bool:
     return isinstance(record, dict) and record.get("format") == "layerprobe result"
 
 
-def present(outcome: "Outcome") -> None:
-    """Print the answer first, then notes and tables; where people came for the table, that, and the notes."""
+def present(outcome: "Outcome", whole: str = "") -> None:
+    """Print the tables, the most important last, then notes and, below all, the answer: where a terminal is read.
+
+    whole: where all of it stands.
+    """
     from classify.show.table import show
 
-    notes = [f"note: {note}" for note in outcome.notes]
-    if outcome.table_first:
-        show(*outcome.tables, *notes)
-        return
-    show(*outcome.sentences, *notes)
-    for table in outcome.tables:
-        show("", table)
+    for table in reversed(outcome.tables):
+        show(dataclasses.replace(table, whole=whole), "")
+    show(*(f"note: {note}" for note in outcome.notes), *outcome.sentences)
 
 
 def deliver(options: argparse.Namespace, outcome: "Outcome") -> None:
-    """Show what was found, write what was asked for and the figure, and say where all of it is."""
-    from classify.show.table import show
-
-    present(outcome)
-    say()
-    _write(options, outcome)
+    """Write what was asked for and the figure and say where all of it is, then show what was found and what is next."""
+    write_outputs(options, outcome, say)
     if outcome.panels:
         _draw(outcome)
-    say(f"kept in {outcome.folder}: {outcome.stem}.json and a record of every row")
-    if outcome.table_first:
-        show(*outcome.sentences)
+    record = outcome.folder / f"{outcome.stem}.json"
+    say(f"saved in {outcome.folder}: {record.name} and a record of every row")
+    say()
+    present(outcome, options.csv or str(record))
+    say_next(options)
 
 
-def _write(options: argparse.Namespace, outcome: "Outcome") -> None:
+def say_next(options: argparse.Namespace, *, layers: bool = False) -> None:
+    """The command to try next: after a quick answer the whole one, else the report of all results; layers: which layer
+    is best has not been asked yet, and is the next question."""
+    words = shlex.split(options.command_line)
+    if "--quick" in words:
+        say(f"next, the whole of it: {shlex.join(word for word in words if word != '--quick')}")
+        return
+    names = ["results"]
+    if layers:
+        names = ["dataset", "path_column", "label_column", "skip_unreadable", "backbone", "weights", "image_size"]
+        names += ["crop_mode", "resize", "interpolation", "mean", "std", "limit", "limit_test", "results"]
+    same: list[Any] = []
+    for name in names:
+        if (option := f"--{name.replace('_', '-')}") in options.given:
+            value = getattr(options, name)
+            same += [option, *([] if value is True else value if isinstance(value, list) else [value])]
+    words = [
+        *program("classify probe" if layers else "classify report").split(),
+        *(["--quick"] if layers else []),
+        *same,
+    ]
+    say(f"next: {shlex.join(map(str, words))}")
+
+
+def write_outputs(options: argparse.Namespace, outcome: "Outcome", say: Callable[[str], None]) -> None:
+    """Write what was asked for, and say where it is."""
+
     def as_json() -> str:
         return json.dumps(outcome.to_json(), indent=1, sort_keys=True, allow_nan=False)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from classify.commands.outputs import check_outputs
+from features.commands.help import purpose
 from features.commands.options import Add, Parser, add_shared, positive
 from features.commands.speaking import complain, printable, tell
 from features.commands.stopping import status_of
@@ -29,7 +30,11 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line and classify what it names; 1 where an image could not be read."""
     options = _parser().parse_args(arguments)
     _check_outputs(options)
-    from classify.use.saved import load_model
+    if options.sort_into is not None:
+        from classify.use.sorting import require_place
+
+        require_place(options.sort_into, options.images)
+    from classify.use.saved import load_model, require_probabilities
     from features.datasets.images import warnings_by_file
 
     if options.jobs is not None:
@@ -39,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     model = load_model(
         options.source, dataset=options.dataset, trust=options.trust, weights=options.weights, device=options.device
     )
+    require_probabilities(model, options.reject)
     failed = done = 0
     try:
         with warnings_by_file(_warn), contextlib.closing(_written(options, model)) as written:
@@ -70,7 +76,7 @@ def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, No
         for remark in seen.remarks:
             tell(remark)
         images = given_images(options.images, sys.stdin.buffer if sys.stdin else io.BytesIO())
-        predicted = predictions(model, images, options.top, options.jobs or 4, seen.white)
+        predicted = predictions(model, images, options.top, options.jobs or 4, seen.white, options.reject)
         for done, prediction in enumerate(predicted, start=1):
             for write in writers:
                 write(prediction)
@@ -86,6 +92,10 @@ def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
         yield _json(options.json, model)
     if options.csv is not None:
         yield _csv(options.csv)
+    if options.sort_into is not None:
+        from classify.use.sorting import require_place, sorted_into
+
+        yield sorted_into(require_place(options.sort_into, options.images), options.sort_as)
 
 
 @contextlib.contextmanager
@@ -170,14 +180,28 @@ def add_model_options(add: Add) -> None:
     add("--trust", action="store_true", typed_only=True, help=trust)
 
 
+def _probability(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no probability; give a number from 0 to 1")
+    return value
+
+
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify predict", description=__doc__)
+    parser = Parser("classify predict", description=purpose(__doc__))
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image, a folder of images, or -")
     add_model_options(parser.section("which model"))
     add = parser.section("what to say")
     add("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (1)")
+    add("--reject", type=_probability, default=0.0, metavar="P", help="say 'unsure' where the probability is below P")
     add("--json", metavar="PATH", help="write everything as JSON; - to the standard output, alone")
     add("--csv", metavar="PATH", help="write a line for each guess; - to the standard output, alone")
+    add(
+        "--sort-into",
+        metavar="FOLDER",
+        help="links to the images in a new folder, by class, and predictions.csv beside",
+    )
+    add("--sort-as", default="link", choices=("link", "copy"), help="of --sort-into: link (default) or copy", rare=True)
     add_shared(add, "--overwrite")
     add_shared(parser.section("how"), "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
     return parser

@@ -1,4 +1,4 @@
-"""`python -m classify probe`: which layer transfers best, the answer first, then the tables, then a figure."""
+"""`python -m classify probe`: find out which layer transfers best, with controls, paired tests and costs."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from classify.commands.outputs import add_output_options, check_outputs, deliver
 from classify.commands.training import making_options, models_explained
 from classify.heads import HEADS, find_head
 from features.commands.completion import one_of
+from features.commands.help import purpose
 from features.commands.options import Parser, add_request_options, add_shared, request_from
 from features.commands.speaking import tell
 
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str]) -> int:
             class_weight=options.class_weight,
             search=not options.no_search,
             refit=not options.no_refit,
+            validate=options.validate,
+            score=options.score,
+            test=options.test,
             # The answer comes first on the standard output; how it is going belongs elsewhere.
             say=tell,
             **making_options(options),
@@ -43,22 +47,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify probe", description=__doc__)
-    parser.epilog = models_explained(HEADS)
+    parser = Parser("classify probe", description=purpose(__doc__))
+    parser.list_below("heads", models_explained(networks=False))
     add = parser.section("what is probed")
     heads = "heads; default logistic, linear-svm, ridge and knn"
-    add("--model", nargs="+", metavar="M", help=heads, completer=one_of(*HEADS))
+    add("--model", nargs="+", metavar="M", help=heads, completer=one_of(*HEADS), former="--models")
     add("--depth", choices=("stage", "block"), default="stage", help="what --layer all stands for; default stage")
     add_shared(add, "--quick")
     add("--head2toe", action="store_true", help="a row with the features that matter of all layers (Evci et al. 2022)")
     add("--select", action="store_true", help="rows with layers joined greedily while validation gains")
-    add("--no-controls", action="store_true", help="no random weights, raw pixels and shuffled labels")
-    add("--no-widths", action="store_true", help="no readings at one common width")
-    add("--no-scores", action="store_true", help="no transferability scores and CKA")
-    add_shared(add, "--class-weight", "--no-search", "--no-refit")
-    add_request_options(parser)
-    parser.set_defaults(layer=["all"])
+    add("--no-controls", action="store_true", help="no random weights, raw pixels and shuffled labels", rare=True)
+    add("--no-widths", action="store_true", help="no readings at one common width", rare=True)
+    add("--no-scores", action="store_true", help="no transferability scores and CKA", rare=True)
+    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--validate", "--score", "--test")
+    add_request_options(parser, layer="all")
     add = parser.section("how")
-    add_shared(add, "--cluster", "--compile", "--results", "--again")
+    add_shared(add, "--cluster", "--compile", "--results", "--again", "--progress")
     add_output_options(add)
     return parser

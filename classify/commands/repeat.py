@@ -3,6 +3,7 @@ same; status 1 if it did not."""
 
 from collections.abc import Sequence
 
+from features.commands.help import purpose
 from features.commands.options import Parser
 from features.commands.speaking import put
 
@@ -13,7 +14,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.experiments.repeating import repeat
     from classify.measure.results import open_result, recorded_option
-    from classify.use.data_sets import require_used_here
+    from features.first_use import require_used_here
 
     results, different = [open_result(record) for record in options.records], 0
     for saved in results:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify repeat", description=__doc__)
+    parser = Parser("classify repeat", description=purpose(__doc__))
     add = parser.add_argument
     add("records", nargs="+", metavar="RECORD", help="a JSON record in a folder of results")
     add("--dataset", metavar="NAME", help="where the data set stands now (default: where it stood)")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from classify.commands.outputs import check_outputs
+from features.commands.help import purpose
 from features.commands.options import Parser, add_shared, positive
 from features.commands.speaking import say, tell
 from features.errors import UserError
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m classify report", description=__doc__)
+    parser = Parser("classify report", description=purpose(__doc__))
     add = parser.add_argument
     add_shared(add, "--results")
     add("--output", default="report.html", metavar="PATH", help="the page (report.html)")

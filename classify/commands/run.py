@@ -1,5 +1,8 @@
-"""`python -m classify --model svm`: train and test heads on cached features, extracting first what is missing, and
-networks (`--model finetune --unfreeze layer4`) on the cached output of their frozen part."""
+"""`python -m classify`: find out what the layers of a frozen network are worth.
+
+Without a verb: train and test heads on cached features, extracting first what is missing (`--model svm logistic --layer
+all`), and networks on the cached output of their frozen part (`--model finetune --unfreeze layer4`).
+"""
 
 import argparse
 import dataclasses
@@ -7,8 +10,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from classify.commands.outputs import present
+from classify.commands.outputs import present, say_next
 from classify.commands.training import (
+    REGULARIZERS_TITLE,
     RULES,
     add_training_options,
     find_models,
@@ -20,17 +24,20 @@ from classify.commands.training import (
     row_options,
     tensorboard_log,
 )
+from classify.commands.verbs import grouped
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from classify.measure.wording import settings as settings_text
 from features.commands.completion import one_of
+from features.commands.help import purpose
 from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
+from features.commands.program import program
 from features.commands.speaking import detail, put, say
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Parse the command line, make every (layer, head) row and print what came out."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str], typed: bool = False) -> int:
+    """Parse the command line, make every (layer, head) row and print what came out. typed: whether the verb was."""
+    options = _parser(typed).parse_args(arguments)
     names, networks = find_models(options.model)
     refuse_unread(options, (*names, *networks), RULES)
     refuse_contradictions(options)
@@ -44,24 +51,25 @@ def main(arguments: Sequence[str]) -> int:
     how = how_from(options, say=say)
     with on_cluster(options.cluster), tensorboard_log(options) as log:
         for saved in make_all(of_features, how):
-            of_heads.append(saved.result)
+            of_heads.append(saved)
             for trial in saved.result.extra.trials or ():
                 detail(f"  tried {settings_text(trial)}")
             if len(of_features) > 1:
                 say(_line(saved.result))
         for row in rows:
-            of_networks.append(make(row, dataclasses.replace(how, on_epoch=log and log.epoch)).result)
-            if log is not None and of_networks[-1].config.is_network:
-                log.finish(of_networks[-1])
+            of_networks.append(make(row, dataclasses.replace(how, on_epoch=log and log.epoch)))
+            if log is not None and of_networks[-1].result.config.is_network:
+                log.finish(of_networks[-1].result)
     # Networks are configured by other things than heads are: each kind has its own table.
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
             put()
-        present(RunOutcome(tuple(results), folder=how.folder))
+        present(RunOutcome.of(results, how.folder), f"the records in {options.results}")
     results = [*of_heads, *of_networks]
-    if older := sum(result.created < started for result in results):
+    if older := sum(saved.result.created < started for saved in results):
         say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
-    say(f"kept in {options.results}")
+    say(f"saved in {options.results}")
+    say_next(options, layers=len(results) == 1 and bool(names))
     return 0
 
 
@@ -73,6 +81,7 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     from classify.experiments.row import Row
     from classify.experiments.settings import Settings
     from classify.experiments.sources import CachedLayer
+    from classify.experiments.validating import HOLDOUT, SPLIT, check_score, parse_folds, settle
     from classify.heads.on_axes import Reduction
     from extract.planning import plan
     from features.reading import require_training_rows
@@ -80,6 +89,8 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     # A head that cannot do what is asked says so before hours of extraction.
     for name in names:
         HEADS[name].build(class_weight=options.class_weight)
+    parse_folds(options.validate)
+    check_score(options.score)
     request = request_from(options)
     require_training_rows(request)
     settings = Settings(
@@ -87,9 +98,17 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
         class_weight=options.class_weight,
         search=not options.no_search,
         refit=not options.no_refit,
+        validate=options.validate,
+        score=options.score,
+        test=options.test,
         jobs=options.jobs,
         blocks=options.in_blocks,
     )
+    settings, lines = settle(settings, request, names)
+    if find_models(options.model)[1] and (settings.validate != HOLDOUT or settings.test != SPLIT):
+        lines.append("networks are chosen on a tenth of the training images, held out, and tested on the test images")
+    for line in lines:
+        say(line)
     reduction = Reduction("pca", options.pca) if options.pca else None
     planned = plan(request)
     sources = [CachedLayer(planned, layer, pool) for layer, pool in planned.distinct()]
@@ -126,9 +145,12 @@ def _line(result: Any) -> str:
     return f"{config.layer} {config.pool} {config.head}: {metrics.accuracy:.2%}, {result.seconds['fit']:.1f} s"
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m classify", description=__doc__)
-    parser.epilog = f"{models_explained(HEADS, NETWORKS)}\n\n{regularizers_explained()}"
+def _parser(typed: bool = False) -> Parser:
+    parser = Parser("classify", description=purpose(__doc__), prog=program("classify run" if typed else "classify"))
+    if not typed:
+        parser.list_verbs(grouped())
+    parser.list_below("models", models_explained())
+    parser.list_below(REGULARIZERS_TITLE, regularizers_explained(), rare=True)
     add = parser.section("which heads")
     add(
         "--model",
@@ -137,14 +159,15 @@ def _parser() -> Parser:
         metavar="M",
         help="heads and networks (below); default svm",
         completer=one_of(*HEADS, *NETWORKS),
+        former="--models",
     )
     add("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
-    add_shared(add, "--class-weight", "--no-search", "--no-refit")
-    add("--pca", type=positive, metavar="N", help="bring features to N principal axes first")
+    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--validate", "--score", "--test")
+    add("--pca", type=positive, metavar="N", help="bring features to N principal axes first", rare=True)
     add_request_options(parser)
     add_training_options(parser)
     add = parser.section("how")
     add_shared(add, "--cluster", "--compile", "--results", "--again", "--tensorboard")
     in_blocks = "leave features on the disk and read them in blocks (default: when they would not fit into memory)"
-    add("--in-blocks", default="auto", choices=("auto", "on", "off"), help=in_blocks)
+    add("--in-blocks", default="auto", choices=("auto", "on", "off"), help=in_blocks, rare=True)
     return parser

@@ -5,13 +5,13 @@ An option that nothing would read is refused: whoever gives `--epochs` with an S
 
 import argparse
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from classify.heads import HEADS, Head
+from classify.heads import HEADS
 from classify.heads.legal import OneOf
-from classify.heads.network import NETWORKS, NetworkHead
+from classify.heads.network import NETWORKS
 from classify.heads.network.settings import AUGMENTATIONS, LEGAL, TrainingSettings
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
 from features.commands.options import Parser, offered
@@ -37,6 +37,9 @@ _TRAINING = (
     ("label_smoothing", "--label-smoothing", "E", "share of the label given to all classes ({default:g})"),
     ("init_head", "--init-head", "I", "{values}: start from a fitted linear probe (LP-FT)"),
 )
+
+_OFTEN = ("epochs", "learning_rate")
+REGULARIZERS_TITLE = "regularisers, with their default strengths"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ RULES = (
     ),
     Rule(("--regularizer",), _REGULARISED, "acts on a backbone that trains; take --model finetune, or leave it out"),
     Rule(
-        ("--class-weight", "--no-search", "--no-refit", "--in-blocks"),
+        ("--class-weight", "--no-search", "--no-refit", "--in-blocks", "--validate", "--score", "--test"),
         HEADS,
         "is about heads on cached features, and none was asked for; leave it out",
     ),
@@ -100,7 +103,8 @@ def add_training_options(parser: Parser, cuts: bool = True) -> None:
         values = offered(rule.values, default) if isinstance(rule, OneOf) else ""
         kind = str if values else int if rule.integer else float
         text = text.format(default=default, values=values)
-        add(option, dest=f"training_{field}", type=kind, metavar=metavar, help=text)
+        rare = field not in _OFTEN
+        add(option, dest=f"training_{field}", type=kind, metavar=metavar, help=text, rare=rare)
     *others, last = AUGMENTATIONS
     augment = f"any of {', '.join(others)} and {last}"
     add("--augment", dest="training_augment", nargs="+", metavar="A", help=augment)
@@ -108,23 +112,24 @@ def add_training_options(parser: Parser, cuts: bool = True) -> None:
         return
     names = ", ".join(REGULARIZERS)
     add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001 (below); {names}")
-    add("--map-dtype", choices=("float32", "float16"), help="of cached maps below the cut; default float32")
-    add("--frozen", choices=("cached", "loop"), help="read the frozen part's output from the cache (default) or run it")
+    maps = "of cached maps below the cut; default float32"
+    add("--map-dtype", choices=("float32", "float16"), help=maps, rare=True)
+    frozen = "read the frozen part's output from the cache (default) or run it"
+    add("--frozen", choices=("cached", "loop"), help=frozen, rare=True)
 
 
-def models_explained(*registries: Mapping[str, Head] | Mapping[str, NetworkHead]) -> str:
-    """What `--help` says below the options: each head and network by name."""
-    models = (model for registry in registries for model in registry.values())
-    return "\n".join(["models:", *(f"  {model.name:<12} {model.summary}" for model in models)])
+def models_explained(*, networks: bool = True) -> list[tuple[str, str]]:
+    """What `--help` says below the options: each head, and each network, by name."""
+    heads = list(HEADS.summaries().items())
+    return heads + [(network.name, network.summary) for network in NETWORKS.values() if networks]
 
 
-def regularizers_explained() -> str:
+def regularizers_explained() -> list[tuple[str, str]]:
     """What `--help` says below the options: each regulariser with the strengths that it takes by itself."""
-    lines = []
-    for kind in REGULARIZERS.values():
-        where = " [@LAYER+LAYER]" if kind.layers else ""
-        lines.append(f"  {RegularizerSpec(kind.name, kind.strengths)!s:<23} {kind.summary}{where}")
-    return "\n".join(["regularisers, with their default strengths:", *lines])
+    return [
+        (str(RegularizerSpec(kind.name, kind.strengths)), kind.summary + (" [@LAYER+LAYER]" if kind.layers else ""))
+        for kind in REGULARIZERS.values()
+    ]
 
 
 def training_fields(options: argparse.Namespace) -> dict:
@@ -147,7 +152,7 @@ def row_options(options: argparse.Namespace) -> dict:
 
 def making_options(options: argparse.Namespace) -> dict[str, Any]:
     """Where results are kept and how they are made, as `compare` and `probe` take it."""
-    making = {name: getattr(options, name) for name in ("results", "again", "jobs")}
+    making = {name: getattr(options, name, None) for name in ("results", "again", "jobs", "progress")}
     return {**making, "compiled": options.compile, "command": options.command_line}
 
 

@@ -30,6 +30,9 @@ class ComparedRow:
     saved: tuple[SavedResult, ...]
     one_seconds: float | None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.name}, {percent(self.accuracy)} % of the test images>"
+
     @property
     def first(self) -> Result:
         """The result of the first seed."""
@@ -100,7 +103,7 @@ class ComparedRow:
         return f"{name} (refitted)" if self.refit else name
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ComparisonResult(Outcome):
     """What a comparison found.
 
@@ -127,6 +130,10 @@ class ComparisonResult(Outcome):
     @property
     def tables(self) -> tuple[Table, ...]:
         return (self.table,)
+
+    @property
+    def best_saved(self) -> SavedResult:
+        return self.best.saved[0]
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -183,6 +190,7 @@ class ComparisonResult(Outcome):
     def body(self) -> dict[str, Any]:
         return {
             "best": self.best.name,
+            "best_result": self.best.saved[0].path.name,
             "frontier": [row.name for row in self.frontier],
             "rows": self._records(),
             "environment": self.best.first.environment,
@@ -215,6 +223,7 @@ def comparison_table(comparison: "ComparisonResult") -> Table:
         (columns.VALIDATION, lambda row: row.validation),
         (columns.accuracy(), lambda row: columns.estimate(row.first.metrics)),
         *([(columns.OVER_SEEDS, lambda row: (row.accuracy, row.deviation))] if several else []),
+        (columns.BALANCED, lambda row: row.mean(lambda result: result.metrics.balanced_accuracy)),
         (columns.MACRO_F1, lambda row: row.mean(lambda result: result.metrics.macro_f1)),
         (columns.LOG_LOSS, lambda row: row.mean(lambda result: result.metrics.log_loss)),
         (columns.ECE, lambda row: row.mean(lambda result: result.metrics.ece)),
@@ -234,6 +243,8 @@ def comparison_table(comparison: "ComparisonResult") -> Table:
 def _title(comparison: "ComparisonResult") -> str:
     config, rows = comparison.best.first.config, comparison.best.first.rows
     counted = f"{count(rows['train'])} + {count(rows['validation'])} training and validation images"
+    if config.on_folds:
+        counted = f"{count(rows['train'])} training images ({config.validate})"
     return f"{config.dataset}: {counted}, {count(rows['test'])} test images"
 
 
@@ -244,6 +255,7 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
         seeds = " ".join(map(str, comparison.seeds))
         notes[-1] += f", with seed {comparison.seeds[0]}; mean and standard deviation over seeds {seeds}"
         notes.append("all other figures are means over seeds")
+    notes.append(columns.majority_note(comparison.best.first.metrics))
     notes.append(
         "fitted on: a head's hyper-parameters and a network's epoch are chosen on validation; networks are not fitted "
         "again after that, so compare them with the rows fitted on train"
@@ -254,7 +266,8 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
     )
     silent = dict.fromkeys(row.model for row in comparison.rows if row.first.metrics.log_loss is None)
     if silent:
-        notes.append(f"log loss, ECE: of probabilities, which there are none of for {', '.join(silent)}")
+        give = "does not give" if len(silent) == 1 else "do not give"
+        notes.append(f"log loss, ECE: of probabilities, which {', '.join(silent)} {give}")
     which = f" with seed {comparison.seeds[0]}" if several else ""
     notes.append(
         f"p: McNemar's mid-p test against the row best on validation{which}, Holm's correction over all rows; below "

@@ -8,28 +8,24 @@ import shutil
 from pathlib import Path
 
 from classify.experiments.row import Row
-from classify.measure.corrections import superseded
-from classify.measure.environment import this_environment
-from classify.measure.record import RowConfig
-from classify.measure.results import SavedResult, find_result
-from features.digests import sha256_rows
+from classify.measure.results import SavedResult, find_read_otherwise, find_result
+from classify.measure.soundness import OTHER_IMAGES, OTHER_ROWS, SUPERSEDED, WRITTEN_OVER, tested_on_other_rows
+from features.datasets import open_dataset
 from features.errors import UserError
+from features.versions import made_with_others
 
-SUPERSEDED = "superseded"
 _VERSIONS = ("layerprobe", "torch", "scikit-learn")
 
 
 def known_result(row: Row, folder: Path | str) -> tuple[SavedResult | None, str]:
     """The result in a folder that is taken for a row's, and what is to be said of it or of the one that is not."""
     saved = find_result(folder, row.config)
-    if saved is not None and _tested_on_other_rows(saved):
-        return None, (
-            f"{saved.path.name}: version 0.1.0 tested it on the test images of the first of several seeds; made again"
-        )
+    if saved is not None and tested_on_other_rows(saved.result, lambda: saved.predictions().rows):
+        return None, f"{saved.path.name}: {OTHER_ROWS}; made again"
     if saved is not None:
         return saved, _made_with(saved)
     wrong = _superseded(row, folder)
-    return None, "" if wrong is None else f"{wrong.path.name}: {_reason(row, wrong.result.config)}; made again"
+    return None, "" if wrong is None else f"{wrong.path.name}: {_reason(row, wrong)}; made again"
 
 
 def set_aside_superseded(row: Row, folder: Path | str) -> None:
@@ -48,43 +44,25 @@ def set_aside_superseded(row: Row, folder: Path | str) -> None:
 
 
 def _superseded(row: Row, folder: Path | str) -> SavedResult | None:
-    if row.superseded is not None:
-        # What is damaged is not to be used anyway.
-        with contextlib.suppress(UserError):
-            return find_result(folder, row.superseded)
+    # What is damaged is not to be used anyway.
+    with contextlib.suppress(UserError):
+        if row.superseded is not None and (saved := find_result(folder, row.superseded)):
+            return saved
+        dataset = open_dataset(row.source.request.dataset)
+        if dataset.survey().rule > 1:
+            return find_read_otherwise(folder, row.superseded or row.config, dataset.spec)
     return None
 
 
-def _reason(row: Row, before: RowConfig) -> str:
-    if wrong := superseded(before):
-        return wrong
+def _reason(row: Row, before: SavedResult) -> str:
+    if before.fault:
+        return before.fault
     if row.source.superseded and "preprocessing" not in row.head.unread:
-        return "version 0.1.0 prepared the images otherwise than these weights want it"
-    return "version 0.1.0 may have read what a later in-place operation had left of a layer"
-
-
-def _tested_on_other_rows(saved: SavedResult) -> bool:
-    """Whether the test rows are others than those of the record's cache keys."""
-    config = saved.result.config
-    digests = {key.get("rows") for name, key in saved.result.keys.items() if name.startswith("test ")}
-    if config.limit_test is None or not digests:
-        return False
-    try:
-        return digests != {sha256_rows(saved.predictions().rows)}
-    except UserError:
-        return False  # Whoever needs the predictions says that they are damaged.
+        return OTHER_IMAGES
+    return WRITTEN_OVER
 
 
 def _made_with(saved: SavedResult) -> str:
     """A line on results that other versions made; '' for those of the versions here."""
-    here, there = this_environment(), saved.result.environment
-    differing = [name for name in _VERSIONS if _public(there.get(name)) != _public(here[name])]
-    if not differing:
-        return ""
-    then, now = (", ".join(f"{name} {versions.get(name)}" for name in differing) for versions in (there, here))
-    return f"results made with {then} are used ({now} here); --again makes them again"
-
-
-def _public(version: object) -> str:
-    """A version without what names its build, as in 2.9.0+cpu."""
-    return str(version).partition("+")[0]
+    versions = [(name, saved.result.environment.get(name)) for name in _VERSIONS]
+    return made_with_others(versions, what="results", again="--again makes them again")

@@ -21,6 +21,8 @@ from classify.measure.results import SavedResult, find_result, make_place
 from classify.measure.wording import duration, percent
 from classify.use.choosing import is_kept
 from extract.cluster import cluster_client, spread, threads_each
+from features.commands.progress import going
+from features.commands.speaking import is_verbose
 from features.errors import UserError
 from features.notes import remembered_answer
 from features.request import Request
@@ -92,7 +94,9 @@ class Making:
                     if row.digest not in self.waiting and row.head.announced:
                         self.how.say(f"{line}{remark}")
                     self.waiting[row.digest] = row
+                    going().advance(weight(row), row.label)
                     return fitted.fields
+        going().expect(-weight(row))
         return self.known[row.digest].result.to_json()
 
     def fit_side_by_side(self, rows: Sequence[Row]) -> None:
@@ -107,8 +111,12 @@ class Making:
         todo = [replace(row, settings=row.head.on_threads(row.settings, threads)) for row in todo]
         todo.sort(key=lambda row: -row.head.cost(row.source))
         tasks = [(row, _quiet(self.how)) for row in todo]
+        costs = [row.head.cost(row.source) for row in todo]
+        going().expect(WITH_TESTS * sum(costs))
         for number, line in enumerate(in_parallel(_fit_aside, tasks, self.how.jobs), start=1):
-            self.how.say(f"{number}/{len(tasks)} {line}")
+            going().advance(costs[number - 1], f"{number}/{len(tasks)}")
+            if not going().is_bar or is_verbose():
+                self.how.say(f"{number}/{len(tasks)} {line}")
         self.waiting |= {row.digest: row for row in todo}
 
     def test(self, *, side_by_side: bool = False) -> dict[str, SavedResult]:
@@ -120,8 +128,10 @@ class Making:
         tested = (
             in_parallel(_test_aside, tasks, self.how.jobs) if side_by_side else itertools.starmap(_test_aside, tasks)
         )
-        for saved in itertools.chain.from_iterable(tested):
-            self.known[saved.result.digest] = saved
+        rest = going().expected - going().done
+        for results in tested:
+            self.known |= {saved.result.digest: saved for saved in results}
+            going().advance(rest / len(tasks), "test")
         for row in self.waiting.values():
             row.head.forget(row.place(self.how.folder))
         self.waiting.clear()
@@ -165,6 +175,15 @@ class Making:
         make_place(folder, self.how.folder)
         doing = "training the same network"
         return lock_digest(row.digest[:16], wait=True, say=self.how.say, folder=folder, doing=doing)
+
+
+# What is expected of a whole, in units of what fitting its rows takes.
+WITH_TESTS = 1.1
+
+
+def weight(row: Row) -> float:
+    """How long a row takes beside others, roughly: a network trains for as long as many heads are fitted."""
+    return 20.0 if row.head.one_at_a_time else 1.0
 
 
 def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str]:

@@ -8,10 +8,12 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from classify.measure.outcome import plain_json
-from classify.show.figures import panels_figure, save_figure
+from classify.measure.outcome import Predictions, plain_json
+from classify.measure.results import SavedResult
+from classify.show.figures import draw_into, panels_figure, save_figure
 from classify.show.panels import Panel
 from classify.show.table import Table, markdown_text
+from features.errors import UserError
 from features.notes import write_json
 
 
@@ -64,13 +66,36 @@ class Outcome(abc.ABC):
     def body(self) -> dict[str, Any]:
         """What the document holds beside question, answer and notes."""
 
-    def plot(self, path: Path | str | None = None) -> Any:
+    @property
+    def best_saved(self) -> SavedResult | None:
+        """The result best on validation as it stands in the folder; None where there is none."""
+        return getattr(getattr(self, "best", None), "saved", None)
+
+    @property
+    def predictions(self) -> Predictions:
+        """What the row best on validation predicts for the test images; UserError where that is not saved."""
+        if (saved := self.best_saved) is None:
+            raise UserError(f"{self.title}: no result of it stands in {self.folder}, so there are no predictions")
+        return saved.predictions()
+
+    def plot(self, path: Path | str | None = None, *, ax: Any = None) -> Any:
         """The matplotlib figure, written to `path` if given: its ending says how, and without one both PNG and SVG are
-        written. UserError where matplotlib is not installed."""
+        written. ax: an Axes to draw in, which is returned in the place of a figure; what has several panels takes as
+        many, and draws the first in one alone. UserError where matplotlib is not installed."""
+        if ax is not None:
+            return draw_into(ax, self.title, self.panels)
         figure = panels_figure(self.title, self.panels)
         if path is not None:
             save_figure(figure, path)
         return figure
+
+    def to_pandas(self) -> Any:
+        """All rows as a pandas DataFrame with full numbers; UserError where pandas is not installed."""
+        return self.all_rows.to_pandas()
+
+    def to_latex(self) -> str:
+        """The most important table as LaTeX, for the package booktabs."""
+        return self.tables[0].to_latex()
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values; results are named by their records, which hold predictions and environment."""
@@ -90,6 +115,10 @@ class Outcome(abc.ABC):
         sentences = " ".join(map(markdown_text, self.sentences))
         notes = "\n".join(f"- {markdown_text(note)}" for note in self.notes)
         return "\n\n".join(self._ordered(sentences, notes, [table.to_markdown() for table in self.tables])) + "\n"
+
+    def __repr__(self) -> str:
+        words = " ".join(" ".join(self.sentences[:2]).split())
+        return f"<{type(self).__name__} {self.title.splitlines()[0]}: {words[:240]}>"
 
     def __str__(self) -> str:
         notes = "\n".join(f"note: {note}" for note in self.notes)

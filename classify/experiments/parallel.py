@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.cluster import cluster_client, spread, threads_each
+from features.commands.speaking import decoders_unheard, heard, tell_once
 from features.home import home
 
 
@@ -35,7 +36,10 @@ def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int 
     here = str(home()), str(Path.cwd())
     with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads_of(jobs, len(tasks))):
         calls = (joblib.delayed(_called)(here, function, task) for task in tasks)
-        yield from joblib.Parallel(return_as="generator", batch_size=1)(calls)
+        for result, lines in joblib.Parallel(return_as="generator", batch_size=1)(calls):
+            for line in lines:
+                tell_once(line)
+            yield result
 
 
 def threads_of(jobs: int | None, tasks: int) -> int:
@@ -48,8 +52,11 @@ def threads_of(jobs: int | None, tasks: int) -> int:
     return max(1, cores // max(1, min(cores, tasks)))
 
 
-def _called(here: tuple[str, str], function: Callable[..., Any], task: tuple) -> Any:
-    """What a process does. joblib keeps its processes, and one that was started for another home would read there."""
+def _called(here: tuple[str, str], function: Callable[..., Any], task: tuple) -> tuple[Any, list[str]]:
+    """What a process does, and what it told. joblib keeps its processes, and one that was started for another home
+    would read there."""
     os.environ["LAYERPROBE_HOME"], folder = here
     os.chdir(folder)
-    return function(*task)
+    with decoders_unheard(), heard() as lines:
+        result = function(*task)
+    return result, lines

@@ -18,7 +18,7 @@ from classify.experiments.kinds.classical import Classical
 from classify.experiments.kinds.kind import Kind, Training
 from classify.experiments.kinds.network import Network
 from classify.experiments.kinds.untouched import Untouched
-from classify.experiments.learning_rows import learning_rows
+from classify.experiments.learning_rows import folds_of_rows, learning_rows
 from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import Rows, Source
 from classify.experiments.training_sets import Change, change_called
@@ -27,8 +27,10 @@ from classify.measure.corrections import superseded
 from classify.measure.outcome import plain_json
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
+from features.datasets.catalogue import dataset_plugin
 from features.digests import canonical_json, sha256_json
 from features.errors import UserError
+from features.plugins import plugins
 from features.preprocessing import Preparation, Preprocessing
 from features.request import Request
 
@@ -60,12 +62,32 @@ class Row:
         options = {
             "validation": settings.validation,
             "validation_share": settings.validation_share,
+            "validate": settings.validate if settings.validation else RowConfig.validate,
+            "test": settings.test,
+            "score": settings.score if settings.validation else RowConfig.score,
             "labels": "shuffled" if self.shuffled else None,
             "training_set": self.change.name if self.change else None,
+            "groups": self._groups,
+            "plugins": self._plugins() or None,
             **self.head.options(source, settings),
         }
         later = {name: value for name, value in options.items() if value != getattr(RowConfig, name)}
         return RowConfig(plain_json({**always, **later}, "config"))
+
+    @property
+    def _groups(self) -> str | None:
+        """What decides, besides the labels, which training rows are learnt from and which are chosen on."""
+        splits = open_dataset(self.source.request.dataset).splits
+        return self.source.groups_sha256 if self.settings.validation and "train" in splits else None
+
+    def _plugins(self) -> list[str]:
+        """Who brings what is not ours."""
+        origins = {getattr(getattr(self.head, "head", None), "plugin", ""), dataset_plugin(self.source.request.dataset)}
+        if self.source.config.get("backbone") and self.source.request.backbone in plugins("backbones"):
+            from features.architectures import backbone_plugin  # torch comes with it
+
+            origins.add(backbone_plugin(self.source.request.backbone))
+        return sorted(filter(None, origins))
 
     @cached_property
     def digest(self) -> str:
@@ -151,13 +173,15 @@ class Row:
         rows, train, validation = learning_rows(source, settings, self._worsened)
         if self.shuffled:
             rows = dataclasses.replace(rows, labels=shuffled_labels(rows.labels, settings.seed))
-        return Training(rows=rows, train=train, validation=validation, **shared)
+        folds = folds_of_rows(rows, settings)
+        return Training(rows=rows, train=train, validation=validation, folds=folds, **shared)
 
     def _worsened(self, rows: Rows) -> Rows:
         if not self.change:
             return rows
         kept, labels = self.change.apply(rows.labels, self.settings.seed)
-        return Rows(self.head.take(rows.features, kept), labels, rows.index[kept])
+        groups = None if rows.groups is None else rows.groups[kept]
+        return Rows(self.head.take(rows.features, kept), labels, rows.index[kept], groups)
 
 
 def network_row(request: Request, network: str, *, settings: Settings | None = None, **options: Any) -> Row:
@@ -203,7 +227,8 @@ def _prepared(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
         return dataclasses.asdict(Preparation.exactly(Preprocessing.parse(canonical_json(preprocessing), "center")))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"the record's preprocessing, {str(preprocessing)[:80]}, is none; make the row anew with its own command"
+            f"the record's preprocessing, {str(preprocessing)[:80]}, is not known; make the row anew with its own "
+            "command"
         ) from error
 
 

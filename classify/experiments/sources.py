@@ -17,6 +17,7 @@ from extract.cost import seconds_to_extract
 from features import reading
 from features.blocks import fits
 from features.datasets import ImageFiles, open_dataset
+from features.digests import sha256_rows
 from features.key import CacheKey
 from features.request import Plan, Request, Wanted, selected_rows, split_names
 
@@ -28,12 +29,13 @@ MOST_BYTES = 4_000_000_000  # of pixels as float32, beyond which the control is 
 @dataclass(frozen=True)
 class Rows:
     """features (N, D) or (N, C, H, W), possibly a read-only map of a file, or `Blocks` of it, or images; labels int64
-    (N,); index int64 (N,), places in the split.
+    (N,); index int64 (N,), places in the split. groups: int64 codes (N,) of rows that belong together, or None.
     """
 
     features: Any
     labels: np.ndarray
     index: np.ndarray
+    groups: np.ndarray | None = None
 
 
 class Source(abc.ABC):
@@ -66,6 +68,20 @@ class Source(abc.ABC):
     def classes(self) -> tuple[str, ...]:
         """The names of the labels 0, 1, ..."""
         return tuple(open_dataset(self.request.dataset).classes)
+
+    def groups_of(self, split: str, index: np.ndarray) -> np.ndarray | None:
+        """The groups of rows at these places in a split, int64 codes; None where the data set has none."""
+        groups = _groups(self.request.dataset, self.config["dataset_sha256"], split)
+        return None if groups is None else groups[index]
+
+    @property
+    def groups_sha256(self) -> str | None:
+        """What says which training rows belong together, whatever the groups are called; None where nothing does."""
+        groups = _groups(self.request.dataset, self.config["dataset_sha256"], "train")
+        if groups is None:
+            return None
+        _, first, codes = np.unique(groups, return_index=True, return_inverse=True)
+        return sha256_rows(first[codes])
 
     def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:  # noqa: B027 - most extract nothing
         """Extract what is missing in the cache, with all other layers of the same plan."""
@@ -163,9 +179,10 @@ class CachedLayer(_Planned):
         if blocks != "off":
             stored, cached = reading.read_blocks(self.plan, self.layer, split, self.pool)
             if blocks == "on" or not fits(stored.nbytes):
-                return Rows(stored, cached.labels(), cached.index())
+                return Rows(stored, cached.labels(), cached.index(), self.groups_of(split, cached.index()))
         features, cached = reading.read_layer(self.plan, self.layer, split, self.pool)
-        return Rows(features.reshape(len(features), -1), cached.labels(), cached.index())
+        index = cached.index()
+        return Rows(features.reshape(len(features), -1), cached.labels(), index, self.groups_of(split, index))
 
     def keys(self) -> dict[str, dict[str, Any]]:
         parts = split_names(self.layer)
@@ -192,7 +209,7 @@ class Maps(CachedLayer):
 
     def read(self, split: str, blocks: str = "off") -> Rows:
         features, cached = reading.read_layer(self.plan, self.layer, split, self.pool)
-        return Rows(features, cached.labels(), cached.index())
+        return Rows(features, cached.labels(), cached.index(), self.groups_of(split, cached.index()))
 
 
 @dataclass(frozen=True)
@@ -208,7 +225,7 @@ class Images(_Planned):
     def read(self, split: str, blocks: str = "off") -> Rows:
         data = open_dataset(self.request.dataset).load(split)
         rows = selected_rows(data.labels, self.request, split)
-        return Rows(take_images(data.images, rows), data.labels[rows], rows)
+        return Rows(take_images(data.images, rows), data.labels[rows], rows, self.groups_of(split, rows))
 
 
 @dataclass(frozen=True)
@@ -270,6 +287,12 @@ def _white(dataset: str, fingerprint: str) -> dict[str, float]:
     return open_dataset(dataset).survey().white.to_json()
 
 
+@lru_cache(maxsize=16)
+def _groups(dataset: str, fingerprint: str, split: str) -> np.ndarray | None:
+    """The groups of a split, by the data set's spec, in which it stands how they are told."""
+    return open_dataset(dataset).groups(split)
+
+
 def take_images(images: Any, rows: np.ndarray) -> Any:
     """These rows of images, which are one array or files."""
     return images.take(rows) if isinstance(images, ImageFiles) else images[rows]
@@ -294,7 +317,7 @@ def _pixels(source: Pixels, split: str) -> Rows:
         read = data.images.read if isinstance(data.images, ImageFiles) else data.images.__getitem__
         flat = np.stack([_resized(read(int(row)), source.side, source.colour) for row in rows])
     flat /= 255
-    return Rows(flat, data.labels[rows], rows)
+    return Rows(flat, data.labels[rows], rows, source.groups_of(split, rows))
 
 
 def _resized(image: np.ndarray, side: int, colour: bool) -> np.ndarray:

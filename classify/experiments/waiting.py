@@ -49,4 +49,4 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError(f"{path}, a head that waits for its test, is damaged; remove it and run the same again")
+    return UserError(f"{path}, a head staged for its test, is damaged; remove it and run the same again")

@@ -4,14 +4,18 @@ This module is read by `--help`, so it imports neither numpy nor scikit-learn no
 builds and imports it when asked to. To add a head, write its file and one entry in `HEADS`.
 """
 
+import contextlib
+import dataclasses
+import functools
 import importlib
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.errors import UserError, unknown
+from features.plugins import Plugin, blamed, plugins
 
 if TYPE_CHECKING:
     from classify.heads.protocol import Classifier
@@ -29,7 +33,7 @@ class Head:
     name: as typed after `--model`. summary: one line for `--help`. estimator: 'module:Class'. grid: candidates, the
     first is the untuned default. complexity: orders candidates from the most to the least regularised; a search
     prefers the smaller on a tie and walks along it. search_rows: a search uses at most so many training rows
-    (None: all).
+    (None: all). plugin: the package that brings it, with its version; '' for ours.
     """
 
     name: str
@@ -38,11 +42,13 @@ class Head:
     grid: tuple[dict[str, Any], ...] = ({},)
     complexity: Callable[[Mapping[str, Any]], Any] = lambda params: 0
     search_rows: int | None = None
+    plugin: str = ""
 
     def estimator_class(self) -> type[Any]:
         """The scikit-learn style class, imported now."""
         module, name = self.estimator.split(":")
-        return getattr(importlib.import_module(module), name)
+        with blamed(self.name, self.plugin) if self.plugin else contextlib.nullcontext():
+            return getattr(importlib.import_module(module), name)
 
     def build(
         self,
@@ -70,14 +76,57 @@ class Head:
                 "leave the weights out or choose another head"
             )
         shared = {"random_state": seed, "seed": seed, "class_weight": class_weight, "jobs": jobs, "device": device}
-        return kind(**{name: value for name, value in shared.items() if name in accepted} | self.grid[0] | params)
+        given = {name: value for name, value in shared.items() if name in accepted} | self.grid[0] | params
+        with blamed(self.name, self.plugin) if self.plugin else contextlib.nullcontext():
+            return kind(**given)
 
 
 _STEPS_OF_THREE = (0.01, 0.0003, 0.001, 0.003, 0.03, 0.1, 0.3, 1.0)
 
-HEADS: dict[str, Head] = {
-    head.name: head
-    for head in (
+
+class Heads(Mapping[str, Head]):
+    """Heads by name: ours, and behind them those of plug-ins, each of which is loaded when it is asked for."""
+
+    def __init__(self, heads: Iterable[Head]) -> None:
+        self._ours = {head.name: head for head in heads}
+
+    def _plugins(self) -> dict[str, Plugin]:
+        return {name: plugin for name, plugin in plugins("heads").items() if name not in self._ours}
+
+    def __getitem__(self, name: str) -> Head:
+        return self._ours[name] if name in self._ours else _of_plugin(self._plugins()[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ours or name in self._plugins()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._ours, *self._plugins()))
+
+    def __len__(self) -> int:
+        return len(self._ours) + len(self._plugins())
+
+    def summaries(self) -> dict[str, str]:
+        """A line for each; nothing is loaded for it."""
+        ours = {head.name: head.summary for head in self._ours.values()}
+        return ours | {name: plugin.summary for name, plugin in self._plugins().items()}
+
+
+@functools.cache
+def _of_plugin(plugin: Plugin) -> Head:
+    """The head that an entry point gives: a `Head`, or a scikit-learn style class, which has then nothing to search."""
+    brought = plugin.load()
+    if isinstance(brought, Head):
+        return dataclasses.replace(brought, name=plugin.name, plugin=plugin.origin)
+    if not (isinstance(brought, type) and callable(getattr(brought, "fit", None))):
+        raise UserError(
+            f"the plug-in {plugin.name} of {plugin.origin} is a {type(brought).__name__}, and no classify.heads.Head "
+            "or class with fit and predict; tell its authors"
+        )
+    return Head(plugin.name, plugin.summary, plugin.value, plugin=plugin.origin)
+
+
+HEADS = Heads(
+    (
         Head(
             "svm",
             "support vector machine with an RBF kernel, its width set by the features' total variance",
@@ -147,7 +196,7 @@ HEADS: dict[str, Head] = {
             search_rows=20_000,
         ),
     )
-}
+)
 
 
 def find_head(name: str) -> Head:

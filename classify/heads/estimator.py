@@ -23,6 +23,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 from threadpoolctl import ThreadpoolController
 
+from classify.heads.around import plain_head
 from classify.heads.legal import FitError, Number, OneOf
 from classify.measure.wording import one_line
 from features.blocks import Blocks, memory_told
@@ -97,6 +98,15 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             if hasattr(other, name):
                 setattr(self, name, getattr(other, name))
 
+    def codes_of(self, decisions: np.ndarray) -> np.ndarray:
+        """The numbers in `classes_` (N,) that decision values say: (N, K), or (N,), positive for the second of two."""
+        return (decisions > 0).astype(int) if decisions.ndim == 1 else decisions.argmax(axis=1)
+
+    def logits(self, scores: np.ndarray) -> np.ndarray:
+        """Of `class_scores` (N, K) what gives probabilities at some temperature, the largest that of the class decided
+        for (N, K)."""
+        return scores
+
     def _samples(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         return self._validated(X, reset=False)
@@ -115,7 +125,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         samples = checked[0] if y else checked
         if samples.dtype == np.float64 and (largest := np.abs(samples).max()) and not TINY < largest < HUGE:
             raise FitError(
-                f"{name}: the largest feature is {largest:.1e}, whose square or inverse is no number; bring the "
+                f"{name}: the largest feature is {largest:.1e}, whose square or inverse overflows; bring the "
                 "features to another scale"
             )
         return checked
@@ -171,6 +181,14 @@ def class_shares(
     return weights
 
 
+def of_classes(class_weight: str | dict | None, classes: np.ndarray) -> str | dict | None:
+    """The weights of these classes alone."""
+    if not isinstance(class_weight, dict):
+        return class_weight
+    there = set(classes.tolist())
+    return {label: weight for label, weight in class_weight.items() if label in there}
+
+
 @contextmanager
 def threads(jobs: int | None) -> Iterator[None]:
     """Matrix products on at most `jobs` threads inside the block (None: as the process has it)."""
@@ -218,6 +236,7 @@ def by_blocks(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np
 
 def trained_parameters(head: Any) -> int | None:
     """How many numbers a fitted head has trained: weights, dual coefficients and intercepts; None for one without."""
+    head = plain_head(head)
     head = getattr(head, "head_", head)
     arrays = [getattr(head, name) for name in ("coef_", "coefficients_", "intercept_") if hasattr(head, name)]
     arrays += getattr(head, "parameters_", ())
@@ -252,8 +271,8 @@ class LinearHead(HeadClassifier):
 
     def predict(self, X: Any) -> np.ndarray:
         """The class of the highest score for each row."""
-        scores = self.decision_function(X)
-        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+        decisions = self.decision_function(X)
+        return self.classes_[self.codes_of(decisions)]
 
 
 def both_planes(weights: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from classify.heads.estimator import JOBS, HeadClassifier, Number, OneOf, class_
 from classify.heads.on_device import DEVICE, DeviceRows, is_there
 from classify.heads.scaling import FAR, Standardiser, at_length_one
 
+LEAST_SHARE = 0.01  # that a calibrated probability takes a class without any vote to have
 DISTANCES = 24_000_000  # kept in memory at once, float32
 GROUP = 64  # rows of the training set whose smallest distance stands for them
 
@@ -57,6 +58,11 @@ class KNN(HeadClassifier):
 
     def predict_path(self, X: Any, y: Any, queries: Any, candidates: Iterable[dict]) -> Iterator[np.ndarray]:
         """For each candidate the labels predicted for `queries`, as fit and predict would; distances are shared."""
+        classes = np.unique(y)
+        return (classes[votes.argmax(axis=1)] for votes in self.votes_path(X, y, queries, candidates))
+
+    def votes_path(self, X: Any, y: Any, queries: Any, candidates: Iterable[dict]) -> Iterator[np.ndarray]:
+        """For each candidate the votes of the neighbours of `queries` for each class, float64 (n, K)."""
         heads = [clone(self).set_params(**params) for params in candidates]
         most = {metric: max(head.k for head in heads if head.metric == metric) for metric in {h.metric for h in heads}}
         seen: dict[str, tuple[KNN, np.ndarray]] = {}
@@ -66,7 +72,7 @@ class KNN(HeadClassifier):
                 fitted = clone(head).set_params(k=most[head.metric]).fit(X, y)
                 seen[head.metric] = fitted, fitted.neighbours(queries)
             fitted, nearest = seen[head.metric]
-            yield fitted.classes_[fitted._votes(nearest[:, : head.k]).argmax(axis=1)]
+            yield fitted._votes(nearest[:, : head.k])
 
     def neighbours(self, X: Any) -> np.ndarray:
         """The numbers of the k nearest training rows of each row, nearest first, int64 (N, k)."""
@@ -90,6 +96,10 @@ class KNN(HeadClassifier):
         """The class with most votes for each row."""
         nearest = self.neighbours(X)
         return self.classes_[self._votes(nearest).argmax(axis=1)]
+
+    def logits(self, scores: np.ndarray) -> np.ndarray:
+        """Of logarithms of shares (N, K), with something for classes without a vote: no k neighbours rule one out."""
+        return np.maximum(scores, np.log(LEAST_SHARE))
 
     def _coordinates(self, X: np.ndarray) -> np.ndarray:
         if self.scale_ is not None:

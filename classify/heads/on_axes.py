@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import eigh
-from sklearn.utils.metaestimators import available_if
+
+from classify.heads.around import Around
 
 BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
 
@@ -58,39 +59,19 @@ class Axes:
         return reduced
 
 
-def _where_the_head_has(method: str) -> Any:
-    return available_if(lambda on_axes: hasattr(on_axes.head, method))
-
-
 @dataclass(frozen=True, eq=False)
-class OnAxes:
-    """A fitted head with the axes that its features are brought to: it takes them at their full width (N, D).
+class OnAxes(Around):
+    """A fitted head with the axes that its features are brought to: it takes them at their full width (N, D)."""
 
-    It has the methods that the head has.
-    """
-
-    kept_in_files: ClassVar[bool] = True
     axes: Axes
     head: Any
 
     @property
-    def classes_(self) -> np.ndarray:
-        """The head's classes."""
-        return self.head.classes_
+    def n_features_in_(self) -> int:
+        return len(self.axes.mean)
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """(N,) labels."""
-        return self.head.predict(self.axes.apply(features))
-
-    @_where_the_head_has("predict_proba")
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """(N, C) probabilities."""
-        return self.head.predict_proba(self.axes.apply(features))
-
-    @_where_the_head_has("decision_function")
-    def decision_function(self, features: np.ndarray) -> np.ndarray:
-        """(N, C) scores, or (N,) for two classes."""
-        return self.head.decision_function(self.axes.apply(features))
+    def given(self, features: np.ndarray) -> np.ndarray:
+        return self.axes.apply(features)
 
 
 def _principal_axes(features: np.ndarray, mean: np.ndarray, width: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from classify.heads import Head
+from classify.measure.scores import Score, accuracy
 from features.blocks import in_memory
 from features.rows import limit_rows
 
@@ -50,11 +51,12 @@ def search(
     class_weight: str | dict | None = None,
     jobs: int | None = None,
     device: str | None = None,
+    score: Score = accuracy,
 ) -> Search:
-    """Fit every candidate of the head's grid on training rows and choose by accuracy on validation rows.
+    """Fit every candidate of the head's grid on training rows and choose by a score, accuracy, on validation rows.
 
-    On a tie the more regularised candidate wins. Where the head limits its search (`head.search_rows`), a stratified,
-    seeded subset of the training rows is used and its size is in the result.
+    score: of labels and predictions alone. On a tie the more regularised candidate wins. Where the head limits its
+    search (`head.search_rows`), a stratified, seeded subset of the training rows is used and its size is in the result.
     """
     began = time.perf_counter()
     rows = limit_rows(y_train, head.search_rows, seed)
@@ -68,16 +70,17 @@ def search(
     trials: list[Trial] = []
     best: Trial | None = None
     labels: np.ndarray | None = None
-    before = began
+    before, highest = began, 0.0
     for params, predicted in zip(
         candidates, _predictions(estimator, X_train, y_train, X_validation, candidates), strict=True
     ):
         now = time.perf_counter()
-        trials.append(Trial(dict(params), float(np.mean(predicted == y_validation)), now - before))
+        trials.append(Trial(dict(params), accuracy(y_validation, predicted), now - before))
         before = now
+        value = score(y_validation, predicted, None)
         # On a tie the first stays: the more regularised.
-        if best is None or trials[-1].accuracy > best.accuracy:
-            best, labels = trials[-1], None if part else predicted
+        if best is None or value > highest:
+            best, highest, labels = trials[-1], value, None if part else predicted
     assert best is not None  # a grid has its untuned default at least
     seconds = time.perf_counter() - began
     return Search(dict(best.params), best.accuracy, tuple(trials), len(rows), seconds, labels)
@@ -86,16 +89,20 @@ def search(
 def _predictions(
     estimator: Any, X: np.ndarray, y: np.ndarray, X_validation: np.ndarray, candidates: Sequence[Mapping]
 ) -> Iterator[np.ndarray]:
-    """The labels that each candidate predicts, sharing work the way that the head offers.
-
-    `predict_path(X, y, queries, candidates)` yields labels; `fit_path(X, y, candidates)` yields fitted heads; a head
-    with neither is fitted once for each candidate.
-    """
+    """The labels that each candidate predicts: `predict_path(X, y, queries, candidates)` yields them where a head has
+    it."""
     if hasattr(estimator, "predict_path"):
         yield from estimator.predict_path(X, y, X_validation, candidates)
-    elif hasattr(estimator, "fit_path"):
-        for fitted in estimator.fit_path(X, y, candidates):
+    else:
+        for fitted in head_path(estimator, X, y, candidates):
             yield fitted.predict(X_validation)
+
+
+def head_path(estimator: Any, X: Any, y: np.ndarray, candidates: Sequence[Mapping]) -> Iterator[Any]:
+    """A fitted head for each candidate, sharing work where the head offers it: `fit_path(X, y, candidates)` yields
+    fitted heads; one without is fitted once for each."""
+    if hasattr(estimator, "fit_path"):
+        yield from estimator.fit_path(X, y, candidates)
     else:
         for params in candidates:
-            yield clone(estimator).set_params(**params).fit(X, y).predict(X_validation)
+            yield clone(estimator).set_params(**params).fit(X, y)

@@ -12,22 +12,33 @@ import importlib.util
 import itertools
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from classify.heads.estimator import JOBS, Number, PathHead, class_shares, row_blocks, threads
-from classify.heads.scaling import FAR, Standardiser
+from classify.heads.estimator import JOBS, Number, PathHead, class_shares, of_classes, row_blocks, threads
+from classify.heads.protocol import Fold
+from classify.heads.scaling import FAR, Standardiser, middle
 from classify.heads.solvers.dual import Dual, TooManyRows
-from classify.heads.solvers.pairs import Penalties, solve_pairs, squared_distances, squared_lengths
+from classify.heads.solvers.pair_folds import FoldPart, SharedRows
+from classify.heads.solvers.pairs import (
+    FINE,
+    Penalties,
+    margins_of_pairs,
+    solve_pairs,
+    squared_distances,
+    squared_lengths,
+)
 from features.commands.speaking import tell
 
 MANY_ROWS = 10_000
 MODERATE = 60.0  # binary digits of the total variance up to which float32 holds all squares and sums
 LARGEST_GAMMA = 1e30
+SHARED_ROWS = 6_000  # of which the distances from each other, for all folds of a search, take 144 MB
 KERNEL_NUMBERS = 8_000_000  # of the kernel kept in memory at once in prediction, float64
 
 
@@ -87,13 +98,10 @@ class RBFSVM(PathHead):
         shares = class_shares(self.class_weight, self.classes_, codes)
         scale = Standardiser.fit(X)
         unit = _unit(scale.factor)
-        with np.errstate(over="ignore"):
-            squares = (scale.factor / unit) ** 2
-        variances = np.divide(1.0, squares, out=np.zeros(len(squares)), where=squares > 0)
+        variance = _total_variance(scale, unit)
         for head in heads:
             head._start_like(self)
-            head.mean_, head.unit_ = scale.mean, unit
-            head.gamma_ = min(float(head.width / variances.sum()), LARGEST_GAMMA) if variances.any() else 1.0
+            head.mean_, head.unit_, head.gamma_ = scale.mean, unit, head._gamma(variance)
         counts = np.bincount(codes)
         rows = heads[0]._centred(X, np.argsort(codes, kind="stable"))
         with threads(self.jobs):
@@ -107,6 +115,56 @@ class RBFSVM(PathHead):
                 else:
                     head._keep_pairs(rows, counts, [duals[number] for duals in solved])
                 yield head
+
+    def fold_decisions(
+        self, X: Any, y: Any, folds: Sequence[Fold], candidates: Sequence[dict]
+    ) -> Iterator[tuple[int, int, np.ndarray]] | None:
+        """The numbers of a fold and of a candidate, and the decision values of the rows held out by that candidate
+        fitted on the fold's training part, in any order; None where work cannot be shared.
+
+        Distances do not depend on where the origin is: all folds share one matrix of them.
+        """
+        X, codes = self._start(X, y)
+        heads = [clone(self).set_params(**params) for params in candidates]
+        for head in heads:
+            head._start_like(self)
+        scales = [Standardiser.fit(X[fold.training]) for fold in folds]
+        exact = any(head.max_iter != -1 or head.tol < FINE for head in heads)
+        if exact or len(X) > SHARED_ROWS or any(_unit(scale.factor) != 1 for scale in scales):
+            return None
+        # Rows far off that one fold holds out change nothing of its own digits.
+        self.mean_ = middle(X, [fold.held_out for fold in folds])
+        order = np.argsort(codes, kind="stable")
+        with threads(self.jobs):
+            shared = SharedRows(self._centred(X, order), np.bincount(codes))
+        place = np.argsort(order)
+        parts = []
+        for fold, scale in zip(folds, scales, strict=True):
+            if len(fold.classes) < 2:
+                return None
+            known, kept = self.classes_[fold.classes], np.searchsorted(fold.classes, codes[fold.training])
+            shares = class_shares(of_classes(self.class_weight, known), known, kept)
+            variance = _total_variance(scale, 1.0)
+            gammas = [head._gamma(variance) for head in heads]
+            costs = [head.C * shares for head in heads]
+            parts.append(FoldPart(np.sort(place[fold.training]), place[fold.held_out], fold.classes, gammas, costs))
+        return self._over_folds(shared, parts, heads)
+
+    def _over_folds(
+        self, shared: SharedRows, parts: list[FoldPart], heads: list[Self]
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        for width in sorted({head.width for head in heads}):
+            chosen = sorted((n for n, head in enumerate(heads) if head.width == width), key=lambda n: heads[n].C)
+            with threads(self.jobs):
+                starts = shared.starts(parts, chosen, self.tol)
+            for place, part in enumerate(parts):
+                with threads(self.jobs):
+                    said = shared.margins(part, chosen, starts, self.tol)
+                for number, margins in zip(chosen, said, strict=True):
+                    yield place, number, _decisions(margins, len(part.classes))
+
+    def _gamma(self, variance: float) -> float:
+        return min(float(self.width / variance), LARGEST_GAMMA) if variance else 1.0
 
     def _penalties(self, shares: np.ndarray) -> Penalties:
         return Penalties(self.gamma_, tuple((self.C * shares).tolist()), self.tol, self.max_iter)
@@ -160,25 +218,28 @@ class RBFSVM(PathHead):
         """Scores, float64: with two classes (N,), positive for the second; else (N, K), votes before confidences."""
         X = self._samples(X)
         with threads(self.jobs):
-            margins = self._margins(X)
-        if len(self.classes_) == 2:
-            return -margins[:, 0]
-        votes = np.zeros((len(X), len(self.classes_)))
-        confidence = np.zeros_like(votes)
-        for column, (i, j) in enumerate(_pairs(len(self.classes_))):
-            votes[:, i] += margins[:, column] > 0
-            votes[:, j] += margins[:, column] <= 0
-            confidence[:, i] += margins[:, column]
-            confidence[:, j] -= margins[:, column]
-        return votes + confidence / (3 * (np.abs(confidence) + 1))
+            return _decisions(self._margins(X), len(self.classes_))
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with most votes among the pairs, the first of them on a tie, as in scikit-learn."""
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return self.classes_[(scores > 0).astype(int)]
+        decisions = self.decision_function(X)
+        return self.classes_[self.codes_of(decisions)]
+
+    def codes_of(self, decisions: np.ndarray) -> np.ndarray:
         # A confidence is worth less than a third of a vote: rounding leaves the votes.
-        return self.classes_[np.rint(scores).argmax(axis=1)]
+        return super().codes_of(decisions if decisions.ndim == 1 else np.rint(decisions))
+
+    def logits(self, scores: np.ndarray) -> np.ndarray:
+        """Of decision values (N, K) the sums of a class's margins: votes are whole numbers, and say less of how sure a
+        decision is. Where another class than the one voted for has the largest sum, the two exchange theirs."""
+        if len(self.classes_) == 2:
+            return scores
+        votes = np.rint(scores)
+        squashed = 3 * (scores - votes)
+        sums = squashed / np.maximum(1 - np.abs(squashed), np.finfo(np.float64).eps)
+        rows, chosen, largest = np.arange(len(sums)), votes.argmax(axis=1), sums.argmax(axis=1)
+        sums[rows, chosen], sums[rows, largest] = sums[rows, largest], sums[rows, chosen]
+        return sums
 
     def _centred(self, X: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
         centred = np.empty(X.shape, dtype=np.float32)
@@ -200,8 +261,7 @@ class RBFSVM(PathHead):
             centred = self._centred(X[rows]).astype(np.float64)
             # Class by class, so that no second copy of all support vectors is made.
             parts = [self._against(centred, slice(low, high)) for low, high in itertools.pairwise(bounds)]
-            pairs = [parts[i][:, j - 1] + parts[j][:, i] for i, j in _pairs(len(self.classes_))]
-            margins.append(np.stack(pairs, axis=1))
+            margins.append(margins_of_pairs(parts))
         return np.concatenate(margins) + self.intercept_
 
     def _against(self, rows: np.ndarray, support: slice) -> np.ndarray:
@@ -211,6 +271,27 @@ class RBFSVM(PathHead):
         kernel *= -self.gamma_
         np.exp(kernel, out=kernel)
         return kernel @ self.coefficients_[support].astype(np.float64)
+
+
+def _decisions(margins: np.ndarray, classes: int) -> np.ndarray:
+    """Votes before confidences, float64 (N, K), of margins (N, pairs); with two classes (N,)."""
+    if classes == 2:
+        return -margins[:, 0]
+    votes = np.zeros((len(margins), classes))
+    confidence = np.zeros_like(votes)
+    for column, (i, j) in enumerate(_pairs(classes)):
+        votes[:, i] += margins[:, column] > 0
+        votes[:, j] += margins[:, column] <= 0
+        confidence[:, i] += margins[:, column]
+        confidence[:, j] -= margins[:, column]
+    return votes + confidence / (3 * (np.abs(confidence) + 1))
+
+
+def _total_variance(scale: Standardiser, unit: float) -> float:
+    """The sum of the variances of the features that vary, times the unit's square."""
+    with np.errstate(over="ignore"):
+        squares = (scale.factor / unit) ** 2
+    return float(np.divide(1.0, squares, out=np.zeros(len(squares)), where=squares > 0).sum())
 
 
 def _unit(factor: np.ndarray) -> float:

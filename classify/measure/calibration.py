@@ -56,8 +56,10 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
     return reliability(labels, probabilities, bins).error
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, smoothing: float = 0.0) -> float:
     """The temperature T > 0 for which softmax(logits / T) has the least log loss on these (validation) rows.
+
+    smoothing: the share of each row that goes to the classes other than its label, in equal parts (from 0 up to 1).
 
     logits (N, C) finite, labels (N,); computed in float64. The loss is convex in 1/T, so there is one minimum: where
     its slope is zero, found at any scale of the logits. Where the optimum is at 0, 0.001 comes back, or less for logits
@@ -72,12 +74,16 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         raise ValueError(f"{len(logits)} rows of {logits.shape[1]} logits need as many labels, from 0 up to that many")
     # Halved, so that their differences do not overflow.
     halves = logits / 2
-    gaps = halves - np.take_along_axis(halves, labels[:, None], axis=1)
+    of_labels = np.take_along_axis(halves, labels[:, None], axis=1)
+    if smoothing:
+        others = (halves.sum(axis=1, keepdims=True) - of_labels) / (halves.shape[1] - 1)
+        of_labels = (1 - smoothing) * of_labels + smoothing * others
+    gaps = halves - of_labels
     half = float(np.abs(gaps).max())
     if half == 0:
         return 1.0
     gaps /= half
-    # Relative to the label's logit the loss is log sum exp(gaps * b), b the inverse temperature.
+    # Relative to the label's (or the smoothed) logit the loss is log sum exp(gaps * b), b the inverse temperature.
     if gaps.max() <= 0:
         return _COLDEST * min(1.0, 2 * half)
     if gaps.mean() >= 0:

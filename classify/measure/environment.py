@@ -1,11 +1,11 @@
 """What a result was computed with: versions and processor, nothing that names a machine or a person."""
 
-import configparser
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
+
+from features.versions import version_of
 
 _DISTRIBUTIONS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "h5py")
 
@@ -16,27 +16,13 @@ def this_environment() -> dict[str, Any]:
     Versions come from the packages' metadata; nothing is imported for them.
     """
     return {
-        "layerprobe": _version("layerprobe") or _checkout_version(),
+        "layerprobe": version_of("layerprobe"),
         "python": platform.python_version(),
-        **{name: _version(name) for name in _DISTRIBUTIONS},
+        **{name: version_of(name) for name in _DISTRIBUTIONS},
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _checkout_version() -> str | None:
-    """The version of a checkout that was never installed."""
-    parser = configparser.ConfigParser()
-    parser.read(Path(__file__).parents[2] / "setup.cfg", encoding="utf-8")
-    return parser.get("metadata", "version", fallback=None)
 
 
 def _processor() -> str:

@@ -1,15 +1,13 @@
 """How foreign is an image? Scores from a model's outputs and from its features, and how well they tell images apart.
 
 Every score is higher for what is more foreign. Each comes from a paper; none looks at foreign images to be set.
+scikit-learn's parts are imported where they are used: all heads use one of the scores, and most of them no more of it.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.covariance import ledoit_wolf
-from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 
 
 def softmax_score(probabilities: np.ndarray) -> np.ndarray:
@@ -36,6 +34,8 @@ class Mahalanobis:
     @classmethod
     def fit(cls, features: np.ndarray, labels: np.ndarray) -> "Mahalanobis":
         """From the training rows (N, D), labels (N,)."""
+        from sklearn.covariance import ledoit_wolf
+
         features = np.asarray(features, dtype=np.float64)
         classes, codes = np.unique(labels, return_inverse=True)
         means = np.stack([features[codes == code].mean(axis=0) for code in range(len(classes))])
@@ -66,6 +66,8 @@ class NearestNeighbours:
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """(N,), from 0 to 2."""
+        from sklearn.neighbors import NearestNeighbors
+
         neighbours = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(self.rows)
         return neighbours.kneighbors(_scaled(features))[0][:, -1].astype(np.float64)
 
@@ -84,6 +86,8 @@ class Separation:
 
 def separation(own: np.ndarray, foreign: np.ndarray, passing: float = 0.95) -> Separation:
     """From the scores of own (N,) and of foreign images (M,)."""
+    from sklearn.metrics import roc_auc_score
+
     truth = np.concatenate([np.zeros(len(own)), np.ones(len(foreign))])
     auroc = float(roc_auc_score(truth, np.concatenate([own, foreign])))
     threshold = np.quantile(own, passing, method="higher")

@@ -13,6 +13,7 @@ import numpy as np
 
 from classify.measure.calibration import checked_probabilities, expected_calibration_error
 from classify.measure.intervals import f1_scores, macro_f1, wilson_interval
+from classify.measure.scores import log_loss
 from classify.measure.wording import percent
 
 
@@ -47,6 +48,20 @@ class Metrics:
     def correct(self) -> int:
         """How many predictions equal their label."""
         return sum(row[label] for label, row in enumerate(self.confusion))
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall over the classes that occur among the labels."""
+        recalls = [recall for recall, images in zip(self.recall, self.support, strict=True) if images]
+        return sum(recalls) / len(recalls)
+
+    @property
+    def majority(self) -> float:
+        """The largest class's share of the rows: what saying the same of every image reaches at best."""
+        return max(self.support) / self.n
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {' '.join(str(self).split())[:160]}>"
 
     def __str__(self) -> str:
         low, high = self.accuracy_interval
@@ -109,7 +124,7 @@ def measure(
     support = np.bincount(labels, minlength=size)
     hits, guessed = np.diagonal(confusion), confusion.sum(axis=0)
     correct = int(hits.sum())
-    loss, clipped = (None, None) if probabilities is None else _log_loss(labels, probabilities)
+    loss, clipped = (None, None) if probabilities is None else log_loss(labels, probabilities)
     return Metrics(
         n=n,
         accuracy=correct / n,
@@ -126,13 +141,6 @@ def measure(
         log_loss_clipped=clipped,
         ece=None if probabilities is None else expected_calibration_error(labels, probabilities),
     )
-
-
-def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]:
-    eps = np.finfo(probabilities.dtype).eps
-    of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-    losses = -np.log(np.clip(of_labels, eps, 1 - eps), dtype=np.float64)
-    return float(losses.mean()), int(np.sum(of_labels < eps))
 
 
 def _class_names(

@@ -7,6 +7,8 @@ found, and one whose files were altered later is noticed. Reading a record needs
 
 import contextlib
 import dataclasses
+import functools
+import glob
 import hashlib
 import html
 import io
@@ -16,20 +18,21 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from classify.measure.corrections import superseded
 from classify.measure.kept_heads import in_skops_format, read_joblib, read_skops, write_joblib
-from classify.measure.outcome import Predictions, Result, plain_json
-from classify.measure.record import Extra
+from classify.measure.outcome import Predictions, Result, plain_json, slug_of
+from classify.measure.record import Extra, RowConfig
+from classify.measure.soundness import fault_of
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
 from features.commands.speaking import tell
+from features.datasets.catalogue import absolute_spec
 from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import write_json
@@ -77,6 +80,20 @@ class SavedResult:
     def skops_path(self) -> Path | None:
         """Where the fitted head is in skops' format, or None if it was not kept so."""
         return self.path.with_suffix(".skops") if "skops" in self.files else None
+
+    @functools.cached_property
+    def fault(self) -> str | None:
+        """Why it is known to be wrong, or may be; None where it is not."""
+        places = {name: place for name in ("dataset", "weights") if (place := recorded_option(self, name))}
+        return fault_of(self.result, places, lambda: self.predictions().rows)
+
+    @property
+    def command(self) -> str:
+        """The command that made it, for a shell; '' where it was made otherwise."""
+        return one_line(self.result.command)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}: {self.result!r}>"
 
     def _repr_html_(self) -> str:
         return f"{self.result._repr_html_()}<p>{html.escape(str(self.path))}</p>"
@@ -177,7 +194,7 @@ def make_place(path: Path, folder: Path | str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: results cannot be kept there ({error.strerror}); choose another folder") from error
+        raise UserError(f"{folder}: results cannot be saved there ({error.strerror}); choose another folder") from error
 
 
 def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:
@@ -289,20 +306,46 @@ def sealed(record: dict[str, Any]) -> dict[str, Any]:
 def load_results(folder: Path | str = RESULTS_FOLDER) -> list[SavedResult]:
     """All results in a folder, oldest first; a folder that is not there holds none.
 
-    Of one whose mathematics was corrected later no more than a line is said. JSON files that are no record of ours are
-    passed over; UserError naming the file for a record that is damaged.
+    Of those that are known to be wrong no more than a line is said. JSON files that are no record of ours are passed
+    over; UserError naming the file for a record that is damaged.
     """
+    sound, wrong = sorted_out(folder)
+    if wrong:
+        tell(left_out(folder, wrong))
+    return sound
+
+
+def sorted_out(folder: Path | str) -> tuple[list[SavedResult], list[tuple[SavedResult, str]]]:
+    """The results in a folder as `load_results` gives them, and those that are known to be wrong, each with why."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: a folder of results was expected, and this is a file; give the folder it lies in")
     records = (_read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
-    sound = []
-    for saved in records:
-        if saved and (wrong := superseded(saved.result.config)):
-            tell(f"{saved.path} is not used: {wrong}; remove it, and run it again if you need it")
-        elif saved:
+    sound, wrong = [], []
+    for saved in sorted(filter(None, records), key=lambda saved: (saved.result.created, saved.path.name)):
+        if fault := saved.fault:
+            wrong.append((saved, fault))
+        else:
             sound.append(saved)
-    return sorted(sound, key=lambda saved: (saved.result.created, saved.path.name))
+    return sound, wrong
+
+
+def left_out(folder: Path | str, wrong: Sequence[tuple[SavedResult, str]]) -> str:
+    """A line on results that are known to be wrong: how many, which, why, and how to have right ones."""
+    first = wrong[0][0]
+    reasons = [f"{first.path.name}: {wrong[0][1]}"]
+    if len(wrong) > 1:
+        others: dict[str, int] = {}
+        for _, fault in wrong[1:]:
+            others[fault] = others.get(fault, 0) + 1
+        reasons += [f"{count} more: {'the same' if fault == wrong[0][1] else fault}" for fault, count in others.items()]
+    are = "1 result is" if len(wrong) == 1 else f"{len(wrong)} results are"
+    again = f"the command in {'its record' if len(wrong) == 1 else 'the record of each'}"
+    shown = f", `{first.command}`" if len(wrong) == 1 and first.command else ""
+    return (
+        f"{folder}: {are} known to be wrong and not used ({'; '.join(reasons)}); make "
+        f"{'it' if len(wrong) == 1 else 'them'} again with {again}{shown}, or remove what you do not need"
+    )
 
 
 def open_result(path: Path | str) -> SavedResult:
@@ -314,7 +357,7 @@ def open_result(path: Path | str) -> SavedResult:
     saved = _read_record(record)
     if saved is None:
         raise UserError(f"{path}: not the record of a result; give one of the .json files in a folder of results")
-    if wrong := superseded(saved.result.config):
+    if wrong := saved.fault:
         raise UserError(f"{path} is not used: {wrong}; run it again")
     return saved
 
@@ -325,6 +368,19 @@ def find_result(folder: Path | str, config: Mapping[str, Any]) -> SavedResult | 
     for path in sorted(Path(folder).glob(f"*-{digest[:10]}.json")):
         saved = _read_record(path)
         if saved and saved.result.digest == digest:
+            return saved
+    return None
+
+
+def find_read_otherwise(folder: Path | str, config: RowConfig, place: str) -> SavedResult | None:
+    """A result of this configuration but for the data set's content, of the data set at this place, that is known to be
+    wrong; UserError for a damaged record."""
+    for path in sorted(Path(folder).glob(f"{glob.escape(slug_of(config))}-*.json")):
+        saved = _read_record(path)
+        if saved is None or absolute_spec(recorded_option(saved, "dataset") or "") != place:
+            continue
+        alike = {**saved.result.config, "dataset_sha256": config.dataset_sha256} == dict(config)
+        if alike and saved.result.config != config and saved.fault:
             return saved
     return None
 

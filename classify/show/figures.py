@@ -53,6 +53,28 @@ def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
     return figure
 
 
+def draw_into(ax: Any, title: str, panels: tuple[Panel, ...]) -> Any:
+    """Draw panels into Axes of the caller's, which are returned: one for each, or the first into the one there is."""
+    places = list(np.ravel(ax)) if isinstance(ax, np.ndarray | list | tuple) else [ax]
+    if not panels:
+        raise UserError(f"{title}: there is nothing to draw")
+    if len(places) not in (1, len(panels)):
+        raise UserError(f"there are {len(panels)} panels to draw, and {len(places)} axes; give one, or one for each")
+    shown = panels[: len(places)]
+    colours = families(shown)
+    for place, panel in zip(places, shown, strict=True):
+        _draw(place, panel, colours)
+        if panel.errors:
+            _accuracy_axis(place, (panel,))
+        if not panel.title:
+            place.set_title(title, fontsize=10, loc="left")
+        if place.get_legend_handles_labels()[0]:
+            place.legend(frameon=False, fontsize=8)
+        for line in panel.frontier:
+            _write_names(place.figure, place, panel, line)
+    return ax
+
+
 def save_figure(figure: Any, path: Path | str) -> list[Path]:
     """Write a figure and say where; a path without .png, .svg or .pdf gets both a PNG and an SVG file beside it."""
     path = Path(path)

@@ -1,4 +1,4 @@
-"""One table, many forms: terminal (rich), plain text, Markdown, CSV, JSON and HTML.
+"""One table, many forms: terminal, plain text, Markdown, CSV, JSON, LaTeX, pandas and HTML.
 
 Cells hold values, a column says how they are spelled. Texts for people are spelled; CSV and JSON give the full values.
 """
@@ -16,6 +16,7 @@ from typing import Any, Literal, TextIO
 from classify.measure.outcome import plain_json
 from classify.measure.wording import MISSING, one_line
 from features.commands.speaking import printable
+from features.errors import UserError
 
 
 def spelled(value: Any) -> str:
@@ -29,6 +30,7 @@ class Column:
 
     parts: for cells that are tuples; CSV and JSON then hold one field for each part, called name_part ('' for the name
     itself): ('', 'low', 'high') or ('', 'sd'). A cell that is None lacks them all. means: what it counts, for the page.
+    prose: cells are words that may be broken between lines.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Column:
     format: Callable[[Any], str] = spelled
     parts: tuple[str, ...] = ()
     means: str = ""
+    prose: bool = False
 
     @property
     def shown(self) -> str:
@@ -65,7 +68,8 @@ class Column:
 class Table:
     """A title, columns, rows of as many values, notes under the table, and the marked cells as (row, column) numbers.
 
-    Printed as it is (`str`, notebooks, rich consoles) or turned into the form asked for.
+    whole: where all of it stands, said where a terminal has no room for it. Printed as it is (`str`, notebooks, rich
+    consoles) or turned into the form asked for.
     """
 
     title: str
@@ -73,6 +77,7 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
     notes: tuple[str, ...] = ()
     marked: frozenset[tuple[int, int]] = frozenset()
+    whole: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "columns", tuple(self.columns))
@@ -111,6 +116,11 @@ class Table:
         marked = self.marked | {(number, place) for number, value in values.items() if value == top}
         return dataclasses.replace(self, marked=marked, notes=(*self.notes, *([f"* {note}"] if note else [])))
 
+    def mark(self, place: int, name: str, note: str) -> "Table":
+        """The same table with the cell of a row and a column marked, and `note` saying what * means."""
+        marked = self.marked | {(place, self.index(name))}
+        return dataclasses.replace(self, marked=marked, notes=(*self.notes, f"* {note}"))
+
     def cells(self) -> list[list[str]]:
         """The rows as people read them, without marks."""
         return [
@@ -142,6 +152,10 @@ class Table:
         return "\n".join([*([self.title, ""] if self.title else []), *texts, *self.notes])
 
     __str__ = to_text
+
+    def __repr__(self) -> str:
+        size = f"{len(self.rows)} x {len(self.columns)}"
+        return f"<{type(self).__name__} {size}: {', '.join(column.name for column in self.columns)[:120]}>"
 
     def to_markdown(self) -> str:
         """A GitHub table; marked cells in bold, notes as a paragraph."""
@@ -188,6 +202,38 @@ class Table:
             )
         return stream.getvalue()
 
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with full numbers, a column for each part; UserError where pandas is not installed."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise UserError("a DataFrame needs one more package: pip install pandas") from error
+        return pandas.DataFrame(
+            self.records(), columns=[name for column in self.columns for name in column.fields(None)]
+        )
+
+    def to_latex(self) -> str:
+        """A tabular with the rules of booktabs, as people read it; marked cells in bold, notes as comments."""
+        sides = "".join(column.align[0] for column in self.columns)
+        lines = [" & ".join(latex_text(column.shown) for column in self.columns)]
+        for i, row in enumerate(self.cells()):
+            texts = [latex_text(text) for text in row]
+            lines.append(
+                " & ".join(f"\\textbf{{{text}}}" if (i, j) in self.marked else text for j, text in enumerate(texts))
+            )
+        head, *body = [f"{line} \\\\" for line in lines]
+        notes = [f"% {note}" for note in (*filter(None, [one_line(self.title)]), *map(one_line, self.screen_notes))]
+        rules = [
+            f"\\begin{{tabular}}{{{sides}}}",
+            "\\toprule",
+            head,
+            "\\midrule",
+            *body,
+            "\\bottomrule",
+            "\\end{tabular}",
+        ]
+        return "\n".join([*notes, *rules]) + "\n"
+
     def to_html(self) -> str:
         """A table element, everything in it escaped; marked cells in bold."""
         head = "".join(f"<th>{html.escape(column.shown)}</th>" for column in self.columns)
@@ -199,30 +245,21 @@ class Table:
                 line += f'<td style="text-align: {self.columns[j].align}">{text}</td>'
             body += f"<tr>{line}</tr>"
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
-        notes = "".join(f"<p>{html.escape(_without_star(note, 'bold:'))}</p>" for note in self.notes)
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.screen_notes)
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
     _repr_html_ = to_html
 
-    def to_rich(self):
-        """A rich table, for a terminal."""
-        from rich import box
-        from rich.table import Table as RichTable
-        from rich.text import Text
+    @property
+    def screen_notes(self) -> tuple[str, ...]:
+        """The notes for a form that marks cells in bold."""
+        return tuple(_without_star(note, "bold:") for note in self.notes)
 
-        # Everything is a Text, never markup: a class may be called '[red]'.
-        table = RichTable(title=Text(printable(self.title), "bold"), title_justify="left", box=box.SIMPLE_HEAD)
-        for column in self.columns:
-            table.add_column(Text(column.shown), justify=column.align, overflow="fold")
-        for i, row in enumerate(self.cells()):
-            styles = ("bold green" if (i, j) in self.marked else "" for j in range(len(row)))
-            table.add_row(*(Text(text, style) for text, style in zip(row, styles, strict=True)))
-        if self.notes:
-            table.caption = Text("\n".join(printable(_without_star(note, "bold:")) for note in self.notes), "dim")
-            table.caption_justify = "left"
-        return table
+    def __rich_console__(self, console: Any, options: Any) -> Iterable[Any]:
+        """As a terminal has room for it."""
+        from classify.show.terminal import table_lines
 
-    __rich__ = to_rich
+        return table_lines(self, options.max_width)
 
 
 # A column, and what it says of the thing that a line is about.
@@ -270,7 +307,7 @@ def show(*parts: Any, stream: TextIO | None = None) -> None:
 
         console = Console(file=stream, highlight=False)
         for part in parts:
-            console.print(Text(printable(part)) if isinstance(part, str) else part)
+            console.print(Text(printable(part)) if isinstance(part, str) else part, crop=False)
         return
     for part in parts:
         text = printable(part)
@@ -286,6 +323,21 @@ def markdown_text(text: str) -> str:
     """A text that stands inside Markdown as it is: bars and angle brackets escaped, on one line."""
     text = one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
     return text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+_LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "±": "$\\pm$",
+    "<": "$<$",
+    ">": "$>$",
+}
+
+
+def latex_text(text: str) -> str:
+    """A text that stands inside LaTeX as it is, on one line."""
+    return "".join(_LATEX.get(sign, sign) for sign in one_line(text))
 
 
 def _without_star(note: str, mark: str) -> str:

@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from classify.heads.familiar import Guarded
 from classify.heads.network.trained import TrainedNetwork
 from classify.measure.results import recorded_option
-from classify.use.data_sets import require_used_here
 from classify.use.images import given_images
 from classify.use.saved import Answers, SavedModel, logit_answers
 from classify.use.whole import input_shape
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
+from features.first_use import require_used_here
 
 TOLERANCE = 1e-4  # of probabilities; of scores in units of the largest
 _MOST = 48
@@ -83,9 +84,17 @@ def agree(model: SavedModel, checked: CheckImages, expected: Answers, exported: 
     if same < count or not difference <= TOLERANCE:
         outputs = "scores" if expected.probabilities is None else "probabilities"
         raise UserError(
-            f"the exported network does not do what {model.saved.path.name} does, and was not kept: {count - same} of "
+            f"the exported network does not do what {model.saved.path.name} does, and was not saved: {count - same} of "
             f"{count} images ({checked.origin}) got another class, and {outputs} differ by up to {difference:.1e}"
         )
+    if expected.distance is not None and exported.distance is not None:
+        # Squares: the root of a distance near 0 is mostly rounding.
+        apart = float(np.abs(expected.distance**2 - exported.distance**2).max())
+        if not apart <= TOLERANCE:
+            raise UserError(
+                f"the exported network does not do what {model.saved.path.name} does, and was not kept: squared "
+                f"distances to the training images differ by up to {apart:.1e} on {count} images ({checked.origin})"
+            )
     kept = None
     if checked.predicted is not None:
         kept = int(np.count_nonzero(model.labels[exported.predicted] == checked.predicted))
@@ -120,7 +129,14 @@ def _digits(model: SavedModel) -> CheckImages:
     return CheckImages(list(grey), "scikit-learn's digits")
 
 
-def answers_of(outputs: Sequence[Any]) -> Answers:
-    """An exported network's outputs as answers: label, scores and probabilities if it gives any."""
-    label, scores, *rest = map(np.asarray, outputs)
-    return Answers(label, scores, rest[0] if rest else None)
+def answers_of(model: SavedModel, outputs: Sequence[Any]) -> Answers:
+    """An exported network's outputs as answers: those that `output_names` names."""
+    named = dict(zip(output_names(model), map(np.asarray, outputs), strict=True))
+    return Answers(named["label"], named["scores"], named.get("probabilities"), named.get("distance"))
+
+
+def output_names(model: SavedModel) -> list[str]:
+    """What an exported network gives out, in this order."""
+    names = ["label", "scores"]
+    names += ["probabilities"] if hasattr(model.head, "predict_proba") else []
+    return names + (["distance"] if isinstance(model.head, Guarded) else [])

@@ -30,6 +30,7 @@ from classify.use.checking import (
     agree,
     answers_of,
     check_images,
+    output_names,
     reference,
 )
 from classify.use.plain import architecture, plain_state
@@ -46,7 +47,12 @@ INSTALL = "pip install 'layerprobe[export]'"
 SUFFIXES = {"onnx": (".onnx",), "torch": (".pt2",), "state-dict": (".pth", ".pt", ".safetensors")}
 _INSIDE = "layerprobe.json"
 _ONNX_BYTES = 2_000_000_000  # a protocol buffer holds less than 2 GiB
-_OUTPUTS = ("label", "scores", "probabilities")
+_OUTPUTS = {
+    "label": "int64 (N,), the place among `classes` that is decided for",
+    "scores": "float32 (N, K), what decides; with two classes half the decision value and its negative",
+    "probabilities": "float32 (N, K)",
+    "distance": "float32 (N,), to the training images: above 1 an image is unlike them",
+}
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,8 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
     if not whole:
         mean, std = (list(steps.mean), list(steps.std)) if steps else ([], [])
         values = f"(pixel / 255 - mean) / std, with mean {mean} and std {std} for red, green and blue"
-    probable = hasattr(model.head, "predict_proba")
+    names = output_names(model)
+    probable = "probabilities" in names
     meaning = "their softmax gives the probabilities" if probable else "scores of a head that has no probabilities"
     return {
         "format": f"layerprobe {form}",
@@ -141,7 +148,7 @@ def _about(model: SavedModel, form: str) -> dict[str, Any]:
             "values": values,
             "before": before,
         },
-        "outputs": _outputs(probable) if whole else {"logits": f"float32 (N, K); {meaning}"},
+        "outputs": {name: _OUTPUTS[name] for name in names} if whole else {"logits": f"float32 (N, K); {meaning}"},
         "test_accuracy": saved.result.metrics.accuracy,
         "precision": "float32, whatever the precision in training",
         "environment": this_environment(),
@@ -152,14 +159,6 @@ def _builder(model: SavedModel) -> dict[str, Any]:
     """What builds the network that plain weights are for: torchvision's name, and its options beside the classes."""
     name, options = architecture(model)
     return {"architecture": name, **({"options": options} if options else {})}
-
-
-def _outputs(probable: bool) -> dict[str, str]:
-    outputs = {
-        "label": "int64 (N,), the place among `classes` that is decided for",
-        "scores": "float32 (N, K), what decides; with two classes half the decision value and its negative",
-    }
-    return {**outputs, "probabilities": "float32 (N, K)"} if probable else outputs
 
 
 @contextlib.contextmanager
@@ -214,12 +213,11 @@ def _check_size(made: torch.nn.Module) -> None:
 def _write_onnx(path: Path, made: torch.nn.Module, model: SavedModel, about: dict[str, Any]) -> None:
     arguments, dynamic = _example(made, model)
     with _exporting("onnx"), contextlib.redirect_stdout(None):
-        names = list(_OUTPUTS[: len(made(*arguments))])
         program = torch.onnx.export(
             made,
             arguments,
             input_names=["images"],
-            output_names=names,
+            output_names=output_names(model),
             dynamic_shapes=dynamic,
             dynamo=True,
             verbose=False,
@@ -235,7 +233,7 @@ def _run_onnx(path: Path, model: SavedModel, checked: CheckImages) -> Answers:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return answers_of(session.run(None, {"images": _crops(model, checked)}))
+    return answers_of(model, session.run(None, {"images": _crops(model, checked)}))
 
 
 def _write_program(path: Path, made: torch.nn.Module, model: SavedModel, about: dict[str, Any]) -> None:
@@ -248,7 +246,7 @@ def _write_program(path: Path, made: torch.nn.Module, model: SavedModel, about: 
 def _run_program(path: Path, model: SavedModel, checked: CheckImages) -> Answers:
     with _exporting("torch"):
         outputs = torch.export.load(path).module()(torch.from_numpy(_crops(model, checked)))
-        return answers_of([output.numpy() for output in outputs])
+        return answers_of(model, [output.numpy() for output in outputs])
 
 
 def _write_state(path: Path, made: dict[str, torch.Tensor], model: SavedModel, about: dict[str, Any]) -> None:

@@ -12,24 +12,32 @@ import numpy as np
 import torch
 from torch import nn
 
+from classify.heads.calibrated import Calibrated
 from classify.heads.estimator import LinearHead, ProbabilityMixin, both_planes
+from classify.heads.familiar import Guarded
 from classify.heads.head2toe import Head2Toe
-from classify.heads.knn import KNN
+from classify.heads.knn import KNN, LEAST_SHARE
 from classify.heads.mlp import MLP
 from classify.heads.network.untouched import UntouchedClassifier
 from classify.heads.on_axes import OnAxes
 from classify.heads.svm import RBFSVM
 from features.errors import UserError
 
-Decision = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+# Decided for, scores, probabilities, distance to the training images.
+Decision = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]
 
 
 def head_module(head: Any) -> nn.Module:
     """A head as a module: features (N, D) float32 to (output that it decides for int64 (N,), scores (N, K),
-    probabilities (N, K) or None), as `SavedModel.answers` has them. UserError for a head without a form here."""
+    probabilities (N, K) or None, distance (N,) or None), as `SavedModel.answers` has them. UserError for a head without
+    a form here."""
     for kind, form in _FORMS.items():
         if isinstance(head, kind):
             return form(head).eval()
+    if isinstance(head, Calibrated):
+        inner: Any = head_module(head.head)
+        inner.temperature = head.temperature
+        return inner
     raise UserError(
         f"a head of type {type(head).__name__} cannot be exported, since it has no form as a network here; train "
         "another head"
@@ -42,6 +50,11 @@ def linear_form(head: Any) -> tuple[np.ndarray, np.ndarray]:
 
     UserError for a head that is not linear.
     """
+    if isinstance(head, Guarded):
+        return linear_form(head.head)
+    if isinstance(head, Calibrated):
+        weights, intercept = linear_form(head.head)
+        return weights / head.temperature, intercept / head.temperature
     if isinstance(head, OnAxes):
         weights, intercept = linear_form(head.head)
         weights = weights @ head.axes.axes.T.astype(float)
@@ -61,7 +74,18 @@ def linear_form(head: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Form(nn.Module):
-    """A head as a module, whose arrays are buffers by name: float32, or int64 where they are whole numbers."""
+    """A head as a module, whose arrays are buffers by name: float32, or int64 where they are whole numbers.
+
+    temperature: of its probabilities, where they are calibrated.
+    """
+
+    temperature: float | None = None
+
+    def decided(
+        self, label: torch.Tensor, scores: torch.Tensor, logits: torch.Tensor, own: torch.Tensor | None
+    ) -> Decision:
+        """What is decided; own: probabilities where nothing was calibrated."""
+        return label, scores, own if self.temperature is None else (logits / self.temperature).softmax(1), None
 
     if TYPE_CHECKING:
 
@@ -74,7 +98,7 @@ class _Form(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.array(array, dtype=kind)))
 
 
-class _Linear(nn.Module):
+class _Linear(_Form):
     def __init__(self, head: Any) -> None:
         super().__init__()
         weights, intercept = linear_form(head)
@@ -86,7 +110,7 @@ class _Linear(nn.Module):
 
     def forward(self, features: torch.Tensor) -> Decision:
         scores = self.layer(features)
-        return scores.argmax(1), scores, scores.softmax(1) if self.probable else None
+        return self.decided(scores.argmax(1), scores, scores, scores.softmax(1) if self.probable else None)
 
 
 class _OnAxes(_Form):
@@ -97,6 +121,28 @@ class _OnAxes(_Form):
 
     def forward(self, features: torch.Tensor) -> Decision:
         return self.head((features - self.mean) @ self.axes)
+
+
+class _Guarded(_Form):
+    """The head beside the distance to the k-th nearest training row at length 1."""
+
+    def __init__(self, head: Guarded) -> None:
+        super().__init__()
+        familiar = head.familiar
+        self.columns = familiar.columns is not None
+        self.k, self.limit = familiar.k, familiar.limit
+        self.keep(rows=familiar.rows, **({"chosen": familiar.columns} if self.columns else {}))
+        self.keep(lengths=self.rows.square().sum(1))
+        self.head = head_module(head.head)
+
+    def forward(self, features: torch.Tensor) -> Decision:
+        label, scores, probabilities, _ = self.head(features)
+        seen = features[:, self.chosen] if self.columns else features
+        length = seen.square().sum(1, keepdim=True).sqrt()
+        seen = seen / torch.where(length > 0, length, torch.ones_like(length))
+        squares = seen.square().sum(1, keepdim=True) + self.lengths - 2 * seen @ self.rows.T
+        nearest = squares.topk(self.k, dim=1, largest=False).values[:, -1]
+        return label, scores, probabilities, nearest.clamp(min=0).sqrt() / self.limit
 
 
 class _RBFSVM(_Form):
@@ -127,12 +173,17 @@ class _RBFSVM(_Form):
         margins = sums[:, self.one_side] + sums[:, self.other_side] + self.intercept
         if self.two:
             scores = torch.cat([margins, -margins], 1) / 2
-            return (scores[:, 1] > scores[:, 0]).long(), scores, None
+            return self.decided((scores[:, 1] > scores[:, 0]).long(), scores, scores, None)
         won = (margins > 0).float()
         votes = won @ self.firsts + (1 - won) @ self.seconds
         confidence = margins @ (self.firsts - self.seconds)
         # A confidence is worth less than a third of a vote; on a tie of votes the first class is taken.
-        return votes.argmax(1), votes + confidence / (3 * (confidence.abs() + 1)), None
+        label = votes.argmax(1)
+        # As `RBFSVM.logits` has it: the class decided for and the one of the largest sum exchange theirs.
+        top = confidence.max(1, keepdim=True)
+        chosen, largest = label[:, None], top.indices
+        logits = confidence.scatter(1, largest, confidence.gather(1, chosen)).scatter(1, chosen, top.values)
+        return self.decided(label, votes + confidence / (3 * (confidence.abs() + 1)), logits, None)
 
 
 class _KNN(_Form):
@@ -158,7 +209,7 @@ class _KNN(_Form):
         nearest = distances.topk(self.k, dim=1, largest=False).indices
         votes = self.votes[nearest].sum(1)
         shares = votes / votes.sum(1, keepdim=True)
-        return votes.argmax(1), shares, shares
+        return self.decided(votes.argmax(1), shares, shares.clamp(min=LEAST_SHARE).log(), shares)
 
 
 class _MLP(_Form):
@@ -176,7 +227,7 @@ class _MLP(_Form):
         logits = self.second(self.first((features - self.mean) * self.factor).relu())
         two = logits.shape[1] == 2
         scores = torch.stack([logits[:, 0] - logits[:, 1], logits[:, 1] - logits[:, 0]], 1) / 2 if two else logits
-        return logits.argmax(1), scores, logits.softmax(1)
+        return self.decided(logits.argmax(1), scores, scores, logits.softmax(1))
 
 
 class _Head2Toe(_Form):
@@ -196,13 +247,14 @@ class _Head2Toe(_Form):
             length = layer.square().sum(1, keepdim=True).sqrt()
             layers.append(layer / torch.where(length > 0, length, torch.ones_like(length)))
         scores = torch.cat(layers, 1)[:, self.kept] @ self.weights + self.intercept
-        return scores.argmax(1), scores, scores.softmax(1)
+        return self.decided(scores.argmax(1), scores, scores, scores.softmax(1))
 
 
 _FORMS: dict[type, Callable[[Any], nn.Module]] = {
     LinearHead: _Linear,
     UntouchedClassifier: _Linear,
     OnAxes: _OnAxes,
+    Guarded: _Guarded,
     RBFSVM: _RBFSVM,
     KNN: _KNN,
     MLP: _MLP,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from classify.use.images import Given, batches
-from classify.use.saved import Answers, SavedModel
+from classify.use.saved import UNSURE, Answers, SavedModel, require_probabilities
 from features.datasets.white import White
 
 
@@ -29,46 +29,72 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image: the class that it decides for, then the next likeliest; or what is wrong."""
+    """What a model says of one image: the class that it decides for, then the next likeliest; or what is wrong.
+
+    unsure: the first is less probable than was asked for. unlike: the image is unlike the training images, None where
+    the model does not know.
+    """
 
     image: str
     guesses: tuple[Guess, ...] = ()
     problem: str | None = None
+    unsure: bool = False
+    unlike: bool | None = None
+
+    @property
+    def named(self) -> str:
+        """The class, or 'unsure'."""
+        return UNSURE if self.unsure else self.guesses[0].name
 
     def to_json(self) -> dict[str, Any]:
-        """image and error, or image, class, label, probability, score and top (as many as were asked for)."""
+        """image and error, or image, class, label, probability, score, unlike and top (as many as were asked for). Of
+        an unsure one the class is 'unsure', without a label, and `likeliest` says which it might be."""
         if self.problem is not None:
             return {"image": self.image, "error": self.problem}
-        first = self.guesses[0]
         top = [_plain(guess) for guess in self.guesses]
-        return {"image": self.image, **_plain(first), **({"top": top} if len(top) > 1 else {})}
+        return {"image": self.image, **self._first(), **({"top": top} if len(top) > 1 else {})}
 
     def records(self) -> Iterator[dict[str, Any]]:
         """A flat record for each guess, or one for what is wrong."""
         if self.problem is not None:
             yield {"image": self.image, "error": self.problem}
         for rank, guess in enumerate(self.guesses, start=1):
-            yield {"image": self.image, "rank": rank, **_plain(guess)}
+            yield {"image": self.image, "rank": rank, **(self._first() if rank == 1 else _plain(guess))}
+
+    def _first(self) -> dict[str, Any]:
+        first = {**_plain(self.guesses[0]), "unlike": self.unlike}
+        return first | {"class": UNSURE, "label": None, "likeliest": first["class"]} if self.unsure else first
 
 
-CSV_FIELDS = ("image", "rank", "class", "label", "probability", "score", "error")
+CSV_FIELDS = ("image", "rank", "class", "label", "probability", "score", "unlike", "likeliest", "error")
 
 
 def predictions(
-    model: SavedModel, given: Iterable[Given], top: int = 1, threads: int = 4, white: White | None = None
+    model: SavedModel,
+    given: Iterable[Given],
+    top: int = 1,
+    threads: int = 4,
+    white: White | None = None,
+    reject: float = 0.0,
 ) -> Iterator[Prediction]:
     """A prediction for each image; one that cannot be read has a `problem`, and the others are still done.
 
-    white: what is white in them; None: what the model's record says.
+    white: what is white in them; None: what the model's record says. reject: unsure below this probability.
     """
+    require_probabilities(model, reject)
     top = min(top, len(model.classes))
     for batch in batches(given, model.batch, model.prepare, threads, white or model.white):
-        guesses = {}
+        answered = {}
         if batch.places:
             outputs = model.answers(batch.ready)
-            guesses = {place: _guesses(model, outputs, row, top) for row, place in enumerate(batch.places)}
+            answered = {place: row for row, place in enumerate(batch.places)}
         for place, image in enumerate(batch.given):
-            yield Prediction(image.name, guesses.get(place, ()), batch.problems.get(place))
+            if place not in answered:
+                yield Prediction(image.name, problem=batch.problems[place])
+                continue
+            guesses = _guesses(model, outputs, answered[place], top)
+            unlike = None if outputs.distance is None else bool(outputs.distance[answered[place]] > 1)
+            yield Prediction(image.name, guesses, unsure=bool(reject) and guesses[0].sureness < reject, unlike=unlike)
 
 
 def _plain(guess: Guess) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _require_sound(key: CacheKey) -> None:
     parse_pool(key.pool)
     precisions = set(PRECISIONS) - {"auto", "int8"}
     if not (key.precision in precisions or is_int8(key.precision)) or key.dtype not in DTYPES:
-        raise UserError(f"the record's features, {key.precision} kept as {key.dtype}, are none; run it again")
+        raise UserError(f"the record's features, {key.precision} stored as {key.dtype}, are not known; run it again")
 
 
 def _require_right(cut: Cut, keys: Sequence[CacheKey]) -> None:
@@ -98,5 +98,7 @@ def preprocessing_of(key: CacheKey, crop_mode: str = EARLIER) -> Preprocessing:
         if len(steps.mean) != 3 or not all(_SMALLEST <= side <= _LARGEST for side in (steps.crop, steps.resize)):
             raise ValueError(key.preprocessing)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"the record's preprocessing, {key.preprocessing[:80]!r}, is none; run it again") from error
+        raise UserError(
+            f"the record's preprocessing, {key.preprocessing[:80]!r}, is not known; run it again"
+        ) from error
     return steps

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
+from classify.heads.around import plain_head
+from classify.heads.familiar import Guarded
 from classify.heads.network import NETWORKS
 from classify.heads.network.trained import TrainedNetwork
 from classify.heads.on_axes import OnAxes
@@ -36,6 +38,7 @@ from features.request import split_names
 
 TRAINED = ("finetune", "scratch", "spottune", "convnet")
 _BATCH = 64
+UNSURE = "unsure"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +46,14 @@ class Answers:
     """What a model says of N images, its K outputs in the order of `SavedModel.classes`.
 
     predicted: int64 (N,), the output that it decides for. scores: (N, K), what decides; with two classes half the
-    decision value and its negative. probabilities: (N, K), or None for a head that has none.
+    decision value and its negative. probabilities: (N, K), or None for a head that has none. distance: (N,) to the
+    training images, above 1 where an image is unlike them; None for a model that does not know.
     """
 
     predicted: np.ndarray
     scores: np.ndarray
     probabilities: np.ndarray | None
+    distance: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +87,11 @@ class SavedModel:
         trust: load its head although its SHA-256 is not that of the record (a pickle can run any code). weights: where
         the backbone's weights are, if they cannot be found. exact: compute features in float32 and do not round them,
         whatever was done in training. Raises UserError where head, network or weights were not kept, are not found or
-        are not what they were.
+        are not what they were, and for a result that is known to be wrong.
         """
         saved = record if isinstance(record, SavedResult) else open_result(record)
+        if saved.fault:
+            raise UserError(f"{saved.path} is not used: {saved.fault}; run it again")
         saved.bring_ranges()
         config = saved.result.config
         if config.head in TRAINED:
@@ -141,11 +148,26 @@ class SavedModel:
         assert self.reader is not None  # a head that is no network takes features
         return head_answers(self.head, self.reader.features(ready))
 
-    def predict(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
+    def predict(self, images: np.ndarray | Sequence[Any], reject: float = 0.0) -> np.ndarray:
         """The names of the classes of images, (N,): one array (N, H, W) or (N, H, W, 3), or a list of such images and
-        of paths. Arrays hold uint8, or what the data set's held. UserError for what is no image."""
-        predicted = [outputs.predicted for outputs in self._through(images)]
-        return np.array(self.classes)[np.concatenate(predicted)]
+        of paths. Arrays hold uint8, or what the data set's held. reject: 'unsure' where the largest probability is
+        below it. UserError for what is no image, and for a reject that cannot be."""
+        require_probabilities(self, reject)
+        names = []
+        for outputs in self._through(images):
+            names.append(np.array([*self.classes, UNSURE])[outputs.predicted])
+            if outputs.probabilities is not None:
+                names[-1][outputs.probabilities.max(axis=1) < reject] = UNSURE
+        return np.concatenate(names)
+
+    def unlike(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
+        """Whether images are unlike the training images, bool (N,); AttributeError for a model that does not know."""
+        parts = []
+        for outputs in self._through(images):
+            if outputs.distance is None:
+                raise AttributeError(f"{self.saved.path.name} was saved without what its training images look like")
+            parts.append(outputs.distance > 1)
+        return np.concatenate(parts)
 
     def predict_proba(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
         """Probabilities (N, K) in the order of `classes`; AttributeError for a head that has none."""
@@ -167,6 +189,9 @@ class SavedModel:
             read = images_in_8_bits(part, white) if is_array else [_read(image, white) for image in part]
             yield self.answers(self.prepare(read))
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {' '.join(str(self).split())[:200]}>"
+
     def __str__(self) -> str:
         config, measured = self.saved.result.config, self.saved.result
         place = ", ".join(
@@ -175,6 +200,17 @@ class SavedModel:
         validation = measured.validation_accuracy
         kept = "" if validation is None else f", {validation:.2%} on validation"
         return f"{config['head']} for {config['dataset']} ({place}){kept}, {measured.metrics.accuracy:.2%} on test"
+
+
+def require_probabilities(model: SavedModel, reject: float) -> None:
+    """UserError where a model's answers below a probability cannot be rejected."""
+    if not 0 <= reject <= 1:
+        raise UserError(f"a probability below which nothing is answered is from 0 to 1, not {reject:g}")
+    if reject and not hasattr(model.head, "predict_proba"):
+        raise UserError(
+            f"the {model.saved.result.config.head} in {model.saved.path.name} has no probabilities, by which answers "
+            "would be rejected: it is of an earlier version, or had no validation images; train it again"
+        )
 
 
 def load_model(source: SavedResult | Path | str = "results", **options: Any) -> SavedModel:
@@ -214,12 +250,15 @@ def logit_answers(logits: np.ndarray) -> Answers:
 
 def head_answers(head: Any, features: np.ndarray) -> Answers:
     """What a fitted head says of features (N, D)."""
+    distance = head.distance(features) if isinstance(head, Guarded) else None
+    while isinstance(head, Guarded | OnAxes):
+        head, features = head.head, head.given(features)
     probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
-    scores = head.decision_function(features) if hasattr(head, "decision_function") else probabilities
-    assert scores is not None  # a head has one of them at least
+    plain = plain_head(head)
+    scores = plain.decision_function(features) if hasattr(plain, "decision_function") else plain.predict_proba(features)
     if scores.ndim == 1:
         scores = np.stack([-scores, scores], axis=1) / 2
-    return Answers(np.searchsorted(head.classes_, head.predict(features)), scores, probabilities)
+    return Answers(np.searchsorted(head.classes_, head.predict(features)), scores, probabilities, distance)
 
 
 def _lower_part(head: TrainedNetwork, key: CacheKey) -> Backbone:
@@ -248,8 +287,8 @@ def _keys(saved: SavedResult, optional: bool = False) -> tuple[CacheKey, ...]:
 
 def _require_fitting(saved: SavedResult, head: Any, width: int) -> None:
     """UserError where what was loaded is no classifier of so many features: a file that was trusted may be anything."""
-    fitted = getattr(head, "head", head)
-    takes = len(head.axes.mean) if isinstance(head, OnAxes) else getattr(head, "n_features_in_", None)
+    fitted = plain_head(head)
+    takes = getattr(head, "n_features_in_", None)
     if not hasattr(fitted, "predict") or not hasattr(fitted, "classes_") or takes != width:
         raise UserError(
             f"{saved.path}: the head beside it is a {type(head).__name__} of {takes} numbers for an image, and the "

@@ -32,7 +32,7 @@ class WholeNetwork(nn.Module):
         self.register_buffer("std", std.view(1, -1, 1, 1).clone())
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(label, scores) or (label, scores, probabilities)."""
+        """Of label, scores, probabilities and distance those that the model has."""
         decision: Decision = self.decide(self.trunk((images.float() - self.mean) / self.std))
         return tuple(part for part in decision if part is not None)
 
@@ -52,7 +52,7 @@ class _Logits(nn.Module):
     """What a network's logits decide."""
 
     def forward(self, logits: torch.Tensor) -> Decision:
-        return logits.argmax(1), logits, logits.softmax(1)
+        return logits.argmax(1), logits, logits.softmax(1), None
 
 
 def whole_network(model: SavedModel) -> WholeNetwork:

@@ -23,8 +23,8 @@ def ensure_plan(
 ) -> Plan:
     """The same for what is planned already."""
     from extract.cost import Cost, memory_needed
-    from features.commands.speaking import detail, is_verbose, say
-    from features.reading import missing
+    from features.commands.speaking import detail, is_verbose, say, tell_once
+    from features.reading import missing, used_of_others
     from features.store.disk import as_bytes
 
     for line in _decided(plan):
@@ -33,6 +33,8 @@ def ensure_plan(
     for wanted in {file.key.digest: file for file in plan.wanted}.values():
         if wanted not in todo and (is_verbose() or not quiet):
             say(f"in the cache: {wanted.split} {wanted.about.layer_name} ({wanted.key.pool}), {wanted.rows:,} rows")
+    if line := used_of_others(plan):
+        tell_once(line)
     if not todo:
         return plan
     if stale := _superseded(plan, todo):

@@ -1,232 +1,84 @@
-"""`python -m features`: what is in the cache; `verify`, `remove`, `compact` shards into one file, `accept` a change."""
+"""`python -m features`: what is in the cache, and what can be done with it; without a verb, the list."""
 
 import argparse
 import re
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from features.commands.completion import cached_names
-from features.commands.options import Parser
-from features.commands.speaking import is_quiet, is_verbose, printable, put, say
-from features.datasets import open_dataset
-from features.datasets.catalogue import absolute_spec
-from features.errors import UserError
-from features.first_use import accept, known_digests
-from features.home import features_folder
-from features.store.catalogue import Entry, entries, remove
-from features.store.disk import as_bytes
-from features.store.naming import CacheError
-from features.store.reader import FeatureFile, ShardedFile
-from features.store.shards import compact
+from features.commands.help import purpose
+from features.commands.parser import Add, Parser
 
 _NAMES = "as listed: a file's name, or the digits in it (their first 4 or more)"
+VERBS = {
+    "verbs to look": {
+        "list": "what the cache holds (the default)",
+        "verify": "compare every byte with its checksum; status 1 if one is damaged",
+    },
+    "verbs to change": {
+        "remove": "delete files of the cache",
+        "prune": "delete what is old, or large, or both",
+        "compact": "make one file of each that a cluster made in shards",
+        "accept": "take weights or a data set that changed since they were first used for what they should be",
+    },
+}
+
+
+def age(text: str) -> float:
+    """Seconds that '12h', '30d' or '2w' are; a number alone is of days."""
+    return _amount(text, {"h": 3600.0, "d": 86400.0, "w": 604800.0, "": 86400.0}, "an age as in 12h, 30d or 2w")
+
+
+def size(text: str) -> float:
+    """Bytes that '500MB' or '2GB' are."""
+    units = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+    return _amount(text, units, "a size as in 500MB or 2GB")
+
+
+def _amount(text: str, units: dict[str, float], wanted: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text.strip())
+    if match is None or match[2].lower() not in units:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}; give one")
+    return float(match[1]) * units[match[2].lower()]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line and do what it says; 1 if verification found damage."""
     options = _parser().parse_args(arguments)
-    verbs = {"verify": _verify, "remove": _remove, "compact": _compact, "accept": _accept}
-    return verbs[options.verb](options) if options.verb in verbs else _list()
+
+    from features.commands.holdings import run_verb
+
+    return run_verb(options)
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m features", description="Without a verb: list what the cache holds.", configurable=False
-    )
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    verbs.add_parser("list", help="what the cache holds (the default)")
-    verify = verbs.add_parser("verify", help="compare every byte with its checksum; status 1 if one is damaged")
+    parser = Parser("features", description=purpose(__doc__), configurable=False)
+    parser.list_verbs(VERBS.items())
+    # The verbs are listed above, in groups.
+    verbs = parser.add_subparsers(dest="verb", metavar="[VERB]", help=argparse.SUPPRESS)
+
+    def verb(name: str) -> Add:
+        summary = next(summaries[name] for summaries in VERBS.values() if name in summaries)
+        return verbs.add_parser(name, description=purpose(summary)).add_argument
+
+    verb("list")
     files: dict[str, Any] = {"nargs": "*", "metavar": "NAME", "completer": cached_names}
-    verify.add_argument("names", **files, help=f"{_NAMES}; without one: everything")
-    add = verbs.add_parser("remove", help="delete files of the cache").add_argument
+    verb("verify")("names", **files, help=f"{_NAMES}; without one: everything")
+    add = verb("remove")
     add("names", **files, help=_NAMES)
     add("--dataset", metavar="NAME", help="features of this data set: its name as listed, or as `extract` takes it")
     add("--layer", metavar="L", help="features of this layer")
     add("--partial", action="store_true", help="only what is not complete")
     add("--all", action="store_true", help="everything")
-    add = verbs.add_parser("compact", help="make one file of each that a cluster made in shards").add_argument
-    add("names", **files, help=f"{_NAMES}; without one: all that have shards")
-    changed = "take weights or a data set that changed since they were first used for what they should be"
-    add = verbs.add_parser("accept", help=changed).add_argument
-    add("names", nargs="+", metavar="NAME", help="as the refusal says")
+    add = verb("prune")
+    add(
+        "--older-than",
+        type=age,
+        metavar="AGE",
+        help="made or carried on longer ago than: 30d, 12h, 2w (a number: days)",
+    )
+    add("--larger-than", type=size, metavar="SIZE", help="of more bytes: 500MB, 2GB; with both options, what is both")
+    add("--dry-run", action="store_true", help="say what it would delete, and stop")
+    verb("compact")("names", **files, help=f"{_NAMES}; without one: all that have shards")
+    verb("accept")("names", nargs="+", metavar="NAME", help="as the refusal says")
     return parser
-
-
-def _list() -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    everything = entries()
-    shown = [entry for entry in everything if entry.state != "left over"]
-    if not everything:
-        say(f"the cache in {features_folder()} is empty; `python -m extract` fills it")
-        return 0
-    if is_quiet():
-        # For other programs: one name a line.
-        put("\n".join(path.name for entry in shown for path in entry.paths[:1]))
-        return 0
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=240)
-    headings = ("data set", "split", "backbone", "weights", "layer", "pool", "px", "precision", "rows x width")
-    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
-    table.add_column("size", justify="right")
-    table.add_column("state")
-    table.add_column("name")
-    data_sets = {(entry.record.about.dataset_name, entry.record.key.dataset) for entry in shown if entry.record}
-    called = Counter(name for name, _ in data_sets)
-    for entry in shown:
-        table.add_row(*_cells(entry, called))
-    console.print(table)
-    total = as_bytes(sum(entry.size for entry in everything))
-    complete = sum(entry.state == "complete" for entry in everything)
-    put(f"{complete} complete, {len(shown) - complete} not, {total} in {features_folder()}")
-    if left := [entry for entry in everything if entry.state == "left over"]:
-        size = as_bytes(sum(entry.size for entry in left))
-        put(f"{size} left over by processes that were killed; `python -m features remove --partial` deletes them")
-    for entry in shown:
-        if is_verbose() and entry.record is not None:
-            put(f"{entry.paths[0]}: key {entry.record.key.digest}")
-        if entry.fault:
-            put(entry.fault)
-    return 0
-
-
-def _cells(entry: Entry, called: Counter[str]) -> list[str]:
-    """A row of the table; called: how many data sets bear each name, since those of one name have to be told apart."""
-    from rich.markup import escape
-
-    size, digits = as_bytes(entry.size), entry.digits[:8]
-    if entry.record is None:
-        return [escape(printable(entry.stem)), *[""] * 8, size, "damaged", digits]
-    key, about = entry.record.key, entry.record.about
-    state = "complete" if entry.state == "complete" else f"{int(100 * entry.share)} %"
-    if isinstance(entry.record, ShardedFile):
-        state = f"complete, {len(entry.record.layout.shards)} shards"
-    layer = about.layer_name if about.layer_name == key.layer else f"{about.layer_name} ({key.layer})"
-    dataset = f"{about.dataset_name} ({key.dataset[:8]})" if called[about.dataset_name] > 1 else about.dataset_name
-    names = (dataset, key.split, key.backbone, about.weights_name, layer, key.pool)
-    precision = key.precision if key.dtype == "float32" else f"{key.precision}, kept in {key.dtype}"
-    width = " x ".join(f"{length:,}" for length in entry.record.shape)
-    return [*(escape(printable(name)) for name in names), str(key.image_size), precision, width, size, state, digits]
-
-
-def _verify(options: argparse.Namespace) -> int:
-    chosen = [entry for entry in _named(options.names) if entry.state in ("complete", "damaged")]
-    damaged = 0
-    for entry in chosen:
-        try:
-            if not isinstance(entry.record, FeatureFile):
-                raise CacheError(entry.fault)
-            entry.record.verify()
-            say(f"sound    {entry.paths[0].name} ({as_bytes(entry.size)})")
-        except (CacheError, OSError) as error:
-            damaged += 1
-            put(f"DAMAGED  {error}")
-    say(f"{len(chosen) - damaged} of {len(chosen)} files are sound")
-    return 1 if damaged else 0
-
-
-def _remove(options: argparse.Namespace) -> int:
-    if not (options.names or options.dataset or options.layer or options.partial or options.all):
-        raise UserError("say what to remove: names from `python -m features`, --dataset, --layer, --partial or --all")
-    if options.all and (options.names or options.dataset or options.layer or options.partial):
-        raise UserError("--all removes everything and takes neither names nor --dataset, --layer or --partial")
-    chosen = _named(options.names)
-    if options.partial:
-        chosen = [entry for entry in chosen if entry.unfinished]
-    if options.layer:
-        chosen = [
-            entry
-            for entry in chosen
-            if entry.record and options.layer in (entry.record.about.layer_name, entry.record.key.layer)
-        ]
-    if options.dataset:
-        chosen = _of_data_set(chosen, options.dataset)
-    total = 0
-    for entry in chosen:
-        size = remove(entry)
-        total += size
-        say(f"removed {entry.stem} ({entry.state}, {as_bytes(size)})")
-    say(f"{len(chosen)} removed, {as_bytes(total)} freed" if chosen else "nothing in the cache answers to that")
-    return 0
-
-
-def _accept(options: argparse.Namespace) -> int:
-    for name in options.names:
-        put(f"accepted {name}: SHA-256 {accept(name)}")
-    return 0
-
-
-def _compact(options: argparse.Namespace) -> int:
-    records = [entry.record for entry in _named(options.names)]
-    sharded = [record for record in records if isinstance(record, ShardedFile)]
-    for record in sharded:
-        count = len(record.layout.shards)
-        whole = compact(record)
-        put(f"compacted {whole.path.name}: one file of {count} shards, {as_bytes(whole.size)}")
-    if not sharded:
-        put("nothing here has shards")
-    return 0
-
-
-def _of_data_set(chosen: Sequence[Entry], dataset: str) -> list[Entry]:
-    """Those of one data set: of a name as listed, of the first digits of a digest, or of what stands in a place.
-
-    UserError for a name that several data sets bear.
-    """
-    read = [(entry, entry.record.about.dataset_name, entry.record.key.dataset) for entry in chosen if entry.record]
-    if named := [(entry, digest) for entry, name, digest in read if name == dataset]:
-        digests = sorted({digest for _, digest in named})
-        if len(digests) > 1:
-            places = {digest: place for place, digest in known_digests().items()}
-            listed = [f"{digest[:8]} ({places.get(digest, 'its place is not known')})" for digest in digests]
-            raise UserError(
-                f"--dataset {dataset}: the cache holds {len(digests)} data sets of that name, {', '.join(listed)}; say "
-                f"which by its digits, as in --dataset {digests[0][:8]}, or by its place, as in folder:PATH"
-            )
-        return [entry for entry, _ in named]
-    if re.fullmatch("[0-9a-f]{6,64}", dataset):
-        return [entry for entry, _, digest in read if digest.startswith(dataset)]
-    standing = _digest_of(dataset) if ":" in dataset else None
-    return [entry for entry, _, digest in read if digest == standing]
-
-
-def _digest_of(place: str) -> str:
-    """The digest of what stands in a place, or stood there when it was last used: images may go before features do."""
-    place = absolute_spec(place)
-    try:
-        return open_dataset(place).fingerprint()
-    except UserError:
-        if (digest := known_digests().get(place)) is None:
-            raise
-        return digest
-
-
-def _named(names: Sequence[str]) -> list[Entry]:
-    """The entries that the names mean, each once, or all without a name; UserError for a name that means none."""
-    everything = entries()
-    if not names:
-        return everything
-    chosen = {}
-    for name in names:
-        matching = [entry for entry in everything if _answers_to(entry, name)]
-        if not matching:
-            raise UserError(f"the cache holds nothing called {name!r}; `python -m features` lists what it holds")
-        if len(stems := sorted({entry.stem for entry in matching})) > 1:
-            raise UserError(f"{name!r} means {len(stems)} files: {', '.join(stems)}; give more digits of the one meant")
-        chosen.update({entry.paths: entry for entry in matching})
-    return list(chosen.values())
-
-
-def _answers_to(entry: Entry, name: str) -> bool:
-    path = Path(name)
-    if path.name != name:
-        # A whole path, as messages give it: right only if it leads into the cache's own folder.
-        if path.absolute().parent.resolve() != features_folder().resolve():
-            return False
-        name = path.name
-    by_digits = len(name) >= 4 and entry.digits.startswith(name)
-    return by_digits or name in (entry.stem, f"{entry.stem}.h5") or any(name == path.name for path in entry.paths)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import UserError
+from features.plugins import plugins
 
 # The backbone that is not torchvision's: `features.backbones` says so too, and imports torch.
 OFFLINE = "efficientnet_lite0"
@@ -60,7 +61,7 @@ def words_typed(verbs: Sequence[str]) -> list[str]:
 def backbones(**_: object) -> list[str]:
     """The names that `--backbone` takes, read from torchvision's source rather than by importing it."""
     package = importlib.util.find_spec("torchvision")
-    names = [OFFLINE]
+    names = [OFFLINE, *plugins("backbones")]
     for path in Path(package.origin).parent.glob("models/*.py") if package and package.origin else ():
         names += re.findall(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", path.read_text(encoding="utf-8"), re.M)
     return sorted(names)

@@ -27,6 +27,11 @@ class Optioned(Protocol):
     """What is asked of a `features.commands.parser.Parser`."""
 
     prog: str
+    command: str
+
+    @property
+    def former(self) -> Mapping[str, str]:
+        """Options as they were spelled before, and as they are now."""
 
     @property
     def options(self) -> Mapping[str, argparse.Action]:
@@ -56,7 +61,8 @@ def replayed(parser: Optioned, arguments: Sequence[str]) -> list[str]:
     end = typed.index("--") if "--" in typed else len(typed)
     given = {word.split("=")[0] for word in typed[:end]}
     words: list[str] = []
-    for name, value in _read(path, parser.prog).items():
+    for name, value in _read(path, parser).items():
+        name = parser.former.get(f"--{name}", f"--{name}").removeprefix("--")
         if name not in parser.options:
             hint = _nearest(name, parser.options) or f"`{parser.prog} --help` lists what there is"
             raise UserError(f"{path}: {parser.prog} has no option called {name!r}; {hint}")
@@ -76,7 +82,7 @@ def replayed(parser: Optioned, arguments: Sequence[str]) -> list[str]:
 def save_configuration(path: Path | str, parser: Optioned, options: argparse.Namespace) -> None:
     """Write every option's value; those without one stand in a comment. UserError where the file cannot be replaced."""
     path = user_path(str(path))
-    lines = [f"# Replay with: {parser.prog} --config {path.name}", f"command = {_toml(_command(parser.prog))}", ""]
+    lines = [f"# Replay with: {parser.prog} --config {path.name}", f"command = {_toml(parser.command)}", ""]
     for name, action in parser.options.items():
         if name in parser.typed_only:
             lines.append(f"# {name} is typed")
@@ -97,12 +103,8 @@ def save_configuration(path: Path | str, parser: Optioned, options: argparse.Nam
         raise UserError(f"--save-config {path}: {error.object!r} is no text that a file can hold; rename it") from error
 
 
-def _command(prog: str) -> str:
-    return prog.removeprefix("python -m ")
-
-
-def _read(path: Path, prog: str | None) -> dict[str, Any]:
-    """The entries of a file but for its command, which must be this one; prog None: any, so long as there is one."""
+def _read(path: Path, parser: Optioned | None) -> dict[str, Any]:
+    """The entries of a file but for its command, which must be the parser's; None: any, so long as there is one."""
     try:
         text = read_regular(path, most=_MOST_BYTES)
         entries = tomllib.loads(text.decode())
@@ -114,9 +116,10 @@ def _read(path: Path, prog: str | None) -> dict[str, Any]:
     command = entries.pop("command", None)
     if not isinstance(command, str):
         raise UserError(f'{path}: does not say which command it is for, as in command = "classify probe"; add that')
-    if prog is not None and command != _command(prog):
+    if parser is not None and command != parser.command:
         raise UserError(
-            f"{path}: is for `python -m {command}`, not for `{prog}`; give it to that command, or change what it says"
+            f"{path}: is for `python -m {command}`, not for `{parser.prog}`; give it to that command, or change what "
+            "it says"
         )
     return entries
 

@@ -5,18 +5,18 @@ import dataclasses
 import os
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from features.commands import completion
 from features.commands.parser import Add, Parser
-from features.commands.speaking import complain
+from features.commands.speaking import complain, decoders_unheard
 from features.commands.stopping import status_of, told_to_stop
-from features.datasets.catalogue import READABLE, dataset_names, with_columns
+from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
 from features.datasets.pixels import IN_FLIGHT, MAX_PIXELS
 from features.errors import UserError
 from features.home import home
+from features.plugins import plugins
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
 
 if TYPE_CHECKING:
@@ -53,36 +53,51 @@ class _Limit(argparse.Action):
 # What more than one command takes.
 SHARED: dict[str, dict[str, Any]] = {
     "--again": {"action": "store_true", "help": "make rows again that stand in the results folder"},
-    "--class-weight": {"choices": ("balanced",), "help": "weigh rare classes up"},
+    "--class-weight": {"choices": ("balanced",), "help": "weigh rare classes up", "rare": True},
     "--cluster": {
         "typed_only": True,
         "metavar": "C",
         "help": "have the workers of a Dask cluster work: tcp://HOST:PORT, a scheduler file, or local:N (N processes)",
+        "rare": True,
     },
-    "--compile": {"default": "auto", "choices": ("auto", "on", "off"), "help": "compile the network first"},
+    "--compile": {
+        "default": "auto",
+        "choices": ("auto", "on", "off"),
+        "help": "compile the network first",
+        "rare": True,
+    },
     "--device": {
         "default": "auto",
         "metavar": "D",
         "help": "auto (default), cpu, cuda, cuda:1 or mps",
         "completer": completion.one_of("auto", "cpu", "cuda", "mps"),
     },
-    "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)"},
+    "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)", "rare": True},
     "--max-pixels": {
         "action": _Limit,
         "variable": MAX_PIXELS,
         "help": "refuse images of more pixels (default: 89,478,485, which Pillow takes for harmless)",
+        "rare": True,
     },
     "--pixels-in-flight": {
         "action": _Limit,
         "variable": IN_FLIGHT,
         "help": "decode no more pixels than this at a time, over all threads (default: 100,000,000; 30 bytes each)",
+        "rare": True,
     },
-    "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows"},
-    "--no-search": {"action": "store_true", "help": "take each head's untuned default"},
+    "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows", "rare": True},
+    "--no-search": {"action": "store_true", "help": "take each head's untuned default", "rare": True},
     "--overwrite": {
         "typed_only": True,
         "action": "store_true",
         "help": "let outputs replace files that no command here wrote, or that were changed since",
+        "rare": True,
+    },
+    "--progress": {
+        "default": "auto",
+        "choices": ("auto", "on", "off"),
+        "help": "how far the whole is and the time left: on a terminal (auto), now and then elsewhere too (on), or not",
+        "rare": True,
     },
     "--quick": {"action": "store_true", "help": "an answer in minutes; says what it cut"},
     "--results": {"default": "results", "metavar": "FOLDER", "help": "folder of results (results/)"},
@@ -91,8 +106,30 @@ SHARED: dict[str, dict[str, Any]] = {
         "const": "tensorboard",
         "metavar": "FOLDER",
         "help": "write the networks' training curves for TensorBoard (default tensorboard/)",
+        "rare": True,
+    },
+    "--score": {
+        "default": "accuracy",
+        "metavar": "S",
+        "help": "what is chosen by: accuracy (default), macro-f1, balanced-accuracy or log-loss",
+        "completer": completion.one_of("accuracy", "macro-f1", "balanced-accuracy", "log-loss"),
+        "rare": True,
     },
     "--seeds": {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"},
+    "--test": {
+        "default": "auto",
+        "metavar": "T",
+        "help": "what is tested on: split, cv:K (all images, each out of a fold, the choice included), or auto "
+        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images",
+        "completer": completion.one_of("auto", "split", "cv:5"),
+    },
+    "--validate": {
+        "default": "auto",
+        "metavar": "V",
+        "help": "what is chosen on: holdout, cv:K (folds), cv:KxR (drawn R times), or auto (default), which says what "
+        "it takes",
+        "completer": completion.one_of("auto", "holdout", "cv:5", "cv:5x3"),
+    },
 }
 
 
@@ -108,14 +145,31 @@ def offered(values: Sequence[str], default: str) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def add_request_options(parser: Parser, layers: bool = True) -> None:
-    """The options that say which features of which data; `request_from` reads them back."""
+def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
+    """The options that say which features of which data; `request_from` reads them back.
+
+    layer: what `--layer` is by default; None leaves out `--layer` and `--pool`.
+    """
     add = parser.section("which features of which data")
     names = offered(dataset_names(), "mnist")
     add("--dataset", default="mnist", metavar="NAME", help=names, completer=completion.datasets)
-    add("--path-column", metavar="C", help="of csv:PATH, the column of the images' paths (default: by its name)")
-    add("--label-column", metavar="C", help="of csv:PATH, the column of their labels (default: by its name)")
-    names = f"any torchvision classifier, or {completion.OFFLINE}"
+    by_name = "(default: by its name)"
+    add("--path-column", metavar="C", help=f"of csv:PATH, the column of the images' paths {by_name}", rare=True)
+    add("--label-column", metavar="C", help=f"of csv:PATH, the column of their labels {by_name}", rare=True)
+    add(
+        "--group-column",
+        metavar="C",
+        help="of csv:PATH, the column that says which images belong together (group)",
+        rare=True,
+    )
+    add(
+        "--group-by",
+        metavar="REGEX",
+        help="which images of a folder or list belong together (one patient, part, video or day): those of one text in "
+        "this expression's first parentheses, found in the path; they are never on both sides of a split",
+    )
+    brought = "".join(f", {name} ({plugin.summary})" for name, plugin in plugins("backbones").items())
+    names = f"any torchvision classifier, or {completion.OFFLINE}{brought}"
     add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
     add(
         "--weights",
@@ -124,13 +178,13 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
         help="default (ImageNet), the name of a torchvision enum's entry, random, or a .pth or .safetensors file",
         completer=completion.weights,
     )
-    if layers:
+    if layer is not None:
         add(
             "--layer",
             nargs="+",
-            default=["avgpool"],
+            default=[layer],
             metavar="L",
-            help="stages or nodes (layer3), joined ones (layer2+layer3), or all (every stage); default avgpool",
+            help=f"stages or nodes (layer3), joined ones (layer2+layer3), or all (every stage); default {layer}",
             completer=completion.one_of("all", "avgpool", "fc"),
         )
         pools = completion.one_of("avg", "max", "grid:2", "grid:4", "none")
@@ -143,20 +197,23 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
         choices=CROP_MODES,
         help="how an image becomes a square: center (default) loses the ends of a long one, and an eighth of one that "
         "is larger than the network's input; squash loses its proportions; pad loses nothing",
+        rare=True,
     )
-    add("--resize", type=int, metavar="R", help="pixels of the short side before the crop (default: the weights' own)")
-    add("--interpolation", choices=INTERPOLATIONS, help="in resizing (default: the weights' own)")
-    own = "of each channel, pixels being 0 to 1 (default: the weights' own)"
-    add("--mean", nargs="+", type=float, metavar="X", help=f"mean {own}")
-    add("--std", nargs="+", type=float, metavar="X", help=f"standard deviation {own}")
+    own = "(default: the weights' own)"
+    add("--resize", type=int, metavar="R", help=f"pixels of the short side before the crop {own}", rare=True)
+    add("--interpolation", choices=INTERPOLATIONS, help=f"in resizing {own}", rare=True)
+    own = f"of each channel, pixels being 0 to 1 {own}"
+    add("--mean", nargs="+", type=float, metavar="X", help=f"mean {own}", rare=True)
+    add("--std", nargs="+", type=float, metavar="X", help=f"standard deviation {own}", rare=True)
     add(
         "--precision",
         default="auto",
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
         help="of the computation: auto (default) is bfloat16 where the processor has it, else float32; int8 is fastest "
         "on a processor and least exact, its ranges fixed on 256 training images",
+        rare=True,
     )
-    add("--dtype", default="float32", choices=("float32", "float16"), help="of the stored features")
+    add("--dtype", default="float32", choices=("float32", "float16"), help="of the stored features", rare=True)
     add(
         "--limit",
         type=int,
@@ -166,7 +223,8 @@ def add_request_options(parser: Parser, layers: bool = True) -> None:
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
-    add("--skip-unreadable", action="store_true", help="leave out images that cannot be read, and say which")
+    unreadable = "leave out images that are broken or absent, and say which"
+    add("--skip-unreadable", action="store_true", help=unreadable, rare=True)
     add_shared(add, "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
 
 
@@ -179,8 +237,8 @@ def request_from(options: argparse.Namespace) -> "Request":
     for field in dataclasses.fields(Request):
         value = getattr(options, singular.get(field.name, field.name), field.default)
         fields[field.name] = tuple(value) if isinstance(value, list) else value
-    columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label")}
-    fields["dataset"] = with_columns(fields["dataset"], **columns)
+    columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label", "group")}
+    fields["dataset"] = with_groups(with_columns(fields["dataset"], **columns), getattr(options, "group_by", None))
     if getattr(options, "skip_unreadable", False):
         fields["dataset"] = READABLE + fields["dataset"].removeprefix(READABLE)
     return Request(**fields)
@@ -197,9 +255,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with told_to_stop(), warnings.catch_warnings():
-            # What Pillow warns of is told with the file's name, where a data set is looked at first.
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+        with told_to_stop(), decoders_unheard():
             status = main(sys.argv[1:] if arguments is None else arguments) or 0
         # Here a full disk or a reader that has gone can still be told apart; at the interpreter's end they cannot.
         if sys.stdout:
@@ -245,10 +301,10 @@ def _reopen_closed() -> None:
 def _stopped(typed: bool) -> str:
     """What to say after Ctrl-C; typed: whether this process is the command, as a shell started it."""
     if not typed:
-        return "stopped; what is complete is kept, and the same command carries on from there"
+        return "stopped; what is complete is saved, and the same command carries on from there"
     # --again would begin with what is complete.
     command = shlex.join(word for word in sys.orig_argv if word != "--again")
-    return f"stopped; what is complete is kept; carry on with: {command}"
+    return f"stopped; what is complete is saved; carry on with: {command}"
 
 
 def _drop_output() -> None:

@@ -4,14 +4,21 @@
 paths and records come from anybody and could steer the terminal: what `printable` lets through is all that reaches it.
 """
 
+import contextlib
 import sys
+import threading
 import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import TextIO
+
+from features.commands.program import as_typed
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
 _loudness = NORMAL
 _told: set[str] = set()
+_here = threading.local()  # .heard: the lines of this thread that are for another process to say
 
 
 def set_loudness(level: int) -> None:
@@ -58,21 +65,48 @@ def complain(line: object) -> None:
 
 def say(line: object = "") -> None:
     """How it is going, on the standard output, unless quiet."""
-    if not is_quiet():
+    if not _is_heard(line) and not is_quiet():
         put(line)
 
 
 def tell(line: object) -> None:
     """How it is going, on the standard error, unless quiet: for commands whose output is read by others."""
-    if not is_quiet():
+    if not _is_heard(line) and not is_quiet():
         complain(line)
 
 
 def tell_once(line: str) -> None:
     """The same for what a process comes upon again and again."""
-    if line not in _told:
+    if _lines_heard() is not None:
+        tell(line)  # who hears it knows whether it was told
+    elif line not in _told:
         _told.add(line)
         tell(line)
+
+
+def not_again(lines: Iterable[str]) -> None:
+    """Take lines for told: what a command is asked for is its answer, and not told besides."""
+    _told.update(lines)
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[list[str]]:
+    """Meanwhile what this thread says and tells is put into a list, each line once: work done for another process is
+    spoken of by that one, which people look at."""
+    lines: list[str] = []
+    _here.heard = lines
+    try:
+        yield lines
+    finally:
+        del _here.heard
+
+
+@contextlib.contextmanager
+def decoders_unheard() -> Iterator[None]:
+    """Meanwhile what Pillow warns of goes unsaid: it is told with the file's name, where a data set is looked at."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def detail(line: object) -> None:
@@ -81,6 +115,18 @@ def detail(line: object) -> None:
         complain(line)
 
 
+def _lines_heard() -> list[str] | None:
+    return getattr(_here, "heard", None)
+
+
+def _is_heard(line: object) -> bool:
+    """Whether somebody else takes the lines of this thread, and now has this one."""
+    if (lines := _lines_heard()) is None:
+        return False
+    lines += [] if (text := str(line)) in lines else [text]
+    return True
+
+
 def _print(line: object, stream: TextIO | None) -> None:
     if stream is not None:  # it may have been closed
-        print(printable(line), file=stream, flush=True)
+        print(printable(as_typed(line)), file=stream, flush=True)

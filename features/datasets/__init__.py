@@ -7,11 +7,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from features.datasets.catalogue import dataset_names, open_dataset
+    from features.datasets.catalogue import dataset_names, open_dataset, with_groups
     from features.datasets.dataset import Dataset, Split
     from features.datasets.images import ImageFiles
 
-__all__ = ["Dataset", "ImageFiles", "Split", "dataset_names", "open_dataset"]
+__all__ = ["Dataset", "ImageFiles", "Split", "dataset_names", "open_dataset", "with_groups"]
 
 _HOMES = {
     "Dataset": "features.datasets.dataset",
@@ -19,6 +19,7 @@ _HOMES = {
     "Split": "features.datasets.dataset",
     "dataset_names": "features.datasets.catalogue",
     "open_dataset": "features.datasets.catalogue",
+    "with_groups": "features.datasets.catalogue",
 }
 
 

@@ -1,10 +1,12 @@
-"""Which columns of a list hold the images' paths, their labels and, if any, their split: found by the names in its
-header, or named by whoever opens it; without a header the first two or three are meant.
+"""Which columns of a list hold the images' paths, their labels and, if any, their split and group: found by the names
+in its header, or named by whoever opens it; without a header the first two or three are meant.
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from features.datasets.labels import stands_for_none
 from features.datasets.parts import part_called
 from features.errors import UserError
 
@@ -21,10 +23,11 @@ _NAMES = {
     ),
     "split": (("split", "subset"), ("set", "partition", "data_split", "dataset", "fold", "kfold", "cv", "usage")),
 }
+_GROUP = "group"
 # Columns that say of each row whether it is of one part: fastai's `is_valid`.
 _FLAGS = {"is_valid": "validation", "is_val": "validation", "is_test": "test", "is_train": "train"}
 _TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
-OPTIONS = {"path": "--path-column", "label": "--label-column"}
+OPTIONS = {"path": "--path-column", "label": "--label-column", "group": "--group-column"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Columns:
 
     flag: the part of rows for which the column `split` says yes; the others are for training or, if that is the part,
     for testing. unread: the name of a column that is called like a split and says none. later: whether version 0.1.0
-    did not read the split that there is.
+    did not read the split that there is. group: of the column that says which rows belong together.
+    sparse: the name of a column that is called so and is empty on some lines.
     """
 
     path: int
@@ -43,11 +47,13 @@ class Columns:
     flag: str = ""
     unread: str = ""
     later: bool = False
+    group: int | None = None
+    sparse: str = ""
 
     @property
     def most(self) -> int:
         """How many columns every line needs."""
-        return max(self.path, self.label, -1 if self.split is None else self.split) + 1
+        return max(column for column in (self.path, self.label, self.split, self.group) if column is not None) + 1
 
     def part_of(self, cell: str) -> str | None:
         """The part that a cell of the column `split` means; None where it means none."""
@@ -63,8 +69,8 @@ def find_columns(
 ) -> Columns:
     """The columns of a list.
 
-    lines: all of them, as cells. named: the names that were asked for, by 'path' and 'label'. stands: whether a path is
-    that of an image. UserError where a column is missing, and where there are several for the same.
+    lines: all of them, as cells. named: the names that were asked for, by 'path', 'label' and 'group'. stands: whether
+    a path is that of an image. UserError where a column is missing, and where there are several for the same.
     """
     header = [cell.strip() for cell in lines[0]]
     lowered = [cell.casefold() for cell in header]
@@ -78,12 +84,22 @@ def find_columns(
             if kind == "path" and len(lines) > 1:
                 columns = [c for c in columns if c < len(lines[1]) and stands(lines[1][c].strip())] or columns
             found[kind] = _one(header, columns, lines, kind, where)
-    return _with_split(Columns(found["path"], found["label"], None, first=1), lowered, lines)
+    plain = Columns(found["path"], found["label"], None, first=1, group=found.get("group"))
+    return _with_split(_with_group(plain, lowered, lines), lowered, lines)
+
+
+def _with_group(columns: Columns, lowered: Sequence[str], lines: Sequence[Sequence[str]]) -> Columns:
+    """The same with the column that is called `group`, if there is one and nobody named another."""
+    column = lowered.index(_GROUP) if _GROUP in lowered else columns.path
+    if column in (columns.path, columns.label) or columns.group is not None:
+        return columns
+    filled = all(len(line) > column and not stands_for_none(line[column].strip()) for line in lines[1:])
+    return replace(columns, group=column) if filled else replace(columns, sparse=lines[0][column].strip())
 
 
 def _with_split(columns: Columns, lowered: Sequence[str], lines: Sequence[Sequence[str]]) -> Columns:
     """The same with the column that says the split, if there is one."""
-    taken = (columns.path, columns.label)
+    taken = (columns.path, columns.label, columns.group)
     likely = _candidates(lowered, "split", taken)
     if likely and lowered[likely[0]] in _NAMES["split"][0]:
         return replace(columns, split=likely[0])
@@ -103,7 +119,7 @@ def _without_header(lines: Sequence[Sequence[str]], where: object) -> Columns:
     return Columns(0, 1, 2 if len(lines[0]) > 2 else None, first=0)
 
 
-def _candidates(lowered: Sequence[str], kind: str, taken: Iterable[int] = ()) -> list[int]:
+def _candidates(lowered: Sequence[str], kind: str, taken: Iterable[int | None] = ()) -> list[int]:
     """The columns whose names are the likeliest for this kind."""
     for names in _NAMES[kind]:
         if columns := [column for column, name in enumerate(lowered) if name in names and column not in taken]:
@@ -125,7 +141,7 @@ def _one(header: Sequence[str], columns: list[int], lines: Sequence[Sequence[str
     if not columns:
         raise UserError(
             f"{where} has no column '{kind}'; its header is {', '.join(header)}: say which column it is with "
-            f"{OPTIONS[kind]}, as in {OPTIONS[kind]} {header[-1 if kind == 'label' else 0]}"
+            f"{OPTIONS[kind]}, as in {OPTIONS[kind]} {shlex.quote(header[-1 if kind == 'label' else 0])}"
         )
     rows = [[line[column].strip() for column in columns] for line in lines[1:] if len(line) > max(columns)]
     # Two columns group the rows alike where each value of one goes with one value of the other.
@@ -134,7 +150,7 @@ def _one(header: Sequence[str], columns: list[int], lines: Sequence[Sequence[str
         names = [header[column] for column in columns]
         raise UserError(
             f"{where} has the columns {' and '.join(names)}, and either could be the {kind}; say which with "
-            f"{OPTIONS[kind]}, as in {OPTIONS[kind]} {names[0]}"
+            f"{OPTIONS[kind]}, as in {OPTIONS[kind]} {shlex.quote(names[0])}"
         )
     return columns[0]
 
@@ -155,6 +171,6 @@ def _refuse_unknown_header(lines: Sequence[Sequence[str]], stands: Callable[[str
         others = [name for name in header if name != header[column]]
         raise UserError(
             f"{where} has the header {', '.join(header)}, which names neither path nor label; say which they are with "
-            f"{OPTIONS['path']} and {OPTIONS['label']}, as in {OPTIONS['path']} {header[column]} {OPTIONS['label']} "
-            f"{others[0] if others else header[0]}"
+            f"{OPTIONS['path']} and {OPTIONS['label']}, as in {OPTIONS['path']} {shlex.quote(header[column])} "
+            f"{OPTIONS['label']} {shlex.quote(others[0] if others else header[0])}"
         )

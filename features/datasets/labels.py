@@ -13,6 +13,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*[,;|]\s*")
 
 
+def stands_for_none(text: str) -> bool:
+    """Whether a cell is empty, or holds what programs write where there is nothing."""
+    return text.casefold() in ("", *_MISSING)
+
+
 def ordered_classes(names: Iterable[str]) -> tuple[str, ...]:
     """The different names, sorted: as numbers where all are whole numbers ('2' before '10'), else as text."""
     different = set(names)

@@ -3,9 +3,10 @@
 Either `x_train`, `y_train`, `x_test` and `y_test` (or the like: `train_images`, `val_labels`), or `images` and
 `labels`, then with `split` (the words train, test and validation, one per image) or cut: one image in five of each
 class is the test set, always the same ones, equal images on one side. A part for validation beside a test set is the
-validation set, and without one the test set. Images are
-(N, H, W) or (N, H, W, 3), or have their channels elsewhere; whole numbers from 0 to 255, or floating-point numbers from
-0 to 1, which are scaled to 0 to 255 and rounded. Where the numbers are evidently on another scale (whole ones of 0 to
+validation set, and without one the test set. `groups` (or `groups_train`, `groups_test`), one number or word per image,
+says which images belong together: they are never on both sides of a cut. Images are (N, H, W) or (N, H, W, 3), or have
+their channels elsewhere; whole numbers from 0 to 255, or floating-point numbers from 0 to 1, which are scaled to 0 to
+255 and rounded. Where the numbers are evidently on another scale (whole ones of 0 to
 1, 12 bits, floating-point ones to 255), the largest settles what is white, see `features.datasets.white`. Labels are
 (N,), whole numbers or text; classes are the different ones, sorted. Pickled objects are never loaded.
 """
@@ -17,7 +18,7 @@ import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,23 @@ import numpy as np
 from features.bombs import refuse_zip_bomb
 from features.datasets.arrays import images_in_8_bits, white_in, with_channels_last, without_content
 from features.datasets.dataset import Dataset, Split, Survey, name_of
-from features.datasets.doubles import tell_doubles
-from features.datasets.labels import composed_once, ordered_classes
+from features.datasets.doubles import find_copies, find_divided, find_doubles
+from features.datasets.findings import Finding, Item, find_class_sizes
+from features.datasets.labels import composed_once, ordered_classes, stands_for_none
 from features.datasets.parts import PARTS, part_called
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
 from features.datasets.survey import nothing_seen, white_remarks
 from features.datasets.white import White
 from features.digests import sha256_file, sha256_json
 from features.errors import UserError
+from features.grouping import group_codes
 from features.notes import remembered_answer
 from features.regular import require_regular
 
 SEPARATE = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 READING = 1
 _IMAGES, _LABELS = ("x", "images", "imgs", "data"), ("y", "labels", "targets")
+_GROUPS = ("groups", "group")
 
 
 def open_named(name: str, path: Path) -> "NpzDataset":
@@ -61,7 +65,25 @@ def open_named(name: str, path: Path) -> "NpzDataset":
             f"{path} holds the arrays {', '.join(names) or '(none)'}; it should hold {usual}, or images, labels and, "
             "if wanted, split"
         )
-    return NpzDataset(name_of(name, path), f"{name}:{path}", path, pairs, "split" in names)
+    return NpzDataset(name_of(name, path), f"{name}:{path}", path, pairs, "split" in names, _groups(names, pairs, path))
+
+
+def _groups(names: Sequence[str], pairs: dict[str, tuple[str, str]], path: Path) -> tuple[str, ...]:
+    """The arrays that say which images belong together, one for each array of images; none where there are none.
+
+    UserError where some of the images have theirs.
+    """
+    if not pairs:
+        return ("groups",) if "groups" in names else ()
+    own = {part: [name for name in names if _part_of(name, _GROUPS) == part] for part in PARTS}
+    # The part for validation may stand for the test set.
+    arrays = {part: own[_part_of(pair[0], _IMAGES) or part] for part, pair in pairs.items()}
+    if not any(arrays.values()):
+        return ()
+    if wrong := [part for part, found in arrays.items() if len(found) != 1]:
+        has = f"several arrays ({', '.join(arrays[wrong[0]])})" if arrays[wrong[0]] else "no array"
+        raise UserError(f"{path} has groups, and {has} of them for {wrong[0]}; give one for each part")
+    return tuple(found[0] for found in arrays.values())
 
 
 def _pairs(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
@@ -111,6 +133,11 @@ class NpzDataset(Dataset):
     path: Path
     pairs: dict[str, tuple[str, str]]
     says_split: bool
+    group_arrays: tuple[str, ...] = ()
+
+    @property
+    def cuts_test(self) -> bool:
+        return self._is_cut
 
     def fingerprint(self) -> str:
         # Classes and rows follow from the file's content by the rules that these words stand for; what is white is told
@@ -126,33 +153,84 @@ class NpzDataset(Dataset):
             **({"white": white} if white else {}),
             **({} if usual else {"parts": [[part, *self.pairs.get(part, ())] for part in parts]}),
             **({"equal": "on one side"} if self._is_cut and self._equal else {}),
+            **({"groups": "on one side"} if self._is_cut and self.group_arrays else {}),
             **({"labels": "composed"} if composed_once(np.unique(np.concatenate(self._texts)).tolist())[0] else {}),
         }
 
     def survey(self) -> Survey:
-        white, remarks = self._held
-        remarks = [*remarks, *self._labels[2], *self._doubles()]
-        return Survey(tuple(f"{self.path}: {line}" for line in remarks), 2 if self._later else 1, white)
+        white, looks = self._held
+        findings = [*self._findings(), *nothing_seen({look: self._items(rows) for look, rows in looks.items()})]
+        remarks = [*white_remarks(white), *self._labels[2], *(finding.line for finding in findings)]
+        rule = 3 if "groups" in self._later else 2 if self._later else 1
+        return Survey(tuple(f"{self.path}: {line}" for line in remarks), rule, white, tuple(findings))
+
+    def _findings(self) -> Iterator[Finding]:
+        """What is wrong with the rows."""
+        parts = {part: labels for part, (_, labels) in self._labels[1].items()}
+        yield from find_class_sizes(parts, self.classes)
+        names = self._group_names
+        if names is not None and not self._is_cut:
+            rows = {part: rows + start for part, (start, rows) in self._places.items()}
+            yield from find_divided(
+                {part: [names[row] for row in numbers] for part, numbers in rows.items()}, self.name_of
+            )
+        if self._equal:
+            digests = {part: (self.digests(part), labels) for part, labels in parts.items()}
+            yield from find_doubles(digests, self.classes, self.name_of, "image")
+            yield from find_copies(digests, self.classes, self.name_of, cut=self._is_cut)
+
+    def digests(self, split: str) -> list[str]:
+        start, rows = self._places[split]
+        return [str(self._equal.get(number, number)) for number in (start + rows).tolist()]
+
+    def name_of(self, split: str, row: int) -> str:
+        return f"row {self._labels[1][split][0][row]} of {self.pairs[split][0] if self.pairs else 'images'}"
+
+    def _items(self, numbers: Sequence[int]) -> list[Item]:
+        """Images by their numbers, counted through the arrays."""
+        places = {
+            number: (part, row)
+            for part, (start, rows) in self._places.items()
+            for row, number in enumerate((start + rows).tolist())
+        }
+        at = [places[number] for number in numbers if number in places]
+        return [
+            Item(self.name_of(part, row), part, row, self.classes[self._labels[1][part][1][row]]) for part, row in at
+        ]
+
+    def groups(self, split: str) -> np.ndarray | None:
+        self.require(split)
+        names = self._group_names
+        if names is None:
+            return None
+        start, rows = self._places[split]
+        return group_codes(names)[start + rows]
+
+    @property
+    def _places(self) -> dict[str, tuple[int, np.ndarray]]:
+        """For each split the number of images in the arrays before its own, and its rows in that."""
+        starts = dict(zip(self.pairs, np.cumsum([0, *self._counts.values()]).tolist(), strict=False))
+        return {part: (starts.get(part, 0), rows) for part, (rows, _) in self._labels[1].items()}
+
+    @functools.cached_property
+    def _group_names(self) -> list[str] | None:
+        """The names of the groups of all images, counted through the arrays; None without groups."""
+        names: list[str] = []
+        for array, labelled in zip(self.group_arrays, self._counts.values(), strict=False):
+            texts = _as_text(self._read(array), self._called(array)).tolist()
+            if len(texts) != labelled:
+                raise UserError(f"{self.path} has {len(texts)} entries in '{array}' for {labelled} images; match them")
+            if none := [row for row, text in enumerate(texts) if stands_for_none(text)]:
+                raise UserError(
+                    f"{self._called(array)} says '{texts[none[0]]}' in row {none[0]}, which stands for no group; give "
+                    "each image one"
+                )
+            names += texts
+        return names if self.group_arrays else None
 
     @property
     def _is_cut(self) -> bool:
         return not self.pairs and not self.says_split
-
-    def _doubles(self) -> Iterable[str]:
-        """What to say of images that are equal, of different parts or under different labels."""
-        if not self._equal:
-            return ()
-        start, names = 0, dict[str, str]()
-        digests: dict[str, tuple[list[str], np.ndarray]] = {}
-        for part, (rows, labels) in self._labels[1].items():
-            array = self.pairs[part][0] if self.pairs else "images"
-            numbers = [start + row for row in rows.tolist()]
-            own = [str(self._equal.get(number, number)) for number in numbers]
-            digests[part] = (own, labels)
-            for digest, row in zip(own, rows.tolist(), strict=True):
-                names.setdefault(digest, f"row {row} of {array}")
-            start += len(rows) if self.pairs else 0
-        return tell_doubles(digests, self.classes, names, "image")
 
     @functools.cached_property
     def _equal(self) -> dict[int, int]:
@@ -204,20 +282,23 @@ class NpzDataset(Dataset):
             raise UserError(f"cannot read {self.path} ({error.strerror})") from error
 
     @functools.cached_property
-    def _held(self) -> tuple[White, list[str]]:
-        """What is white in the images, and what people should hear of them; found out once for the file's content."""
-        answer = remembered_answer(f"what the images of an npz file hold by rule 1, {self._content}", self._look)
-        white, *remarks = json.loads(answer)
-        return White.from_json(white), remarks
+    def _held(self) -> tuple[White, dict[str, list[int]]]:
+        """What is white in the images, and the numbers of those that show nothing, by how they look; found out once for
+        the file's content."""
+        answer = remembered_answer(f"what the images of an npz file hold by rule 2, {self._content}", self._look)
+        white, looks = json.loads(answer)
+        return White.from_json(white), looks
 
     def _look(self) -> str:
         arrays = {name: self._images(name) for name in self._arrays_of_images}
         white = white_in((self._called(name), images) for name, images in arrays.items())
-        found: dict[str, list[str]] = {"of one colour, or all but": [], "nearly black": []}
-        for name, images in arrays.items():
-            for named, rows in zip(found.values(), without_content(images, white), strict=True):
-                named += [f"row {row} of {name}" for row in rows]
-        return json.dumps([white.to_json(), *white_remarks(white), *nothing_seen(found)])
+        looks: dict[str, list[int]] = {"of one colour, or all but": [], "nearly black": []}
+        start = 0
+        for images in arrays.values():
+            for numbers, rows in zip(looks.values(), without_content(images, white), strict=True):
+                numbers += [start + row for row in rows]
+            start += len(images)
+        return json.dumps([white.to_json(), looks])
 
     def _called(self, name: str) -> str:
         return f"the array '{name}' in {self.path}"
@@ -276,7 +357,9 @@ class NpzDataset(Dataset):
 
     def _cut_rows(self, labels: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
         content = [self._equal.get(row, row) for row in range(len(labels))] if self._equal else None
-        return dict(zip(SEPARATE, cut_test_rows(labels, classes, self.path, content=content), strict=True))
+        groups = group_codes(self._group_names) if self._group_names is not None else None
+        cut = cut_test_rows(labels, classes, self.path, content=content, groups=groups)
+        return dict(zip(SEPARATE, cut, strict=True))
 
     def _said_rows(self, count: int) -> dict[str, np.ndarray]:
         said = _as_text(self._read("split"), self._called("split"))

@@ -8,9 +8,9 @@ from features.errors import UserError
 
 PARTS = ("train", "validation", "test")
 _WORDS = {
-    "train": "training|train|trn|treinamento|treino",
-    "test": "testing|test|tst|teste|hold[ _-]?out",
-    "validation": "validation|validate|valid|val|dev|cv|evaluation|eval|valida[cç][aã]o",
+    "train": "training|train|trn|treinamento|treino|entrenamiento|entra[iî]nement",
+    "test": "testing|test|tst|teste|pruebas?|hold[ _-]?out",
+    "validation": "validation|validate|valid|val|dev|cv|evaluation|eval|valida[cç][aã]o|validaci[oó]n",
 }
 _WORD = "|".join(f"(?P<{part}>{words})" for part, words in _WORDS.items())
 # What may stand beside the word and says nothing: `Training Data`, `test_set`, `train_images2`, `cross-validation`.

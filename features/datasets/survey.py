@@ -10,12 +10,15 @@ import dataclasses
 import importlib.metadata
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.commands.progress import progress_if_slow
+from features.datasets.dataset import Dataset
+from features.datasets.findings import Finding, Item
 from features.datasets.images import (
     READING,
     Pixels,
@@ -28,13 +31,13 @@ from features.datasets.images import (
 )
 from features.datasets.pixels import MAX_PIXELS
 from features.datasets.tree import some
-from features.datasets.white import FULL, White, is_flat, is_nearly_black
+from features.datasets.white import FULL, White, beyond, is_flat, is_nearly_black
 from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import Notes
 
 _NOTES = Notes("images")
-_RULE = 1  # of what is looked at
+_RULE = 2  # of what is looked at
 _BRIGHT = 64  # of 255: an image that is so bright at an eighth of its size is not nearly black
 _KINDS = ("shallow", "deep", "real")
 _MOST = 5  # files that a line names
@@ -60,22 +63,24 @@ class Held:
         """Why files cannot be read, of those with these digests that cannot."""
         return {path: self.unreadable[digest] for path, digest in digests.items() if digest in self.unreadable}
 
-    def remarks(self, names: Mapping[str, str]) -> Iterator[str]:
-        """What people should hear of them; names: what to call a file, by its digest."""
-        yield from white_remarks(self.white)
+    def findings(self, items: Mapping[str, Item]) -> Iterator[Finding]:
+        """What is wrong with those that can be read, or may be; items: the images by their digests."""
         lookless = {"of one colour, or all but": self.flat, "nearly black": self.dark}
-        yield from nothing_seen({look: [names[digest] for digest in digests] for look, digests in lookless.items()})
-        for digest, warning in list(self.warned.items())[:_MOST]:
-            yield f"{names[digest]} was read with a warning: {warning}"
-        if len(self.warned) > _MOST:
-            yield f"{len(self.warned) - _MOST} more images were read with a warning"
+        yield from nothing_seen({look: [items[digest] for digest in digests] for look, digests in lookless.items()})
+        warned = [dataclasses.replace(items[digest], says=warning) for digest, warning in self.warned.items()]
+        for item in warned[:_MOST]:
+            yield Finding("warning", f"{item.path} was read with a warning: {item.says}", (item,))
+        if more := warned[_MOST:]:
+            yield Finding("warning", f"{len(more)} more images were read with a warning", tuple(more))
 
 
-def nothing_seen(named: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """What to say of images that show nothing; named: what they are called, by how they look."""
-    for look, names in named.items():
-        if names:
-            yield f"{'1 image is' if len(names) == 1 else f'{len(names):,} images are'} {look} ({some(names, _MOST)})"
+def nothing_seen(looking: Mapping[str, Sequence[Item]]) -> Iterator[Finding]:
+    """Images that show nothing, by how they look."""
+    for look, items in looking.items():
+        if items:
+            are = "1 image is" if len(items) == 1 else f"{len(items):,} images are"
+            line = f"{are} {look} ({some([item.path for item in items], _MOST)})"
+            yield Finding("nothing to see", line, tuple(dataclasses.replace(item, says=look) for item in items))
 
 
 def white_remarks(white: White) -> Iterator[str]:
@@ -127,6 +132,16 @@ class UnreadableImages(UserError):
         )
 
 
+class AbsentImages(UserError):
+    """Images of a list that are not there; others: gives the data set without them, for `readable:`."""
+
+    ADVICE = "; or go on without with --skip-unreadable"
+
+    def __init__(self, message: str, others: Callable[[], Dataset]) -> None:
+        self.others = others
+        super().__init__(f"{message}{self.ADVICE}")
+
+
 def why_not_opened(path: Path) -> str | None:
     """Why a file cannot be read at all; None where it can."""
     try:
@@ -149,20 +164,30 @@ def held_by(digests: Mapping[Path, str]) -> Held:
     names = ("pillow", "pillow-heif")
     decoders = {name: [package.version for package in importlib.metadata.distributions(name=name)] for name in names}
     seen: dict[str, dict[str, Any]] = {}
-    for group in groups.values():
-        limits = [os.environ[MAX_PIXELS]] if MAX_PIXELS in os.environ else []
-        question = sha256_json([sorted(group), decoders, READING, _RULE, *limits])
-        noted = _NOTES.get(question)
-        if not isinstance(noted, dict):
-            noted, lasting = _looked_at(group)
-            if lasting:
-                _NOTES.put(question, noted)
-        seen |= noted
+    done = 0
+    limits = [os.environ[MAX_PIXELS]] if MAX_PIXELS in os.environ else []
+    with progress_if_slow() as advance:
+        for group in groups.values():
+            question = sha256_json([sorted(group), decoders, READING, _RULE, *limits])
+            noted = _NOTES.get(question)
+            if not isinstance(noted, dict):
+
+                def looked(count: int, before: int = done) -> None:
+                    advance("looked at", before + count, len(files))
+
+                noted, lasting = _looked_at(group, looked)
+                if lasting:
+                    _NOTES.put(question, noted)
+            seen |= noted
+            done += len(group)
     return _summed_up(seen)
 
 
-def _looked_at(files: Mapping[str, Path]) -> tuple[dict[str, dict[str, Any]], bool]:
-    """What there is to note of files, by their digests; and whether it holds for another time as well."""
+def _looked_at(files: Mapping[str, Path], advance: Callable[[int], None]) -> tuple[dict[str, dict[str, Any]], bool]:
+    """What there is to note of files, by their digests; and whether it holds for another time as well.
+
+    advance: told how many have been looked at.
+    """
     warned: dict[str, str] = {}
     lasting = True
 
@@ -177,7 +202,10 @@ def _looked_at(files: Mapping[str, Path]) -> tuple[dict[str, dict[str, Any]], bo
                 return {"unreadable": reason_for(error)}
 
     with warnings_by_file(warned.setdefault), ThreadPoolExecutor(min(8, os.cpu_count() or 1), "look") as pool:
-        seen = dict(zip(files, pool.map(look, files, files.values()), strict=True))
+        seen = {}
+        for digest, notes in zip(files, pool.map(look, files, files.values()), strict=True):
+            seen[digest] = notes
+            advance(len(seen))
     for digest, warning in warned.items():
         if "unreadable" not in seen[digest]:
             seen[digest]["warned"] = warning
@@ -198,29 +226,32 @@ def _look_at(path: Path) -> dict[str, Any]:
                 return {}
     with opened(path) as image:
         pixels = pixels_of(image, path)
-    high, spread = pixels.extremes[1], pixels.spread
+    (low, high), spread = pixels.extremes, pixels.spread
     if pixels.kind == "shallow" and not (is_flat(spread, FULL) or is_nearly_black(high, FULL)):
         return {}
-    return {pixels.kind: [high, spread, max(high, pixels.least_white)]}
+    return {pixels.kind: [low, high, spread, max(high, pixels.least_white)]}
 
 
 def _summed_up(seen: Mapping[str, Mapping[str, Any]]) -> Held:
     def highest(kind: str) -> float | None:
-        return max((notes[kind][2] for notes in seen.values() if kind in notes), default=None)
+        return max((notes[kind][3] for notes in seen.values() if kind in notes), default=None)
 
     white = White.of(deep=highest("deep"), real=highest("real"))
     flat, dark = [], []
+    unreadable = {digest: notes["unreadable"] for digest, notes in seen.items() if "unreadable" in notes}
     for digest, notes in seen.items():
         for kind in notes.keys() & _KINDS:
-            high, spread, _ = notes[kind]
+            low, high, spread, _ = notes[kind]
             scale = getattr(white, kind)
-            if is_flat(spread, scale):
+            if reason := beyond(low, high, scale):
+                unreadable[digest] = reason
+            elif is_flat(spread, scale):
                 flat.append(digest)
             elif is_nearly_black(high, scale):
                 dark.append(digest)
     return Held(
         white=white,
-        unreadable={digest: notes["unreadable"] for digest, notes in seen.items() if "unreadable" in notes},
+        unreadable=unreadable,
         warned={digest: notes["warned"] for digest, notes in seen.items() if "warned" in notes},
         flat=flat,
         dark=dark,

@@ -1,12 +1,12 @@
-"""`csv:PATH`: a list of images in a text file, with the columns image path, label and, if wanted, split.
+"""`csv:PATH`: a list of images in a text file, with the columns image path, label and, if wanted, split and group.
 
-A header is recognised by its names (path, image, file or filename; label, class or target; split or subset, upper or
-lower case) and may put the columns in any order among others; `csv:PATH?path=COLUMN&label=COLUMN` names them; without
-one the first two or three columns are meant. Between columns stands a comma, a semicolon, a tab or '|'. A relative path
-is meant from the file's own folder or, where nothing is there, from the one folder in that which has it; an ending such
-as .jpg may be left out. The split says train, val or test; val stands for test where no row says test. Without a split
-one image in five of each class is the test set, always the same ones, equal files on one side. Classes are the
-different labels, sorted as numbers if all are whole numbers, else as text.
+A header is recognised by its names (path, image, file or filename; label, class or target; split or subset; group;
+upper or lower case) and may put the columns in any order among others; `csv:PATH?path=COLUMN&label=COLUMN&group=COLUMN`
+names them; without one the first two or three columns are meant. Between columns stands a comma, a semicolon, a tab or
+'|'. A relative path is meant from the file's own folder or, where nothing is there, from the one folder in that which
+has it; an ending such as .jpg may be left out. The split says train, val or test; val stands for test where no row says
+test. Without a split one image in five of each class is the test set, always the same ones, equal files and groups on
+one side. Classes are the different labels, sorted as numbers if all are whole numbers, else as text.
 """
 
 import csv
@@ -21,9 +21,10 @@ import numpy as np
 from features.datasets.columns import OPTIONS, Columns, find_columns
 from features.datasets.dataset import name_of
 from features.datasets.images import IMAGE_SUFFIXES
-from features.datasets.labels import ordered_classes, settled_labels
+from features.datasets.labels import ordered_classes, settled_labels, stands_for_none
 from features.datasets.listed import UNCUT, ListedImages
 from features.datasets.parts import PARTS
+from features.datasets.survey import AbsentImages
 from features.datasets.tree import folders_in, some
 from features.errors import UserError
 from features.home import user_path
@@ -45,15 +46,20 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
     if columns.first == len(table):
         raise UserError(f"{path} has a header and no rows; add one line per image")
     paths: list[Path] = []
-    names, splits = [], []
+    names, splits, groups = [], [], []
     lines: dict[Path, tuple[int, str]] = {}
-    absent: list[_Absent] = []
+    absent: dict[Path, str] = {}
+    reasons: list[str] = []
     for line, cells in table[columns.first :]:
-        try:
-            image, label, split = _row(f"{path}, line {line}", cells, columns, files)
-        except _Absent as error:
-            absent.append(error)
-            continue
+        where = f"{path}, line {line}"
+        image = files.find(_cell_of_path(where, cells, columns))
+        if image is None:
+            cell = cells[columns.path].strip()
+            reasons.append(f"{where}: {files.absence_of(cell)}")
+            # It has a place in its class and part until it is left out.
+            image = path.parent / (cell or f"line {line}")
+            absent[image] = "there is no such file" if cell else "the path is empty"
+        label, split, group = _label_part_and_group(where, cells, columns)
         earlier, as_label = lines.setdefault(image, (line, label))
         if as_label != label:
             raise UserError(
@@ -63,41 +69,67 @@ def open_named(name: str, path: Path, query: str = "") -> ListedImages:
         paths.append(image)
         names.append(label)
         splits.append(split)
-    if absent:
-        more = f"; so it is on {len(absent) - 1:,} more of its lines" if len(absent) > 1 else ""
-        raise UserError(f"{absent[0]}{more}")
+        groups.append(group)
     spec = f"{name}:{path}{f'?{query}' if query else ''}"
-    listed = _listed(name_of(name, path), spec, path, paths, names, np.array(splits))
-    remarks = [*listed.remarks]
-    if columns.unread:
-        remarks.append(f"{path}: the column {columns.unread} names no part for each row, and is not read")
-    return dataclasses.replace(listed, remarks=tuple(remarks), later=listed.later or columns.later)
+    of_rows = None if columns.group is None else groups
+
+    def whole() -> ListedImages:
+        listed = _listed(name_of(name, path), spec, path, paths, names, np.array(splits), of_rows)
+        remarks = [*listed.remarks]
+        if columns.unread:
+            remarks.append(f"{path}: the column {columns.unread} names no part for each row, and is not read")
+        if columns.group is not None and "group" not in named:
+            column = table[0][1][columns.group].strip()
+            count = f"{len(set(groups)):,} groups"
+            remarks.append(f"{path}: the column {column} says which images belong together ({count})")
+        if columns.sparse:
+            column = columns.sparse
+            remarks.append(f"{path}: the column {column} is empty on some lines, and groups are not read from it")
+        later = listed.later or columns.later
+        return dataclasses.replace(listed, remarks=tuple(remarks), later=later, groups_asked="group" in named)
+
+    if absent:
+        more = f"; so it is on {len(reasons) - 1:,} more of its lines" if len(reasons) > 1 else ""
+        if len(reasons) == len(paths):
+            raise UserError(f"{reasons[0]}{more}, which are all that it has")
+        raise AbsentImages(f"{reasons[0]}{more}", lambda: whole().without(absent))
+    return whole()
 
 
-class _Absent(UserError):
-    """An image of a list that is not there."""
-
-
-def _row(where: str, cells: list[str], columns: Columns, files: "_Files") -> tuple[Path, str, str]:
-    """A line's image, its label, and its part or ''."""
+def _cell_of_path(where: str, cells: list[str], columns: Columns) -> str:
+    """What stands for the image in a line."""
     if len(cells) < columns.most:
-        needed = ["path", "label"] + ([] if columns.split is None else ["split"])
+        optional = {"split": columns.split, "group": columns.group}
+        needed = ["path", "label", *(name for name, column in optional.items() if column is not None)]
         raise UserError(f"{where}, has {len(cells)} columns and needs {columns.most}: {', '.join(needed)}")
-    cell, label = cells[columns.path].strip(), cells[columns.label].strip()
-    image = files.find(cell)
-    if image is None:
-        raise _Absent(f"{where}: {files.absence_of(cell)}")
+    return cells[columns.path].strip()
+
+
+def _label_part_and_group(where: str, cells: list[str], columns: Columns) -> tuple[str, str, str]:
+    """A line's label, and its part and group or ''."""
+    label = cells[columns.label].strip()
     if not label:
         raise UserError(f"{where}: the label is empty; fill it in or take the line out")
+    group = "" if columns.group is None else cells[columns.group].strip()
+    if columns.group is not None and stands_for_none(group):
+        raise UserError(f"{where}: the group is '{group}', which stands for none; fill it in, or name another column")
     if columns.split is None:
-        return image, label, ""
+        return label, "", group
     part = columns.part_of(cells[columns.split])
     if part is None:
         raise UserError(f"{where}: the split is '{cells[columns.split].strip()}'; write train or test")
-    return image, label, part
+    return label, part, group
 
 
-def _listed(name: str, spec: str, path: Path, paths: list[Path], names: list[str], splits: np.ndarray) -> ListedImages:
+def _listed(
+    name: str,
+    spec: str,
+    path: Path,
+    paths: list[Path],
+    names: list[str],
+    splits: np.ndarray,
+    groups: list[str] | None,
+) -> ListedImages:
     settled, remarks = settled_labels(names, path)
     classes = ordered_classes(settled)
     if len(classes) < 2:
@@ -122,8 +154,9 @@ def _listed(name: str, spec: str, path: Path, paths: list[Path], names: list[str
     if "train" in rows and (strange := np.setdiff1d(labels, labels[rows["train"]])).size:
         raise UserError(f"{path} has no training image of class '{classes[strange[0]]}'; add some or leave it out")
     listed = {split: (tuple(paths[row] for row in members), labels[members]) for split, members in rows.items()}
+    grouped = groups and {split: tuple(groups[row] for row in members) for split, members in rows.items()}
     told = tuple(f"{path}: {remark}" for remark in remarks)
-    return ListedImages(name, spec, classes, path, listed, told, later)
+    return ListedImages(name, spec, classes, path, listed, told, later, grouped or None)
 
 
 class _Files:
@@ -201,6 +234,8 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
             table = max(tables, key=lambda table: len(table[0][1]))
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"cannot read {path} as comma-separated UTF-8 text ({error}); save it as such") from error
+    if "\0" in text:
+        raise UserError(f"cannot read {path}: it holds NUL bytes, as UTF-16 without its mark does; save it as UTF-8")
     if not table:
         raise UserError(f"{path} is empty; it should have one line per image: path, label and, if wanted, split")
     return table

@@ -81,11 +81,16 @@ def real_white(highest: float) -> float:
 
 def as_bytes(values: np.ndarray, white: float) -> np.ndarray:
     """Numbers from 0 to white as uint8, white as 255; ValueError for numbers beyond."""
-    low, high = extremes(values)
-    # What rounds to black or white is no mistake.
-    if low < -white / 510 or high > white * (1 + 1 / 510):
-        raise ValueError(f"its values reach from {low:g} to {high:g}, where 0 is black and {white:g} white")
+    if reason := beyond(*extremes(values), white):
+        raise ValueError(reason)
     return np.round(values.astype(np.float64) * FULL / white).clip(0, FULL).astype(np.uint8)
+
+
+def beyond(low: float, high: float, white: float) -> str:
+    """That numbers reach beyond black or white; ''. What rounds to these is no mistake."""
+    if -white / 510 <= low and high <= white * (1 + 1 / 510):
+        return ""
+    return f"its values reach from {low:g} to {high:g}, where 0 is black and {white:g} white"
 
 
 def extremes(values: np.ndarray) -> tuple[float, float]:

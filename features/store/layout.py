@@ -33,6 +33,7 @@ from features.store.checksums import BLOCK, SUM, read_exactly
 from features.store.disk import write_exactly
 from features.store.draft import draft_of
 from features.store.naming import CacheError, names_a_file, shards_path, way_out
+from features.versions import version_of
 
 _FAMILY = b"layerprobe h5 "
 _MAGIC = _FAMILY + b"1\n"
@@ -132,6 +133,15 @@ class LaidOut:
         """How the pass computes it (batch size, versions and the like), as the pass gave it."""
         return {name: value for name, value in self.layout.recipe.items() if name != "store"}
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Those of the packages that computed it, by their names."""
+        store = self.layout.recipe.get("store")
+        own = store.get("layerprobe", "0.1.0") if isinstance(store, dict) else "0.1.0"  # which noted none of itself
+        noted = self.layout.recipe.get("versions")
+        named = [str(version).rpartition(" ") for version in noted] if isinstance(noted, list) else []
+        return {"layerprobe": str(own), **{package: version for package, _, version in named if package}}
+
 
 def read_layout(descriptor: int, path: Path, *, sealed: bool = True) -> tuple[Layout, bytes]:
     """The layout and the checksums of an open file; CacheError where its user block is damaged or the file cut short.
@@ -215,7 +225,8 @@ def lay_out(
     """
     import h5py
 
-    recipe = {**recipe, "store": {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}}
+    store = {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "layerprobe": version_of("layerprobe")}
+    recipe = {**recipe, "store": store}
     described = {"key": key.to_json(), "about": dataclasses.asdict(about), "recipe": recipe}
     columns = ("labels", "index", "features")
     whole = {"at": dict.fromkeys(columns, _LARGEST), "size": _LARGEST}

@@ -8,12 +8,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from extract import cluster, sharded
-from extract.cluster import on_cluster
+from extract.cluster import on_cluster, spread
 from extract.extraction import extract
 from features import store
+from features.commands import speaking
 from features.commands.cache import main as cache
+from features.commands.speaking import say, tell_once
+from features.datasets.images import read_image
 from features.errors import UserError
 from features.request import Request, plan
 from tests.scale.spreading import one_killed
@@ -79,6 +83,30 @@ def test_a_cluster_that_stands_already_is_used_and_left_standing(home, tmp_path,
         assert len(standing.workers) == 1 and standing.status.name == "running"
     assert [type(file) for file in store.list_files()] == [store.ShardedFile] * 2
     assert cache(["verify"]) == 0
+
+
+def _task(path: Path, number: int) -> tuple[int, int]:
+    tell_once("of all tasks")
+    say(f"task {number}")
+    return number, read_image(path).shape[0]
+
+
+def test_what_tasks_say_is_heard_once_where_people_look_and_what_decoders_warn_of_is_not(tmp_path, capsys, recwarn):
+    distributed = pytest.importorskip("distributed", reason="needs pip install 'layerprobe[cluster]'")
+    path = tmp_path / "broken-exif.jpg"
+    Image.new("RGB", (16, 16)).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, host="127.0.0.1", protocol="tcp", dashboard_address=None
+    ) as standing:
+        for _ in range(2):
+            # A worker that stands serves many commands: each hears it.
+            with on_cluster(standing.scheduler_address):
+                results = list(spread(_task, [(path, 0), (path, 1), (path, 1)]))
+            assert results == [(0, 16), (1, 16), (1, 16)]
+            said = capsys.readouterr()
+            assert sorted(said.err.splitlines()) == ["of all tasks", "task 0", "task 1"] and said.out == ""
+            speaking._told.clear()  # as in another process
+    assert not [warning for warning in recwarn if "EXIF" in str(warning.message)]
 
 
 def test_an_address_that_is_none_and_one_where_nobody_answers_are_told(home, tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ from PIL import Image
 from torchvision import models
 
 from extract.__main__ import main
+from features import load_features, versions
+from features.commands import speaking
 from features.commands.options import run_command
 
 DIGITS = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "20", "--limit-test", "10"]
@@ -37,6 +39,31 @@ def test_cost_is_said_before_and_rate_after_and_a_dry_run_makes_nothing(home, ca
     said = capsys.readouterr().out
     assert re.search(r"train: 20 images in [\d.]+ s \([\d,]+ images/s", said)
     assert len(list((home / "features").glob("*.h5"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("there", "made_with"),
+    [
+        ({}, ""),
+        ({"torch": "9.9.0+cpu", "pillow": "99", "layerprobe": "7.1"}, "layerprobe {layerprobe}, torch {torch}"),
+        ({"pillow": "99"}, ""),
+    ],
+)
+def test_features_that_other_versions_made_are_used_which_is_said_once(home, capsys, monkeypatch, there, made_with):
+    assert run_command(main, [*DIGITS, "--layer", "layer1", "layer2"]) == 0
+    assert capsys.readouterr().err == ""
+    real = versions.version_of
+    here = {package: real(package) for package in ("torch", "layerprobe")}
+    monkeypatch.setattr(versions, "version_of", lambda package: there.get(package, real(package)))
+    monkeypatch.setattr(speaking, "_told", set())
+    for layers in (["layer1", "layer2"], ["layer1", "layer2", "layer3"]):
+        assert run_command(main, [*DIGITS, "--layer", *layers]) == 0
+    said = capsys.readouterr().err
+    line = f"features made with {made_with.format(**here)} are used (layerprobe 7.1, torch 9.9.0"
+    assert said.count("\n") == bool(made_with) and said.startswith(line if made_with else "")
+    monkeypatch.setattr(speaking, "_told", set())
+    load_features("digits", "layer1", weights="random", image_size=32, limit=20, limit_test=10)
+    assert capsys.readouterr().err == said
 
 
 def test_all_takes_every_stage_and_stores_the_pooled_one_once(home, capsys):

@@ -271,7 +271,7 @@ def test_where_it_cannot_be_computed_the_way_out_is_said(home, tmp_path, monkeyp
     answer = plan(_digits(limit=10, limit_test=10))
     with pytest.raises(UserError, match="--compile on: what is computed in int8"):
         extraction.extract(answer, compiled="on", say=lambda line: None)
-    with pytest.raises(UserError, match=r"the ranges of int8:0{16} are not kept here"):
+    with pytest.raises(UserError, match=r"the ranges of int8:0{16} are not saved here"):
         plan(_digits(precision=f"int8:{'0' * 16}"))
     with pytest.raises(UserError, match="fixed on training images, and the data set 'mine' has none"):
         find_ranges(SimpleNamespace(spec="mine", splits=("test",)), None, None, None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.datasets import open_dataset
+from features.datasets import listed, open_dataset
 from features.datasets.parts import are_folds, part_called
 from features.errors import UserError
 from features.first_use import accept, recognise
@@ -62,7 +62,7 @@ def first_folders(dataset, split, root):
         *[("training_set", "test_set"), ("Training Data", "Testing Data"), ("dataset-train", "dataset-test")],
         *[("train", "valid"), ("train", "Validation"), ("trainset", "testset"), ("imgs_train", "test"), ("trn", "tst")],
         *[("train2017", "val2017"), ("TrainingImages", "TestImages"), ("train", "cross-validation"), ("train", "eval")],
-        *[("Treino", "Teste"), ("treinamento", "validação")],
+        *[("Treino", "Teste"), ("treinamento", "validação"), ("Entrenamiento", "Pruebas"), ("entraînement", "test")],
     ],
 )
 def test_parts_are_known_by_the_names_that_people_give_them(sorted_into, train, test):
@@ -173,6 +173,18 @@ def test_files_in_train_and_test_are_said(sorted_into):
         shutil.copy(root / "train/cat" / f"{name}.png", root / "test/cat" / f"copy{name}.png")
     line = "2 of 12 test images are also in train (train/cat/1.png, the same file)"
     assert line in remarks(opened(root)) and opened(root).survey().rule == 1
+
+
+def test_rows_are_cut_once_and_too_few_are_told_before_a_file_is_read(sorted_into, monkeypatch):
+    calls, cut = [], listed.cut_test_rows
+    monkeypatch.setattr(listed, "cut_test_rows", lambda *given, **more: calls.append(1) or cut(*given, **more))
+    dataset = opened(sorted_into(*CLASSES))
+    assert dataset.fingerprint() and dataset.survey() and len(dataset.load("test").labels) and calls == [1]
+    monkeypatch.setattr(listed, "sha256_files", None)
+    (dataset.root / "elk").mkdir()
+    shutil.copy(dataset.root / "cat/1.png", dataset.root / "elk/1.png")
+    with pytest.raises(UserError, match=r"class 'elk' in .* has one image and needs two"):
+        opened(dataset.root)
 
 
 def test_a_file_under_two_labels_is_said_and_is_for_training(sorted_into):

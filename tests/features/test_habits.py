@@ -14,6 +14,7 @@ from classify.measure.results import load_results
 from features.commands import cache
 from features.commands.options import run_command
 from features.errors import UserError
+from features.home import features_folder
 
 SMALL = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "60", "--limit-test", "30"]
 MAINS = {"extract": extract.main, "features": cache.main, "classify": classify.main}
@@ -86,15 +87,15 @@ def test_loudness_in_classify(capsys):
     assert run_command(classify.main, [*arguments, "-q"]) == 0
     quiet = capsys.readouterr()
     assert "macro F1" in quiet.out and not quiet.err
-    for told in ("to extract", "kept in", "layer1 avg ridge: "):
+    for told in ("to extract", "saved in", "layer1 avg ridge: "):
         assert told not in quiet.out
     assert run_command(classify.main, [*arguments, "-v", "--again"]) == 0
     loud = capsys.readouterr()
     assert "tried alpha=" in loud.err and "network: resnet18" in loud.err
-    assert "kept in results" in loud.out and "layer1 avg ridge: " in loud.out
+    assert "saved in results" in loud.out and "layer1 avg ridge: " in loud.out
     assert run_command(classify.main, arguments) == 0
     normal = capsys.readouterr()
-    assert "kept in results" in normal.out and not normal.err
+    assert "saved in results" in normal.out and not normal.err
     assert "--quiet" in _complaint(capsys, classify.main, *arguments, "-q", "-v")
 
 
@@ -107,11 +108,11 @@ def test_quiet_and_verbose_before_and_behind_a_verb(capsys):
     assert "2 of 2 files are sound" in capsys.readouterr().out
     assert run_command(cache.main, ["-q"]) == 0
     names = capsys.readouterr().out.split()
-    assert sorted(names) == sorted(path.name for path in cache.features_folder().glob("*.h5"))
+    assert sorted(names) == sorted(path.name for path in features_folder().glob("*.h5"))
     assert run_command(cache.main, ["-v"]) == 0
-    assert all(str(cache.features_folder() / name) in capsys.readouterr().out.replace("\n", "") for name in names[:1])
+    assert all(str(features_folder() / name) in capsys.readouterr().out.replace("\n", "") for name in names[:1])
     assert run_command(cache.main, ["remove", "--all", "-q"]) == 0
-    assert capsys.readouterr().out == "" and not list(cache.features_folder().glob("*.h5"))
+    assert capsys.readouterr().out == "" and not list(features_folder().glob("*.h5"))
 
 
 @pytest.mark.parametrize("name", CONFIGURABLE)
@@ -244,8 +245,23 @@ def test_a_command_line_that_is_not_understood_writes_no_configuration():
     assert not Path("x.toml").exists()
 
 
-@pytest.mark.parametrize("module", ["classify", "extract"])
+@pytest.mark.parametrize("module", ["classify", "extract", "features"])
 def test_a_users_own_module_in_the_working_folder_is_not_taken_for_ours(working_folder, module):
-    (working_folder / "features.py").write_text("raise SystemExit('theirs was run')\n")
+    for theirs in {"features", "extract", "classify", "h5py", "json", "random", "torch"} - {module}:
+        (working_folder / f"{theirs}.py").write_text("raise SystemExit('theirs was run')\n")
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "usage:" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["-m features", "-m classify", "-c import(extract)", "-c import(classify.heads)"])
+def test_where_python_takes_a_users_own_module_before_ours_p_helps_or_the_error_says_so(working_folder, command):
+    option, words = command.replace("(", " ").replace(")", "").split(" ", 1)
+    theirs = working_folder / f"{words if option == '-m' else 'features'}.py"
+    theirs.write_text("raise SystemExit('theirs was run')\n")
+    command = [option, words, *(["--help"] if option == "-m" else [])]
+    said = subprocess.run([sys.executable, *command], capture_output=True, text=True).stderr.strip().splitlines()[-1]
+    if option == "-c":
+        assert said.startswith(f"ImportError: {theirs} is not layerprobe's package 'features'") and "with -P" in said
+    else:
+        assert said == "theirs was run"
+    assert subprocess.run([sys.executable, "-P", *command], capture_output=True).returncode == 0

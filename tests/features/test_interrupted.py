@@ -76,6 +76,6 @@ def test_ctrl_c_ends_with_one_line_that_says_how_to_carry_on(home, tmp_path, arg
     assert status == 130, shown
     assert "Traceback" not in shown
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).strip().splitlines()[-1]
-    assert re.fullmatch(r".*stopped; what is complete is kept; carry on with: (.*)", last), last
+    assert re.fullmatch(r".*stopped; what is complete is saved; carry on with: (.*)", last), last
     assert shlex.split(last.split("carry on with: ")[1]) == command
     assert shown.count("stopped;") == 1

@@ -162,7 +162,7 @@ def test_files_of_one_list_in_train_and_test_are_said(photos):
     text = "path,label,split\n" + "\n".join(
         f"{path},{name},{part}" for part in ("Training", "TEST") for path, name in IMAGES
     )
-    (remark,) = opened(photos, text).survey().remarks
+    remark, *_ = opened(photos, text).survey().remarks
     assert "10 of 10 test images are also in train (p/cat/0.png, the same file)" in remark
 
 
@@ -234,6 +234,74 @@ def test_a_folder_with_a_list_beside_its_images_names_it(photos):
 
 
 def test_all_lines_without_their_image_are_counted_at_once(tmp_path, home):
-    (tmp_path / "list.csv").write_text("path,label\na.png,cat\nb.png,dog\nc.png,cat\n")
+    (tmp_path / "l.csv").write_text("path,label\na.png,cat\nb.png,dog\nc.png,cat\n")
     with pytest.raises(UserError, match=r"line 2: there is no file .*a\.png.*so it is on 2 more of its lines"):
-        open_dataset(f"csv:{tmp_path / 'list.csv'}")
+        open_dataset(f"csv:{tmp_path / 'l.csv'}")
+
+
+@pytest.mark.parametrize("gone", [1, 3])
+@pytest.mark.parametrize("parts", [(), ("train", "test"), ("train", "val", "test")])
+def test_lines_without_their_image_are_left_out_where_unreadable_ones_are(photos, gone, parts):
+    def text(images):
+        lines = [
+            ",".join((path, name, *([parts[int(path[-5]) % len(parts)]] if parts else []))) for path, name in images
+        ]
+        return "\n".join([f"path,label{',split' if parts else ''}", *lines])
+
+    alone = opened(photos, text(IMAGES))
+    absent = [(f"p/{name}/gone{number}.png", name) for number in range(gone) for name in ("cat", "dog")]
+    with pytest.raises(UserError, match=r"gone0\.png.* more of its lines; or go on without with --skip-unreadable"):
+        opened(photos, text(absent + IMAGES))
+    for spec in (f"readable:csv:{photos / 'l.csv'}", f"readable:csv:{photos / 'l.csv'}[cat,dog]"):
+        dataset = open_dataset(spec)
+        assert dataset.spec == spec and dataset.splits == alone.splits
+        assert {part: dataset.load(part).images.paths for part in dataset.splits} == {
+            part: alone.load(part).images.paths for part in alone.splits
+        }
+    listed = open_dataset(f"readable:csv:{photos / 'l.csv'}")
+    assert listed.fingerprint() == alone.fingerprint()
+    left_out = f"{2 * gone} unreadable images are left out (p/cat/gone0.png: there is no such file"
+    assert any(left_out in remark for remark in listed.survey().remarks)
+    # What is there and broken is left out with them.
+    (photos / IMAGES[0][0]).write_bytes(b"broken")
+    both = open_dataset(f"readable:csv:{photos / 'l.csv'}")
+    assert both.spec == listed.spec and len(both.files()) == len(IMAGES) - 1
+    assert sum("left out" in remark for remark in both.survey().remarks) == 2
+
+
+def test_a_list_none_of_whose_images_is_there_is_not_gone_on_without(photos):
+    (photos / "l.csv").write_text("path,label\nC:\\x\\1.png,cat\nC:\\x\\2.png,dog\n")
+    for spec in ("csv:", "readable:csv:"):
+        with pytest.raises(UserError, match="1 more of its lines, which are all that it has$"):
+            open_dataset(f"{spec}{photos / 'l.csv'}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_a_text_of_wider_letters_without_its_mark_is_said_to_be_one(photos, encoding):
+    with pytest.raises(UserError, match="it holds NUL bytes, as UTF-16 without its mark does; save it as UTF-8"):
+        opened(photos, "path,label\n" + rows(), encoding=encoding)
+
+
+def test_names_with_spaces_are_quoted_for_the_shell(photos):
+    with pytest.raises(UserError, match="--path-column 'Image Index' --label-column 'Finding Labels'$"):
+        opened(photos, "Image Index,Finding Labels\n" + rows())
+
+
+def test_a_class_or_a_part_whose_images_are_all_absent_is_named(photos):
+    (photos / "l.csv").write_text(
+        "path,label\n" + "\n".join(f"{path},{name}" for path, name in IMAGES) + "\nx,elk\ny,elk\n"
+    )
+    with pytest.raises(UserError, match="no readable image of class 'elk'"):
+        open_dataset(f"readable:csv:{photos / 'l.csv'}")
+    lines = [f"{path},{name},train" for path, name in IMAGES] + ["gone.png,cat,test", ",dog,test"]
+    (photos / "l.csv").write_text("path,label,split\n" + "\n".join(lines))
+    with pytest.raises(UserError, match="no readable image of class 'cat' to test"):
+        open_dataset(f"readable:csv:{photos / 'l.csv'}")
+
+
+def test_a_link_that_leads_nowhere_is_left_out_of_a_folder_too(photos):
+    (photos / "p" / "dog" / "lost.png").symlink_to(photos / "nowhere.png")
+    with pytest.raises(UserError, match=r"lost\.png .*--skip-unreadable"):
+        open_dataset(f"folder:{photos / 'p'}").fingerprint()
+    dataset = open_dataset(f"readable:folder:{photos / 'p'}")
+    assert len(dataset.files()) == len(IMAGES) and "1 unreadable image is left out" in dataset.survey().remarks[-1]

@@ -101,13 +101,32 @@ def test_a_file_is_prepared_as_the_entry_whose_hash_it_has(mobilenet, monkeypatc
 )
 def test_another_file_says_in_a_line_what_it_is_taken_for(mobilenet, file, resize, said):
     path = mobilenet.rename(mobilenet.with_name(file))
-    steps, line = preset_of_file("mobilenet_v2", path)
-    assert steps.resize == resize
+    backbone = load_backbone("mobilenet_v2", str(path))
+    line = backbone.unsure
+    assert backbone.preprocessing.resize == resize
     assert said in line
     assert file in line
     assert f"short side {resize}" in line
     assert "--mean" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "): short side 232, crop 224, bilinear, mean 0.485 0.456 0.406, std 0.229 0.224 0.225;"),
+        ({"image_size": 224}, "): short side 232, crop 224, bilinear"),
+        ({"image_size": 64}, "), but for what was asked for: short side 73, crop 64, bilinear"),
+        ({"resize": 240}, "), but for what was asked for: short side 240, crop 224, bilinear"),
+        ({"crop_mode": "squash", "image_size": 64}, "but for what was asked for: squashed to 64 x 64, bilinear"),
+        ({"crop_mode": "pad"}, "but for what was asked for: padded to 224 x 224, bilinear"),
+        ({"interpolation": "bicubic"}, "but for what was asked for: short side 232, crop 224, bicubic"),
+        ({"mean": (0.5,), "std": (0.1, 0.2, 0.3)}, "crop 224, bilinear, mean 0.5 0.5 0.5, std 0.1 0.2 0.3;"),
+    ],
+)
+def test_the_line_says_what_is_done_whatever_was_asked_for(mobilenet, asked, said):
+    backbone = load_backbone("mobilenet_v2", str(mobilenet), prepared=Preparation(**asked))
+    assert said in backbone.unsure
 
 
 def test_the_line_is_said_with_a_remembered_plan_too_and_not_where_everything_is_given(mobilenet, capsys):

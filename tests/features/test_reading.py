@@ -1,5 +1,6 @@
 """What is in image files, by content: how bright white is, what is no image, what Pillow warns of, what is broken."""
 
+import contextlib
 import io
 import struct
 import warnings
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from features.commands import progress
 from features.datasets import ImageFiles, open_dataset
 from features.datasets.images import ReadingWarning, read_image
 from features.datasets.white import White, real_white, whole_white
@@ -281,3 +283,45 @@ def test_photographs_of_a_phone(photos):
     read_again = ImageFiles((photos / "cat" / "x.heic",)).read(0).astype(int)
     assert read_again.shape == (64, 64, 3) and np.abs(read_again - pixels).mean() < 8
     assert Path(photos / "cat" / "x.heic") in open_dataset(f"folder:{photos}").files()
+
+
+@pytest.mark.parametrize(("slow", "many"), [(-1, 4096), (-1, 4), (1e9, 4096)])
+def test_a_first_look_at_many_images_has_a_bar_where_it_takes_its_time(home, tmp_path, monkeypatch, slow, many):
+    shown = []
+
+    @contextlib.contextmanager
+    def bar():
+        yield lambda *state: shown.append(state)
+
+    monkeypatch.setattr(progress, "row_progress", bar)
+    monkeypatch.setattr(progress, "_SLOW", slow)
+    monkeypatch.setattr("features.datasets.survey._MANY", many)
+    for number in range(6):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 9), 10 * number).save(folder / f"{number}.png")
+    open_dataset(f"folder:{tmp_path / 'photos'}").fingerprint()
+    expected = [(what, done, 6) for what in ("read", "looked at") for done in range(1, 7)]
+    assert shown == (expected if slow < 0 else [])
+    open_dataset(f"folder:{tmp_path / 'photos'}").fingerprint()
+    assert shown == (expected if slow < 0 else [])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reach"),
+    [
+        (np.linspace(-1000, 2000, 63).astype(np.int32), "from -1000 to 2000, where 0 is black and 4095 white"),
+        (np.linspace(-1, 1, 63).astype(np.float32), "from -1 to 1, where 0 is black and 1 white"),
+    ],
+)
+def test_numbers_below_black_are_named_before_anything_is_computed(home, tmp_path, pixels, reach):
+    for number in range(8):
+        folder = tmp_path / "scans" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        own = np.roll(pixels, number).reshape(9, 7)
+        Image.fromarray(own if number < 2 else np.abs(own)).save(folder / f"{number}.tif")
+    dataset = open_dataset(f"folder:{tmp_path / 'scans'}")
+    with pytest.raises(UserError, match=rf"cannot read 2 images: .*0\.tif \(its values reach {reach}"):
+        dataset.survey()
+    readable = open_dataset(f"readable:folder:{tmp_path / 'scans'}")
+    assert len(readable.files()) == 6 and readable.load("train").images.read(0).mean() > 40

@@ -1,9 +1,11 @@
-"""A scikit-learn style head on features: searched on validation rows, refitted, and perhaps on reduced features."""
+"""A scikit-learn style head on features: searched on validation rows or on folds, refitted, perhaps on axes."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,16 +15,24 @@ from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Pixels, Rows, Source
 from classify.experiments.timing import seconds_for_one
 from classify.heads import HEADS, Head
+from classify.heads.calibrated import Calibrated, calibrate
 from classify.heads.estimator import trained_parameters
+from classify.heads.familiar import Familiar, Guarded
+from classify.heads.folds import class_scores, search_folds
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
+from classify.measure.metrics import measure
+from classify.measure.paired import resampled_t
 from classify.measure.record import RowConfig
+from classify.measure.scores import SCORES
 from extract.planning import plan
 from features.blocks import Blocks
 from features.errors import UserError
+from features.plugins import blamed
 from features.reading import require_training_rows
 from features.request import Request
+from features.rows import limit_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,7 @@ class Classical(Kind):
     def options(self, source: Source, settings: Settings) -> dict[str, Any]:
         rows, reduction = _search_rows(self.head, settings), self.reduction
         return {
+            "calibrate": settings.calibrate and settings.validation,
             "search_rows": None if rows == self.head.search_rows else rows,
             "head_params": None if self.head.name in HEADS else dict(self.head.grid[0]),
             "reduction": reduction.kind if reduction else None,
@@ -104,42 +115,110 @@ class Classical(Kind):
         return dataclasses.replace(settings, jobs=None if shares_work else threads)
 
     def learn(self, training: Training) -> Learned:
+        with self._blamed():
+            return self._learned(training)
+
+    def _blamed(self) -> contextlib.AbstractContextManager:
+        """What a plug-in's head raises is a line that names it."""
+        return blamed(self.name, self.head.plugin) if self.head.plugin else contextlib.nullcontext()
+
+    def put_aside(self, content: dict[str, Any], place: Path) -> None:
+        with self._blamed():
+            super().put_aside(content, place)
+
+    def _learned(self, training: Training) -> Learned:
         rows, settings = training.required(), training.settings
         features, labels = rows.features, rows.labels
+        if training.folds is not None:
+            return self._learn_on_folds(features, labels, training.folds, training)
         train, validation = training.train, training.validation
         axes = self.reduction.fit(features.take(train, axis=0)) if self.reduction else None
         if axes:
             features = axes.apply(features)
-        fitting: dict[str, Any] = {"seed": settings.seed, "class_weight": settings.class_weight}
-        fitting |= {"jobs": settings.jobs, "device": gpu_for_heads(training.source.request.device)}
+        fitting = _fitting(training)
         chosen = self._search(features, labels, training, fitting)
         started = time.perf_counter()
-        predicted = chosen.predicted if settings.refit else None
+        # Scores that calibrate come from rows that were not fitted on.
+        unseen = settings.calibrate and len(validation) > 0
+        predicted, scores = chosen.predicted if settings.refit and not unseen else None, None
         fitted: Any = None
         if predicted is None:
             fitted = self.head.build(**fitting, **chosen.params).fit(features.take(train, axis=0), labels[train])
             predicted = fitted.predict(features.take(validation, axis=0)) if len(validation) else None
+            scores = class_scores(fitted, features.take(validation, axis=0)) if unseen else None
         if settings.refit and predicted is not None:
             started = time.perf_counter()
             fitted = self.head.build(**fitting, **chosen.params).fit(features, labels)
-        extra: dict[str, Any] = {
-            "features": features.shape[1],
-            "trials": [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials],
-        }
-        if isinstance(features, Blocks):
-            extra["read"] = "in blocks"
-        if hasattr(fitted, "kept_by_layer_"):
-            extra["kept_by_layer"] = fitted.kept_by_layer_
+        took = time.perf_counter() - started
+        trials = [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials]
+        calibrated = fitted if scores is None else calibrate(fitted, scores, labels[validation])
         return Learned(
-            OnAxes(axes, fitted) if axes else fitted,
+            _guarded(calibrated, axes, rows, settings),
             predicted,
+            scores,
             chosen=chosen.params,
             refit=settings.refit,
             converged=getattr(fitted, "converged_", None),
-            seconds={"search": chosen.seconds, "fit": time.perf_counter() - started},
+            seconds={"search": chosen.seconds, "fit": took},
             rows={"search": chosen.rows},
-            extra=extra,
+            extra={"trials": trials, **_extra(fitted, features)},
         )
+
+    def _learn_on_folds(self, features: Any, labels: np.ndarray, folds: np.ndarray, training: Training) -> Learned:
+        """Choose hyper-parameters by what heads say of the rows that they have not seen; then fit on all rows."""
+        settings, fitting = training.settings, _fitting(training)
+        grid = self.head.grid if settings.search else self.head.grid[:1]
+        head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings), grid=grid)
+        score = SCORES[settings.score]
+        searched = search_folds(head, features, labels, list(folds), score=score, reduction=self.reduction, **fitting)
+        told = self._on_halves(features, labels, folds[0], searched.params, fitting)
+        halves: dict[str, Any] = {}
+        if told is not None:
+            whole = searched.predicted[:1]
+            halves["half"] = {
+                "accuracy": float(np.mean(told == labels)),
+                "whole": float(np.mean(whole == labels)),
+                "p_value": resampled_t(labels, whole, told[None], folds[:1]),
+            }
+        started = time.perf_counter()
+        axes = self.reduction.fit(features) if self.reduction else None
+        if axes:
+            features = axes.apply(features)
+        fitted = self.head.build(**fitting, **searched.params).fit(features, labels)
+        took = time.perf_counter() - started
+        calibrated = calibrate(fitted, searched.scores, labels) if settings.calibrate else fitted
+        name = settings.score.replace("-", "_")
+        trials = [{**t.params, name: t.score, "seconds": round(t.seconds, 3)} for t in searched.trials]
+        return Learned(
+            _guarded(calibrated, axes, training.required(), settings),
+            searched.predicted,
+            searched.scores,
+            chosen=searched.params,
+            refit=True,
+            converged=getattr(fitted, "converged_", None),
+            seconds={"search": searched.seconds, "fit": took},
+            rows={"search": searched.rows},
+            # A single candidate is not searched for.
+            extra={"trials": trials if len(grid) > 1 else [], **_extra(fitted, features), **halves},
+        )
+
+    def _on_halves(
+        self, features: Any, labels: np.ndarray, folds: np.ndarray, params: dict[str, Any], fitting: dict[str, Any]
+    ) -> np.ndarray | None:
+        """The labels (N,) told by heads that have seen half as many rows, of the same classes, outside each fold; None
+        where half of them are of one class."""
+        predicted = np.empty_like(labels)
+        for fold in np.unique(folds):
+            inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            half = outside[limit_rows(labels[outside], max(1, len(outside) // 2), fitting["seed"])]
+            if len(np.unique(labels[half])) < 2:
+                return None
+            seen, asked = features.take(half, axis=0), features.take(inside, axis=0)
+            if self.reduction:
+                axes = self.reduction.fit(seen)
+                seen, asked = axes.apply(seen), axes.apply(asked)
+            predicted[inside] = self.head.build(**fitting, **params).fit(seen, labels[half]).predict(asked)
+        return predicted
 
     def _search(self, features: Any, labels: np.ndarray, training: Training, fitting: dict[str, Any]) -> Search:
         settings = training.settings
@@ -151,21 +230,28 @@ class Classical(Kind):
         head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings))
         train, validation = training.train, training.validation
         parts = [part for rows in (train, validation) for part in (features.take(rows, axis=0), labels[rows])]
-        return search(head, *parts, **fitting)
+        return search(head, *parts, **fitting, score=SCORES[settings.score])
 
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)
         started = time.perf_counter()
-        predicted = head.predict(features)
-        seconds = time.perf_counter() - started
-        probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
+        with self._blamed():
+            predicted = head.predict(features)
+            seconds = time.perf_counter() - started
+            probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
         return Predicted(predicted, wide(probabilities, head.classes_, len(source.classes)), seconds)
 
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
-        head, features = _plain(classifier, rows.features[:1])
+        head, features = _plain(classifier, rows.features)
         return {
             "trained_parameters": trained_parameters(head),
-            "head_one_seconds": seconds_for_one(head.predict, np.array(features)),
+            "head_one_seconds": seconds_for_one(head.predict, np.array(features[:1])),
+            "unlike": float(np.mean(classifier.distance(rows.features) > 1)),
+            **(
+                {"calibration": _calibration(head, features, rows.labels, source)}
+                if isinstance(head, Calibrated)
+                else {}
+            ),
         }
 
 
@@ -196,6 +282,28 @@ def search_of(fields: Any) -> Search:
     return Search(dict(fields["chosen"]), best, trials, fields["rows"]["search"], fields["seconds"]["search"])
 
 
+def _fitting(training: Training) -> dict[str, Any]:
+    """What every head of a row is built with, whatever its parameters."""
+    settings, device = training.settings, gpu_for_heads(training.source.request.device)
+    return {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs, "device": device}
+
+
+def _guarded(head: Any, axes: Any, rows: Rows, settings: Settings) -> Guarded:
+    """A fitted head on its axes, which knows what is unlike the rows that it learnt from."""
+    classifier = OnAxes(axes, head) if axes else head
+    return Guarded(classifier, Familiar.fit(rows.features, rows.labels, settings.seed))
+
+
+def _extra(fitted: Any, features: Any) -> dict[str, Any]:
+    """What is told of a fitted head and the features (N, D) that it takes."""
+    extra: dict[str, Any] = {"features": features.shape[1]}
+    if isinstance(features, Blocks):
+        extra["read"] = "in blocks"
+    if hasattr(fitted, "kept_by_layer_"):
+        extra["kept_by_layer"] = fitted.kept_by_layer_
+    return extra
+
+
 def _search_rows(head: Head, settings: Settings) -> int | None:
     """The most rows that the search takes."""
     own, cap = head.search_rows, settings.search_rows
@@ -204,6 +312,21 @@ def _search_rows(head: Head, settings: Settings) -> int | None:
 
 def _plain(classifier: Any, features: Any) -> tuple[Any, Any]:
     """The head itself and the features that it takes, reduced where it stands on axes."""
-    if isinstance(classifier, OnAxes):
-        return classifier.head, classifier.axes.apply(features)
+    while isinstance(classifier, Guarded | OnAxes):
+        classifier, features = classifier.head, classifier.given(features)
     return classifier, features
+
+
+def _calibration(head: Calibrated, features: Any, labels: np.ndarray, source: Source) -> dict[str, Any]:
+    """The temperature, and log loss and calibration error on these test rows without it (of a head that has no
+    probabilities, those of its decision values as they are) and with it."""
+    plain, own = head.head, hasattr(head.head, "predict_proba")
+    before = (
+        plain.predict_proba(features) if own else dataclasses.replace(head, temperature=1.0).predict_proba(features)
+    )
+    reached: dict[str, float | None] = {}
+    for name, probabilities in (("before", before), ("after", head.predict_proba(features))):
+        spread = wide(probabilities.astype(np.float32), head.classes_, len(source.classes))
+        measured = measure(labels, head.classes_[probabilities.argmax(axis=1)], spread, source.classes)
+        reached |= {f"log_loss_{name}": measured.log_loss, f"ece_{name}": measured.ece}
+    return {"temperature": head.temperature, **reached}

@@ -93,7 +93,7 @@ class Network(Kind):
     def label(self, source: Source) -> str:
         name = f"{self.network} {self.unfreeze}" if NETWORKS[self.network].unfreezes else self.network
         name += f" until {self.until}" if self.until else ""
-        drawn = [f"drawn anew above {self.fresh_above}"] if self.fresh_above else []
+        drawn = [f"reinitialised above {self.fresh_above}"] if self.fresh_above else []
         return ", ".join([name, *drawn, *map(str, self.regularizers)])
 
     @property
@@ -176,8 +176,8 @@ class Network(Kind):
         training = self.training
         if kind.drawn and training != training.from_drawn_weights():
             raise UserError(
-                f"{self.network} starts from drawn weights: there are neither statistics to freeze nor features to "
-                "probe; leave out --batch-norm freeze and --init-head probe"
+                f"{self.network} starts from a random initialisation: there are neither statistics to freeze nor "
+                "features to probe; leave out --batch-norm freeze and --init-head probe"
             )
         # Only these settings can fail on a network that exists; building one to find out takes about a second.
         plain = training.batch_norm == "train" and training.batch_size > 1 and training.init_head == "random"

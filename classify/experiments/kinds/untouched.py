@@ -116,4 +116,4 @@ def _backbone(source: Source) -> Any:
     from features.backbones import load_backbone
 
     request = source.request
-    return load_backbone(request.backbone, request.weights, request.seed)
+    return load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)

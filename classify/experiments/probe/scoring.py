@@ -58,8 +58,8 @@ def score_layers(
     question: Question, plan: Plan, sources: Sequence[CachedLayer], compared: Sequence[CachedLayer]
 ) -> Scores:
     """All scores of `sources`, and CKA between those `compared`, on the same stratified training rows for all."""
-    labels = sources[0].read("train").labels
-    train = training_numbers(sources[0], labels, question.settings)
+    read = sources[0].read("train")
+    labels, train = read.labels, training_numbers(sources[0], read.labels, question.settings, read.groups)
     widest = max(sum(source.widths) for source in sources)
     most = question.score_rows if widest <= WIDE else min(question.score_rows, WIDE)
     rows = train[limit_rows(labels[train], most, question.settings.seed)]

@@ -54,7 +54,7 @@ STUDIES: dict[str, Study] = {
         ),
         Study(
             "out-of-domain",
-            "other data sets with the same classes, foreign images told apart, calibration",
+            "other data sets with the same classes, out-of-distribution detection, calibration",
             "out_of_domain:out_of_domain",
             ("models", "others", "foreign"),
         ),

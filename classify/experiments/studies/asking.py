@@ -195,7 +195,7 @@ def features_and_networks(asked: Asked) -> tuple[Model, ...]:
     the layer below it, fine-tuning, and from scratch. Raises UserError for others, and for heads without a layer."""
     for model in asked.models or ():
         if model.name == "untouched" or (model.is_head and len(model.layers) > 1):
-            raise UserError(f"--models {model}: give heads with a layer, as in svm@layer3, and networks that train")
+            raise UserError(f"--model {model}: give heads with a layer, as in svm@layer3, and networks that train")
     if asked.models:
         return asked.models
     layers = dict.fromkeys(("avgpool", asked.below(asked.points()[1])))

@@ -28,9 +28,7 @@ def convergence(asked: Asked) -> StudyResult:
     """The study; models that are heads are refused, as they have no epochs."""
     for model in asked.models or ():
         if model.is_head or model.name == "untouched":
-            raise UserError(
-                f"--models {model}: convergence is about networks that train; give scratch, finetune:layer4"
-            )
+            raise UserError(f"--model {model}: convergence is about networks that train; give scratch, finetune:layer4")
     asked = asked.quickly(rows=QUICK_ROWS, epochs=EPOCHS)
     points = dict.fromkeys((*asked.points()[:2], "all"))
     models = asked.models or (*(Model("finetune", unfreeze=point) for point in points), Model("scratch"))

@@ -170,4 +170,4 @@ def _surely(accuracies: dict, ahead: Model, behind: Model, sizes: Sequence[int])
         return ""
     differences = (np.subtract(accuracies[ahead, size], accuracies[behind, size]) for size in sizes)
     certain = sum(mean_interval(difference)[1] > 0 for difference in differences)
-    return f" (certain over seeds at {certain} of {len(sizes)})"
+    return f" (significant over seeds at {certain} of {len(sizes)})"

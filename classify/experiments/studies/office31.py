@@ -134,7 +134,7 @@ def _source_table(made: dict[Model, dict[tuple[str, str], SavedResult]]) -> Tabl
     """What the source domain's own held-out images say, and the epochs."""
     shown = [columns.text("method")]
     shown += [columns.share(f"{a}_{b}", _called((a, b))) for a, b in TRANSFERS]
-    shown += [columns.text("epochs", "epochs kept")]
+    shown += [columns.text("epochs", "best epochs")]
     rows = []
     for model, saved in made.items():
         validation = (saved[pair].result.validation_accuracy for pair in TRANSFERS)

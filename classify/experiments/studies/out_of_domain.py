@@ -105,7 +105,7 @@ def out_of_domain(
     for (name, images), (model, trained) in itertools.product(strangers, opened.items()):
         for score, values in _look(trained, images).scores.items():
             apart[model][name, score] = separation(seen[model].scores[score], values)
-        asked.how.say(f"{model.label} against {name}: told apart")
+        asked.how.say(f"{model.label} against {name}: detected")
     held_out = "validation" if "validation" in home.splits else "train"
     validation = images_at(home, held_out, rows.validation_rows)
     held = names[home.load(held_out).labels[rows.validation_rows]]
@@ -228,7 +228,7 @@ def _apart_table(apart: dict[Model, dict]) -> Table:
         for model, separations in apart.items()
         for (name, score), told_apart in separations.items()
     )
-    return Table("Foreign images told apart", shown, rows)
+    return Table("Foreign images detected", shown, rows)
 
 
 def _sure_table(sure: dict[Model, dict[str, Any]]) -> Table:
@@ -272,7 +272,7 @@ def _answer(
         }
         model, score = max(values, key=lambda key: values[key].auroc)
         sentences.append(
-            f"{name} is told apart best by {score} of {model.label}: AUROC {percent(values[model, score].auroc)} %, "
+            f"{name} is detected best by {score} of {model.label}: AUROC {percent(values[model, score].auroc)} %, "
             f"{percent(values[model, score].false_positives)} % taken for own images."
         )
     gained = [model for model, measured in sure.items() if measured["after"] < measured["before"]]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
+from classify.measure.choice import best_of
 from classify.measure.environment import this_environment
 from classify.measure.outcome import plain_json
 from classify.measure.results import SavedResult
@@ -14,7 +15,7 @@ from classify.show.table import Table
 from features.digests import sha256_json
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StudyResult(Outcome):
     """The outcome of one study.
 
@@ -32,6 +33,15 @@ class StudyResult(Outcome):
     notes: tuple[str, ...]
     results: tuple[SavedResult, ...]
     folder: Path
+
+    @property
+    def best(self) -> SavedResult | None:
+        """Of its rows the one best on validation; None where it kept none."""
+        return best_of(self.results, lambda saved: [saved.result]) if self.results else None
+
+    @property
+    def best_saved(self) -> SavedResult | None:
+        return self.best
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -201,7 +201,7 @@ def _beside(made: dict[str, SavedResult], name: str, other: str) -> str:
     """'98.10 % on test, -0.40 points against everything (p = 0.02)', by McNemar's test."""
     (p_value,) = against(made[name], [made[other]])
     points = 100 * (_accuracy(made[name])[0] - _accuracy(made[other])[0])
-    sure = "" if differs(p_value) else ", not certain"
+    sure = "" if differs(p_value) else ", not significant"
     return (
         f"{percent(_accuracy(made[name])[0])} % on test, {points:+.2f} points against {other} (p = {p_value:.2g}{sure})"
     )

@@ -212,7 +212,7 @@ class NetworkClassifier(TrainedNetwork):
         frozen = self._settings.batch_norm == "freeze"
         if frozen and network.fresh & network.normalisation:
             raise FitError(
-                f"batch norm above {self.fresh_above!r} is drawn anew and has no statistics worth freezing; take "
+                f"batch norm above {self.fresh_above!r} is reinitialised and has no statistics worth freezing; take "
                 "--batch-norm train"
             )
         specs = {spec.name for spec in parse_regularizers(self.regularizers)}

@@ -76,7 +76,7 @@ class Network:
         if frozen := self.fresh - trained:
             trained_part = f"only {point!r} and what follows" if until is None else f"nothing above {until!r}"
             raise UserError(
-                f"weights drawn anew above {fresh_above!r} would be frozen when {trained_part} trains "
+                f"weights reinitialised above {fresh_above!r} would be frozen when {trained_part} trains "
                 f"({sorted(frozen)[0]} is one); unfreeze more, or draw fewer weights anew"
             )
 

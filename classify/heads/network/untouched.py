@@ -16,6 +16,7 @@ from torchvision import models
 from classify.heads.estimator import FitError
 from features.backbones import Backbone
 from features.errors import UserError
+from features.presets import preset_of_entry
 
 READINGS = ("own", "first", "matched")
 _IMAGENET_VALIDATION_IMAGES = 50_000
@@ -95,13 +96,16 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 
 def published_accuracy(backbone: Backbone, images: int) -> tuple[float, float] | None:
-    """torchvision's published (top-1, top-5), as fractions; None for other weights or another set of images."""
+    """torchvision's published (top-1, top-5), as fractions; None for other weights, another set of images, and images
+    that are prepared otherwise than for that figure."""
     if images != _IMAGENET_VALIDATION_IMAGES or backbone.weights_path is None:
         return None
     if backbone.name not in models.list_models(module=models):
         return None
     for entry in models.get_model_weights(backbone.name):
         if entry.name == backbone.weights_name and entry.url.endswith(f"/{backbone.weights_path.name}"):
+            if backbone.preprocessing != preset_of_entry(entry):
+                return None
             metrics = entry.meta["_metrics"]["ImageNet-1K"]
             return metrics["acc@1"] / 100, metrics["acc@5"] / 100
     return None

@@ -41,6 +41,12 @@ def squared_distances(rows: np.ndarray, others: np.ndarray, lengths: np.ndarray)
     return np.maximum(distances, 0, out=distances)
 
 
+def margins_of_pairs(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, pairs) of what each class's support vectors say against each rival, (N, K - 1) for each class."""
+    pairs = itertools.combinations(range(len(parts)), 2)
+    return np.stack([parts[i][:, j - 1] + parts[j][:, i] for i, j in pairs], axis=1)
+
+
 def solve_pairs(rows: np.ndarray, counts: np.ndarray, candidates: Sequence[Penalties]) -> list[list[Dual]]:
     """For each pair of classes i < j the solution for each candidate; a positive score means i.
 

@@ -6,7 +6,9 @@ one sample, labels with gaps, constant or duplicated features, more features tha
 `weighted_tau`. Left to others: where features come from, and what is done with the ranking.
 """
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +20,8 @@ from classify.measure.transferability.coding_rate import transrate
 from classify.measure.transferability.evidence import logme
 from classify.measure.transferability.ranking import weighted_tau
 from classify.measure.transferability.source_classes import leep, nce, source_probabilities
+from features.errors import UserError
+from features.plugins import Plugin, blamed, plugins
 
 __all__ = [
     "SCORES",
@@ -51,7 +55,7 @@ class Score:
     direction: Literal["higher", "lower"] = "higher"
 
 
-SCORES: dict[str, Score] = {
+_OURS: dict[str, Score] = {
     score.name: score
     for score in (
         Score("logme", "LogME", "You et al. 2021", "features", logme),
@@ -63,3 +67,38 @@ SCORES: dict[str, Score] = {
         Score("nce", "NCE", "Tran et al. 2019", "source_probabilities", nce),
     )
 }
+
+
+class Scores(Mapping[str, Score]):
+    """Scores by name: ours, and behind them those of plug-ins, loaded when they are asked for."""
+
+    def __getitem__(self, name: str) -> Score:
+        return _OURS[name] if name in _OURS else _of_plugin(plugins("scores")[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_OURS, *(name for name in plugins("scores") if name not in _OURS)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@functools.cache
+def _of_plugin(plugin: Plugin) -> Score:
+    """The score that an entry point gives: a `Score`, or a function of features and labels, of which more is better."""
+    brought = plugin.load()
+
+    def scored(array: np.ndarray, labels: np.ndarray) -> float:
+        with blamed(plugin.name, plugin.origin):
+            return float(brought.function(array, labels) if isinstance(brought, Score) else brought(array, labels))
+
+    if isinstance(brought, Score):
+        return dataclasses.replace(brought, name=plugin.name, function=scored)
+    if not callable(brought):
+        raise UserError(
+            f"the plug-in {plugin.name} of {plugin.origin} is a {type(brought).__name__}, and no function; tell its "
+            "authors"
+        )
+    return Score(plugin.name, plugin.name, plugin.origin, "features", scored)
+
+
+SCORES = Scores()

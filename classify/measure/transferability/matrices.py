@@ -48,7 +48,7 @@ class Blocks:
         if not np.isfinite(sums).all():
             raise UserError(
                 f"the features hold NaN or infinity in {np.count_nonzero(~np.isfinite(sums))} of {array.shape[1]} "
-                "columns; extract them again, with --precision float32 if they were kept in half precision"
+                "columns; extract them again, with --precision float32 if they were stored in half precision"
             )
         alike = array.min(axis=0) == array.max(axis=0) if self.rows else np.ones(array.shape[1], bool)
         kept = ~alike if centre else ~(alike & (array[0] == 0))

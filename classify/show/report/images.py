@@ -17,9 +17,9 @@ import numpy as np
 from classify.measure.results import recorded_option
 from classify.measure.wording import one_line
 from classify.show.report.folder import Section
-from classify.use.data_sets import require_used_here
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
+from features.first_use import require_used_here
 
 LARGEST = 64  # pixels, the side of a tile
 SMALLEST = 32  # below this, fewer images are taken instead

@@ -68,7 +68,7 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     config = model.saved.result.config
     name, size = config.backbone, config.image_size
     if name is None or size is None or not 8 <= size <= 4096:
-        raise UserError(f"images of {size!r} pixels are none")
+        raise UserError(f"there are no images of {size!r} pixels")
     weights = _weights_at_hand(
         name, option(model.saved.result.command, "--weights") or "default", config.weights_sha256
     )

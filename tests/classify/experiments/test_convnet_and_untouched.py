@@ -27,6 +27,7 @@ from features.backbones import build_model, load_backbone
 from features.commands.options import run_command
 from features.datasets import ImageFiles
 from features.errors import UserError
+from features.preprocessing import Preparation
 from features.request import Request
 
 SETTINGS = TrainingSettings(epochs=8, batch_size=32, precision="float32", learning_rate=3e-3)
@@ -244,6 +245,9 @@ def test_published_figures_stand_beside_torchvisions_own_weights_on_all_images_o
     own = dataclasses.replace(backbone, weights_name="IMAGENET1K_V1", weights_path=path)
     assert published_accuracy(own, 50_000) == (0.69758, 0.89078)
     assert published_accuracy(own, 500) is None
+    for asked in (Preparation(image_size=160), Preparation(resize=240), Preparation(crop_mode="pad")):
+        otherwise = dataclasses.replace(own, preprocessing=asked.of(own.preprocessing))
+        assert published_accuracy(otherwise, 50_000) is None
     assert published_accuracy(backbone, 50_000) is None
 
 

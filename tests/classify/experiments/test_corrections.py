@@ -50,7 +50,8 @@ def test_a_result_from_before_a_correction_is_made_again_and_never_used(tmp_path
     folder = tmp_path / "results"
     old = save_result(folder, earlier, made.predictions())
     assert not load_results(folder)
-    assert f"{old.path} is not used: ewc has been corrected since" in capsys.readouterr().err
+    said = f"1 result is known to be wrong and not used ({old.path.name}: ewc has been corrected since"
+    assert said in capsys.readouterr().err
     for use in (open_result, load_model, lambda path: Row.from_config(RowConfig(config))):
         with pytest.raises(UserError, match="ewc has been corrected since"):
             use(old.path)

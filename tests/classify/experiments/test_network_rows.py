@@ -274,7 +274,7 @@ def test_top_1_and_top_5_of_a_folder_of_imagenet_that_has_a_test_split_only(real
         (["--model", "finetune", "--regularizer", "l2sp"], "did you mean l2-sp"),
         (["--model", "finetune", "--layer", "layer2"], "--unfreeze says where"),
         (["--model", "scratch", "--class-weight", "balanced"], "--class-weight is about heads"),
-        (["--model", "scratch", "--batch-norm", "freeze"], "starts from drawn weights"),
+        (["--model", "scratch", "--batch-norm", "freeze"], "starts from a random initialisation"),
         (["--model", "convnet", "--regularizer", "l2"], "acts on a backbone"),
         (["--model", "finetune", "--unfreeze", "layer4", "fc", "--regularizer", "ewc"], "acts on pre-trained weights"),
         (

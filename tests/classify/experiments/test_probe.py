@@ -311,7 +311,7 @@ def test_mistakes_are_one_line_before_anything_is_extracted(home, tmp_path, chan
     assert not list(home.glob("features/*.h5"))
 
 
-def test_the_command_prints_the_answer_first_and_writes_what_was_asked_for(shared, monkeypatch, tmp_path, capsys):
+def test_the_command_prints_the_answer_last_and_writes_what_was_asked_for(shared, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("LAYERPROBE_HOME", str(shared[2]))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     arguments = ["--dataset", "digits", "--weights", "random", "--image-size", "64", "--limit", "300", "--jobs", "1"]
@@ -321,7 +321,9 @@ def test_the_command_prints_the_answer_first_and_writes_what_was_asked_for(share
     arguments += [text for name, path in written.items() for text in (f"--{name}", str(path))]
     assert main(arguments) == 0
     printed = capsys.readouterr()
-    assert printed.out.startswith("Best on validation: layer")
+    answer = printed.out.index("\nBest on validation: layer")
+    assert printed.out.index("Layers and heads\n") < answer < printed.out.index("\nnext: python -m classify report")
+    assert printed.out.index("saved in ") < printed.out.index("Layers and heads\n")
     assert "no figure: figures need one more package: pip install 'layerprobe[figures]'" in printed.out
     assert "rows stand in" in printed.err
     assert all(path.stat().st_size for path in written.values())

@@ -59,7 +59,7 @@ def test_a_stage_that_is_not_above_the_cut_cannot_be_the_last_to_train(backbone)
     for point, until in (("layer3", "layer2"), ("fc", "layer4"), ("all", "avgpool"), ("all", "layer5")):
         with pytest.raises(UserError, match="cannot end with"):
             Network(backbone, 3, point=point, until=until, image_size=32)
-    with pytest.raises(UserError, match="drawn anew"):
+    with pytest.raises(UserError, match="reinitialised"):
         Network(backbone, 3, until="layer2", fresh_above="layer3", image_size=32)
 
 

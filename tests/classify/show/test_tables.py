@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from classify.measure.results import Result
 from classify.measure.wording import duration, percent_interval, settings
 from classify.show.table import Column, Table, pivot, show
 from classify.show.tables import layer_by_head, summary_table
+from features.errors import UserError
 
 
 @pytest.fixture
@@ -62,6 +64,29 @@ def test_csv_and_json_hold_full_numbers(table):
 def test_html_is_escaped(table):
     assert '<td style="text-align: left">a|b &lt;i&gt;</td>' in table.to_html()
     assert "<b>98.42 ±0.25</b>" in table._repr_html_()
+
+
+def test_latex_is_escaped_and_compiles_as_it_stands(table):
+    text = table.to_latex().splitlines()
+    assert text[0] == "% Accuracy" and "\\toprule" in text and text[-1] == "\\end{tabular}"
+    assert "layer & accuracy \\% \\\\" in text
+    assert "layer3 & \\textbf{98.42 $\\pm$0.25} \\\\" in text
+    assert "a|b $<$i$>$ & 50.00 $\\pm$10.00 \\\\" in text
+    odd = Table("", (Column("a_b&c"),), (("50% of {x}~\\^#$",),)).to_latex()
+    assert "a\\_b\\&c" in odd and "50\\% of \\{x\\}\\textasciitilde{}\\textbackslash{}\\textasciicircum{}\\#\\$" in odd
+
+
+def test_pandas_gets_full_numbers(table, monkeypatch):
+    frame = table.to_pandas()
+    assert list(frame.columns) == ["layer", "accuracy", "accuracy_low", "accuracy_high"]
+    assert frame["accuracy"][0] == 0.9842 and frame["accuracy"].isna()[2]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match="pip install pandas"):
+        table.to_pandas()
+
+
+def test_a_table_says_in_a_line_what_it_is(table):
+    assert repr(table) == "<Table 3 x 2: layer, accuracy>"
 
 
 class Terminal(io.StringIO):

@@ -16,6 +16,9 @@ from torchvision.transforms.functional import normalize, resize
 from classify.__main__ import main
 from classify.experiments.probe.entries import head2toe
 from classify.heads import HEADS
+from classify.heads.calibrated import Calibrated, calibrate
+from classify.heads.familiar import Familiar, Guarded
+from classify.heads.folds import class_scores
 from classify.heads.network.untouched import UntouchedClassifier
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.measure.results import load_results
@@ -56,15 +59,37 @@ def _fitted(name, images, labels):
 def test_a_head_as_a_module_says_what_the_head_says(name, classes):
     images, labels = load_digits(return_X_y=True)
     images, labels = images[labels < classes].astype(np.float32)[:400], labels[labels < classes][:400]
-    head = _fitted(name, images[:200], labels[:200])
-    expected = head_answers(head, images[200:])
+    _says_the_same(_fitted(name, images[:200], labels[:200]), images[200:])
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("name", [*HEADS, "head2toe"])
+def test_a_calibrated_head_that_knows_its_images_says_the_same_as_a_module(name, classes):
+    images, labels = load_digits(return_X_y=True)
+    images, labels = images[labels < classes].astype(np.float32)[:400], labels[labels < classes][:400]
+    plain = _fitted(name, images[:150], labels[:150])
+    head = calibrate(plain, class_scores(plain, images[150:200]), labels[150:200])
+    assert isinstance(head, Calibrated)
+    strange = np.concatenate([images[200:], 16 - images[200:210]])
+    answers = _says_the_same(Guarded(head, Familiar.fit(images[:200], labels[:200])), strange)
+    assert np.array_equal(answers.predicted, np.searchsorted(head.classes_, plain.predict(strange)))
+    assert np.array_equal(answers.probabilities.argmax(axis=1), answers.predicted)
+    assert (answers.distance[-10:] > 1).all() and (answers.distance[:-10] < 1).mean() > 0.9
+
+
+def _says_the_same(head, images):
+    expected = head_answers(head, images)
     with torch.no_grad():
-        predicted, scores, probabilities = head_module(head)(torch.from_numpy(images[200:]))
+        predicted, scores, probabilities, distance = head_module(head)(torch.from_numpy(images))
     assert np.array_equal(predicted.numpy(), expected.predicted)
     assert np.allclose(scores.numpy(), expected.scores, atol=2e-4 * np.abs(expected.scores).max())
     assert (probabilities is None) == (expected.probabilities is None)
     if probabilities is not None:
         assert np.abs(probabilities.numpy() - expected.probabilities).max() < 1e-4
+    assert (distance is None) == (expected.distance is None)
+    if distance is not None:
+        assert np.abs(distance.numpy() ** 2 - expected.distance**2).max() < 1e-4
+    return expected
 
 
 def test_a_head_without_a_form_is_named():
@@ -203,7 +228,7 @@ def test_a_network_that_does_otherwise_is_not_kept(at_work, tmp_path, monkeypatc
         return made
 
     monkeypatch.setattr(exporting, "whole_network", off)
-    with pytest.raises(UserError, match="was not kept"):
+    with pytest.raises(UserError, match="was not saved"):
         export_model(_record("logistic"), "torch", tmp_path / "off.pt2")
     assert list(tmp_path.iterdir()) == []
 

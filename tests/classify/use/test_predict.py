@@ -1,6 +1,7 @@
 """`python -m classify predict` as a user meets it; saved models held to the predictions that they were kept with."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -14,7 +15,10 @@ from PIL import Image
 
 from classify import load_model
 from classify.__main__ import main
+from classify.heads.around import plain_head
 from classify.measure.results import load_results, sealed
+from classify.use.images import given_images
+from classify.use.predicting import predictions
 from classify.use.saved import SavedModel
 from features.commands.options import run_command
 from features.datasets import open_dataset
@@ -146,7 +150,7 @@ def test_images_of_every_kind_are_read_as_data_sets_read_them(pictures, capsys):
 
 
 def test_top_k_begins_with_the_class_decided_for_and_says_by_what(pictures, capsys):
-    for head, probable in (("svm", False), ("knn", True), ("ridge", False), ("convnet", True)):
+    for head in ("svm", "knn", "ridge", "convnet"):
         status, found, _ = _answered(capsys, pictures, "--from", _record(head).path, "--top", 99)
         assert status == 0
         model = load_model(_record(head), device="cpu")
@@ -154,11 +158,50 @@ def test_top_k_begins_with_the_class_decided_for_and_says_by_what(pictures, caps
         for image, name in zip(found["images"], predicted, strict=True):
             assert image["class"] == name == image["top"][0]["class"]
             assert len({guess["class"] for guess in image["top"]}) == 10
-            assert (image["probability"] is not None) == probable
-            if probable:
-                assert sum(guess["probability"] for guess in image["top"]) == pytest.approx(1)
+            assert sum(guess["probability"] for guess in image["top"]) == pytest.approx(1)
+            assert image["probability"] == max(guess["probability"] for guess in image["top"])
+
+
+def test_a_head_of_an_earlier_version_has_decision_values_and_cannot_reject(pictures):
+    images = sorted(pictures.iterdir())
+    model = load_model(_record("svm"), device="cpu")
+    earlier = dataclasses.replace(model, head=plain_head(model.head))
+    assert earlier.predict(images).tolist() == model.predict(images).tolist()
     with pytest.raises(AttributeError, match="no probabilities"):
-        load_model(_record("svm")).predict_proba(sorted(pictures.iterdir()))
+        earlier.predict_proba(images)
+    with pytest.raises(AttributeError, match="what its training images look like"):
+        earlier.unlike(images)
+    with pytest.raises(UserError, match="the svm in .* has no probabilities, by which answers would be rejected"):
+        earlier.predict(images, reject=0.5)
+    (first, *_) = predictions(earlier, given_images([str(images[0])], io.BytesIO()))
+    assert (first.guesses[0].probability, first.unlike) == (None, None)
+
+
+@pytest.mark.parametrize("head", ["svm", "logistic", "knn", "finetune"])
+def test_what_is_less_probable_than_asked_for_is_unsure(pictures, capsys, head):
+    images = sorted(pictures.iterdir())
+    model = load_model(_record(head), device="cpu")
+    names, largest = model.predict(images), model.predict_proba(images).max(axis=1)
+    limit = float(np.sort(largest)[len(largest) // 2])
+    expected = np.where(largest < limit, "unsure", names).tolist()
+    assert model.predict(images, reject=limit).tolist() == expected and "unsure" in expected
+    arguments = ["predict", str(pictures), "--from", str(_record(head).path), "--device", "cpu", "--reject", str(limit)]
+    assert run_command(main, arguments) == 0
+    assert f"unsure ({names[expected.index('unsure')]}?)" in capsys.readouterr().out
+    assert run_command(main, [*arguments, "--top", "2", "--csv", "told.csv", "--json", "told.json"]) == 0
+    records = json.loads(Path("told.json").read_text())["images"]
+    with Path("told.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["rank"] == "1"]
+    for record, row, said, name in zip(records, rows, expected, names, strict=True):
+        assert (record["class"], row["class"], record["top"][0]["class"]) == (said, said, name)
+        assert (record["label"] is None, row["label"] == "", record.get("likeliest") == name) == (said == "unsure",) * 3
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.1", "nan", "half"])
+def test_a_probability_below_which_nothing_is_answered_is_one(capsys, trained, monkeypatch, text):
+    monkeypatch.chdir(trained)
+    assert run_command(main, ["predict", "x.png", f"--reject={text}"]) == 2
+    assert "--reject" in capsys.readouterr().err
 
 
 class _Stream:
@@ -203,6 +246,47 @@ def test_json_and_csv_files_hold_the_same_beside_the_table(pictures, capsys, tmp
         told = [row["class"] for row in rows if row["image"] == image["image"]]
         assert told == [guess["class"] for guess in image["top"]]
     assert rows[-1]["error"] == images[-1]["error"] != ""
+
+
+@pytest.mark.parametrize("way", ["link", "copy"])
+def test_images_are_sorted_by_class_with_a_list_beside_them(pictures, capsys, tmp_path, way):
+    (pictures / "more").mkdir()
+    (pictures / "more" / "0.png").write_bytes((pictures / "0.png").read_bytes())
+    (pictures / "broken.png").write_bytes(b"no image")
+    place = tmp_path / "sorted"
+    asked = ["predict", str(pictures), "--from", str(_record("ridge").path), "--sort-into", str(place)]
+    assert run_command(main, [*asked, "--sort-as", way]) == 1  # one image cannot be read
+    rows = list(csv.DictReader(io.StringIO((place / "predictions.csv").read_text())))
+    assert len(rows) == 8 and sum(row["file"] == "" for row in rows) == 1
+    for row in rows:
+        if row["file"]:
+            file = place / row["file"]
+            assert file.parent.name == row["class"] and file.is_symlink() == (way == "link")
+            assert file.read_bytes() == Path(row["image"]).read_bytes()
+        else:
+            assert "broken.png" in row["image"] and row["error"]
+    assert len({row["file"] for row in rows}) == 8
+    capsys.readouterr()
+    assert run_command(main, asked) == 2
+    assert "there is something already; name a new or an empty folder" in capsys.readouterr().err
+    inside = ["predict", str(pictures), "--sort-into", str(pictures / "sorted")]
+    assert run_command(main, inside) == 2
+    assert "whose images are classified; name another place" in capsys.readouterr().err
+    assert not (pictures / "sorted").exists()
+
+
+def test_a_class_with_any_name_gets_a_folder_of_its_own(tmp_path):
+    from classify.use.predicting import Guess, Prediction
+    from classify.use.sorting import sorted_into
+
+    image = tmp_path / "a.png"
+    image.write_bytes(b"1")
+    with sorted_into(tmp_path / "sorted", "copy") as put:
+        for name in ("../out", "a/b", "", "...", "con:", "n\n"):
+            put(Prediction(str(image), (Guess(name, 0, 0.5, 0.5),)))
+        put(Prediction("standard input", (Guess("x", 0, None, 1.0),)))
+    files = [path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]
+    assert len(files) == 7 and not (tmp_path / "out").exists()
 
 
 def _fails(capsys, *arguments):
