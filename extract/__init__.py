@@ -10,8 +10,8 @@ for _name in ("features",):
     # `python -m` has the working folder first, until `__main__` moves it to the end.
     if _spec and not (sys.argv[0] == "-m" or (_spec.origin and Path(_spec.origin).resolve() == _ours.resolve())):
         raise ImportError(
-            f"{_spec.origin or _name} is not layerprobe's package '{_name}' and stands in its way; rename it, or start "
-            "Python with -P, which leaves the working folder out"
+            f"{_spec.origin or _name} is not layerprobe's package '{_name}' and stands in its way; rename it, start "
+            "Python with -P, which leaves the working folder out, or run the command `layerprobe`, which always works"
         )
 
 

@@ -151,6 +151,7 @@ def _with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
         tell_once(f"{path.name} has a classifier that {name} has not ({match.own_head[0]}), and is read without it")
     model = build_model(name, match.classes, **match.options)
     state = match.state(model)
+    _require_numbers(state, model.state_dict(), path)
     hold_auxiliary(model, state)
     with warnings.catch_warnings():
         # MNASNet's loader says that there are newer weights.
@@ -160,6 +161,22 @@ def _with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
         parent, _, leaf = classifier_name(model).rpartition(".")
         setattr(model.get_submodule(parent), leaf, nn.Identity())
     return model, match.headless
+
+
+def _require_numbers(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], path: Path) -> None:
+    """UserError for weights that are whole numbers, and for NaN and infinity."""
+    for name, tensor in state.items():
+        if name not in own or not own[name].is_floating_point():
+            continue
+        if not tensor.is_floating_point():
+            raise UserError(
+                f"{path}: {name} holds whole numbers ({tensor.dtype}), as quantised weights do; save them as "
+                "floating-point numbers"
+            )
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{path}: {name} holds NaN or infinity, as training that diverged leaves it; take weights from before"
+            )
 
 
 def _frozen(

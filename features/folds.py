@@ -37,8 +37,8 @@ def draw_folds(
                 break
         else:
             raise UserError(
-                f"the {len(np.unique(groups))} groups cannot be dealt out to {count} folds so that every class has "
-                "images in every training part; ask for fewer folds or --validate holdout, or make the groups smaller"
+                f"the groups of {len(labels)} training rows cannot be dealt out to {count} folds so that every class "
+                "is in every training part; ask for fewer folds or --validate holdout, or make the groups smaller"
             )
     return drawn
 

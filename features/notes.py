@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import Any
 
 from features.errors import UserError
 from features.home import home
+from features.regular import read_regular
+from features.whole import write_whole
 
 _NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 
@@ -69,7 +70,7 @@ class Notes:
 
     def _read(self, path: Path, parse: Callable[[bytes], Any]) -> Any:
         try:
-            return parse(path.read_bytes())
+            return parse(read_regular(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -111,7 +112,7 @@ def if_there_is_place() -> Iterator[None]:
 def read_json(path: Path) -> Any:
     """The value in a JSON file; None where the file is absent, unreadable or no JSON."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -119,21 +120,6 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that a reader finds the old content or the new, never a part of it."""
     write_whole(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old content or the new, and a full disk leaves the old."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with aside.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
 
 
 def _sealed(body: bytes) -> bytes:

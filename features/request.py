@@ -93,8 +93,8 @@ class Request:
         return dataclasses.replace(
             self,
             weights=str(weights.absolute()) if not named and weights.is_file() else self.weights,
-            layers=tuple(self.layers),
-            pools=tuple(dict.fromkeys(parse_pool(pool) for pool in self.pools)),
+            layers=as_items(self.layers),
+            pools=tuple(dict.fromkeys(parse_pool(pool) for pool in as_items(self.pools))),
             mean=None if self.mean is None else tuple(self.mean),
             std=None if self.std is None else tuple(self.std),
         )

@@ -58,6 +58,12 @@ def real_imagenet(home) -> Path:
 
 
 @pytest.fixture
+def real_folders(home) -> Path:
+    """A folder of real image folders as people bring them: brain-mri and others."""
+    return _there(home / "datasets" / "folders")
+
+
+@pytest.fixture
 def standin(home) -> Path:
     """An ImageNet-trained ResNet18 as a plain state dict."""
     return _there(home / "weights" / "resnet18-imagenet-standin.pth")

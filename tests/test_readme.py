@@ -28,7 +28,7 @@ def test_every_option_in_the_readme_is_one(capsys):
     helps = [_help(module, capsys) for module in ("extract", "features", "classify")]
     helps += [_help("classify", capsys, verb) for verb in VERBS]
     helps += [_help("classify", capsys, "study", study) for study in STUDIES]
-    helps += [_help("features", capsys, verb) for verb in ("verify", "remove")]
+    helps += [_help("features", capsys, verb) for verb in ("verify", "remove", "prune")]
     # pip's, pytest's, argcomplete's, that of `tests.fuzz`, and those of `tests.benchmarks` and `tests.scale`.
     others = {"--quiet", "--dist", "--user", "--seconds", "--whole", "--clock"}
     others |= {"--gigabytes", "--limit-gigabytes", "--limit-by"}

@@ -53,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
             map_dtype=options.map_dtype or "float32",
             search=not options.no_search,
             quick=options.quick,
+            validate=options.validate,
+            score=options.score,
             keep_networks=not options.forget_networks,
             # The table is what the standard output is for; how it is going belongs elsewhere.
             say=tell,
@@ -83,7 +85,7 @@ def _parser() -> Parser:
         completer=one_of(*HEADS, *NETWORKS),
         former="--models",
     )
-    add_shared(add, "--seeds", "--quick", "--no-search")
+    add_shared(add, "--seeds", "--quick", "--no-search", "--validate", "--score")
     add(
         "--forget-networks",
         action="store_true",

@@ -9,9 +9,10 @@ in a .json file beside it.
 from collections.abc import Sequence
 from pathlib import Path
 
+from classify.commands.outputs import check_output, check_outputs
 from classify.commands.predict import add_model_options
 from features.commands.help import purpose
-from features.commands.options import Parser
+from features.commands.options import Parser, add_shared
 from features.commands.speaking import put
 
 _ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "state-dict": ".pth"}
@@ -21,13 +22,16 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, write the file and say how it was checked."""
     options = _parser().parse_args(arguments)
     from classify.use.choosing import choose_result
-    from classify.use.exporting import export_model, require_export
+    from classify.use.exporting import export_model, require_export, sidecar_of
 
     named = None if options.output is None else Path(options.output)
     if named is not None:
         require_export(options.format, named)
+        check_outputs(options, "output")
     saved = choose_result(options.source, options.dataset)
     output = named or Path(saved.path.stem + _ENDINGS[options.format])
+    for path in (output, sidecar_of(output)):
+        check_output(path, str(path), [saved.path], overwrite=options.overwrite)
     done = export_model(
         saved,
         options.format,
@@ -48,5 +52,6 @@ def _parser() -> Parser:
     add = parser.section("what to write")
     add("--format", default="onnx", choices=tuple(_ENDINGS), help="default onnx")
     add("--output", metavar="PATH", help="where to: .onnx, .pt2, and .pth or .safetensors (the record's name, here)")
+    add_shared(add, "--overwrite")
     add("--check", nargs="+", metavar="IMAGE", help="check with these, not the data set's test images")
     return parser

@@ -15,12 +15,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from classify.commands.outputs import require_folders
+from classify.commands.outputs import check_outputs
 from features.commands.help import purpose
 from features.commands.options import Add, Parser, add_shared, positive
 from features.commands.speaking import complain, printable, tell
 from features.commands.stopping import status_of
 from features.errors import UserError
+from features.written import text_written
 
 _ROWS = 1000  # of a table; a folder of more gets several, so that nothing waits for its end
 
@@ -29,6 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line and classify what it names; 1 where an image could not be read."""
     options = _parser().parse_args(arguments)
     _check_outputs(options)
+    if options.sort_into is not None:
+        from classify.use.sorting import require_place
+
+        require_place(options.sort_into, options.images)
     from classify.use.saved import load_model, require_probabilities
     from features.datasets.images import warnings_by_file
 
@@ -70,7 +75,7 @@ def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, No
         seen = overview(options.images, model.white)
         for remark in seen.remarks:
             tell(remark)
-        images = given_images(options.images, sys.stdin.buffer)
+        images = given_images(options.images, sys.stdin.buffer if sys.stdin else io.BytesIO())
         predicted = predictions(model, images, options.top, options.jobs or 4, seen.white, options.reject)
         for done, prediction in enumerate(predicted, start=1):
             for write in writers:
@@ -87,6 +92,10 @@ def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
         yield _json(options.json, model)
     if options.csv is not None:
         yield _csv(options.csv)
+    if options.sort_into is not None:
+        from classify.use.sorting import require_place, sorted_into
+
+        yield sorted_into(require_place(options.sort_into, options.images), options.sort_as)
 
 
 @contextlib.contextmanager
@@ -139,8 +148,7 @@ def _opened(path: str) -> Iterator[TextIO | io.TextIOBase]:
     if path == "-":
         yield _Shown() if sys.stdout.isatty() else sys.stdout
         return
-    # A file's name may be no text at all; it is shown by its numbers, as on the terminal.
-    with Path(path).open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+    with text_written(Path(path)) as stream:
         yield stream
 
 
@@ -154,7 +162,7 @@ class _Shown(io.TextIOBase):
 def _check_outputs(options: argparse.Namespace) -> None:
     if options.json == options.csv == "-":
         raise UserError("--json - and --csv - would both write to the standard output; name a file for one of them")
-    require_folders(*(path for path in (options.json, options.csv) if path != "-"))
+    check_outputs(options, "json", "csv")
 
 
 def add_model_options(add: Add) -> None:
@@ -172,7 +180,7 @@ def add_model_options(add: Add) -> None:
     add("--trust", action="store_true", typed_only=True, help=trust)
 
 
-def probability(text: str) -> float:
+def _probability(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no probability; give a number from 0 to 1")
@@ -185,8 +193,15 @@ def _parser() -> Parser:
     add_model_options(parser.section("which model"))
     add = parser.section("what to say")
     add("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (1)")
-    add("--reject", type=probability, default=0.0, metavar="P", help="say 'unsure' where the probability is below P")
+    add("--reject", type=_probability, default=0.0, metavar="P", help="say 'unsure' where the probability is below P")
     add("--json", metavar="PATH", help="write everything as JSON; - to the standard output, alone")
     add("--csv", metavar="PATH", help="write a line for each guess; - to the standard output, alone")
-    add_shared(parser.section("how"), "--device", "--jobs")
+    add(
+        "--sort-into",
+        metavar="FOLDER",
+        help="links to the images in a new folder, by class, and predictions.csv beside",
+    )
+    add("--sort-as", default="link", choices=("link", "copy"), help="of --sort-into: link (default) or copy", rare=True)
+    add_shared(add, "--overwrite")
+    add_shared(parser.section("how"), "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
     return parser

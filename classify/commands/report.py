@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from classify.commands.outputs import require_folders
+from classify.commands.outputs import check_outputs
 from features.commands.help import purpose
 from features.commands.options import Parser, add_shared, positive
 from features.commands.speaking import say, tell
@@ -15,9 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, make the page and say where it is."""
     options = _parser().parse_args(arguments)
     output = Path(options.output)
-    require_folders(options.output)
-    if output.is_dir():
-        raise UserError(f"{output}: a folder is there; name a file for the page")
+    check_outputs(options, "output")
     if not os.access(output if output.exists() else output.absolute().parent, os.W_OK):
         raise UserError(f"{output}: the page cannot be written there; name another --output")
     if not 0 <= options.seed < 2**32:
@@ -47,6 +45,7 @@ def _parser() -> Parser:
     add_shared(add, "--results")
     add("--output", default="report.html", metavar="PATH", help="the page (report.html)")
     add("--dataset", metavar="NAME", help="where the images are, if nothing was made from them here before")
+    add_shared(add, "--overwrite")
     add("--sample", default=400, type=positive, metavar="N", help="test images on the maps of the features (400)")
     add("--seed", default=0, type=int, metavar="K", help="of that sample and of the maps")
     add("--no-maps", action="store_true", help="leave out the maps of the features, which take a second a layer")

@@ -51,22 +51,22 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     how = how_from(options, say=say)
     with on_cluster(options.cluster), tensorboard_log(options) as log:
         for saved in make_all(of_features, how):
-            of_heads.append(saved.result)
+            of_heads.append(saved)
             for trial in saved.result.extra.trials or ():
                 detail(f"  tried {settings_text(trial)}")
             if len(of_features) > 1:
                 say(_line(saved.result))
         for row in rows:
-            of_networks.append(make(row, dataclasses.replace(how, on_epoch=log and log.epoch)).result)
-            if log is not None and of_networks[-1].config.is_network:
-                log.finish(of_networks[-1])
+            of_networks.append(make(row, dataclasses.replace(how, on_epoch=log and log.epoch)))
+            if log is not None and of_networks[-1].result.config.is_network:
+                log.finish(of_networks[-1].result)
     # Networks are configured by other things than heads are: each kind has its own table.
     for number, results in enumerate(filter(None, (of_heads, of_networks))):
         if number:
             put()
-        present(RunOutcome(tuple(results), folder=how.folder), f"the records in {options.results}")
+        present(RunOutcome.of(results, how.folder), f"the records in {options.results}")
     results = [*of_heads, *of_networks]
-    if older := sum(result.created < started for result in results):
+    if older := sum(saved.result.created < started for saved in results):
         say(f"{older} of {len(results)} rows stood in {options.results} already; --again makes them anew")
     say(f"saved in {options.results}")
     say_next(options, layers=len(results) == 1 and bool(names))
@@ -81,6 +81,7 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     from classify.experiments.row import Row
     from classify.experiments.settings import Settings
     from classify.experiments.sources import CachedLayer
+    from classify.experiments.validating import HOLDOUT, SPLIT, check_score, parse_folds, settle
     from classify.heads.on_axes import Reduction
     from extract.planning import plan
     from features.reading import require_training_rows
@@ -88,6 +89,8 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     # A head that cannot do what is asked says so before hours of extraction.
     for name in names:
         HEADS[name].build(class_weight=options.class_weight)
+    parse_folds(options.validate)
+    check_score(options.score)
     request = request_from(options)
     require_training_rows(request)
     settings = Settings(
@@ -95,9 +98,17 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
         class_weight=options.class_weight,
         search=not options.no_search,
         refit=not options.no_refit,
+        validate=options.validate,
+        score=options.score,
+        test=options.test,
         jobs=options.jobs,
         blocks=options.in_blocks,
     )
+    settings, lines = settle(settings, request, names)
+    if find_models(options.model)[1] and (settings.validate != HOLDOUT or settings.test != SPLIT):
+        lines.append("networks are chosen on a tenth of the training images, held out, and tested on the test images")
+    for line in lines:
+        say(line)
     reduction = Reduction("pca", options.pca) if options.pca else None
     planned = plan(request)
     sources = [CachedLayer(planned, layer, pool) for layer, pool in planned.distinct()]
@@ -151,7 +162,7 @@ def _parser(typed: bool = False) -> Parser:
         former="--models",
     )
     add("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
-    add_shared(add, "--class-weight", "--no-search", "--no-refit")
+    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--validate", "--score", "--test")
     add("--pca", type=positive, metavar="N", help="bring features to N principal axes first", rare=True)
     add_request_options(parser)
     add_training_options(parser)

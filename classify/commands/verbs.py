@@ -2,6 +2,7 @@
 
 _GROUPS: dict[str, dict[str, str]] = {
     "find out": {
+        "check": "what is wrong with a data set, or may be, before anything is trained",
         "probe": "which layer transfers best, with controls, paired tests and costs",
         "compare": "heads on frozen features against networks that are trained, in one table",
         "study": "when, what and where to transfer: seven studies",

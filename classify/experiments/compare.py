@@ -12,17 +12,20 @@ from typing import Any
 from classify.experiments.compared import ComparedRow, ComparisonResult
 from classify.experiments.following import followed
 from classify.experiments.kinds.classical import Classical, search_of
-from classify.experiments.making import Making, weight
+from classify.experiments.making import WITH_TESTS, Making, weight
 from classify.experiments.models import BEST, Model, default_models, parse_model, with_regularizers
 from classify.experiments.row import Row, network_row, untouched_rows
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import CachedLayer, training_image
 from classify.experiments.timing import pass_for_one
+from classify.experiments.validating import AUTO, HOLDOUT, check_score, parse_folds, settled
 from classify.heads import HEADS
 from classify.heads.network import DRAWN
 from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
+from classify.measure.choice import best_of
+from classify.measure.record import RowConfig
 from classify.measure.results import SavedResult
 from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
@@ -57,6 +60,8 @@ def compare(
     in_loop: bool = False,
     search: bool = True,
     quick: bool = False,
+    validate: str = AUTO,
+    score: str = RowConfig.score,
     keep_networks: bool = True,
     results: Path | str = "results",
     **options: Any,
@@ -66,16 +71,20 @@ def compare(
     models: as `parse_model` reads them; by default the untouched network, a ConvNet and the backbone from scratch,
     fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`, which is
     chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
-    serve the paired tests. settings, regularizers, map_dtype and in_loop are about networks that train; beside one that
-    is fine-tuned those from drawn weights go without what they have no use for. quick: few rows, small images and three
-    epochs where nothing else is asked for. options are the other fields of `How` (jobs, again, say, on_epoch, ...) and
-    of `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
+    serve the paired tests. validate, score: what is chosen on, and by which score; 'auto' holds a part out where a
+    network is trained, so that all are chosen on the same rows. settings, regularizers, map_dtype and in_loop are about
+    networks that train; beside one that is fine-tuned those from drawn weights go without what they have no use for.
+    quick: few rows, small images and three epochs where nothing else is asked for. options are the other fields of
+    `How` (jobs, again, say, on_epoch, ...) and of `features.request.Request`: weights, image_size, limit, limit_test,
+    precision, dtype, device.
 
     A text where a list can be given is a list of one.
 
     Raises UserError for what cannot be compared, before anything is extracted or trained.
     """
     notes: list[str] = []
+    parse_folds(validate)
+    check_score(score)
     how = How.of(results, options)
     training = settings or (TrainingSettings(epochs=QUICK_EPOCHS) if quick else TrainingSettings())
     if quick:
@@ -92,17 +101,21 @@ def compare(
     for request in requests:
         require_training_rows(request)
     chosen = _models(requests[0], models, parse_regularizers(as_items(regularizers)), notes)
+    chosen_on = _chosen_on(validate, score, requests, chosen, notes)
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
     rows = _network_rows(chosen, requests, map_dtype, network, notes)
     head_layers = [layer for model in chosen for layer in model.layers]
     plans = _plans(requests, head_layers, layers)
 
     making = Making(how)
-    groups = _fit(chosen, rows, plans, making, search, notes)
+    settings_of = [
+        Settings(seed=request.seed, search=search, jobs=how.jobs, validate=chosen_on, score=score)
+        for request in requests
+    ]
+    groups = _fit(chosen, rows, plans, making, settings_of, notes)
     saved = making.test()
     compared = tuple(_compared(group, saved) for group in groups)
-    # Of equals (a head refitted or not) the first.
-    best = max(compared, key=lambda row: row.validation)
+    best = best_of(compared, lambda row: [saved.result for saved in row.saved], score)
     stated = requests[0].to_json()
     question = {
         "dataset": dataset,
@@ -191,16 +204,16 @@ def _fit(
     rows: dict[Model, list[Group]],
     plans: Sequence[Plan],
     making: Making,
-    search: bool,
+    settings: Sequence[Settings],
     notes: list[str],
 ) -> list[Group]:
     """Fit every row of every seed; nothing here opens the test split."""
     for planned in plans:
         ensure_features(planned.request, compiled=making.how.compiled, jobs=making.how.jobs, quiet=True)
-    settings = [Settings(seed=planned.request.seed, search=search, jobs=making.how.jobs) for planned in plans]
-    heads = 2 * len(plans) * sum(len(model.layers) for model in models)
+    heads = (1 if any(place.validate != HOLDOUT for place in settings) else 2) * len(plans)
+    heads *= sum(len(model.layers) for model in models)
     networks = [row for of_model in rows.values() for group in of_model for row in group]
-    going().expect(heads + sum(map(weight, networks)))
+    going().expect(WITH_TESTS * (heads + sum(map(weight, networks))))
     best = ""
     if any(BEST in model.layers for model in models):
         best = _best_layer(plans, settings, making)
@@ -213,16 +226,47 @@ def _fit(
             groups.append(group)
         for layer in dict.fromkeys(best if layer == BEST else layer for layer in model.layers):
             sources = (CachedLayer(planned, layer, "avg") for planned in plans)
-            pairs = [_fit_twice(making, model.name, *fitted) for fitted in zip(sources, settings, strict=True)]
-            groups += [tuple(pair[refit] for pair in pairs) for refit in (True, False)]
+            fitted = [_fit_head(making, model.name, *place) for place in zip(sources, settings, strict=False)]
+            # The refitted one comes first.
+            groups += [tuple(rows) for rows in reversed(list(zip(*fitted, strict=True)))]
     unique: dict[tuple[str, ...], Group] = {}
     for group in groups:
         unique.setdefault(tuple(row.digest for row in group), group)
     return list(unique.values())
 
 
-def _fit_twice(making: Making, head: str, source: CachedLayer, settings: Settings) -> tuple[Row, Row]:
-    """Fit a head on training rows alone, and again on training and validation rows after the same search: two rows."""
+def _chosen_on(
+    validate: str, score: str, requests: Sequence[Request], models: Sequence[Model], notes: list[str]
+) -> str:
+    """What every model is chosen on, the same for all; a note is taken of why."""
+    heads = [model.name for model in models if model.is_head]
+    networks = [model.label for model in models if not model.is_head]
+    if networks and parse_folds(validate):
+        raise UserError(
+            f"--validate {validate} is about heads, and {networks[0]} is chosen on held-out images, as all that are "
+            "compared with it; leave the option out, or name heads alone with --models"
+        )
+    if networks or not heads:
+        return HOLDOUT
+    # Of several seeds and a limit each takes rows of its own: the folds are those that all of them can have.
+    told = [settled(validate, request, heads, score=score) for request in requests]
+    on, line = min(told, key=lambda pair: _order_of(pair[0]))
+    notes += [line] if line else []
+    return on
+
+
+def _order_of(on: str) -> tuple[int, int]:
+    folds = parse_folds(on)
+    return (folds.count, folds.repeats) if folds else (0, 0)
+
+
+def _fit_head(making: Making, head: str, source: CachedLayer, settings: Settings) -> tuple[Row, ...]:
+    """Fit a head on training rows alone, and again on training and validation rows after the same search: two rows. On
+    folds there is one, fitted on all."""
+    if settings.validate != HOLDOUT:
+        row = Row(source=source, head=Classical(head=HEADS[head]), settings=settings)
+        making.fit(row)
+        return (row,)
     first = Row(source=source, head=Classical(head=HEADS[head]), settings=dataclasses.replace(settings, refit=False))
     searched = search_of(making.fit(first))
     second = Row(source=source, head=Classical(head=HEADS[head], searched=searched), settings=settings)
@@ -238,7 +282,7 @@ def _best_layer(plans: Sequence[Plan], settings: Sequence[Settings], making: Mak
             Row(
                 source=CachedLayer(planned, layer, pool),
                 head=Classical(head=HEADS[SCOUT]),
-                settings=dataclasses.replace(fitting, refit=False),
+                settings=dataclasses.replace(fitting, refit=fitting.validate != HOLDOUT),
             )
             for planned, fitting in zip(plans, settings, strict=True)
         ]

@@ -190,6 +190,7 @@ class ComparisonResult(Outcome):
     def body(self) -> dict[str, Any]:
         return {
             "best": self.best.name,
+            "best_result": self.best.saved[0].path.name,
             "frontier": [row.name for row in self.frontier],
             "rows": self._records(),
             "environment": self.best.first.environment,
@@ -242,6 +243,8 @@ def comparison_table(comparison: "ComparisonResult") -> Table:
 def _title(comparison: "ComparisonResult") -> str:
     config, rows = comparison.best.first.config, comparison.best.first.rows
     counted = f"{count(rows['train'])} + {count(rows['validation'])} training and validation images"
+    if config.on_folds:
+        counted = f"{count(rows['train'])} training images ({config.validate})"
     return f"{config.dataset}: {counted}, {count(rows['test'])} test images"
 
 

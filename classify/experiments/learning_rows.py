@@ -1,7 +1,7 @@
 """The rows that a row's head learns from, and those that it is chosen on.
 
 Where a data set brings a validation part of its own it is chosen on that, and every training row is learnt from; else a
-part of the training rows is held out.
+part of the training rows is held out. On folds every training row is both.
 """
 
 import dataclasses
@@ -12,9 +12,11 @@ import numpy as np
 
 from classify.experiments.settings import Settings
 from classify.experiments.sources import Rows, Source, take_images
+from classify.experiments.validating import SPLIT, parse_folds
 from features.blocks import Blocks, Stacked
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
+from features.folds import draw_folds
 from features.rows import train_and_validation
 
 VALIDATION = "validation"
@@ -27,7 +29,11 @@ def learning_rows(
 
     worsened: what is done to the training rows first. The second numbers are none where nothing is to be chosen.
     """
-    rows = worsened(source.read("train", settings.blocks))
+    rows = worsened(
+        source.read("train", settings.blocks) if settings.test == SPLIT else all_rows(source, settings.blocks)
+    )
+    if settings.validation and parse_folds(settings.validate):
+        return rows, np.arange(len(rows.labels)), np.arange(len(rows.labels))
     if not (settings.validation and brings_validation(source)):
         cut = train_and_validation(
             rows.labels, settings.seed, settings.validation, settings.validation_share, source.classes, rows.groups
@@ -47,6 +53,26 @@ def learning_rows(
     )
     numbers = np.arange(len(joined.labels))
     return joined, numbers[: len(rows.labels)], numbers[len(rows.labels) :]
+
+
+def all_rows(source: Source, blocks: str = "off") -> Rows:
+    """The training rows and below them the test rows, whose places go on from those of the training split."""
+    train, test = source.read("train", blocks), source.read("test", blocks)
+    places = len(open_dataset(source.request.dataset).load("train").labels)
+    return Rows(
+        _below(train.features, test.features),
+        np.concatenate([train.labels, test.labels]),
+        np.concatenate([train.index, test.index + places]),
+        None if train.groups is None or test.groups is None else np.concatenate([train.groups, test.groups]),
+    )
+
+
+def folds_of_rows(rows: Rows, settings: Settings) -> np.ndarray | None:
+    """The folds that rows are chosen on, (R, N); None where they are not."""
+    folds = parse_folds(settings.validate) if settings.validation else None
+    if folds is None:
+        return None
+    return draw_folds(rows.labels, count=folds.count, repeats=folds.repeats, seed=settings.seed, groups=rows.groups)
 
 
 def training_numbers(

@@ -112,7 +112,7 @@ class Making:
         todo.sort(key=lambda row: -row.head.cost(row.source))
         tasks = [(row, _quiet(self.how)) for row in todo]
         costs = [row.head.cost(row.source) for row in todo]
-        going().expect(sum(costs))
+        going().expect(WITH_TESTS * sum(costs))
         for number, line in enumerate(in_parallel(_fit_aside, tasks, self.how.jobs), start=1):
             going().advance(costs[number - 1], f"{number}/{len(tasks)}")
             if not going().is_bar or is_verbose():
@@ -128,8 +128,10 @@ class Making:
         tested = (
             in_parallel(_test_aside, tasks, self.how.jobs) if side_by_side else itertools.starmap(_test_aside, tasks)
         )
-        for saved in itertools.chain.from_iterable(tested):
-            self.known[saved.result.digest] = saved
+        rest = going().expected - going().done
+        for results in tested:
+            self.known |= {saved.result.digest: saved for saved in results}
+            going().advance(rest / len(tasks), "test")
         for row in self.waiting.values():
             row.head.forget(row.place(self.how.folder))
         self.waiting.clear()
@@ -173,6 +175,10 @@ class Making:
         make_place(folder, self.how.folder)
         doing = "training the same network"
         return lock_digest(row.digest[:16], wait=True, say=self.how.say, folder=folder, doing=doing)
+
+
+# What is expected of a whole, in units of what fitting its rows takes.
+WITH_TESTS = 1.1
 
 
 def weight(row: Row) -> float:

@@ -117,8 +117,8 @@ class Outcome(abc.ABC):
         return "\n\n".join(self._ordered(sentences, notes, [table.to_markdown() for table in self.tables])) + "\n"
 
     def __repr__(self) -> str:
-        words = " ".join([*self.title.split(), "|", *self.sentences[0].split()])
-        return f"<{type(self).__name__}: {words[:200]}>"
+        words = " ".join(" ".join(self.sentences[:2]).split())
+        return f"<{type(self).__name__} {self.title.splitlines()[0]}: {words[:240]}>"
 
     def __str__(self) -> str:
         notes = "\n".join(f"note: {note}" for note in self.notes)

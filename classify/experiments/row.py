@@ -18,7 +18,7 @@ from classify.experiments.kinds.classical import Classical
 from classify.experiments.kinds.kind import Kind, Training
 from classify.experiments.kinds.network import Network
 from classify.experiments.kinds.untouched import Untouched
-from classify.experiments.learning_rows import learning_rows
+from classify.experiments.learning_rows import folds_of_rows, learning_rows
 from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import Rows, Source
 from classify.experiments.training_sets import Change, change_called
@@ -62,6 +62,9 @@ class Row:
         options = {
             "validation": settings.validation,
             "validation_share": settings.validation_share,
+            "validate": settings.validate if settings.validation else RowConfig.validate,
+            "test": settings.test,
+            "score": settings.score if settings.validation else RowConfig.score,
             "labels": "shuffled" if self.shuffled else None,
             "training_set": self.change.name if self.change else None,
             "groups": self._groups,
@@ -170,7 +173,8 @@ class Row:
         rows, train, validation = learning_rows(source, settings, self._worsened)
         if self.shuffled:
             rows = dataclasses.replace(rows, labels=shuffled_labels(rows.labels, settings.seed))
-        return Training(rows=rows, train=train, validation=validation, **shared)
+        folds = folds_of_rows(rows, settings)
+        return Training(rows=rows, train=train, validation=validation, folds=folds, **shared)
 
     def _worsened(self, rows: Rows) -> Rows:
         if not self.change:

@@ -20,9 +20,13 @@ class Settings:
     refit: fit the chosen head again on training and validation rows together. jobs: processor cores (None: all).
     search_rows: for heads that search on a part of the rows, a smaller part than their own. validation: False trains
     on every row; as there is nothing to choose on, a head takes its untuned default, and a network the weights after
-    its last step. validation_share: of the training rows, held out. blocks: 'auto' leaves features in the store that
-    would not fit into memory, 'on' all, 'off' none; the same numbers to rounding. jobs and blocks are no part of what
-    a row is. calibrate: the probabilities of heads on features, on validation rows.
+    its last step. validation_share: of the training rows, held out. validate: 'holdout', which is the data set's own
+    part for validation where it brings one, or folds of the training rows ('cv:5', 'cv:5x3'; see `validating`), after
+    which the head is fitted on all of them. score: by which hyper-parameters and rows are chosen, of
+    `classify.measure.scores.SCORES`. test: 'split', the data set's test images, or 'cv:5', all images, each out of a
+    fold (`cross_testing`). calibrate: the probabilities of heads on features, on rows that they have not seen. blocks:
+    'auto' leaves features in the store that would not fit into memory, 'on' all, 'off' none; the same numbers to
+    rounding. jobs and blocks are no part of what a row is.
     """
 
     seed: int = 0
@@ -33,6 +37,9 @@ class Settings:
     search_rows: int | None = None
     validation: bool = True
     validation_share: float = VALIDATION_SHARE
+    validate: str = "holdout"
+    score: str = "accuracy"
+    test: str = "split"
     calibrate: bool = True
     blocks: str = "auto"
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from classify.measure.kept_heads import in_skops_format, read_skops
 from features.errors import UserError
-from features.notes import write_whole
 from features.regular import open_regular
+from features.whole import write_whole
 
 _FORMAT = b"layerprobe fitted 3\n"
 _SUM = hashlib.sha256().digest_size

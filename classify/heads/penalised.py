@@ -1,16 +1,20 @@
 """What the linear heads with a smooth loss share: one fit, and a path over C that starts each fit from the last."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from sklearn.base import clone
 
 from classify.heads.estimator import JOBS, LinearHead, Number, WeightedPathHead, class_shares, threads
 from classify.heads.on_device import DEVICE, DeviceRows, is_there
-from classify.heads.scaling import FeatureRows, Standardiser, row_space
+from classify.heads.protocol import Fold
+from classify.heads.scaling import FeatureRows, FoldRows, Standardiser, middle, row_space
 from classify.heads.solvers.descent import LinearProblem, minimise
 from classify.heads.solvers.losses import Loss
+from classify.heads.solvers.together import minimise_together
+from features.blocks import Blocks
 
 
 @dataclass(eq=False, repr=False)
@@ -72,3 +76,48 @@ class PenalisedLinear(WeightedPathHead, LinearHead):
             head.n_iter_ = solution.steps
             head.objective_ = solution.value
             yield head
+
+    def fold_decisions(
+        self, X: Any, y: Any, folds: Sequence[Fold], candidates: Sequence[dict]
+    ) -> Iterator[tuple[int, int, np.ndarray]] | None:
+        """The numbers of a fold and of a candidate, and the decision values of the rows held out by that candidate
+        fitted on the fold's training part, in any order; None where work cannot be shared.
+
+        Each fold's problem starts from its own solution for the candidate before. The solution for all rows would be a
+        nearer start, but has seen the rows held out, and the tolerance leaves some of that where a penalty is small.
+        """
+        X, codes = self._start(X, y)
+        fewest = min(len(fold.training) for fold in folds)
+        if isinstance(X, Blocks) or X.dtype != np.float32 or X.shape[1] > fewest or is_there(self.device):
+            return None
+        if any(len(fold.classes) < len(self.classes_) for fold in folds):
+            return None
+        return self._over_folds(X, codes, folds, [clone(self).set_params(**params) for params in candidates])
+
+    def _over_folds(
+        self, X: np.ndarray, codes: np.ndarray, folds: Sequence[Fold], heads: list[Self]
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        for repeat in range(folds[-1].repeat + 1):
+            places = [place for place, fold in enumerate(folds) if fold.repeat == repeat]
+            scales = [Standardiser.fit(X[folds[place].training]) for place in places]
+            # The largest factor and the middle: rows far off that one fold holds out change nothing of its own digits.
+            largest = np.max([scale.factor for scale in scales], axis=0)
+            common = Standardiser(middle(X, [folds[place].held_out for place in places]), largest)
+            Z = common.apply(X)
+            problems = []
+            for place, scale in zip(places, scales, strict=True):
+                training = folds[place].training
+                kept = codes[training]
+                weights = class_shares(self.class_weight, self.classes_, kept)[kept].astype(np.float32)
+                rows = FoldRows(Z, common, training, scale)
+                problems.append(LinearProblem(rows, kept, weights, self.loss, self._columns()))
+            last: list[np.ndarray | None] = [None] * len(places)
+            for number, head in enumerate(heads):
+                head._start_like(self)
+                penalties = [head._penalty(len(problem.Z)) for problem in problems]
+                with threads(self.jobs):
+                    solved = minimise_together(problems, penalties, last, tolerance=head.tol, max_iter=head.max_iter)
+                last = [np.vstack([solution.coef, solution.intercept]).T for solution in solved]
+                for place, scale, solution in zip(places, scales, solved, strict=True):
+                    head._set_plane(solution.coef, solution.intercept, scale)
+                    yield place, number, head.decision_function(X[folds[place].held_out])

@@ -2,7 +2,7 @@
 
 Not every head has all methods. Whoever wants `predict_proba(X)`, (N, K) in the order of `classes_`, or
 `decision_function(X)`, (N, K), or (N,) with two classes, looks first (`hasattr`), as a search does for `fit_path` and
-`predict_path`.
+`predict_path`, and a search over folds for `votes_path` and `fold_decisions`.
 """
 
 from dataclasses import dataclass

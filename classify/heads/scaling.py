@@ -4,7 +4,7 @@ Both read X in blocks of rows, so that X may be a read-only memory map, or `Bloc
 that does not vary becomes zero everywhere, in training and prediction alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, overload
 
@@ -53,9 +53,15 @@ class Standardiser:
         count = len(X) if weights is None else weights.sum()
         offset = total / count
         deviation = np.sqrt(np.maximum(squares / count - offset**2, 0))
-        mean = shift + offset
+        return cls.of(shift + offset, deviation, X.dtype, unit)
+
+    @classmethod
+    def of(
+        cls, mean: np.ndarray, deviation: np.ndarray, dtype: np.dtype, unit: np.ndarray | float = 1.0
+    ) -> "Standardiser":
+        """By mean and standard deviation (D,) of columns of that dtype that were multiplied by their unit."""
         # A constant column is not quite constant after rounding: compare with the precision that X itself has.
-        varies = deviation > 4 * np.finfo(X.dtype).eps * np.abs(mean)
+        varies = deviation > 4 * np.finfo(dtype).eps * np.abs(mean)
         deviation, mean = deviation / unit, mean / unit
         varies &= deviation > TINY
         return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies))
@@ -128,6 +134,33 @@ class StandardisedBlocks:
         return self.scale._apply(read, read)
 
 
+class FoldRows:
+    """A fold's training rows standardised as it does, (n, D), of all rows Z, float32 (N, D), standardised in a way that
+    is common to all folds: (z - shift) * factor."""
+
+    def __init__(self, Z: np.ndarray, common: Standardiser, rows: np.ndarray, scale: Standardiser) -> None:
+        self.Z, self.rows = Z, rows
+        self.factor = np.divide(scale.factor, common.factor, out=np.zeros_like(scale.factor), where=common.factor > 0)
+        self.shift = (scale.mean - common.mean) * common.factor
+        self.shape = len(rows), Z.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """float32 (m, D)."""
+        block = self.Z[self.rows[rows]]
+        block -= self.shift.astype(np.float32)
+        block *= self.factor.astype(np.float32)
+        return block
+
+
+def middle(X: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """A point among the rows (N, D), float64 (D,), that rows far off move little where they are in one of the parts,
+    given by row numbers: the median of their means."""
+    return np.median([X[rows].mean(axis=0, dtype=np.float64) for rows in parts], axis=0)
+
+
 def at_length_one(X: np.ndarray, lengths: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Rows (N, D) divided by their lengths, whatever their scale; rows of zeros stay. lengths: of rows, (N,)."""
     with np.errstate(over="ignore"):
@@ -141,8 +174,8 @@ def at_length_one(X: np.ndarray, lengths: Callable[[np.ndarray], np.ndarray]) ->
     return X / np.where(length > 0, length, 1)[:, None]
 
 
-# Standardised rows (N, D) in memory, in the store or on a GPU.
-FeatureRows = np.ndarray | StandardisedBlocks | DeviceRows
+# Standardised rows (N, D) in memory, in the store, on a GPU, or of a fold.
+FeatureRows = np.ndarray | StandardisedBlocks | DeviceRows | FoldRows
 
 
 def as_they_are(weights: np.ndarray) -> np.ndarray:
@@ -225,3 +258,44 @@ def moments(
         block *= np.sqrt(weights)[:, None]
         squares += block.T @ block if device is None else squares_on(device, block)
     return Moments(scale, squares, sums, shares * np.bincount(codes, row_weights, minlength=len(shares)), back)
+
+
+@dataclass(frozen=True, eq=False)
+class PartMoments:
+    """Sums over a part's rows, as they are, around their mean (D,), float64: squares (D, D), and each class's sum of
+    rows (K, D) and number of rows (K,)."""
+
+    mean: np.ndarray
+    squares: np.ndarray
+    sums: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray, codes: np.ndarray, classes: int) -> "PartMoments":
+        """Of rows X (n, D) with class numbers (n,)."""
+        mean = X.mean(axis=0, dtype=np.float64)
+        squares, sums = np.zeros((X.shape[1], X.shape[1])), np.zeros((classes, X.shape[1]))
+        for rows in row_blocks(len(X)):
+            block = X[rows] - mean
+            squares += block.T @ block
+            sums += (codes[rows] == np.arange(classes)[:, None]).astype(float) @ block
+        return cls(mean, squares, sums, np.bincount(codes, minlength=classes).astype(float))
+
+    @staticmethod
+    def together(parts: "Sequence[PartMoments]", classes: np.ndarray, dtype: np.dtype) -> Moments:
+        """The moments of the rows of all parts, standardised, of the classes that they have (k,); dtype: of the
+        rows."""
+        counts = np.array([part.counts.sum() for part in parts])
+        means = np.array([part.mean for part in parts])
+        mean = counts @ means / counts.sum()
+        apart = means - mean
+        squares = (apart * counts[:, None]).T @ apart
+        sums = np.zeros_like(parts[0].sums)
+        for part, shift in zip(parts, apart, strict=True):
+            squares += part.squares
+            sums += part.sums + np.outer(part.counts, shift)
+        scale = Standardiser.of(mean, np.sqrt(squares.diagonal() / counts.sum()), dtype)
+        squares *= scale.factor
+        squares *= scale.factor[:, None]
+        of_classes = np.sum([part.counts for part in parts], axis=0)[classes]
+        return Moments(scale, squares, sums[classes] * scale.factor, of_classes, as_they_are)

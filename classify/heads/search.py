@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from classify.heads import Head
+from classify.measure.scores import Score, accuracy
 from features.blocks import in_memory
 from features.rows import limit_rows
 
@@ -50,11 +51,12 @@ def search(
     class_weight: str | dict | None = None,
     jobs: int | None = None,
     device: str | None = None,
+    score: Score = accuracy,
 ) -> Search:
-    """Fit every candidate of the head's grid on training rows and choose by accuracy on validation rows.
+    """Fit every candidate of the head's grid on training rows and choose by a score, accuracy, on validation rows.
 
-    On a tie the more regularised candidate wins. Where the head limits its search (`head.search_rows`), a stratified,
-    seeded subset of the training rows is used and its size is in the result.
+    score: of labels and predictions alone. On a tie the more regularised candidate wins. Where the head limits its
+    search (`head.search_rows`), a stratified, seeded subset of the training rows is used and its size is in the result.
     """
     began = time.perf_counter()
     rows = limit_rows(y_train, head.search_rows, seed)
@@ -68,16 +70,17 @@ def search(
     trials: list[Trial] = []
     best: Trial | None = None
     labels: np.ndarray | None = None
-    before = began
+    before, highest = began, 0.0
     for params, predicted in zip(
         candidates, _predictions(estimator, X_train, y_train, X_validation, candidates), strict=True
     ):
         now = time.perf_counter()
-        trials.append(Trial(dict(params), float(np.mean(predicted == y_validation)), now - before))
+        trials.append(Trial(dict(params), accuracy(y_validation, predicted), now - before))
         before = now
+        value = score(y_validation, predicted, None)
         # On a tie the first stays: the more regularised.
-        if best is None or trials[-1].accuracy > best.accuracy:
-            best, labels = trials[-1], None if part else predicted
+        if best is None or value > highest:
+            best, highest, labels = trials[-1], value, None if part else predicted
     assert best is not None  # a grid has its untuned default at least
     seconds = time.perf_counter() - began
     return Search(dict(best.params), best.accuracy, tuple(trials), len(rows), seconds, labels)

@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from classify.heads.estimator import JOBS, Number, PathHead, class_shares, of_classes, row_blocks, threads
 from classify.heads.protocol import Fold
-from classify.heads.scaling import FAR, Standardiser
+from classify.heads.scaling import FAR, Standardiser, middle
 from classify.heads.solvers.dual import Dual, TooManyRows
 from classify.heads.solvers.pair_folds import FoldPart, SharedRows
 from classify.heads.solvers.pairs import (
@@ -132,10 +132,11 @@ class RBFSVM(PathHead):
         exact = any(head.max_iter != -1 or head.tol < FINE for head in heads)
         if exact or len(X) > SHARED_ROWS or any(_unit(scale.factor) != 1 for scale in scales):
             return None
-        # The median: rows far off that one fold holds out change nothing of its own digits.
-        self.mean_ = np.median([scale.mean for scale in scales], axis=0)
+        # Rows far off that one fold holds out change nothing of its own digits.
+        self.mean_ = middle(X, [fold.held_out for fold in folds])
         order = np.argsort(codes, kind="stable")
-        shared = SharedRows(self._centred(X, order), np.bincount(codes))
+        with threads(self.jobs):
+            shared = SharedRows(self._centred(X, order), np.bincount(codes))
         place = np.argsort(order)
         parts = []
         for fold, scale in zip(folds, scales, strict=True):
@@ -221,7 +222,8 @@ class RBFSVM(PathHead):
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with most votes among the pairs, the first of them on a tie, as in scikit-learn."""
-        return self.classes_[self.codes_of(self.decision_function(X))]
+        decisions = self.decision_function(X)
+        return self.classes_[self.codes_of(decisions)]
 
     def codes_of(self, decisions: np.ndarray) -> np.ndarray:
         # A confidence is worth less than a third of a vote: rounding leaves the votes.

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from classify.measure.environment import this_environment
-from classify.measure.intervals import proven
 from classify.measure.metrics import Metrics
 from classify.measure.record import Extra, RowConfig, fits
 from classify.measure.wording import count, decimal, duration, one_line, percent, settings
@@ -64,16 +63,15 @@ class Result:
         return sha256_json(dict(self.config))
 
     @property
-    def rank(self) -> float:
-        """By which the best of several results is chosen: `proven` of its accuracy on its validation rows."""
-        return proven(self.validation_accuracy, self.rows.get("validation", 0))
+    def training_images(self) -> int:
+        """How many images it was learnt from and chosen on."""
+        train, held = self.rows.get("train", 0), self.rows.get("validation", 0)
+        return train if self.config.on_folds else train + held
 
     @property
     def stem(self) -> str:
         """The file name without its ending."""
-        parts = [str(self.config[name]) for name in ("dataset", "backbone", "layer", "head") if self.config.get(name)]
-        slug = re.sub(r"[^a-z0-9.+_]+", "-", "-".join(parts).lower()).strip("-.")[:80]
-        return f"{slug or 'result'}-{self.digest[:10]}"
+        return f"{slug_of(self.config)}-{self.digest[:10]}"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary of plain values."""
@@ -92,12 +90,14 @@ class Result:
         """What to read first, as (label, text) pairs; only what there is."""
         metrics = self.metrics
         low, high = metrics.accuracy_interval
+        tested = f"{count(metrics.n)} test images"
+        if self.config.test != RowConfig.test:
+            tested = f"all {count(metrics.n)} images, each out of a fold"
         lines = [
             ("result", ", ".join(one_line(self.config[name]) for name in _HEADLINE if self.config.get(name))),
             (
                 "accuracy",
-                f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) "
-                f"on {count(metrics.n)} test images",
+                f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) on {tested}",
             ),
             ("balanced accuracy", f"{percent(metrics.balanced_accuracy)} %, macro F1 {percent(metrics.macro_f1)} %"),
             ("majority baseline", f"{percent(metrics.majority)} %"),
@@ -108,12 +108,15 @@ class Result:
             lines.append(("calibration error", f"{percent(metrics.ece)} %{self._uncalibrated()}"))
         if metrics.outside:
             lines.append(("outside", f"{count(metrics.outside)} predictions are no class of the data set"))
+        folds = self.config.on_folds
         if self.validation_accuracy is not None:
-            lines.append(("validation", f"{percent(self.validation_accuracy)} % accuracy"))
+            on = f" out of folds ({self.config.validate})" if folds else ""
+            lines.append(("validation", f"{percent(self.validation_accuracy)} % accuracy{on}"))
         if self.chosen:
             lines.append(("chosen", one_line(settings(self.chosen))))
-        fitted = "train + validation" if self.refit else "train only"
-        counted = ", ".join(f"{name} {count(number)}" for name, number in _in_order(self.rows, _PARTS))
+        fitted = "all training rows" if folds else "train + validation" if self.refit else "train only"
+        rows = {name: number for name, number in self.rows.items() if not (folds and name == "validation")}
+        counted = ", ".join(f"{name} {count(number)}" for name, number in _in_order(rows, _PARTS))
         lines.append(("fitted on", f"{fitted} (rows: {one_line(counted)})" if counted else fitted))
         if self.converged is not None:
             lines.append(("solver", self._how_it_ended()))
@@ -197,10 +200,14 @@ def plain_json(value: Any, where: str = "value") -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What was predicted for each test row, and for the validation rows before any refit.
+    """What was predicted for each test row, and for the validation rows before any refit, or out of their folds.
 
     rows int64 (N,): positions in the test split; labels and predicted int64 (N,); probabilities float32 (N, C) or None;
-    validation_rows int64 (V,): positions in the train split, validation_predicted int64 (V,), or both None.
+    validation_rows int64 (V,): positions in the train split, validation_predicted int64 (V,), or both None;
+    validation_labels int64 (V,), None in records of version 0.1.0. Where rows were chosen on folds, validation_folds
+    int64 (R, V) is the fold of each validation row in each repeat, and validation_predicted is (R, V). Where all
+    images were tested by cross-validation, folds int64 (N,) is the fold of each, and rows go on from the train split's
+    to those of the test split.
     """
 
     rows: np.ndarray
@@ -209,6 +216,9 @@ class Predictions:
     probabilities: np.ndarray | None = None
     validation_rows: np.ndarray | None = None
     validation_predicted: np.ndarray | None = None
+    folds: np.ndarray | None = None
+    validation_labels: np.ndarray | None = None
+    validation_folds: np.ndarray | None = None
 
     def __post_init__(self):
         for field_ in dataclasses.fields(self):
@@ -221,11 +231,24 @@ class Predictions:
             raise ValueError("rows, labels and predictions are vectors of one length")
         if self.probabilities is not None and (self.probabilities.ndim != 2 or len(self.probabilities) != n):
             raise ValueError(f"probabilities for {n} rows cannot have the shape {self.probabilities.shape}")
-        if (self.validation_rows is None) != (self.validation_predicted is None) or (
-            self.validation_rows is not None and self.validation_rows.shape != self.validation_predicted.shape
+        rows, predicted, folds = self.validation_rows, self.validation_predicted, self.validation_folds
+        if (rows is None) != (predicted is None) or (
+            rows is not None and (*predicted.shape[:-1], *rows.shape) != predicted.shape
         ):
             raise ValueError("validation rows and their predictions come together and are of one length")
+        if self.validation_labels is not None and (rows is None or self.validation_labels.shape != rows.shape):
+            raise ValueError("validation rows and their labels are of one length")
+        if (predicted is not None and predicted.ndim > 1 or folds is not None) and (
+            predicted is None or folds is None or predicted.ndim != 2 or folds.shape != predicted.shape
+        ):
+            raise ValueError("predictions out of folds come with the folds, one row for each repeat")
 
     def __repr__(self) -> str:
         right = float(np.mean(self.labels == self.predicted)) if len(self.rows) else None
         return f"<{type(self).__name__}: {len(self.rows):,} test rows, {percent(right)} % right>"
+
+
+def slug_of(config: RowConfig) -> str:
+    """What the files of results begin with that have this data set, backbone, layer and head."""
+    parts = [str(config[name]) for name in ("dataset", "backbone", "layer", "head") if config.get(name)]
+    return re.sub(r"[^a-z0-9.+_]+", "-", "-".join(parts).lower()).strip("-.")[:80] or "result"

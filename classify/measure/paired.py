@@ -1,4 +1,4 @@
-"""Do two systems differ on the same test rows: McNemar's test, and Holm's correction for a family of tests.
+"""Do two systems differ on the same rows: McNemar's test, one for folds, and Holm's correction for a family of tests.
 
 Two accuracies on 10,000 images whose intervals overlap can still differ significantly, because both systems saw the
 same images: only the rows on which exactly one of them is right say anything.
@@ -43,6 +43,30 @@ def mcnemar_p_value(first_only: int, second_only: int) -> float:
     # 2 P(X <= k) - P(X = k), written as P(X <= k) + P(X < k).
     below = bdtr(k - 1, n, 0.5) if k else 0.0
     return float(min(1.0, bdtr(k, n, 0.5) + below))
+
+
+def resampled_t(labels: np.ndarray, first: np.ndarray, second: np.ndarray, folds: np.ndarray) -> float:
+    """The two-sided p-value of the corrected resampled t-test (Nadeau and Bengio 2003, equation 9).
+
+    labels (N,); first, second: predictions out of folds, (R, N); folds: of each repeat the fold of every row, (R, N).
+    The J differences in accuracy, one for each fold of each repeat, share their training rows, so that their mean
+    varies by (1 / J + rows tested / rows trained on) of their variance and not by 1 / J. No difference at all gives
+    p = 1, one that is the same in all folds 0.
+    """
+    from scipy import stats
+
+    gain = (np.asarray(first) == labels).astype(float) - (np.asarray(second) == labels)
+    differences = [
+        of_repeat[numbers == fold].mean()
+        for of_repeat, numbers in zip(gain, folds, strict=True)
+        for fold in np.unique(numbers)
+    ]
+    count, mean, variance = len(differences), float(np.mean(differences)), float(np.var(differences, ddof=1))
+    if variance == 0:
+        return float(mean == 0)
+    # Of K folds one is tested for K - 1 that are trained on.
+    share = 1 / (count / len(folds) - 1)
+    return float(2 * stats.t.sf(abs(mean) / ((1 / count + share) * variance) ** 0.5, count - 1))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -92,6 +92,9 @@ class RowConfig(TypedMapping):
     validation: bool = True
     validation_share: float = 0.1
     calibrate: bool = False
+    validate: str = "holdout"
+    score: str = "accuracy"
+    test: str = "split"
     labels: str | None = None
     training_set: str | None = None
     groups: str | None = None
@@ -107,6 +110,11 @@ class RowConfig(TypedMapping):
     regularizers: list[str] | None = None
     training: dict[str, Any] | None = None
     plugins: list[str] | None = None
+
+    @property
+    def on_folds(self) -> bool:
+        """Whether it was chosen on folds of the training rows."""
+        return self.validate != RowConfig.validate
 
     @property
     def is_network(self) -> bool:
@@ -129,11 +137,14 @@ class Extra(TypedMapping):
     Of all: places (option -> where data and weights stood), white (of the images, see `features.datasets.white`; absent
     from records of version 0.1.0), crop_mode (of the images; version 0.1.0 noted none, and had a rule of its own),
     trained_parameters, peak_host_bytes and peak_device_bytes, cluster, ranges (of int8). Of heads on features: features
-    (their number), trials of the search, read ('in blocks'), kept_by_layer, head_one_seconds, calibration (the
-    temperature, and log loss and ECE of the test images before and after), unlike (share of the test images that are
-    said to be unlike the training images). Of networks: epochs and steps, stopped_early, history, regularizer_notes,
-    learned, predict_one_seconds, and the SHA-256 of the network's two files. Of the untouched network: seen_as (label
-    -> [source class, share]), map (label -> source class), top-1 and top-5 accuracy, ours and as published.
+    (their number), trials of the search, read ('in blocks'), kept_by_layer, head_one_seconds, validation_scores (by
+    name, of what was predicted for the validation rows; the log loss at the temperature that suits them best), outer
+    (the same for each fold of a test by cross-validation), half (accuracy out of folds of heads that saw half of the
+    images, of those that saw the whole, and whether they differ), calibration (the temperature, and log loss and ECE of
+    the test images before and after), unlike (share of the test images that are said to be unlike the training images).
+    Of networks: epochs and steps, stopped_early, history, regularizer_notes, learned, predict_one_seconds, and the
+    SHA-256 of the network's two files. Of the untouched network: seen_as (label -> [source class, share]), map (label
+    -> source class), top-1 and top-5 accuracy, ours and as published.
     """
 
     places: dict[str, str] | None = None
@@ -148,6 +159,9 @@ class Extra(TypedMapping):
     trials: list[dict[str, Any]] | None = None
     read: str | None = None
     kept_by_layer: list[int] | None = None
+    validation_scores: dict[str, float] | None = None
+    outer: list[dict[str, float]] | None = None
+    half: dict[str, float] | None = None
     head_one_seconds: float | None = None
     calibration: dict[str, Any] | None = None
     unlike: float | None = None

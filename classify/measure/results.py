@@ -5,8 +5,10 @@ written last and at once, and holds the SHA-256 of the others and of itself: a r
 found, and one whose files were altered later is noticed. Reading a record needs neither torch nor scikit-learn.
 """
 
+import contextlib
 import dataclasses
 import functools
+import glob
 import hashlib
 import html
 import io
@@ -15,8 +17,7 @@ import json
 import os
 import re
 import shlex
-import tempfile
-import zipfile
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +26,19 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from classify.measure.kept_heads import in_skops_format, read_joblib, read_skops, write_joblib
-from classify.measure.outcome import Predictions, Result, plain_json
-from classify.measure.record import Extra
+from classify.measure.outcome import Predictions, Result, plain_json, slug_of
+from classify.measure.record import Extra, RowConfig
 from classify.measure.soundness import fault_of
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
 from features.commands.speaking import tell
+from features.datasets.catalogue import absolute_spec
 from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import write_json
 from features.ranges import is_int8, keep_ranges, ranges_of
+from features.regular import open_regular, read_regular
+from features.whole import NewFile, left_aside
 
 FORMAT = "layerprobe result"
 VERSION = 1
@@ -55,6 +59,12 @@ class SavedResult:
     path: Path
     result: Result
     files: dict[str, str]
+
+    @property
+    def network_path(self) -> Path:
+        """The folder of the trained network, where one was kept."""
+        aside = _network_aside(self.path, self.result)
+        return aside if aside.is_dir() else self.path.with_suffix("")
 
     @property
     def head_path(self) -> Path | None:
@@ -91,7 +101,7 @@ class SavedResult:
     def predictions(self) -> Predictions:
         """The predictions; UserError if their file is missing or is not the one that the record names."""
         path = self.path.with_suffix(".npz")
-        with self._opened(path, "predictions") as stream:
+        with self._opened("predictions", "predictions") as stream:
             if _sha256(stream) != self.files["predictions"]:
                 raise UserError(
                     f"{path}: the predictions are not those that {self.path.name} was written with (their SHA-256 "
@@ -100,9 +110,27 @@ class SavedResult:
             try:
                 with np.load(stream, allow_pickle=False) as arrays:
                     refuse_zip_bomb(path, arrays.zip)
-                    return Predictions(**{name: arrays[name] for name in arrays.files})
-            except (ValueError, TypeError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                raise UserError(f"{path}: no predictions in it ({error}); remove {self.path.name} and rerun") from error
+                    return self._sound({name: arrays[name] for name in arrays.files})
+            except UserError:
+                raise
+            except Exception as error:  # numpy meets damaged files with exceptions of every kind
+                raise UserError(
+                    f"{path}: no predictions in it ({one_line(error)[:200]}); remove {self.path.name} and rerun"
+                ) from error
+
+    def _sound(self, arrays: dict[str, np.ndarray]) -> Predictions:
+        """The predictions that arrays hold; ValueError for what no test of this result could have given."""
+        if strange := [name for name, array in arrays.items() if array.dtype.kind not in "iuf"]:
+            raise ValueError(f"{strange[0]} holds no numbers")
+        metrics, kept = self.result.metrics, Predictions(**arrays)
+        counted = (kept.rows, kept.labels, kept.predicted, kept.validation_rows, kept.validation_predicted)
+        if len(kept.rows) != metrics.n or any(part is not None and (part < 0).any() for part in counted):
+            raise ValueError(f"they are not those of {metrics.n} test images")
+        if (kept.labels >= len(metrics.classes)).any():
+            raise ValueError(f"there are labels beyond the {len(metrics.classes)} classes")
+        if kept.probabilities is not None and not np.isfinite(kept.probabilities).all():
+            raise ValueError("there are probabilities that are no numbers")
+        return kept
 
     def load_head(self, trust: bool = False) -> Any:
         """The fitted head, from its skops file where there is one, else from its joblib file.
@@ -121,7 +149,7 @@ class SavedResult:
                 f"{path}: this head was saved as a pickle alone, and reading one runs any code that its author put "
                 "there; give --trust if you know who made it, or run its result again"
             )
-        with self._opened(path, "head") as stream:
+        with self._opened(kind, "head") as stream:
             if not trust and _sha256(stream) != self.files[kind]:
                 raise UserError(
                     f"{path}: not the file that {self.path.name} was written with (its SHA-256 differs), and it may "
@@ -147,9 +175,13 @@ class SavedResult:
             if not sound:
                 raise UserError(f"{self.path}: the ranges in it are not those of {precision[:24]}; run it again")
 
-    def _opened(self, path: Path, what: str) -> io.BufferedReader:
+    def _opened(self, kind: str, what: str) -> io.BufferedReader:
+        # Under the name that it has until its own is free, where a kill came between, or it is just being renamed.
+        path = self.path.with_suffix(_SUFFIXES[kind])
         try:
-            return path.open("rb")
+            with contextlib.suppress(FileNotFoundError):
+                return open_regular(_aside(self.path, kind, self.files[kind]))
+            return open_regular(path)
         except OSError as error:
             raise UserError(
                 f"{path}: the {what} of {self.path.name} cannot be read ({error.strerror}); put the file back, or "
@@ -168,9 +200,13 @@ def make_place(path: Path, folder: Path | str) -> None:
 def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:
     """Write a result into a folder, in place of an earlier one of the same configuration.
 
-    Predictions and head are complete on disk before the record appears. The ranges of features computed in int8 go
-    into it, so that new images can be computed alike wherever it is taken.
+    head: what was fitted, or the folder of a trained network. A kill leaves the earlier result or this one, whole: what
+    belongs to it is complete on disk under other names before the record appears, which changes in one step, and gets
+    its own names then. The ranges of features computed in int8 go into it, so that new images can be computed alike
+    wherever it is taken.
     """
+    from features.store.locks import lock_digest
+
     folder = Path(folder)
     precisions = {str(key.get("precision")) for key in result.keys.values()}
     if ranges := {precision: ranges_of(precision) for precision in precisions if is_int8(precision)}:
@@ -178,27 +214,87 @@ def save_result(folder: Path | str, result: Result, predictions: Predictions, he
     make_place(folder, folder)
     record = folder / f"{result.stem}.json"
     arrays = {name: value for name, value in vars(predictions).items() if value is not None}
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
-        written = {"predictions": Path(aside) / "predictions"}
-        _write(written["predictions"], lambda stream: np.savez(stream, **arrays))
-        if head is not None:
-            written["head"] = Path(aside) / "head"
-            _write(written["head"], lambda stream: write_joblib(head, stream))
-            if (content := in_skops_format(head)) is not None:
-                written["skops"] = Path(aside) / "skops"
-                _write(written["skops"], lambda stream: stream.write(content))
-        files = {}
-        for name, path in written.items():
-            with path.open("rb") as stream:
-                files[name] = _sha256(stream)
-        # An earlier record must not stand beside files that are no longer its own.
-        for path in (record, record.with_suffix(".joblib"), record.with_suffix(".skops")):
-            path.unlink(missing_ok=True)
-        for name, path in written.items():
-            path.replace(record.with_suffix(_SUFFIXES[name]))
-    body = {"format": FORMAT, "version": VERSION, "digest": result.digest, "files": files, "result": result.to_json()}
-    write_json(record, sealed(body))
+    writers: dict[str, Callable[[BinaryIO], Any]] = {"predictions": lambda stream: np.savez(stream, **arrays)}
+    network = head if isinstance(head, Path) else None
+    if head is not None and network is None:
+        writers["head"] = lambda stream: write_joblib(head, stream)
+        if (content := in_skops_format(head)) is not None:
+            writers["skops"] = lambda stream: stream.write(content)
+    # Not the lock of whoever fits the row, who holds that one.
+    with lock_digest(f"saving-{result.digest[:16]}", wait=True, folder=folder, doing="saving the same result"):
+        _sweep(record)
+        try:
+            files = {kind: _write_aside(record, kind, write) for kind, write in writers.items()}
+            if network is not None:
+                shutil.copytree(network, _network_aside(record, result))
+            body = {"format": FORMAT, "version": VERSION, "digest": result.digest, "files": files}
+            write_json(record, sealed({**body, "result": result.to_json()}))
+            _name(record, files, result if network is not None else None)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                _sweep(record)
+            if isinstance(error, OSError) and error.errno is not None:
+                raise UserError(
+                    f"{record}: cannot be written ({error.strerror}), and what stood there stands; make room in "
+                    f"{folder}, or name another --results"
+                ) from error
+            raise
     return SavedResult(record, result, files)
+
+
+def _write_aside(record: Path, kind: str, write: Callable[[BinaryIO], Any]) -> str:
+    """Write a file of a result under the name that it has until its record stands; its SHA-256."""
+    new = record.with_name(f".{record.stem}-new{_SUFFIXES[kind]}")
+    with io.BufferedWriter(NewFile(new, record.with_suffix(_SUFFIXES[kind]))) as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    with new.open("rb") as written:
+        digest = _sha256(written)
+    new.replace(_aside(record, kind, digest))
+    return digest
+
+
+def _aside(record: Path, kind: str, digest: str) -> Path:
+    return record.with_name(f".{record.stem}-{digest[:16]}{_SUFFIXES[kind]}")
+
+
+def _network_aside(record: Path, result: Result) -> Path:
+    return record.with_name(f".{record.stem}-{str(result.extra.network_sha256)[:16]}")
+
+
+def _name(record: Path, files: dict[str, str], network: Result | None) -> None:
+    """Give what a new record names its own names, in the place of what belonged to an earlier one."""
+    for kind, suffix in _SUFFIXES.items():
+        path = record.with_suffix(suffix)
+        if kind in files:
+            _aside(record, kind, files[kind]).replace(path)
+        else:
+            path.unlink(missing_ok=True)
+    beside = record.with_suffix("")
+    shutil.rmtree(beside, ignore_errors=True)
+    if network is not None:
+        _network_aside(record, network).replace(beside)
+
+
+def _sweep(record: Path) -> None:
+    """Finish what a killed process left of this result: its record may stand, and what it names lack its name."""
+    saved = None
+    with contextlib.suppress(UserError):
+        saved = _read_record(record) if record.is_file() else None
+    named = [] if saved is None else [_aside(record, kind, digest) for kind, digest in saved.files.items()]
+    for kind, path in zip(saved.files if saved else (), named, strict=True):
+        if path.is_file():
+            path.replace(record.with_suffix(_SUFFIXES[kind]))
+    if saved is not None and (network := _network_aside(record, saved.result)).is_dir():
+        shutil.rmtree(record.with_suffix(""), ignore_errors=True)
+        network.replace(record.with_suffix(""))
+    for pattern in (f".{record.stem}-*", f"{left_aside(record)}*.tmp"):
+        for left in record.parent.glob(pattern):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def sealed(record: dict[str, Any]) -> dict[str, Any]:
@@ -276,10 +372,23 @@ def find_result(folder: Path | str, config: Mapping[str, Any]) -> SavedResult | 
     return None
 
 
+def find_read_otherwise(folder: Path | str, config: RowConfig, place: str) -> SavedResult | None:
+    """A result of this configuration but for the data set's content, of the data set at this place, that is known to be
+    wrong; UserError for a damaged record."""
+    for path in sorted(Path(folder).glob(f"{glob.escape(slug_of(config))}-*.json")):
+        saved = _read_record(path)
+        if saved is None or absolute_spec(recorded_option(saved, "dataset") or "") != place:
+            continue
+        alike = {**saved.result.config, "dataset_sha256": config.dataset_sha256} == dict(config)
+        if alike and saved.result.config != config and saved.fault:
+            return saved
+    return None
+
+
 def _read_record(path: Path) -> SavedResult | None:
     """The saved result in a JSON file, None if the file is something else."""
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or move it away") from error
     try:
@@ -328,13 +437,6 @@ def _complete(files: dict[str, Any]) -> bool:
 
 def _damaged(path: Path, reason: str) -> UserError:
     return UserError(f"{path}: this record of a result is damaged ({reason}); remove the file and run it again")
-
-
-def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    with path.open("xb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _sha256(stream: io.BufferedReader) -> str:

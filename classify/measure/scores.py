@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from classify.measure.calibration import checked_probabilities
+from classify.measure.calibration import checked_probabilities, fit_temperature
 from classify.measure.intervals import macro_f1 as mean_f1
 
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]
@@ -52,6 +52,29 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]
     of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     losses = -np.log(np.clip(of_labels, eps, 1 - eps), dtype=np.float64)
     return float(losses.mean()), int(np.sum(of_labels < eps))
+
+
+def validation_scores(
+    labels: np.ndarray, predicted: np.ndarray, scores: np.ndarray | None, classes: np.ndarray
+) -> dict[str, float]:
+    """Every score of what was predicted for validation rows, by its name in a record.
+
+    labels (V,); predicted (V,), or (R, V) of R repeats of folds, whose scores are averaged. scores: (V, K) or
+    (R, V, K), logits of any scale for the sorted `classes` (K,), which have all labels among them; the log loss is that
+    of their softmax at the one temperature that suits them best, so that heads of all kinds compare. None leaves it
+    out.
+    """
+    from scipy.special import log_softmax
+
+    repeats = np.atleast_2d(predicted)
+    kinds = {"accuracy": accuracy, "macro_f1": macro_f1, "balanced_accuracy": balanced_accuracy}
+    reached = {name: float(np.mean([kind(labels, told) for told in repeats])) for name, kind in kinds.items()}
+    if scores is not None:
+        logits = np.asarray(scores, dtype=np.float64).reshape(-1, scores.shape[-1])
+        codes = np.tile(np.searchsorted(classes, labels), len(repeats))
+        logits = log_softmax(logits / fit_temperature(logits, codes), axis=1)
+        reached["log_loss"] = float(-logits[np.arange(len(codes)), codes].mean())
+    return reached
 
 
 def _counts(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

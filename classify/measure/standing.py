@@ -1,4 +1,4 @@
-"""How results stand to one of them: paired tests on the stored test predictions, and who is beaten by nobody.
+"""How results stand to one of them: paired tests on the stored predictions, and who is beaten by nobody.
 
 For a probe, a comparison, the studies and the report alike. Whatever is chosen was chosen on validation before.
 """
@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from classify.measure.paired import holm, mcnemar
+from classify.measure.outcome import Predictions
+from classify.measure.paired import holm, mcnemar, resampled_t
 from classify.measure.results import SavedResult
 from features.errors import UserError
 
@@ -46,6 +47,35 @@ def against_best(best: T, rows: Sequence[T], saved: Callable[[T], SavedResult]) 
     others = [row for row in rows if row is not best]
     corrected = dict(zip(map(id, others), against(saved(best), list(map(saved, others))), strict=True))
     return tuple(corrected.get(id(row)) for row in rows)
+
+
+def not_distinguishable(best: SavedResult, others: Sequence[SavedResult]) -> list[int]:
+    """The numbers of the other results that cannot be told from `best` on the rows that it was chosen on.
+
+    Out of folds by the corrected resampled t-test, on a hold-out by McNemar's, Holm's correction over all, 5 %. Those
+    that were chosen on other rows, or on none, are not among them.
+    """
+    reference = best.predictions()
+    labels, told, folds = reference.validation_labels, reference.validation_predicted, reference.validation_folds
+    if labels is None or told is None:
+        return []
+    values: dict[int, float] = {}
+    for place, other in enumerate(others):
+        mine = other.predictions()
+        if mine.validation_predicted is None or not _chosen_alike(mine, reference):
+            continue
+        if folds is None:
+            values[place] = mcnemar(labels, told, mine.validation_predicted).p_value
+        else:
+            values[place] = resampled_t(labels, told, mine.validation_predicted, folds)
+    adjusted = holm(list(values.values())).tolist() if values else []
+    return [place for place, value in zip(values, adjusted, strict=True) if not differs(value)]
+
+
+def _chosen_alike(first: Predictions, second: Predictions) -> bool:
+    """Whether two results were chosen on the same rows, in the same folds if in any."""
+    pairs = ((first.validation_rows, second.validation_rows), (first.validation_folds, second.validation_folds))
+    return all(mine is other if mine is None or other is None else np.array_equal(mine, other) for mine, other in pairs)
 
 
 def differs(p_value: float | None) -> bool:

@@ -56,6 +56,8 @@ def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
 def draw_into(ax: Any, title: str, panels: tuple[Panel, ...]) -> Any:
     """Draw panels into Axes of the caller's, which are returned: one for each, or the first into the one there is."""
     places = list(np.ravel(ax)) if isinstance(ax, np.ndarray | list | tuple) else [ax]
+    if not panels:
+        raise UserError(f"{title}: there is nothing to draw")
     if len(places) not in (1, len(panels)):
         raise UserError(f"there are {len(panels)} panels to draw, and {len(places)} axes; give one, or one for each")
     shown = panels[: len(places)]

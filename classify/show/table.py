@@ -116,6 +116,11 @@ class Table:
         marked = self.marked | {(number, place) for number, value in values.items() if value == top}
         return dataclasses.replace(self, marked=marked, notes=(*self.notes, *([f"* {note}"] if note else [])))
 
+    def mark(self, place: int, name: str, note: str) -> "Table":
+        """The same table with the cell of a row and a column marked, and `note` saying what * means."""
+        marked = self.marked | {(place, self.index(name))}
+        return dataclasses.replace(self, marked=marked, notes=(*self.notes, f"* {note}"))
+
     def cells(self) -> list[list[str]]:
         """The rows as people read them, without marks."""
         return [
@@ -252,9 +257,9 @@ class Table:
 
     def __rich_console__(self, console: Any, options: Any) -> Iterable[Any]:
         """As a terminal has room for it."""
-        from classify.show.terminal import laid_out
+        from classify.show.terminal import table_lines
 
-        return laid_out(self, options.max_width)
+        return table_lines(self, options.max_width)
 
 
 # A column, and what it says of the thing that a line is about.

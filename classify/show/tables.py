@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.measure.choice import best_of
 from classify.measure.outcome import Result
 from classify.measure.wording import MISSING, one_line, percent, settings
 from classify.show import columns
@@ -99,7 +100,7 @@ def summary_table(results: Sequence[Result]) -> Table:
     notes = [columns.ACCURACY_NOTE, columns.majority_note(results[0].metrics)]
     if unfinished := sum(result.converged is False for result in results):
         notes.append(f"{unfinished} of {len(results)} solvers stopped before they converged")
-    return table_of("Results", results, cells, notes).best("validation", note=columns.BEST_NOTE)
+    return _best_marked(table_of("Results", results, cells, notes), results)
 
 
 def layer_by_head(results: Sequence[Result]) -> Table:
@@ -108,16 +109,20 @@ def layer_by_head(results: Sequence[Result]) -> Table:
     Configurations that differ in more than layer and head get a row for each.
     """
     labels = ("layer", *_varying(results))
+    by_head: dict[str, list[Result]] = {}
+    for result in results:
+        by_head.setdefault(result.config.head, []).append(result)
+    bests = [best_of(of_head, lambda result: [result]) for of_head in by_head.values()]
     cells: tuple[Cell, ...] = (
         *_labels(*labels, "head"),
         (columns.accuracy(header="accuracy"), lambda result: columns.estimate(result.metrics)),
-        (Column("validation"), lambda result: result.validation_accuracy),
+        (Column("chosen"), lambda result: float(any(result is best for best in bests))),
     )
     title = "Accuracy on the test set, layer x head"
     notes = ["percent ± half the width of the 95 % interval", columns.majority_note(results[0].metrics)]
     long = table_of(title, results, cells, notes)
     wide = pivot(long, rows=labels, columns="head", value="accuracy")
-    chosen = pivot(long, rows=labels, columns="head", value="validation")
+    chosen = pivot(long, rows=labels, columns="head", value="chosen")
     for name in [column.name for column in chosen.columns[len(labels) :]]:
         chosen = chosen.best(name)
     starred = ("* the layer that was best on validation for this head",) if chosen.marked else ()
@@ -148,7 +153,14 @@ def networks_table(results: Sequence[Result]) -> Table:
         _FIT,
     )
     notes = [f"{columns.ACCURACY_NOTE}; epoch: the one chosen on validation", columns.majority_note(results[0].metrics)]
-    return table_of("Networks", results, cells, notes).best("validation", note=columns.BEST_NOTE)
+    return _best_marked(table_of("Networks", results, cells, notes), results)
+
+
+def _best_marked(table: Table, results: Sequence[Result]) -> Table:
+    """The table of these results, the one to choose marked; none where nothing was validated."""
+    if all(result.validation_accuracy is None for result in results):
+        return table
+    return table.mark(results.index(best_of(results, lambda result: [result])), "validation", columns.BEST_NOTE)
 
 
 def epochs_table(result: Result) -> Table:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from classify.measure.choice import best_of
 from classify.measure.results import SavedResult, left_out, open_result, sorted_out
 from classify.use.data_sets import for_one_data_set
 from features.commands.speaking import tell
@@ -12,10 +13,9 @@ from features.home import user_path
 def choose_result(source: SavedResult | Path | str, dataset: str | None = None) -> SavedResult:
     """The result at `source`: a record, or of a folder the one whose model was kept and was best on validation.
 
-    Of models with unequally many validation rows that with the highest lower end of its interval is best (`proven`).
-    dataset: the data set that it should be for, as training takes it, or its name in the records. Of equals the first
-    made is taken. UserError where nothing is there, where no model was kept, and for a folder with models for several
-    data sets, which have no best. Those that are known to be wrong are left out, which is said.
+    The best is what `classify.measure.choice` says of them. dataset: the data set that it should be for, as training
+    takes it, or its name in the records. UserError where nothing is there, where no model was kept, and for a folder
+    with models for several data sets, which have no best. Those that are known to be wrong are left out, which is said.
     """
     if isinstance(source, SavedResult):
         return source
@@ -35,7 +35,7 @@ def choose_result(source: SavedResult | Path | str, dataset: str | None = None) 
     kept = [saved for saved in results if is_kept(saved)]
     if not kept:
         raise UserError(f"{path}: none of its {len(results)} results was saved with its model; run one again")
-    return max(for_one_data_set(kept, path, dataset), key=lambda saved: saved.result.rank)
+    return best_of(for_one_data_set(kept, path, dataset), lambda saved: [saved.result])
 
 
 def is_kept(saved: SavedResult) -> bool:

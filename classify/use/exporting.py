@@ -41,6 +41,7 @@ from features.digests import sha256_file
 from features.errors import UserError
 from features.notes import write_json
 from features.weights import read_state_dict
+from features.written import note_written
 
 INSTALL = "pip install 'layerprobe[export]'"
 SUFFIXES = {"onnx": (".onnx",), "torch": (".pt2",), "state-dict": (".pth", ".pt", ".safetensors")}
@@ -107,9 +108,16 @@ def export_model(
         write(path, made, model, about)
         agreement = agree(model, checked, expected, run(path, model, checked))
         digest = sha256_file(path, fresh=True)
-    sidecar = output.with_name(f"{output.name}.json")
+    sidecar = sidecar_of(output)
     write_json(sidecar, {**about, "sha256": digest, "checked": dataclasses.asdict(agreement)})
+    for written in (output, sidecar):
+        note_written(written)
     return Exported(output, sidecar, agreement)
+
+
+def sidecar_of(output: Path) -> Path:
+    """The JSON beside an exported file."""
+    return output.with_name(f"{output.name}.json")
 
 
 def _about(model: SavedModel, form: str) -> dict[str, Any]:

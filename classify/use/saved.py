@@ -87,9 +87,11 @@ class SavedModel:
         trust: load its head although its SHA-256 is not that of the record (a pickle can run any code). weights: where
         the backbone's weights are, if they cannot be found. exact: compute features in float32 and do not round them,
         whatever was done in training. Raises UserError where head, network or weights were not kept, are not found or
-        are not what they were.
+        are not what they were, and for a result that is known to be wrong.
         """
         saved = record if isinstance(record, SavedResult) else open_result(record)
+        if saved.fault:
+            raise UserError(f"{saved.path} is not used: {saved.fault}; run it again")
         saved.bring_ranges()
         config = saved.result.config
         if config.head in TRAINED:
@@ -222,7 +224,7 @@ def load_model(source: SavedResult | Path | str = "results", **options: Any) -> 
 
 def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
     """The trained network of a saved result; UserError where it was not kept or is no longer the one it was."""
-    extra, folder = saved.result.extra, saved.path.with_suffix("")
+    extra, folder = saved.result.extra, saved.network_path
     if extra.network_sha256 is None:
         raise UserError(f"{saved.path}: this result was saved without its network; run it again")
     # Earlier records say nothing about the second file.

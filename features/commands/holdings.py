@@ -1,7 +1,10 @@
 """What `python -m features` does: list, verify, remove and compact what the cache holds, accept what changed."""
 
 import argparse
+import contextlib
+import math
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +21,33 @@ from features.store.naming import CacheError
 from features.store.reader import FeatureFile, ShardedFile
 from features.store.shards import compact
 
+# What is listed of an entry, and which of it is left out first where a terminal has no room.
+_COLUMNS = {
+    "data set": 0,
+    "split": 1,
+    "backbone": 3,
+    "weights": 4,
+    "layer": 0,
+    "pool": 2,
+    "px": 4,
+    "precision": 6,
+    "rows x width": 5,
+    "size": 1,
+    "state": 2,
+    "name": 0,
+}
+
 
 def run_verb(options: argparse.Namespace) -> int:
     """Do what the options say; 1 if verification found damage."""
-    verbs = {"verify": _verify, "remove": _remove, "compact": _compact, "accept": _accept}
+    verbs = {"verify": _verify, "remove": _remove, "compact": _compact, "accept": _accept, "prune": _prune}
     return verbs[options.verb](options) if options.verb in verbs else _list()
 
 
 def _list() -> int:
     from rich.console import Console
-    from rich.table import Table
+
+    from features.commands.screen import ScreenColumn, laid_out
 
     everything = entries()
     shown = [entry for entry in everything if entry.state != "left over"]
@@ -40,17 +60,17 @@ def _list() -> int:
         return 0
     console = Console()
     if not console.is_terminal:
-        console = Console(width=240)
-    headings = ("data set", "split", "backbone", "weights", "layer", "pool", "px", "precision", "rows x width")
-    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
-    table.add_column("size", justify="right")
-    table.add_column("state")
-    table.add_column("name")
+        console = Console(width=10_000)  # what is read by others is whole
     data_sets = {(entry.record.about.dataset_name, entry.record.key.dataset) for entry in shown if entry.record}
     called = Counter(name for name, _ in data_sets)
-    for entry in shown:
-        table.add_row(*_cells(entry, called))
-    console.print(table)
+    cells = list(zip(*(_cells(entry, called) for entry in shown), strict=True)) or [()] * len(_COLUMNS)
+    columns = [
+        ScreenColumn(heading, column, rank, is_left=heading != "size")
+        for (heading, rank), column in zip(_COLUMNS.items(), cells, strict=True)
+    ]
+    rule = "─" if console.is_terminal else "-"
+    for line in laid_out(columns, console.width, whole="`python -m features | cat`", rule=rule):
+        console.print(line, crop=False)
     total = as_bytes(sum(entry.size for entry in everything))
     complete = sum(entry.state == "complete" for entry in everything)
     put(f"{complete} complete, {len(shown) - complete} not, {total} in {features_folder()}")
@@ -67,11 +87,9 @@ def _list() -> int:
 
 def _cells(entry: Entry, called: Counter[str]) -> list[str]:
     """A row of the table; called: how many data sets bear each name, since those of one name have to be told apart."""
-    from rich.markup import escape
-
     size, digits = as_bytes(entry.size), entry.digits[:8]
     if entry.record is None:
-        return [escape(printable(entry.stem)), *[""] * 8, size, "damaged", digits]
+        return [printable(entry.stem), *[""] * 8, size, "damaged", digits]
     key, about = entry.record.key, entry.record.about
     state = "complete" if entry.state == "complete" else f"{int(100 * entry.share)} %"
     if isinstance(entry.record, ShardedFile):
@@ -81,7 +99,7 @@ def _cells(entry: Entry, called: Counter[str]) -> list[str]:
     names = (dataset, key.split, key.backbone, about.weights_name, layer, key.pool)
     precision = key.precision if key.dtype == "float32" else f"{key.precision}, stored as {key.dtype}"
     width = " x ".join(f"{length:,}" for length in entry.record.shape)
-    return [*(escape(printable(name)) for name in names), str(key.image_size), precision, width, size, state, digits]
+    return [*map(printable, names), str(key.image_size), precision, width, size, state, digits]
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -116,6 +134,10 @@ def _remove(options: argparse.Namespace) -> int:
         ]
     if options.dataset:
         chosen = _of_data_set(chosen, options.dataset)
+    return _delete(chosen)
+
+
+def _delete(chosen: Sequence[Entry]) -> int:
     total = 0
     for entry in chosen:
         size = remove(entry)
@@ -123,6 +145,29 @@ def _remove(options: argparse.Namespace) -> int:
         say(f"removed {entry.stem} ({entry.state}, {as_bytes(size)})")
     say(f"{len(chosen)} removed, {as_bytes(total)} freed" if chosen else "nothing in the cache answers to that")
     return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    if options.older_than is None and options.larger_than is None:
+        raise UserError("say what to delete: --older-than AGE, --larger-than SIZE or both; --dry-run deletes nothing")
+    before = math.inf if options.older_than is None else time.time() - options.older_than
+    chosen = [entry for entry in entries() if _written(entry) <= before and entry.size > (options.larger_than or 0)]
+    if not options.dry_run:
+        return _delete(chosen)
+    for entry in chosen:
+        day = time.strftime("%Y-%m-%d", time.localtime(_written(entry)))
+        put(f"would remove {entry.stem} ({entry.state}, {as_bytes(entry.size)}, of {day})")
+    say(f"{len(chosen)} would be removed, {as_bytes(sum(entry.size for entry in chosen))} freed")
+    return 0
+
+
+def _written(entry: Entry) -> float:
+    """When a file of it was last written; seconds since 1970. (When it was last read a listing would change.)"""
+    times = [0.0]
+    for path in entry.paths:
+        with contextlib.suppress(OSError):
+            times.append(path.lstat().st_mtime)
+    return max(times)
 
 
 def _accept(options: argparse.Namespace) -> int:

@@ -190,7 +190,8 @@ class Parser(argparse.ArgumentParser):
             action.help = argparse.SUPPRESS
         settings = self.description, self.usage, self.epilog
         self.description = None
-        self.usage = usage(self.prog, positionals).replace("%", "%%")
+        verb = " [VERB]" if above and not positionals else ""
+        self.usage = usage(self.prog + verb, positionals).replace("%", "%%")
         more = [f"more options: `{self.prog} --help-all`"] if len(rare) > 2 else []
         self.epilog = "\n\n".join([*below, *more])
         try:

@@ -9,7 +9,7 @@ import sys
 import threading
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from features.commands.program import as_typed
@@ -82,6 +82,11 @@ def tell_once(line: str) -> None:
     elif line not in _told:
         _told.add(line)
         tell(line)
+
+
+def not_again(lines: Iterable[str]) -> None:
+    """Take lines for told: what a command is asked for is its answer, and not told besides."""
+    _told.update(lines)
 
 
 @contextlib.contextmanager

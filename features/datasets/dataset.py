@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from features.datasets.findings import Finding
 from features.datasets.images import ImageFiles
 from features.datasets.white import White
 from features.errors import UserError
@@ -38,7 +39,8 @@ class Split:
 class Survey:
     """What there is to know of a data set besides its rows.
 
-    remarks: what people should hear of it, a line each. rule: the newest rule of reading that makes another data set of
+    remarks: what people should hear of it, a line each. findings: what of it is wrong, or may be; their lines are among
+    the remarks. rule: the newest rule of reading that makes another data set of
     its files than the one before did, as `features.first_use` numbers them. white: what is white in its images, as new
     ones have to be read too.
     """
@@ -46,6 +48,7 @@ class Survey:
     remarks: tuple[str, ...] = ()
     rule: int = 1
     white: White = White()
+    findings: tuple[Finding, ...] = ()
 
 
 class Dataset(abc.ABC):
@@ -66,6 +69,11 @@ class Dataset(abc.ABC):
         def classes(self) -> tuple[str, ...]: ...
         @property
         def splits(self) -> tuple[str, ...]: ...
+
+    @property
+    def cuts_test(self) -> bool:
+        """Whether its test rows are some of all rows that were cut off here, since it names none."""
+        return False
 
     @abc.abstractmethod
     def fingerprint(self) -> str:
@@ -90,6 +98,14 @@ class Dataset(abc.ABC):
     def groups(self, split: str) -> np.ndarray | None:
         """The groups of a split's rows, int64 codes (N,) that are the same in every split; None where no row is said to
         be of one. Rows of a group belong together: one patient, part, video or day."""
+        return None
+
+    def name_of(self, split: str, row: int) -> str:
+        """What people call a row: a path relative to the data set, or 'row 3 of images'."""
+        return f"row {row} of {split}"
+
+    def digests(self, split: str) -> Sequence[str] | None:
+        """What each row of a split holds, equal for equal images; None where they were not compared."""
         return None
 
     def grouped_by(self, expression: str) -> "Dataset":

@@ -39,7 +39,8 @@ def open_named(name: str, path: Path) -> ListedImages:
         _refuse_parts(root, folders, seen)
         classes = classes_in(root, seen)
         rows = {UNCUT: labelled_rows(root, classes, seen)}
-    return ListedImages(name_of(name, path), f"{name}:{path}", classes, path, rows, seen.told(path), seen.later)
+    name, spec = name_of(name, path), f"{name}:{path}"
+    return ListedImages(name, spec, classes, path, rows, seen.notes(path), seen.later, findings=seen.findings(path))
 
 
 def classes_in(folder: Path, seen: Seen | None = None) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def classes_in(folder: Path, seen: Seen | None = None) -> tuple[str, ...]:
         hint = f"; if the classes are in it, name {inner}" if len(folders_in(inner)) > 1 else ""
         raise UserError(f"{folder} has the one class '{folders[0]}'; two are needed, one sub-folder each{hint}")
     if loose and seen is not None:
-        seen.remarks.append(f"images that stand in no class's folder are left out ({some(loose)})")
+        seen.loose += loose
     return tuple(folders)
 
 

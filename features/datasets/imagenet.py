@@ -37,7 +37,9 @@ def open_named(name: str, path: Path | None) -> ListedImages:
     folders = _split_folders(root, seen) or {"test": root}
     rows = {split: _rows(folder, seen) for split, folder in folders.items()}
     spec = f"{name}:{path}" if path else name
-    return ListedImages(name, spec, wordnet_ids(), root, rows, seen.told(root), seen.later)
+    return ListedImages(
+        name, spec, wordnet_ids(), root, rows, seen.notes(root), seen.later, findings=seen.findings(root)
+    )
 
 
 def _split_folders(root: Path, seen: Seen) -> dict[str, Path]:

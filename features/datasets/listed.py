@@ -8,7 +8,7 @@ import dataclasses
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,13 @@ import numpy as np
 
 from features.datasets.catalogue import GROUP_BY, READABLE
 from features.datasets.dataset import Dataset, Split, Survey
-from features.datasets.doubles import tell_divided, tell_doubles
+from features.datasets.doubles import find_copies, find_divided, find_doubles
+from features.datasets.findings import Finding, Item, find_class_sizes
+from features.datasets.forms import find_forms, forms_of
 from features.datasets.images import READING, ImageFiles
 from features.datasets.labels import alike_classes
 from features.datasets.splitting import cut_test_rows, require_two_of_each
-from features.datasets.survey import Held, UnreadableImages, held_by, why_not_opened
+from features.datasets.survey import Held, UnreadableImages, held_by, white_remarks, why_not_opened
 from features.datasets.tree import below, some
 from features.digests import sha256_files, sha256_json, sha256_rows
 from features.errors import UserError
@@ -40,7 +42,7 @@ class ListedImages(Dataset):
     whose list it is; the digests of its images are remembered together. remarks: what people should hear of how the
     list was made, whole lines. later: whether version 0.1.0 would have made another list. grouped: the names of the
     rows' groups, as long as the lists; those of an uncut list are on one side. groups_asked: they were asked for, and
-    did not just stand there.
+    did not just stand there. findings: what is wrong with the list, besides its images.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ListedImages(Dataset):
     later: bool = False
     grouped: Mapping[str, tuple[str, ...]] | None = None
     groups_asked: bool = False
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         if UNCUT in self.listed:
@@ -65,6 +68,10 @@ class ListedImages(Dataset):
     @property
     def splits(self) -> tuple[str, ...]:
         return ("train", "test") if UNCUT in self.listed else tuple(self.listed)
+
+    @property
+    def cuts_test(self) -> bool:
+        return UNCUT in self.listed
 
     def fingerprint(self) -> str:
         digests = self._digests
@@ -81,23 +88,33 @@ class ListedImages(Dataset):
         digests, held = self._digests, self._held
         if unreadable := self._unreadable:
             raise UnreadableImages(unreadable)
-        parts = {split: ([digests[path] for path in paths], labels) for split, (paths, labels) in self._parts.items()}
-        names = {digest: self._short(path) for path, digest in reversed(digests.items())}
-        remarks = [*self.remarks]
-        if alike := alike_classes(self.classes):
-            remarks.append(f"{self.root}: {alike}")
-        remarks += [f"{self.root}: {line}" for line in tell_doubles(parts, self.classes, names)]
-        if self.grouped is not None and UNCUT not in self.listed:
-            remarks += [f"{self.root}: {line}" for line in tell_divided(self.grouped)]
-        if copies := self._copies:
-            remarks.append(
-                f"{self.root}: {copies} {'image is a copy' if copies == 1 else 'images are copies'} of another one; "
-                "equal ones are all for training or all for testing"
-            )
-        remarks += [f"{self.root}: {line}" for line in held.remarks(names)]
+        findings = [*self.findings, *self._findings(digests, held)]
+        remarks = [*self.remarks, *(f"{self.root}: {line}" for line in white_remarks(held.white))]
+        remarks += [f"{self.root}: {finding.line}" for finding in findings]
         later = self.later or self._copies or held.white.unlike_0_1_0
         rule = 3 if self._uncut_groups is not None and not self.groups_asked else 2 if later else 1
-        return Survey(tuple(remarks), rule=rule, white=held.white)
+        return Survey(tuple(remarks), rule, held.white, tuple(findings))
+
+    def _findings(self, digests: Mapping[Path, str], held: Held) -> Iterator[Finding]:
+        """What is wrong with the images, or may be."""
+        parts = {split: (self.digests(split), labels) for split, (_, labels) in self._parts.items()}
+        items = [
+            Item(self._short(path), split, row, self.classes[label])
+            for split, (paths, labels) in self._parts.items()
+            for row, (path, label) in enumerate(zip(paths, labels.tolist(), strict=True))
+        ]
+        content = [digest for own, _ in parts.values() for digest in own]
+        if alike := alike_classes(self.classes):
+            yield Finding("classes called alike", alike)
+        yield from find_class_sizes({split: labels for split, (_, labels) in parts.items()}, self.classes)
+        yield from find_doubles(parts, self.classes, self.name_of)
+        if self.grouped is not None and UNCUT not in self.listed:
+            yield from find_divided(self.grouped, self.name_of)
+        yield from find_copies(parts, self.classes, self.name_of, cut=UNCUT in self.listed)
+        yield from held.findings(dict(zip(reversed(content), reversed(items), strict=True)))
+        forms = forms_of({digest: path for path, digest in digests.items()})
+        labels = np.concatenate([labels for _, labels in parts.values()])
+        yield from find_forms([forms.get(digest) for digest in content], items, labels, self.classes)
 
     def grouped_by(self, expression: str) -> "ListedImages":
         return dataclasses.replace(
@@ -118,6 +135,12 @@ class ListedImages(Dataset):
         ends = np.cumsum([len(split_names) for split_names in self.grouped.values()])[:-1]
         codes = dict(zip(self.grouped, np.split(group_codes(names), ends), strict=True))
         return codes[UNCUT][self._cut[split]] if UNCUT in codes else codes[split]
+
+    def name_of(self, split: str, row: int) -> str:
+        return self._short(self._parts[split][0][row])
+
+    def digests(self, split: str) -> list[str]:
+        return [self._digests[path] for path in self._parts[split][0]]
 
     @property
     def _uncut_groups(self) -> np.ndarray | None:

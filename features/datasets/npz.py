@@ -15,9 +15,10 @@ import functools
 import hashlib
 import json
 import re
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ import numpy as np
 from features.bombs import refuse_zip_bomb
 from features.datasets.arrays import images_in_8_bits, white_in, with_channels_last, without_content
 from features.datasets.dataset import Dataset, Split, Survey, name_of
-from features.datasets.doubles import tell_divided, tell_doubles
-from features.datasets.labels import ordered_classes, stands_for_none
+from features.datasets.doubles import find_copies, find_divided, find_doubles
+from features.datasets.findings import Finding, Item, find_class_sizes
+from features.datasets.labels import composed_once, ordered_classes, stands_for_none
 from features.datasets.parts import PARTS, part_called
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
 from features.datasets.survey import nothing_seen, white_remarks
@@ -37,6 +39,7 @@ from features.digests import sha256_file, sha256_json
 from features.errors import UserError
 from features.grouping import group_codes
 from features.notes import remembered_answer
+from features.regular import require_regular
 
 SEPARATE = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 READING = 1
@@ -47,6 +50,7 @@ _GROUPS = ("groups", "group")
 def open_named(name: str, path: Path) -> "NpzDataset":
     """The arrays in a file; UserError where it is no such file or lacks an array."""
     try:
+        require_regular(path)
         with zipfile.ZipFile(path) as archive:
             refuse_zip_bomb(path, archive)
             names = sorted(Path(member).stem for member in archive.namelist())
@@ -131,6 +135,10 @@ class NpzDataset(Dataset):
     says_split: bool
     group_arrays: tuple[str, ...] = ()
 
+    @property
+    def cuts_test(self) -> bool:
+        return self._is_cut
+
     def fingerprint(self) -> str:
         # Classes and rows follow from the file's content by the rules that these words stand for; what is white is told
         # where it is not what version 0.1.0 took for it.
@@ -146,17 +154,49 @@ class NpzDataset(Dataset):
             **({} if usual else {"parts": [[part, *self.pairs.get(part, ())] for part in parts]}),
             **({"equal": "on one side"} if self._is_cut and self._equal else {}),
             **({"groups": "on one side"} if self._is_cut and self.group_arrays else {}),
+            **({"labels": "composed"} if composed_once(np.unique(np.concatenate(self._texts)).tolist())[0] else {}),
         }
 
     def survey(self) -> Survey:
-        white, remarks = self._held
-        remarks = [*remarks, *self._labels[2], *self._doubles()]
+        white, looks = self._held
+        findings = [*self._findings(), *nothing_seen({look: self._items(rows) for look, rows in looks.items()})]
+        remarks = [*white_remarks(white), *self._labels[2], *(finding.line for finding in findings)]
+        rule = 3 if "groups" in self._later else 2 if self._later else 1
+        return Survey(tuple(f"{self.path}: {line}" for line in remarks), rule, white, tuple(findings))
+
+    def _findings(self) -> Iterator[Finding]:
+        """What is wrong with the rows."""
+        parts = {part: labels for part, (_, labels) in self._labels[1].items()}
+        yield from find_class_sizes(parts, self.classes)
         names = self._group_names
         if names is not None and not self._is_cut:
             rows = {part: rows + start for part, (start, rows) in self._places.items()}
-            remarks += tell_divided({part: [names[row] for row in numbers] for part, numbers in rows.items()})
-        rule = 3 if "groups" in self._later else 2 if self._later else 1
-        return Survey(tuple(f"{self.path}: {line}" for line in remarks), rule, white)
+            yield from find_divided(
+                {part: [names[row] for row in numbers] for part, numbers in rows.items()}, self.name_of
+            )
+        if self._equal:
+            digests = {part: (self.digests(part), labels) for part, labels in parts.items()}
+            yield from find_doubles(digests, self.classes, self.name_of, "image")
+            yield from find_copies(digests, self.classes, self.name_of, cut=self._is_cut)
+
+    def digests(self, split: str) -> list[str]:
+        start, rows = self._places[split]
+        return [str(self._equal.get(number, number)) for number in (start + rows).tolist()]
+
+    def name_of(self, split: str, row: int) -> str:
+        return f"row {self._labels[1][split][0][row]} of {self.pairs[split][0] if self.pairs else 'images'}"
+
+    def _items(self, numbers: Sequence[int]) -> list[Item]:
+        """Images by their numbers, counted through the arrays."""
+        places = {
+            number: (part, row)
+            for part, (start, rows) in self._places.items()
+            for row, number in enumerate((start + rows).tolist())
+        }
+        at = [places[number] for number in numbers if number in places]
+        return [
+            Item(self.name_of(part, row), part, row, self.classes[self._labels[1][part][1][row]]) for part, row in at
+        ]
 
     def groups(self, split: str) -> np.ndarray | None:
         self.require(split)
@@ -191,22 +231,6 @@ class NpzDataset(Dataset):
     @property
     def _is_cut(self) -> bool:
         return not self.pairs and not self.says_split
-
-    def _doubles(self) -> Iterable[str]:
-        """What to say of images that are equal, of different parts or under different labels."""
-        if not self._equal:
-            return ()
-        start, names = 0, dict[str, str]()
-        digests: dict[str, tuple[list[str], np.ndarray]] = {}
-        for part, (rows, labels) in self._labels[1].items():
-            array = self.pairs[part][0] if self.pairs else "images"
-            numbers = [start + row for row in rows.tolist()]
-            own = [str(self._equal.get(number, number)) for number in numbers]
-            digests[part] = (own, labels)
-            for digest, row in zip(own, rows.tolist(), strict=True):
-                names.setdefault(digest, f"row {row} of {array}")
-            start += len(rows) if self.pairs else 0
-        return tell_doubles(digests, self.classes, names, "image")
 
     @functools.cached_property
     def _equal(self) -> dict[int, int]:
@@ -258,20 +282,23 @@ class NpzDataset(Dataset):
             raise UserError(f"cannot read {self.path} ({error.strerror})") from error
 
     @functools.cached_property
-    def _held(self) -> tuple[White, list[str]]:
-        """What is white in the images, and what people should hear of them; found out once for the file's content."""
-        answer = remembered_answer(f"what the images of an npz file hold by rule 1, {self._content}", self._look)
-        white, *remarks = json.loads(answer)
-        return White.from_json(white), remarks
+    def _held(self) -> tuple[White, dict[str, list[int]]]:
+        """What is white in the images, and the numbers of those that show nothing, by how they look; found out once for
+        the file's content."""
+        answer = remembered_answer(f"what the images of an npz file hold by rule 2, {self._content}", self._look)
+        white, looks = json.loads(answer)
+        return White.from_json(white), looks
 
     def _look(self) -> str:
         arrays = {name: self._images(name) for name in self._arrays_of_images}
         white = white_in((self._called(name), images) for name, images in arrays.items())
-        found: dict[str, list[str]] = {"of one colour, or all but": [], "nearly black": []}
-        for name, images in arrays.items():
-            for named, rows in zip(found.values(), without_content(images, white), strict=True):
-                named += [f"row {row} of {name}" for row in rows]
-        return json.dumps([white.to_json(), *white_remarks(white), *nothing_seen(found)])
+        looks: dict[str, list[int]] = {"of one colour, or all but": [], "nearly black": []}
+        start = 0
+        for images in arrays.values():
+            for numbers, rows in zip(looks.values(), without_content(images, white), strict=True):
+                numbers += [start + row for row in rows]
+            start += len(images)
+        return json.dumps([white.to_json(), looks])
 
     def _called(self, name: str) -> str:
         return f"the array '{name}' in {self.path}"
@@ -299,9 +326,11 @@ class NpzDataset(Dataset):
     def _labels(self) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
         """The classes; for each split its rows in the array and their labels; what is to be said of the splits."""
         everything, inverse = np.unique(np.concatenate(self._texts), return_inverse=True)
-        classes = ordered_classes(everything.tolist())
+        composed, composing = composed_once(everything.tolist())
+        words = [composed.get(text, text) for text in everything.tolist()]
+        classes = ordered_classes(words)
         rank = {class_name: label for label, class_name in enumerate(classes)}
-        labels = np.array([rank[text] for text in everything.tolist()], dtype=np.int64)[inverse]
+        labels = np.array([rank[word] for word in words], dtype=np.int64)[inverse]
         if len(classes) < 2:
             raise UserError(f"{self.path} has {len(classes)} class; two are needed")
         if self.pairs:
@@ -318,7 +347,7 @@ class NpzDataset(Dataset):
                 raise UserError(f"{self.path} has no image to {part}; add some")
         if (strange := np.setdiff1d(labels, parts["train"][1])).size:
             raise UserError(f"{self.path} has no training image of class '{classes[strange[0]]}'; add some")
-        remarks = []
+        remarks = composing
         if "validation" in parts:
             count = len(parts["validation"][0])
             remarks.append(f"{count} images are for validation, and what is chosen is chosen on them")
@@ -345,6 +374,7 @@ class NpzDataset(Dataset):
 
     def _read(self, name: str) -> np.ndarray:
         try:
+            require_regular(self.path)
             with np.load(self.path, allow_pickle=False) as arrays:
                 array = arrays[name]
             # numpy gives the bytes of a member that is no array; a zip file may be locked (RuntimeError).
@@ -352,7 +382,8 @@ class NpzDataset(Dataset):
                 raise ValueError("it is no array")
             return array
         except (
-            OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+            OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, SyntaxError, TypeError,
+            zipfile.BadZipFile, zlib.error, tokenize.TokenError,
         ) as error:  # fmt: skip
             reason = "it holds pickled objects" if "allow_pickle" in str(error) else " ".join(str(error).split())
             raise UserError(
@@ -368,9 +399,20 @@ def _as_text(values: np.ndarray, which: str) -> np.ndarray:
         hint = "; they look one-hot: save their argmax" if values.ndim == 2 else ""
         raise UserError(f"{which} has the shape {values.shape}; it should be one number or word per image, (N,){hint}")
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all():
+        # Beyond it floating-point numbers leave whole numbers out, and far beyond it all would become one.
+        if (np.abs(values) > 2**53).any():
+            raise UserError(
+                f"{which} holds {np.abs(values).max():g}, where numbers cannot be told apart; save integers"
+            )
         values = values.astype(np.int64)
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+        decoded = np.char.decode(values, "utf-8", "replace")
+        if len(np.unique(decoded)) < len(np.unique(values)):
+            strange = next(
+                value for value, text in zip(values.tolist(), decoded.tolist(), strict=True) if "\ufffd" in text
+            )
+            raise UserError(f"{which} holds {strange!r} and others that are no UTF-8; save the labels as text")
+        values = decoded
     if values.dtype.kind not in "iuUb":
         raise UserError(f"{which} is of type {values.dtype}; labels should be whole numbers or text")
     return values.astype(str)

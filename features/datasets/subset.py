@@ -45,6 +45,10 @@ class Subset(Dataset):
         # A small validation part may lack these classes; some training rows are held out then, as without it.
         return tuple(split for split in self.whole.splits if split != "validation" or len(self.load(split).labels))
 
+    @property
+    def cuts_test(self) -> bool:
+        return self.whole.cuts_test
+
     def fingerprint(self) -> str:
         return sha256_json({"some classes of": self.whole.fingerprint(), "classes": self.classes})
 
@@ -57,16 +61,26 @@ class Subset(Dataset):
     def files(self) -> Sequence[Path]:
         return self.whole.files()
 
+    def name_of(self, split: str, row: int) -> str:
+        return self.whole.name_of(split, int(self._rows(self.whole.load(split).labels)[row]))
+
+    def digests(self, split: str) -> Sequence[str] | None:
+        digests = self.whole.digests(split)
+        return digests and [digests[row] for row in self._rows(self.whole.load(split).labels).tolist()]
+
     def groups(self, split: str) -> np.ndarray | None:
         groups = self.whole.groups(split)
-        return None if groups is None else groups[self._numbered(self.whole.load(split).labels) >= 0]
+        return None if groups is None else groups[self._rows(self.whole.load(split).labels)]
 
     def load(self, split: str) -> Split:
         data = self.whole.load(split)
-        labels = self._numbered(data.labels)
-        rows = np.flatnonzero(labels >= 0)
+        labels, rows = self._numbered(data.labels), self._rows(data.labels)
         images = data.images
         return Split(images.take(rows) if isinstance(images, ImageFiles) else images[rows], labels[rows])
+
+    def _rows(self, labels: np.ndarray) -> np.ndarray:
+        """The rows of these classes among those with the whole data set's labels."""
+        return np.flatnonzero(self._numbered(labels) >= 0)
 
     def _numbered(self, labels: np.ndarray) -> np.ndarray:
         """The numbers here of the whole data set's labels, -1 for those that are not taken."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from features.commands.progress import progress_if_slow
 from features.datasets.dataset import Dataset
+from features.datasets.findings import Finding, Item
 from features.datasets.images import (
     READING,
     Pixels,
@@ -28,6 +29,7 @@ from features.datasets.images import (
     reason_for,
     warnings_by_file,
 )
+from features.datasets.pixels import MAX_PIXELS
 from features.datasets.tree import some
 from features.datasets.white import FULL, White, beyond, is_flat, is_nearly_black
 from features.digests import sha256_json
@@ -61,22 +63,24 @@ class Held:
         """Why files cannot be read, of those with these digests that cannot."""
         return {path: self.unreadable[digest] for path, digest in digests.items() if digest in self.unreadable}
 
-    def remarks(self, names: Mapping[str, str]) -> Iterator[str]:
-        """What people should hear of them; names: what to call a file, by its digest."""
-        yield from white_remarks(self.white)
+    def findings(self, items: Mapping[str, Item]) -> Iterator[Finding]:
+        """What is wrong with those that can be read, or may be; items: the images by their digests."""
         lookless = {"of one colour, or all but": self.flat, "nearly black": self.dark}
-        yield from nothing_seen({look: [names[digest] for digest in digests] for look, digests in lookless.items()})
-        for digest, warning in list(self.warned.items())[:_MOST]:
-            yield f"{names[digest]} was read with a warning: {warning}"
-        if len(self.warned) > _MOST:
-            yield f"{len(self.warned) - _MOST} more images were read with a warning"
+        yield from nothing_seen({look: [items[digest] for digest in digests] for look, digests in lookless.items()})
+        warned = [dataclasses.replace(items[digest], says=warning) for digest, warning in self.warned.items()]
+        for item in warned[:_MOST]:
+            yield Finding("warning", f"{item.path} was read with a warning: {item.says}", (item,))
+        if more := warned[_MOST:]:
+            yield Finding("warning", f"{len(more)} more images were read with a warning", tuple(more))
 
 
-def nothing_seen(named: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """What to say of images that show nothing; named: what they are called, by how they look."""
-    for look, names in named.items():
-        if names:
-            yield f"{'1 image is' if len(names) == 1 else f'{len(names):,} images are'} {look} ({some(names, _MOST)})"
+def nothing_seen(looking: Mapping[str, Sequence[Item]]) -> Iterator[Finding]:
+    """Images that show nothing, by how they look."""
+    for look, items in looking.items():
+        if items:
+            are = "1 image is" if len(items) == 1 else f"{len(items):,} images are"
+            line = f"{are} {look} ({some([item.path for item in items], _MOST)})"
+            yield Finding("nothing to see", line, tuple(dataclasses.replace(item, says=look) for item in items))
 
 
 def white_remarks(white: White) -> Iterator[str]:
@@ -131,9 +135,11 @@ class UnreadableImages(UserError):
 class AbsentImages(UserError):
     """Images of a list that are not there; others: gives the data set without them, for `readable:`."""
 
+    ADVICE = "; or go on without with --skip-unreadable"
+
     def __init__(self, message: str, others: Callable[[], Dataset]) -> None:
         self.others = others
-        super().__init__(f"{message}; or go on without with --skip-unreadable")
+        super().__init__(f"{message}{self.ADVICE}")
 
 
 def why_not_opened(path: Path) -> str | None:
@@ -159,9 +165,10 @@ def held_by(digests: Mapping[Path, str]) -> Held:
     decoders = {name: [package.version for package in importlib.metadata.distributions(name=name)] for name in names}
     seen: dict[str, dict[str, Any]] = {}
     done = 0
+    limits = [os.environ[MAX_PIXELS]] if MAX_PIXELS in os.environ else []
     with progress_if_slow() as advance:
         for group in groups.values():
-            question = sha256_json([sorted(group), decoders, READING, _RULE])
+            question = sha256_json([sorted(group), decoders, READING, _RULE, *limits])
             noted = _NOTES.get(question)
             if not isinstance(noted, dict):
 

@@ -30,4 +30,4 @@ def open_named(name: str, source: Path, target: Path) -> ListedImages:
     domains = [folder.parent if folder.name == "images" else folder for folder in (source, target)]
     called = f"{name_of(name, domains[0])}-to-{name_of(name, domains[1]).removeprefix(f'{name}-')}"
     spec, root = f"{name}:{source}{ARROW}{target}", source.parent
-    return ListedImages(called, spec, classes, root, rows, seen.told(root), seen.later)
+    return ListedImages(called, spec, classes, root, rows, seen.notes(root), seen.later, findings=seen.findings(root))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.datasets.content import LOOK, starts_as_image
+from features.datasets.findings import Finding, Item
 from features.datasets.images import FIRST_SUFFIXES, IMAGE_SUFFIXES
 from features.errors import UserError
 
@@ -41,7 +42,7 @@ class Seen:
 
     hidden: folders that were not entered. others: files that are no images, by their suffixes. by_content: images that
     their names do not tell. later: whether the images are others than those that version 0.1.0 found. remarks: what
-    people should hear of it besides, without the folder's name.
+    people should hear of it besides, without the folder's name. loose: images in no class's folder.
     """
 
     hidden: list[str] = field(default_factory=list)
@@ -49,21 +50,38 @@ class Seen:
     by_content: list[str] = field(default_factory=list)
     later: bool = False
     remarks: list[str] = field(default_factory=list)
+    loose: list[str] = field(default_factory=list)
 
     def told(self, root: Path) -> tuple[str, ...]:
         """A line for each kind of thing, for people."""
+        return (*self.notes(root), *(f"{root}: {finding.line}" for finding in self.findings(root)))
+
+    def notes(self, root: Path) -> tuple[str, ...]:
+        """The lines on what is as it should be."""
         remarks = list(self.remarks)
-        if self.hidden:
-            remarks.append(f"hidden folders are skipped ({some([below(root, path) for path in self.hidden])})")
         if self.by_content:
             files = some([below(root, path) for path in self.by_content])
             remarks.append(f"files that are images by their content alone are read as such ({files})")
+        return tuple(f"{root}: {remark}" for remark in remarks)
+
+    def findings(self, root: Path) -> tuple[Finding, ...]:
+        """What was skipped, and may have been meant."""
+        findings = []
+        if self.loose:
+            line = f"images that stand in no class's folder are left out ({some(self.loose)})"
+            findings.append(Finding("left out", line, tuple(map(Item, self.loose))))
+        if self.hidden:
+            hidden = [below(root, path) for path in self.hidden]
+            line = f"hidden folders are skipped ({some(hidden)})"
+            findings.append(Finding("skipped", line, tuple(Item(name, says="a hidden folder") for name in hidden)))
         if count := self.others.total():
             most_first = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
             kinds = [f"{number:,} {suffix or 'without suffix'}" for suffix, number in most_first]
             stand = "1 file is no image" if count == 1 else f"{count:,} files are no images"
-            remarks.append(f"{stand} and skipped ({some(kinds, 5)})")
-        return tuple(f"{root}: {remark}" for remark in remarks)
+            line = f"{stand} and skipped ({some(kinds, 5)})"
+            items = (Item(f"*{suffix}", says=f"{number:,} files that are no images") for suffix, number in most_first)
+            findings.append(Finding("skipped", line, tuple(items)))
+        return tuple(findings)
 
 
 def below(root: Path, path: Path | str) -> str:

@@ -51,14 +51,28 @@ def lock_digest(
     finally:
         if descriptor is not None:
             # Gone before it is let go: whoever waits on this file finds it nameless and opens a new one.
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
+            try:
+                with contextlib.suppress(OSError):  # another user's, in a folder where each may remove his own alone
+                    path.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """A descriptor of the lock's file, made as the umask has it; one that another user left is locked as well, since
+    that takes no right to write."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except PermissionError:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        raise
 
 
 def _acquire(path: Path, wait: bool, say: Callable[[str], None], doing: str) -> int | None:
     said = False
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        descriptor = _open(path)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,10 +3,14 @@
 Features must be in the cache (`python -m extract`). A head is fitted with its untuned default and predicts the test
 rows; `ridge` makes its whole search over all penalties as well, as scikit-learn's RidgeClassifierCV does. Accuracies,
 the share of equal predictions and, for logistic, the objective reached stand below each table.
+
+`--folds K` asks something else of our own heads alone: how many times as long as a search on a hold-out a search over K
+folds takes, the fit on all rows that follows either one included; `--repeats R` draws the folds R times.
 """
 
 import argparse
 import importlib
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.contest import Contender, Outcome, compete
+from tests.benchmarks.contest import Contender, Outcome, compete, timed
 
 _HEADS = ("svm", "linear-svm", "logistic", "ridge", "knn")
 _LIBRARIES = ("sklearn", "sklearnex")
@@ -23,13 +27,15 @@ _LIBRARIES = ("sklearn", "sklearnex")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Which features, which heads, and against whom."""
     add = parser.add_argument
-    add("--heads", nargs="+", default=list(_HEADS), choices=_HEADS)
+    add("--heads", nargs="+", default=list(_HEADS), choices=(*_HEADS, "linear", "lda", "centroid", "mlp"))
     add("--against", nargs="+", default=list(_LIBRARIES), choices=_LIBRARIES, help="sklearnex: scikit-learn-intelex")
     add("--dataset", default="mnist")
     add("--weights", default="default")
-    add("--layer", default="avgpool")
+    add("--layer", nargs="+", default=["avgpool"])
     add("--image-size", type=int)
     add("--rows", type=int, help="of the training split (default: all)")
+    add("--folds", type=int, help="a search over so many folds beside one on a hold-out")
+    add("--repeats", type=int, default=1, help="of the folds")
     add("--clock", default="wall", choices=("wall", "cpu"), help="cpu: seconds of all threads, on a busy machine")
 
 
@@ -38,14 +44,58 @@ def measure(options: argparse.Namespace) -> Iterator[Outcome]:
     from features.reading import load_features
 
     asked = {"weights": options.weights, "image_size": options.image_size, "limit": options.rows}
-    splits = [load_features(options.dataset, options.layer, split, **asked) for split in ("train", "test")]
-    data = _Data(*(np.ascontiguousarray(array) for split in splits for array in split))
-    for name in options.heads:
-        yield _contest(name, data, options)
+    medians: list[list[float]] = []
+    for layer in options.layer:
+        # Folds leave the test split closed.
+        names = ("train", "test") if options.folds is None else ("train", "train")
+        splits = [load_features(options.dataset, layer, split, **asked) for split in names]
+        data = _Data(layer, *(np.ascontiguousarray(array) for split in splits for array in split))
+        for name in options.heads:
+            if options.folds is None:
+                yield _contest(name, data, options)
+                continue
+            outcome = _over_folds(name, data, options)
+            medians.append([statistics.median(seconds) for seconds in outcome.seconds.values()])
+            holdout, folds = np.sum(medians, axis=0)
+            yield outcome.saying(f"so far: hold-out {holdout:.2f} s, folds {folds:.2f} s, {folds / holdout:.2f} times")
+
+
+def _over_folds(name: str, data: "_Data", options: argparse.Namespace) -> Outcome:
+    """A hold-out of a tenth against folds, each with the fit on all rows of what it takes."""
+    from classify.heads import find_head
+    from classify.heads.folds import search_folds
+    from classify.heads.search import search
+    from features.rows import train_and_validation
+
+    head, X, y = find_head(name), data.X, data.y
+    train, validation = train_and_validation(y, 0, True)
+    folds = [
+        np.random.default_rng([0, repeat]).permutation(len(y)) % options.folds for repeat in range(options.repeats)
+    ]
+
+    def on_holdout() -> None:
+        chosen = search(head, X[train], y[train], X[validation], y[validation])
+        head.build(**chosen.params).fit(X, y)
+
+    def on_folds() -> None:
+        chosen = search_folds(head, X, y, folds, score=lambda labels, predicted, _: float(np.mean(labels == predicted)))
+        head.build(**chosen.params).fit(X, y)
+
+    return compete(
+        f"{name}, {len(X):,} x {X.shape[1]:,} of {options.dataset} {data.layer}, {options.clock} seconds",
+        [
+            Contender("hold-out", timed(on_holdout, options.clock)),
+            Contender(f"{options.repeats} x {options.folds} folds", timed(on_folds, options.clock)),
+        ],
+        amount=len(X),
+        unit="rows",
+        rounds=options.rounds,
+    )
 
 
 @dataclass(frozen=True)
 class _Data:
+    layer: str
     X: np.ndarray
     y: np.ndarray
     X_test: np.ndarray
@@ -79,7 +129,7 @@ def _contest(name: str, data: _Data, options: argparse.Namespace) -> Outcome:
             turns[library] = _Turns(build, data, options.clock)
     outcome = compete(
         f"{name}, {data.X.shape[0]:,} x {data.X.shape[1]:,} to {len(data.X_test):,} of {options.dataset} "
-        f"{options.layer} at {options.image_size or 'the usual'} pixels, {options.clock} seconds",
+        f"{data.layer} at {options.image_size or 'the usual'} pixels, {options.clock} seconds",
         [Contender(title, turn) for title, turn in turns.items()],
         amount=len(data.X),
         unit="rows",

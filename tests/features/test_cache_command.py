@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from features import store
 from features.commands.cache import main
+from features.commands.options import run_command
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.first_use import recognise
@@ -180,3 +182,67 @@ def test_two_data_sets_of_one_name_are_told_apart(home, tmp_path, capsys):
     assert main(["remove", "--dataset", pets]) == 0
     assert [entry.record.key.dataset for entry in store.catalogue.entries()] == [second]
     assert main(["remove", "--dataset", second[:8]]) == 0 and not store.catalogue.entries()
+
+
+def _aged(path, days):
+    then = time.time() - days * 86400
+    os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gone"),
+    [
+        (["--older-than", "30d"], {"avgpool"}),
+        (["--older-than", "3"], {"avgpool", "usps"}),
+        (["--older-than", "60d"], set()),
+        (["--larger-than", "1kB"], {"avgpool", "usps", "layer2"}),
+        (["--larger-than", "1GB"], set()),
+        (["--older-than", "3d", "--larger-than", "1GB"], set()),
+        (["--older-than", "24h", "--larger-than", "0.5kb"], {"avgpool", "usps"}),
+    ],
+)
+def test_prune_takes_what_is_old_and_large_and_says_it_first_if_asked(folder, capsys, arguments, gone):
+    for path in folder.iterdir():
+        _aged(path, 40 if "avgpool" in path.name and "usps" not in path.name else 5 if "usps" in path.name else 0)
+    before = _names(folder)
+    assert main(["prune", *arguments, "--dry-run"]) == 0
+    assert _names(folder) == before and capsys.readouterr().out.count("would remove ") == len(gone)
+    assert main(["prune", *arguments]) == 0
+    left = _names(folder)
+    kept = {"avgpool", "usps", "layer2"} - gone
+    assert len(left) == len(kept) and all(any(part in name for name in left) for part in kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "say what to delete: --older-than AGE"),
+        (["--older-than", "soon"], "'soon' is not an age as in 12h, 30d or 2w"),
+        (["--larger-than", "2 parsecs"], "'2 parsecs' is not a size as in 500MB or 2GB"),
+    ],
+)
+def test_prune_wants_to_be_told_what(folder, capsys, arguments, complaint):
+    assert run_command(main, ["prune", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_the_list_fits_a_terminal_and_folds_no_name(folder, monkeypatch, width):
+    from features.commands.screen import ScreenColumn, laid_out
+
+    said = []
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr("rich.console.Console.width", width)
+    monkeypatch.setattr("rich.console.Console.print", lambda self, line, **_: said.append(line.plain))
+    assert main([]) == 0
+    assert max(map(len, said)) <= width and any("usps" in line and "layer3" in line for line in said)
+    assert (width < 150) == any("no room for" in line for line in said)
+    narrow = [line.plain for line in laid_out([ScreenColumn("a b", ["x" * 50]), ScreenColumn("c", ["1"], 3)], 52)]
+    assert narrow[-2] == "x" * 50 and narrow[-1].startswith("no room for c")
+
+
+def test_a_list_for_other_programs_is_whole(folder, capsys):
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert "no room for" not in said and "rows x width" in said and "─" not in said

@@ -269,3 +269,21 @@ def test_auxiliary_heads_may_be_there_or_not_and_of_any_number_of_classes(name, 
     images = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
         assert torch.equal(first.model(images), mixed.model(images))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda weights: weights.to(torch.int8), r"conv1\.weight holds whole numbers \(torch\.int8\)"),
+        (
+            lambda weights: weights.masked_fill(weights == weights.max(), torch.inf),
+            r"conv1\.weight holds NaN or infinity",
+        ),
+        (lambda weights: weights * torch.nan, r"conv1\.weight holds NaN or infinity"),
+    ],
+)
+def test_weights_that_are_no_numbers_of_a_network_are_refused(home, tmp_path, change, said):
+    state = build_model("resnet18").state_dict()
+    torch.save({**state, "conv1.weight": change(state["conv1.weight"])}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=said):
+        load_backbone("resnet18", str(tmp_path / "weights.pth"))

@@ -162,7 +162,7 @@ def test_files_of_one_list_in_train_and_test_are_said(photos):
     text = "path,label,split\n" + "\n".join(
         f"{path},{name},{part}" for part in ("Training", "TEST") for path, name in IMAGES
     )
-    (remark,) = opened(photos, text).survey().remarks
+    remark, *_ = opened(photos, text).survey().remarks
     assert "10 of 10 test images are also in train (p/cat/0.png, the same file)" in remark
 
 

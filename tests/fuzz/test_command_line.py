@@ -71,6 +71,7 @@ def test_extract(place, arguments):
 # Each with what keeps it from working: a data set, records or images that are not there.
 VERBS = {
     "run": ["--dataset", "npz:absent.npz"],
+    "check": ["--dataset", "npz:absent.npz"],
     "probe": ["--dataset", "npz:absent.npz"],
     "compare": ["--dataset", "npz:absent.npz"],
     "predict": ["--from", "absent"],

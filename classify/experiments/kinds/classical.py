@@ -1,10 +1,11 @@
-"""A scikit-learn style head on features: searched on validation rows, refitted, and perhaps on reduced features."""
+"""A scikit-learn style head on features: searched on validation rows or on folds, refitted, perhaps on axes."""
 
 import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,18 +18,21 @@ from classify.heads import HEADS, Head
 from classify.heads.calibrated import Calibrated, calibrate
 from classify.heads.estimator import trained_parameters
 from classify.heads.familiar import Familiar, Guarded
-from classify.heads.folds import class_scores
+from classify.heads.folds import class_scores, search_folds
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
 from classify.measure.metrics import measure
+from classify.measure.paired import resampled_t
 from classify.measure.record import RowConfig
+from classify.measure.scores import SCORES
 from extract.planning import plan
 from features.blocks import Blocks
 from features.errors import UserError
 from features.plugins import blamed
 from features.reading import require_training_rows
 from features.request import Request
+from features.rows import limit_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +122,20 @@ class Classical(Kind):
         """What a plug-in's head raises is a line that names it."""
         return blamed(self.name, self.head.plugin) if self.head.plugin else contextlib.nullcontext()
 
+    def put_aside(self, content: dict[str, Any], place: Path) -> None:
+        with self._blamed():
+            super().put_aside(content, place)
+
     def _learned(self, training: Training) -> Learned:
         rows, settings = training.required(), training.settings
         features, labels = rows.features, rows.labels
+        if training.folds is not None:
+            return self._learn_on_folds(features, labels, training.folds, training)
         train, validation = training.train, training.validation
         axes = self.reduction.fit(features.take(train, axis=0)) if self.reduction else None
         if axes:
             features = axes.apply(features)
-        fitting: dict[str, Any] = {"seed": settings.seed, "class_weight": settings.class_weight}
-        fitting |= {"jobs": settings.jobs, "device": gpu_for_heads(training.source.request.device)}
+        fitting = _fitting(training)
         chosen = self._search(features, labels, training, fitting)
         started = time.perf_counter()
         # Scores that calibrate come from rows that were not fitted on.
@@ -141,26 +150,75 @@ class Classical(Kind):
             started = time.perf_counter()
             fitted = self.head.build(**fitting, **chosen.params).fit(features, labels)
         took = time.perf_counter() - started
-        extra: dict[str, Any] = {
-            "features": features.shape[1],
-            "trials": [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials],
-        }
-        if isinstance(features, Blocks):
-            extra["read"] = "in blocks"
-        if hasattr(fitted, "kept_by_layer_"):
-            extra["kept_by_layer"] = fitted.kept_by_layer_
-        classifier = fitted if scores is None else calibrate(fitted, scores, labels[validation])
-        classifier = OnAxes(axes, classifier) if axes else classifier
+        trials = [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials]
+        calibrated = fitted if scores is None else calibrate(fitted, scores, labels[validation])
         return Learned(
-            Guarded(classifier, Familiar.fit(rows.features, labels, settings.seed)),
+            _guarded(calibrated, axes, rows, settings),
             predicted,
+            scores,
             chosen=chosen.params,
             refit=settings.refit,
             converged=getattr(fitted, "converged_", None),
             seconds={"search": chosen.seconds, "fit": took},
             rows={"search": chosen.rows},
-            extra=extra,
+            extra={"trials": trials, **_extra(fitted, features)},
         )
+
+    def _learn_on_folds(self, features: Any, labels: np.ndarray, folds: np.ndarray, training: Training) -> Learned:
+        """Choose hyper-parameters by what heads say of the rows that they have not seen; then fit on all rows."""
+        settings, fitting = training.settings, _fitting(training)
+        grid = self.head.grid if settings.search else self.head.grid[:1]
+        head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings), grid=grid)
+        score = SCORES[settings.score]
+        searched = search_folds(head, features, labels, list(folds), score=score, reduction=self.reduction, **fitting)
+        told = self._on_halves(features, labels, folds[0], searched.params, fitting)
+        halves: dict[str, Any] = {}
+        if told is not None:
+            whole = searched.predicted[:1]
+            halves["half"] = {
+                "accuracy": float(np.mean(told == labels)),
+                "whole": float(np.mean(whole == labels)),
+                "p_value": resampled_t(labels, whole, told[None], folds[:1]),
+            }
+        started = time.perf_counter()
+        axes = self.reduction.fit(features) if self.reduction else None
+        if axes:
+            features = axes.apply(features)
+        fitted = self.head.build(**fitting, **searched.params).fit(features, labels)
+        took = time.perf_counter() - started
+        calibrated = calibrate(fitted, searched.scores, labels) if settings.calibrate else fitted
+        name = settings.score.replace("-", "_")
+        trials = [{**t.params, name: t.score, "seconds": round(t.seconds, 3)} for t in searched.trials]
+        return Learned(
+            _guarded(calibrated, axes, training.required(), settings),
+            searched.predicted,
+            searched.scores,
+            chosen=searched.params,
+            refit=True,
+            converged=getattr(fitted, "converged_", None),
+            seconds={"search": searched.seconds, "fit": took},
+            rows={"search": searched.rows},
+            # A single candidate is not searched for.
+            extra={"trials": trials if len(grid) > 1 else [], **_extra(fitted, features), **halves},
+        )
+
+    def _on_halves(
+        self, features: Any, labels: np.ndarray, folds: np.ndarray, params: dict[str, Any], fitting: dict[str, Any]
+    ) -> np.ndarray | None:
+        """The labels (N,) told by heads that have seen half as many rows, of the same classes, outside each fold; None
+        where half of them are of one class."""
+        predicted = np.empty_like(labels)
+        for fold in np.unique(folds):
+            inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            half = outside[limit_rows(labels[outside], max(1, len(outside) // 2), fitting["seed"])]
+            if len(np.unique(labels[half])) < 2:
+                return None
+            seen, asked = features.take(half, axis=0), features.take(inside, axis=0)
+            if self.reduction:
+                axes = self.reduction.fit(seen)
+                seen, asked = axes.apply(seen), axes.apply(asked)
+            predicted[inside] = self.head.build(**fitting, **params).fit(seen, labels[half]).predict(asked)
+        return predicted
 
     def _search(self, features: Any, labels: np.ndarray, training: Training, fitting: dict[str, Any]) -> Search:
         settings = training.settings
@@ -172,7 +230,7 @@ class Classical(Kind):
         head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings))
         train, validation = training.train, training.validation
         parts = [part for rows in (train, validation) for part in (features.take(rows, axis=0), labels[rows])]
-        return search(head, *parts, **fitting)
+        return search(head, *parts, **fitting, score=SCORES[settings.score])
 
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)
@@ -222,6 +280,28 @@ def search_of(fields: Any) -> Search:
     )
     best = max((trial.accuracy for trial in trials), default=float("nan"))
     return Search(dict(fields["chosen"]), best, trials, fields["rows"]["search"], fields["seconds"]["search"])
+
+
+def _fitting(training: Training) -> dict[str, Any]:
+    """What every head of a row is built with, whatever its parameters."""
+    settings, device = training.settings, gpu_for_heads(training.source.request.device)
+    return {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs, "device": device}
+
+
+def _guarded(head: Any, axes: Any, rows: Rows, settings: Settings) -> Guarded:
+    """A fitted head on its axes, which knows what is unlike the rows that it learnt from."""
+    classifier = OnAxes(axes, head) if axes else head
+    return Guarded(classifier, Familiar.fit(rows.features, rows.labels, settings.seed))
+
+
+def _extra(fitted: Any, features: Any) -> dict[str, Any]:
+    """What is told of a fitted head and the features (N, D) that it takes."""
+    extra: dict[str, Any] = {"features": features.shape[1]}
+    if isinstance(features, Blocks):
+        extra["read"] = "in blocks"
+    if hasattr(fitted, "kept_by_layer_"):
+        extra["kept_by_layer"] = fitted.kept_by_layer_
+    return extra
 
 
 def _search_rows(head: Head, settings: Settings) -> int | None:

@@ -22,7 +22,9 @@ class Training:
     """What a head learns from, and how.
 
     rows: None where the data set has no training split. train, validation: sorted numbers into `rows`; the second may
-    be none. place: where the row waits for its test, and where a killed run left what it had. tell: told every `Epoch`.
+    be none. folds: of each repeat the fold of every row, (R, N), where rows are chosen on folds: all of them are both
+    learnt from and chosen on; else None. place: where the row waits for its test, and where a killed run left what it
+    had. tell: told every `Epoch`.
     """
 
     source: Source
@@ -33,6 +35,7 @@ class Training:
     rows: Rows | None = None
     train: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     validation: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    folds: np.ndarray | None = None
 
     def required(self) -> Rows:
         """The rows; UserError where there are none."""
@@ -45,12 +48,14 @@ class Training:
 class Learned:
     """What came of learning.
 
-    predicted: labels of the validation rows (V,), before any refit; None where there were none. All others are fields
-    of the `Result`.
+    predicted: labels of the validation rows (V,), before any refit, or of each repeat of folds (R, V); None where there
+    were none. scores: for those rows, (V, K) or (R, V, K), as `classify.heads.folds.class_scores` gives them, K the
+    sorted classes of the training rows; None where they were not worked out. All others are fields of the `Result`.
     """
 
     classifier: Any
     predicted: np.ndarray | None
+    scores: np.ndarray | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
     refit: bool = False
     converged: bool | None = None
@@ -135,9 +140,8 @@ class Kind(abc.ABC):
         """Fields of the result's `extra` that only the test has to say."""
         return {}
 
-    def kept(self, classifier: Any, beside: Path, keep: bool) -> Any:
-        """The head that is saved with the result, or None. beside: the record's path without its ending, for what is
-        kept in another way."""
+    def kept(self, classifier: Any, keep: bool) -> Any:
+        """The head that is saved with the result, or the folder of a network, or None."""
         return classifier if keep else None
 
     def place(self, digest: str, folder: Path) -> Path:

@@ -266,12 +266,6 @@ class Network(Kind):
     def tested(self, classifier: Any, rows: Rows, source: Source, keep: bool) -> dict[str, Any]:
         return {key: sha256_file(classifier / name, fresh=True) for key, name in FILES.items()} if keep else {}
 
-    def kept(self, classifier: Any, beside: Path, keep: bool) -> Any:
-        shutil.rmtree(beside, ignore_errors=True)
-        if keep:
-            shutil.copytree(classifier, beside)
-        return None
-
     def place(self, digest: str, folder: Path) -> Path:
         return folder / f".running-{digest[:16]}"
 

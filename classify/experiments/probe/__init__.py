@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from classify.experiments.cross_testing import procedure
 from classify.experiments.following import followed
 from classify.experiments.making import Making
 from classify.experiments.probe.answer import ProbeResult
 from classify.experiments.probe.entries import (
+    CANDIDATES,
     control_rows,
     joinable,
     joined_rows,
@@ -22,12 +24,14 @@ from classify.experiments.probe.entries import (
     single_sources,
     sources_of,
 )
-from classify.experiments.probe.found import ProbeRow, best_on_validation, standings
+from classify.experiments.probe.found import ProbeRow, best_on_validation, of_kind, standings
 from classify.experiments.probe.question import PARTS, Question, ask
 from classify.experiments.probe.scoring import Scores, ranked, score_layers
 from classify.experiments.probe.selecting import select as select_greedily
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import Pixels
+from classify.experiments.validating import AUTO
+from classify.measure.standing import not_distinguishable
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
@@ -47,6 +51,9 @@ def probe(
     class_weight: str | None = None,
     search: bool = True,
     refit: bool = True,
+    validate: str = AUTO,
+    score: str = "accuracy",
+    test: str = AUTO,
     jobs: int | None = None,
     results: Path | str = "results",
     **options: Any,
@@ -55,7 +62,10 @@ def probe(
 
     layers: names, joined ones ('layer2+layer3') or 'all' (every stage; with depth 'block' every block too). heads:
     names from `classify.heads.HEADS`, by default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'.
-    quick: a first answer in minutes, saying what it leaves out. jobs: processor cores (None: all).
+    quick: a first answer in minutes, saying what it leaves out. validate: what is chosen on, 'holdout', 'cv:5',
+    'cv:5x3' or 'auto' (`validating`); score: by which, of `classify.measure.scores.SCORES`.
+    test: what is tested on, 'split', 'cv:5' or 'auto'. jobs: processor cores
+    (None: all).
 
     options, of what is probed (`Question`): depth; controls: random weights, raw pixels and shuffled labels beside
     every row; widths: PCA and a random projection to one common width; scores: transferability scores and CKA; head2toe
@@ -74,6 +84,7 @@ def probe(
     parts = {name: options.pop(name) for name in PARTS if name in options}
     request = Request(dataset=dataset, backbone=backbone, layers=as_items(layers), pools=as_items(pools), **options)
     settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
+    settings = dataclasses.replace(settings, validate=validate, score=score, test=test)
     heads = None if heads is None else as_items(heads)
     return answered(ask(request, heads, settings, quick, **parts), how)
 
@@ -118,6 +129,8 @@ def answered(question: Question, how: How) -> ProbeResult:
     saved = making.test(side_by_side=True)
     rows = tuple(ProbeRow(kind, saved[row.digest]) for kind, row in parts)
     best = best_on_validation(rows)
+    whole = procedure([row.saved for row in of_kind(rows, *CANDIDATES)])
+    candidates = [row for row in of_kind(rows, *CANDIDATES) if row is not best]
     if scores:
         accuracies: dict[tuple[str, str], dict[str, float]] = {}
         for row in rows:
@@ -129,12 +142,16 @@ def answered(question: Question, how: How) -> ProbeResult:
         question=question.to_json(),
         rows=rows,
         best=best,
+        equals=tuple(candidates[place] for place in not_distinguishable(best.saved, [row.saved for row in candidates])),
         standings=standings(rows, best, asked),
         scores=scores,
         selection=selection,
         notes=tuple(notes),
         pass_seconds=max(measured) if len(measured) == len(sources) else None,
         folder=how.folder,
+        tested=""
+        if whole is None
+        else whole.sentence([f"{row.layer} with {row.head}" for row in of_kind(rows, *CANDIDATES)]),
     )
     result.save()
     return result

@@ -10,22 +10,28 @@ from classify.experiments.probe.found import ProbeRow, Standing, find
 from classify.experiments.probe.scoring import Scores
 from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.tables import rows_table, shown_tables
+from classify.measure.choice import by_rank
 from classify.measure.outcome import plain_json
+from classify.measure.standing import LEVEL
 from classify.measure.wording import count, duration, percent
 from classify.show.layers import LayerRow, layer_panels
 from classify.show.panels import Panel
 from classify.show.table import Table
 from features.digests import sha256_json
 
+MOST_NAMED = 6  # rows that are as good as the best, in a sentence
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ProbeResult(Outcome):
     """All that a probe found, and how people read it.
 
-    question: what was asked, as plain values. rows: all rows, controls among them. best: the row with the highest
-    validation accuracy. standings: every layer held against it. scores: those that need no training, or None.
+    question: what was asked, as plain values. rows: all rows, controls among them. best: the row to choose.
+    standings: every layer held against it. scores: those that need no training, or None.
     selection: the layers joined greedily, or None. notes: what was left out and why. pass_seconds: of the pass over all
-    layers, training images alone, where it was measured. folder: where results and figures are kept.
+    layers, training images alone, where it was measured. folder: where results and figures are kept. equals: the
+    candidates that cannot be told from the best on what it was chosen on. tested: what choosing among the candidates
+    comes to, where all images were tested by cross-validation.
     """
 
     FORMAT: ClassVar[str] = "layerprobe probe"
@@ -39,6 +45,8 @@ class ProbeResult(Outcome):
     notes: tuple[str, ...]
     pass_seconds: float | None
     folder: Path
+    equals: tuple[ProbeRow, ...] = ()
+    tested: str = ""
 
     @property
     def table(self) -> Any:
@@ -94,10 +102,14 @@ class ProbeResult(Outcome):
         low, high = metrics.accuracy_interval
         sentences = [
             f"Best on validation: {self._name(self.best)} with {self.best.head} ({percent(self.best.validation)} %).",
-            f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
+            self._as_good_there(),
+            f"{self.tested[0].upper()}{self.tested[1:]}."
+            if self.tested
+            else f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
             f"(95 % interval {percent(low)} to {percent(high)}).",
             self._equals(),
             self._better(),
+            self._more(),
             self._controls(),
             self._cost(),
         ]
@@ -117,6 +129,7 @@ class ProbeResult(Outcome):
             "digest": self.digest,
             "best": next(record for record, row in zip(rows, self.rows, strict=True) if row is self.best),
             "rows": rows,
+            "equals": [row.saved.path.name for row in self.equals],
             "layers": [_standing(standing) for standing in self.standings],
             "scores": _scores(self.scores) if self.scores else None,
             "selection": vars(self.selection) | {"layer": self.selection.layer} if self.selection else None,
@@ -135,6 +148,17 @@ class ProbeResult(Outcome):
     def _as_good(self) -> list[Standing]:
         """The layers that cannot be told from the best."""
         return [mine for mine in self.standings if mine.row is not self.best and not mine.distinguishable]
+
+    def _as_good_there(self) -> str:
+        """The rows that are as good on what was chosen on, the best of them first."""
+        if not self.equals:
+            return ""
+        folds = self.best.result.config.on_folds
+        how = "corrected resampled t-test" if folds else "McNemar's test"
+        rows = by_rank(self.equals, lambda row: [row.result])
+        named = [f"{self._name(row)} with {row.head} ({percent(row.validation)} %)" for row in rows[:MOST_NAMED]]
+        more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+        return f"There it cannot be told ({how}, Holm's correction, 5 %) from {', '.join(named)}{more}."
 
     def _equals(self) -> str:
         if len(self.standings) < 2:
@@ -155,6 +179,16 @@ class ProbeResult(Outcome):
         rows = count(self.best.result.rows["validation"])
         return f"Better than it on the test set: {named}; {rows} validation images were too few to tell them apart."
 
+    def _more(self) -> str:
+        """Whether more images would help, from what half of them do."""
+        half = self.best.result.extra.half
+        if half is None:
+            return ""
+        reached = f"{percent(half['accuracy'])} % with half of them, {percent(half['whole'])} % with all, out of folds"
+        if half["p_value"] >= LEVEL:
+            return f"Whether more images would help cannot be told: {reached}."
+        return f"More images would {'' if half['whole'] > half['accuracy'] else 'not '}help: {reached}."
+
     def _controls(self) -> str:
         parts = []
         for kind, words in (("random", "random weights"), ("pixels", "raw pixels")):
@@ -169,7 +203,7 @@ class ProbeResult(Outcome):
             parts.append(f"{self._name(standing.row)} {flops}{standing.bytes / 1000:.1f} kB")
         measured = ""
         if self.pass_seconds:
-            rows = self.best.result.rows["train"] + self.best.result.rows["validation"]
+            rows = self.best.result.training_images
             measured = f"; one pass makes all layers, {count(rows)} images in {duration(self.pass_seconds)}"
         return f"To extract an image costs: {', '.join(parts)}{measured}."
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from classify.experiments.probe.entries import CANDIDATES
 from classify.experiments.sources import CachedLayer
+from classify.measure.choice import best_of
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult
 from classify.measure.standing import against_best, differs
@@ -119,16 +120,19 @@ def of_kind(rows: Sequence[ProbeRow], *kinds: str) -> list[ProbeRow]:
 
 
 def best_on_validation(rows: Sequence[ProbeRow]) -> ProbeRow:
-    """The candidate with the highest validation accuracy; of equals the first, which is the shallowest layer."""
-    return max((row for row in rows if row.kind in CANDIDATES), key=lambda row: row.validation)
+    """The candidate to choose, as `classify.measure.choice` says."""
+    return best_of(of_kind(rows, *CANDIDATES), lambda row: [row.result])
 
 
 def standings(rows: Sequence[ProbeRow], best: ProbeRow, plan: Plan) -> tuple[Standing, ...]:
     """Every layer under its own best head, in the order of the rows."""
-    chosen: dict[tuple[str, str, str], ProbeRow] = {}
-    for row in rows:
-        if row.kind in CANDIDATES and (row.place not in chosen or row.validation > chosen[row.place].validation):
-            chosen[row.place] = row
+    heads: dict[tuple[str, str, str], list[ProbeRow]] = {}
+    for row in of_kind(rows, *CANDIDATES):
+        heads.setdefault(row.place, []).append(row)
+    # The best of all is the best of its layer, whatever the others come to among themselves.
+    chosen = {
+        place: best if place == best.place else best_of(here, lambda row: [row.result]) for place, here in heads.items()
+    }
     p_values = against_best(best, list(chosen.values()), lambda row: row.saved)
     flops = layer_flops(plan, [row.layer for row in chosen.values()])
     number_bytes = 2 if plan.request.dtype == "float16" else 4

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.settings import Settings
+from classify.experiments.validating import AUTO, SPLIT, check_score, parse_folds, settle
 from classify.heads import find_head
+from classify.measure.record import RowConfig
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.pooling import parse_pool
@@ -37,7 +39,7 @@ class Question:
     controls: random weights, raw pixels, shuffled labels. widths: the readings at one common width. scores: those that
     need no training, and CKA. head2toe, select: rows of all layers together, and of layers selected greedily.
     control_heads: of the shuffled and width-matched readings. score_rows: the most training rows that scores see.
-    notes: what `quick` cut, and what cannot be had.
+    notes: what `quick` cut, what cannot be had, and what is chosen on.
     """
 
     request: Request
@@ -59,6 +61,9 @@ class Question:
         """Plain values, without what does not change the numbers."""
         fields = {**dataclasses.asdict(self), "request": self.request.to_json()}
         del fields["settings"]["jobs"], fields["request"]["device"]
+        for name in ("validate", "score", "test"):  # Earlier documents lack them, at these values.
+            if fields["settings"][name] == getattr(RowConfig, name):
+                del fields["settings"][name]
         return fields
 
 
@@ -102,7 +107,16 @@ def ask(request: Request, heads: Sequence[str] | None, settings: Settings, quick
     )
     _check_heads(question)
     _check_rows(question.request)
-    return question
+    if question.select and settings.test == AUTO:
+        settings = dataclasses.replace(settings, test=SPLIT)
+    elif question.select and settings.test != SPLIT:
+        raise UserError(
+            "--select joins layers before anything is tested, and --test cv would not; leave one of them out"
+        )
+    settings, lines = settle(
+        dataclasses.replace(question.settings, test=settings.test), question.request, question.heads
+    )
+    return dataclasses.replace(question, settings=settings, notes=(*question.notes, *lines))
 
 
 def _check_options(question: Question) -> None:
@@ -112,6 +126,8 @@ def _check_options(question: Question) -> None:
         raise UserError("no head was asked for; give --model ridge, or leave the option out")
     if question.depth not in ("stage", "block"):
         raise UserError(f"--depth {question.depth}: give stage or block")
+    parse_folds(settings.validate)
+    check_score(settings.score)
     if settings.class_weight not in (None, "balanced"):
         raise UserError(f"--class-weight {settings.class_weight}: give balanced, or leave it out")
     if settings.jobs is not None and settings.jobs < 1:

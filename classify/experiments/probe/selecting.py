@@ -10,6 +10,7 @@ import numpy as np
 from classify.experiments.learning_rows import learning_rows
 from classify.experiments.probe.question import SCORE_ROWS, Question
 from classify.experiments.sources import CachedLayer
+from classify.experiments.validating import HOLDOUT
 from classify.heads import HEADS
 from features.errors import UserError
 from features.rows import limit_rows
@@ -86,7 +87,7 @@ def select_layers(
 
 def select(question: Question, sources: Sequence[CachedLayer]) -> Selection:
     """Greedy forward selection over single layers; at most 10,000 stratified training rows, all validation rows."""
-    settings = dataclasses.replace(question.settings, blocks="off")
+    settings = dataclasses.replace(question.settings, blocks="off", validate=HOLDOUT)
     seed = settings.seed
     read, train, validation = learning_rows(sources[0], settings)
     labels = read.labels

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
+from classify.measure.choice import best_of
 from classify.measure.environment import this_environment
 from classify.measure.outcome import plain_json
 from classify.measure.results import SavedResult
@@ -36,7 +37,7 @@ class StudyResult(Outcome):
     @property
     def best(self) -> SavedResult | None:
         """Of its rows the one best on validation; None where it kept none."""
-        return max(self.results, key=lambda saved: saved.result.rank, default=None)
+        return best_of(self.results, lambda saved: [saved.result]) if self.results else None
 
     @property
     def best_saved(self) -> SavedResult | None:

@@ -21,7 +21,7 @@ def study(
     backbone: str = "resnet18",
     *,
     models: str | Sequence[str | Model] | None = None,
-    seeds: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
     training: Mapping[str, Any] | None = None,
     quick: bool = False,
     results: Path | str = "results",
@@ -36,6 +36,8 @@ def study(
     (per_class, corruptions, others, foreign, stages, data); the other fields of `How` (jobs, again, say, ...) and of
     `features.request.Request` (weights, image_size, limit, seed, device, ...).
 
+    A text or number where a list can be given is a list of one.
+
     Raises UserError for what cannot be studied.
     """
     wanted = find_study(name)
@@ -44,12 +46,15 @@ def study(
         if dataset is not None:
             raise UserError(f"--dataset {dataset}: {name} takes its data from --data alone; leave it out")
         dataset = f"folder:{own['data']}"
+    own = {
+        option: [value] if isinstance(value, str | int) and option != "data" else value for option, value in own.items()
+    }
     how = How.of(results, {**options, "with_models": True})
     options = {option: value for option, value in options.items() if option not in How.__dataclass_fields__}
     request = Request(dataset=dataset or "mnist", backbone=backbone, **options).normalised()
     asked = Asked(
         request=request,
-        seeds=tuple(dict.fromkeys(seeds or [request.seed])),
+        seeds=tuple(dict.fromkeys(as_items(request.seed if seeds is None else seeds))) or (request.seed,),
         models=None if models is None else tuple(dict.fromkeys(map(_model, as_items(models)))),
         training=dict(training or {}),
         quick=quick,

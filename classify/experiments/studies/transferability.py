@@ -26,7 +26,9 @@ from classify.show.table import Table
 from features.datasets import open_dataset
 from features.errors import UserError
 from features.home import home
+from features.regular import open_regular
 from features.request import Request
+from features.whole import whole
 
 QUICK_ROWS, QUICK_TEST_ROWS, EPOCHS = 2_000, 1_000, (3, 10)
 BASE, IMAGENET = "baseB", "ImageNet"
@@ -116,9 +118,8 @@ def _weights_of(saved: SavedResult) -> Path:
     kept = home() / "fitted" / f"{digest[:32]}.safetensors"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        aside = kept.with_suffix(".tmp")
-        shutil.copyfile(saved.path.with_suffix("") / "network.safetensors", aside)
-        aside.replace(kept)
+        with whole(kept) as stream, open_regular(saved.network_path / "network.safetensors") as network:
+            shutil.copyfileobj(network, stream)
     return kept
 
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,9 @@ from safetensors.torch import load_file, save_file
 from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import read_json, write_json
+from features.regular import open_regular
 from features.store.disk import refusals_told
+from features.whole import left_aside
 
 Tensors = dict[str, torch.Tensor]
 
@@ -56,7 +57,7 @@ class Checkpoint:
             )
         try:
             for name, digest in index["files"].items():
-                with (self.folder / name).open("rb") as stream:
+                with open_regular(self.folder / name) as stream:
                     if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
                         raise self._damaged(f"{name} is not what was written")
             best = load_file(self.folder / index["best"]) if index["best"] else None
@@ -113,7 +114,7 @@ def read_network(folder: Path) -> dict[str, Any]:
     if (digest := fields.pop("digest", None)) is not None:
         if digest != sha256_json(fields):
             raise UserError(f"{folder / 'network.json'} is damaged: it is not what was written; train again")
-        with weights.open("rb") as stream:
+        with open_regular(weights) as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != fields.pop("file_sha256"):
                 raise UserError(f"{weights} is damaged: it is not what was written; train again")
     return fields
@@ -128,17 +129,18 @@ def write_tensors(path: Path, tensors: Tensors) -> str:
     size = sum(tensor.nbytes for tensor in ready.values())
     with refusals_told(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(descriptor)
+        aside = path.with_name(f"{left_aside(path)}{os.urandom(4).hex()}.tmp")
         try:
-            _save(ready, name)
-            with open(name, "rb") as stream:  # noqa: PTH123
+            aside.touch(exist_ok=False)
+            shared = aside.stat().st_mode  # as the umask has it; the library makes the file for its owner alone
+            _save(ready, str(aside))
+            aside.chmod(shared)
+            with aside.open("rb") as stream:
                 os.fsync(stream.fileno())
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     return digest
 
 

@@ -7,7 +7,9 @@ the features twice: the line search works on the scores, which are linear in the
 """
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +100,30 @@ class LinearProblem:
         return NARROW * 4.0 * self.columns * len(self.Z) * self.Z.shape[1]
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What a descent asks for: the scores of all rows for these weights (K, D + 1)."""
+
+    W: np.ndarray
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What a descent asks for: slopes (K, N) times the features, as `LinearProblem.gradient` gives it."""
+
+    slopes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bend:
+    """What a descent asks for: the curvature at the point of these scores."""
+
+    scores: np.ndarray
+
+
+Descent = Generator[Scores | Gradient | Bend, Any, Solution]
+
+
 def minimise(
     problem: LinearProblem, penalty: float, start: np.ndarray | None, *, tolerance: float, max_iter: int
 ) -> Solution:
@@ -107,11 +133,32 @@ def minimise(
     criterion of scikit-learn's LogisticRegression. Stops without it after `max_iter`
     steps, or when no further decrease can be seen; `converged` then says False.
     """
+    steps = descent(problem, penalty, start, tolerance=tolerance, max_iter=max_iter)
+    given: Any = None
+    while True:
+        try:
+            asked = steps.send(given)
+        except StopIteration as end:
+            return end.value
+        if isinstance(asked, Scores):
+            given = problem.scores(asked.W)
+        elif isinstance(asked, Gradient):
+            given = problem.gradient(asked.slopes)
+        else:
+            given = problem.curvature(asked.scores, penalty)
+
+
+def descent(
+    problem: LinearProblem, penalty: float, start: np.ndarray | None, *, tolerance: float, max_iter: int
+) -> Descent:
+    """The steps of `minimise`, which asks for every product with the features and is sent it: so that several may be
+    given theirs by one product."""
     W = np.zeros((problem.columns, problem.Z.shape[1] + 1)) if start is None else start
-    scores = problem.scores(W)
+    scores = yield Scores(W)
     total, slopes = problem.loss.slope(scores, problem.codes, problem.weights)
     value = total / len(problem.Z) + 0.5 * penalty * float(np.vdot(W[:, :-1], W[:, :-1]))
-    gradient = _gradient(problem, W, slopes, penalty)
+    gradient = yield Gradient(slopes)
+    gradient[:, :-1] += penalty * W[:, :-1]
     pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
     steps, age, patience = 0, math.inf, 0
     precondition: Curvature | None = None
@@ -119,13 +166,16 @@ def minimise(
         if precondition is None or age >= patience:
             # The first point is zero or another problem's optimum, and its curvature is soon out of date.
             patience = problem.loss.steady if precondition else problem.loss.steady // 2
-            scores = problem.scores(W)
-            precondition = problem.curvature(scores, penalty)
+            scores = yield Scores(W)
+            precondition = yield Bend(scores)
             # Where it costs much it is kept until steps have cost as much again.
             patience = max(patience, int(precondition.cost / problem.cost))
             pairs, age = [], 0
         direction = -_two_loops(gradient, pairs, precondition)
-        reached = _line_search(problem, W, direction, scores, value, gradient, penalty)
+        reached = None
+        if float(np.vdot(gradient, direction)) < 0:
+            along = yield Scores(direction)
+            reached = _line_search(problem, W, direction, scores, along, value, gradient, penalty)
         if reached is None:
             if age == 0:
                 break
@@ -134,19 +184,14 @@ def minimise(
         step, scores, value, slopes = reached
         before = gradient
         W = W + step * direction
-        gradient = _gradient(problem, W, slopes, penalty)
+        gradient = yield Gradient(slopes)
+        gradient[:, :-1] += penalty * W[:, :-1]
         change, bend = step * direction, gradient - before
         product = float(np.vdot(change, bend))
         if product > 0:
             pairs = [*pairs, (change, bend, product)][-MEMORY:]
         steps, age = steps + 1, age + 1
     return Solution(W[:, :-1].T, W[:, -1], bool(np.abs(gradient).max() <= tolerance), steps, value)
-
-
-def _gradient(problem: LinearProblem, W: np.ndarray, slopes: np.ndarray, penalty: float) -> np.ndarray:
-    gradient = problem.gradient(slopes)
-    gradient[:, :-1] += penalty * W[:, :-1]
-    return gradient
 
 
 def _two_loops(gradient: np.ndarray, pairs: list, precondition: Curvature) -> np.ndarray:
@@ -167,18 +212,17 @@ def _line_search(
     W: np.ndarray,
     direction: np.ndarray,
     scores: np.ndarray,
+    along: np.ndarray,
     value: float,
     gradient: np.ndarray,
     penalty: float,
 ) -> tuple[float, np.ndarray, float, np.ndarray] | None:
     """A step along which the slope has fallen to a third, with scores, value and slopes there; None if none decreases.
 
-    The function is convex along the line, so the slope rises: bracket its zero, then take secants.
+    along: the scores of the direction. The function is convex along the line, so the slope rises: bracket its zero,
+    then take secants.
     """
     first = float(np.vdot(gradient, direction))
-    if not first < 0:
-        return None
-    along = problem.scores(direction)
     linear = penalty * float(np.vdot(W[:, :-1], direction[:, :-1]))
     square = penalty * float(np.vdot(direction[:, :-1], direction[:, :-1]))
     norm = 0.5 * penalty * float(np.vdot(W[:, :-1], W[:, :-1]))

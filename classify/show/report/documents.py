@@ -4,7 +4,7 @@ Those of version 0.1.0 are of the same format.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from classify.measure.wording import one_line, percent_interval
 from classify.show.panels import Level, Line, Panel
 from classify.show.table import spelled
 from features.errors import UserError
+from features.regular import read_regular
 
 PROBE, COMPARISON, STUDY = "layerprobe probe", "layerprobe comparison", "layerprobe study"
+CHECK = "layerprobe check"
 VERSION = 1
 
 
@@ -41,8 +43,9 @@ class Document:
         """The name of the record that was best on validation, and its accuracy there; no name where none is known."""
         rows = zip(self.body["rows"], self.records, strict=True)
         validated = [(row["validation"], names) for row, names in rows if row.get("validation") is not None and names]
-        if self.is_probe:
-            validated = [(value, names) for value, names in validated if names[0] == self.body["best"]["result"]]
+        named = self.body["best"]["result"] if self.is_probe else self.body.get("best_result")
+        if named is not None:  # Comparisons of version 0.1.0 do not say it.
+            validated = [(value, names) for value, names in validated if names[0] == named]
         value, names = max(validated, key=lambda pair: pair[0], default=(0.0, ("",)))
         return names[0], value
 
@@ -140,6 +143,20 @@ def read_documents(folder: Path) -> list[Document]:
     return documents
 
 
+@dataclass(frozen=True, eq=False)
+class CheckDocument:
+    """What a check of a data set wrote: the file and its JSON."""
+
+    path: Path
+    body: dict[str, Any]
+
+
+def read_checks(folder: Path) -> list[CheckDocument]:
+    """What checks wrote into a folder, the oldest first; UserError naming a file that is damaged."""
+    checks = [CheckDocument(path, body) for path, body in _read(folder, "check-")]
+    return sorted(checks, key=lambda check: check.path.stat().st_mtime_ns)
+
+
 def read_studies(folder: Path) -> list[Study]:
     """What studies wrote into a folder; UserError naming a file that is damaged."""
     return [Study(path, body) for path, body in _read(folder, "study-")]
@@ -150,12 +167,12 @@ def _read(folder: Path, *beginnings: str) -> Iterator[tuple[Path, dict[str, Any]
         if not path.name.startswith(beginnings) or not path.is_file():
             continue
         try:
-            body = json.loads(path.read_bytes())
+            body = json.loads(read_regular(path))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or move it away") from error
         except (ValueError, RecursionError) as error:
             raise _damaged(path, "not complete JSON") from error
-        if isinstance(body, dict) and body.get("format") in _FIELDS:
+        if isinstance(body, dict) and isinstance(body.get("format"), str) and body["format"] in _FIELDS:
             if type(body.get("version")) is int and body["version"] != VERSION:
                 raise UserError(
                     f"{path}: written in version {body['version']} of the answer, and this layerprobe reads {VERSION}; "
@@ -186,7 +203,7 @@ def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(fits, value))
 
 
-def _shape(fields: dict[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
+def _shape(fields: Mapping[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, dict) and all(fits(value.get(name)) for name, fits in fields.items())
 
 
@@ -216,7 +233,17 @@ _PANEL = {
 }
 _TABLE = {"title": _text, "rows": _list_of(lambda value: isinstance(value, dict)), "notes": _list_of(_text)}
 _TABLE |= {"header": _maybe(_list_of(_text)), "cells": _maybe(_list_of(_list_of(_text)))}
+_ITEM = {"path": _text, "says": _maybe(_text), "split": _maybe(_text), "label": _maybe(_text)}
+_SPLIT = {**dict.fromkeys(("split", "largest", "smallest"), _text)}
+_SPLIT |= dict.fromkeys(("images", "classes", "most", "least", "share"), _number)
 _FIELDS = {
+    CHECK: {
+        **_COMMON,
+        "dataset": _text,
+        "question": _shape({"request": _shape({"dataset": _text}), "dataset_sha256": _text}),
+        "splits": _list_of(_shape(_SPLIT)),
+        "findings": _list_of(_shape({"kind": _text, "line": _text, "items": _list_of(_shape(_ITEM))})),
+    },
     STUDY: {
         **_COMMON,
         "study": _text,

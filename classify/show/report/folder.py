@@ -4,12 +4,12 @@ Records are read by `classify.measure.results`, what probes, comparisons and stu
 computed but the order of things.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from classify.measure.intervals import proven
+from classify.measure.choice import best_of, by_rank
 from classify.measure.record import RowConfig
 from classify.measure.results import SavedResult, left_out, sorted_out
 from classify.measure.soundness import SUPERSEDED
@@ -57,7 +57,7 @@ class Model:
 class Section:
     """Everything about one data set and one number of test images.
 
-    models: the best on validation first, then as `proven` ranks them, controls last. documents: of probes and
+    models: the best on validation first, then as `choice` ranks them, controls last. documents: of probes and
     comparisons, the one that names the best first, then the newest. studies: in the order of their names. left_out:
     results that are not among the models, since there are too many for a page.
     """
@@ -104,15 +104,17 @@ class Section:
         return next((model for model in self.models if model.saved.path.name == record), None)
 
 
-def read_folder(folder: Path | str) -> tuple[Section, ...]:
-    """The sections of a folder, the one with the most models first; UserError where it holds no results, or damaged
-    ones."""
+def read_folder(folder: Path | str, *, empty: bool = False) -> tuple[Section, ...]:
+    """The sections of a folder, the one with the most models first; UserError where it holds damaged results, or none
+    though it may not be empty."""
     folder = Path(folder)
     saved, wrong = sorted_out(folder)
     if wrong and not saved:
         raise UserError(left_out(folder, wrong))
     if wrong:
         tell(left_out(folder, wrong))
+    if not saved and empty:
+        return ()
     if not saved:
         what = "holds no results" if folder.is_dir() else "is not there"
         raise UserError(
@@ -151,7 +153,7 @@ def _sound(documents: Sequence[_Written], folder: Path, wrong: Sequence[tuple[Sa
     names = {saved.path.name for saved, _ in wrong} | {path.name for path in (folder / SUPERSEDED).glob("*.json")}
     sound = [document for document in documents if names.isdisjoint(document.names)]
     for path in sorted({document.path for document in documents} - {document.path for document in sound}):
-        tell(f"{path}: left out, since it shows results that are known to be wrong; run its command again")
+        tell(f"{path}: left out, since it shows results that are known to be wrong; run its command again or remove it")
     return sound
 
 
@@ -187,18 +189,25 @@ def _models(saved: Sequence[SavedResult], documents: Sequence[Document]) -> tupl
     called = _names([record.result.config for record in saved])
     models = [Model(record, name, kinds[record.path.name]) for record, name in zip(saved, called, strict=True)]
 
-    # A comparison's row over several seeds counts by its mean; of equals the newest document's comes first.
-    rows = {record.path.name: record.result.rows.get("validation", 0) for record in saved}
-    bests = [
-        (name, proven(share, rows[name])) for name, share in (document.best for document in documents) if name in rows
+    # A comparison's row over several seeds counts by its mean.
+    by_name = {record.path.name: record.result for record in saved}
+    rows = {
+        names: [by_name[name] for name in names] for document in documents for names in _candidates(document, by_name)
+    }
+    rows |= {(model.saved.path.name,): [model.saved.result] for model in models if model.kind == "other"}
+    best = best_of(list(rows), rows.__getitem__)[0] if rows else ""
+    ranked = by_rank(models, lambda model: [model.saved.result])
+    return tuple(sorted(ranked, key=lambda model: (model.kind in CONTROLS, model.saved.path.name != best)))
+
+
+def _candidates(document: Document, there: Container[str]) -> list[tuple[str, ...]]:
+    """The records behind each row of a document that may be chosen, where they are all there."""
+    rows = zip(document.body["rows"], document.records, strict=True)
+    return [
+        names
+        for row, names in rows
+        if names and all(name in there for name in names) and not (document.is_probe and row["kind"] in CONTROLS)
     ]
-    bests += [(model.saved.path.name, model.saved.result.rank) for model in models if model.kind == "other"]
-    best = max(bests, key=lambda pair: pair[1], default=("", 0.0))[0]
-
-    def order(model: Model) -> tuple:
-        return model.kind in CONTROLS, model.saved.path.name != best, -model.saved.result.rank
-
-    return tuple(sorted(models, key=order))
 
 
 def plain_name(config: RowConfig) -> str:

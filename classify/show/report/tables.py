@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from classify.measure.choice import best_of
 from classify.measure.standing import p_values
 from classify.measure.wording import MISSING, one_line
 from classify.show import columns
@@ -83,17 +84,17 @@ def comparison_rows(document: Document, section: Section) -> tuple[list[dict[str
     for row, names in zip(document.body["rows"], document.records, strict=True):
         models = [model for name in names if (model := section.find(name))]
         rows.append({**row, "anchor": models[0].anchor if models else ""})
-    values = [(row["validation"], -place) for place, row in enumerate(rows) if row["validation"] is not None]
-    return rows, -max(values)[1] if values else None
+    best = document.best[0]
+    return rows, next((place for place, names in enumerate(document.records) if best in names), None)
 
 
 def record_rows(models: Sequence[Model]) -> tuple[list[dict[str, Any]], int | None]:
     """Rows of the same form for records that no comparison names, paired tests among them."""
     rows = [_record_row(model) for model in models]
-    validated = [(row["validation"], -place) for place, row in enumerate(rows) if row["validation"] is not None]
+    validated = [model for model, row in zip(models, rows, strict=True) if row["validation"] is not None]
     if not validated:
         return rows, None
-    best = -max(validated)[1]
+    best = models.index(best_of(validated, lambda model: [model.saved.result]))
     others = [place for place in range(len(models)) if place != best]
     for place, value in zip(
         others, p_values(models[best].saved, [models[place].saved for place in others]), strict=True

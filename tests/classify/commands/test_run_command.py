@@ -188,12 +188,12 @@ def test_a_class_that_a_limit_leaves_without_training_rows_is_never_predicted_an
         assert len(row.result.metrics.confusion) == 3
 
 
-def test_help_answers_in_half_a_second_without_numpy():
+def test_help_takes_less_than_a_third_of_a_second_without_numpy():
     script = (
-        "import sys, time; started = time.perf_counter(); from classify.__main__ import main\n"
+        "import sys, time; from classify.__main__ import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "assert time.perf_counter() - started < 0.5\n"
+        "assert time.process_time() < 0.3\n"
         "assert not {'numpy', 'torch', 'sklearn', 'rich'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

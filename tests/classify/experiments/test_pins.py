@@ -21,6 +21,7 @@ from classify.heads.on_axes import Reduction
 from classify.heads.regularizers import parse_regularizers
 from classify.measure.outcome import plain_json
 from extract.planning import plan
+from features import device
 from features.digests import sha256_json
 from features.ranges import keep_ranges
 from features.request import Request
@@ -136,7 +137,9 @@ def test_every_pin_has_its_row():
 
 
 @pytest.mark.parametrize("name", PINS)
-def test_a_row_has_the_name_that_0_1_0_gave_it(home, name):
+def test_a_row_has_the_name_that_0_1_0_gave_it(home, monkeypatch, name):
+    # What computes int8 is refused where there is no VNNI; what it is called is the same everywhere.
+    monkeypatch.setattr(device, "adds_bytes_exactly", lambda: True)
     row = ROWS[name]()
     assert plain_json(row.config) == PINS[name]["config"]
     assert row.digest == PINS[name]["digest"] == sha256_json(PINS[name]["config"])

@@ -37,13 +37,41 @@ def wide(rows=60, columns=150):
     return (random.normal(size=(rows, columns)) + 0.4 * random.normal(size=(3, columns))[y] + 5).astype(np.float32), y
 
 
+def hard(case):
+    """Features that are hard on numbers, 120 x 20: what each case's name says."""
+    random = np.random.default_rng(11)
+    y = np.arange(120) % 3
+    X = random.normal(size=(120, 20)) + 0.7 * random.normal(size=(3, 20))[y]
+    if case == "constant features":
+        X[:, 5:] = 3
+    elif case == "constant but for one fold":
+        X[:, 5:] = 3
+        X[np.flatnonzero(folds_of(120, 4)[0] == 2)[0], 5:8] = 7
+    elif case == "duplicates":
+        X[60:] = X[:60]
+    elif case == "scale 1e6":
+        X *= 1e6
+    elif case == "far from zero":
+        X += 3000
+    elif case == "scales that differ":
+        X *= np.logspace(-6, 6, 20)
+    elif case == "one class is rare":
+        y = np.where(np.arange(120) < 3, 2, np.arange(120) % 2)
+    return X.astype(np.float64 if case == "float64" else np.float32), y
+
+
+HARD = ("constant features", "constant but for one fold", "duplicates", "scale 1e6", "far from zero")
+HARD += ("scales that differ", "one class is rare", "float64")
+
+
 def plainly(head, X, y, numbers, params, **fitting):
     """What the head's public class says of each fold when it is fitted on all other rows, and its classes' scores."""
     predicted, scores = np.empty_like(y), np.zeros((len(y), len(np.unique(y))))
     for fold in np.unique(numbers):
         train, held_out = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
         fitted = head.build(seed=0, **fitting, **params).fit(X[train], y[train])
-        predicted[held_out], scores[held_out] = fitted.predict(X[held_out]), class_scores(fitted, X[held_out])
+        predicted[held_out] = fitted.predict(X[held_out])
+        scores[np.ix_(held_out, fitted.classes_)] = class_scores(fitted, X[held_out])
     return predicted, scores
 
 
@@ -54,7 +82,7 @@ def test_a_search_over_folds_is_what_fitting_each_candidate_on_each_fold_gives(n
     folds = folds_of(len(y), 3, 2)
     found = search_folds(HEADS[name], X, y, folds, score=accuracy, seed=0)
     assert [trial.params for trial in found.trials] == sorted(HEADS[name].grid, key=HEADS[name].complexity)
-    for trial in found.trials[:: max(1, len(found.trials) // 4)]:
+    for trial in found.trials[:: max(1, len(found.trials) // 2)]:
         alone = np.mean([accuracy(y, plainly(HEADS[name], X, y, numbers, trial.params)[0], None) for numbers in folds])
         # A warm start ends within the tolerance of a cold one, not on the same bits.
         assert abs(trial.score - alone) <= 1.5 / len(y)
@@ -69,8 +97,39 @@ def test_a_search_over_folds_is_what_fitting_each_candidate_on_each_fold_gives(n
         assert np.median(np.abs(found.scores[repeat] - scores)) <= 5e-3 * scores.std()
 
 
+@pytest.mark.parametrize("case", HARD)
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_a_held_out_row_changes_nothing_of_what_its_fold_says_of_others(name, digits):
+def test_hard_numbers_are_searched_over_folds_as_well_as_alone(name, case):
+    X, y = hard(case)
+    numbers = folds_of(120, 4)[0]
+    found = search_folds(HEADS[name], X, y, [numbers], score=accuracy)
+    assert np.isfinite(found.scores).all()
+    predicted, scores = plainly(HEADS[name], X, y, numbers, found.params)
+    assert np.sum(found.predicted[0] != predicted) <= 1
+    assert np.median(np.abs(found.scores[0] - scores)) <= 5e-3 * max(1.0, scores.std())
+    for trial in found.trials[:: max(1, len(found.trials) - 1)]:
+        alone = plainly(HEADS[name], X, y, numbers, trial.params)[0]
+        assert abs(trial.score - accuracy(y, alone, None)) <= 1.5 / 120
+
+
+@pytest.mark.parametrize(("C", "width"), [(10.0, 1.0), (1e4, 1e-5)])
+@pytest.mark.parametrize("corrections", [0, 12])
+def test_an_svm_is_solved_where_no_active_set_is_found_and_where_float32_is_too_short(
+    corrections, C, width, digits, monkeypatch
+):
+    monkeypatch.setattr("classify.heads.solvers.pair_folds.CORRECTIONS", corrections)
+    X, y = digits[0][:200], digits[1][:200]
+    numbers = folds_of(200, 4)[0]
+    head = dataclasses.replace(HEADS["svm"], grid=({"C": C, "width": width},))
+    found = search_folds(head, X, y, [numbers], score=accuracy)
+    predicted, scores = plainly(head, X, y, numbers, head.grid[0])
+    assert np.sum(found.predicted[0] != predicted) <= 1
+    assert np.median(np.abs(found.scores[0] - scores)) <= 1e-3
+
+
+@pytest.mark.parametrize("reduction", [None, Reduction("pca", 12)], ids=["whole", "reduced"])
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_a_held_out_row_changes_nothing_of_what_its_fold_says_of_others(name, reduction, digits):
     X, y = digits[0][:200], digits[1][:200]
     numbers = folds_of(len(y), 4)[0]
     row = int(np.flatnonzero(numbers == 2)[3])
@@ -78,12 +137,14 @@ def test_a_held_out_row_changes_nothing_of_what_its_fold_says_of_others(name, di
     changed[row] = 1e4 * (1 + np.arange(X.shape[1]))
     other[row] = (y[row] + 1) % 10
     head = dataclasses.replace(HEADS[name], grid=HEADS[name].grid[:2])
-    options = {"score": lambda *_: 0.0, "reduction": Reduction("pca", 12)}
+    options = {"score": lambda *_: 0.0, "reduction": reduction}
     before = search_folds(head, X, y, [numbers], **options)
     after = search_folds(head, changed, other, [numbers], **options)
     same = (numbers == 2) & (np.arange(len(y)) != row)
     assert np.array_equal(before.predicted[0, same], after.predicted[0, same])
     assert np.abs(before.scores[0, same] - after.scores[0, same]).max() <= 2e-3
+    if (name, reduction) == ("knn", None):
+        return  # by angle such a row is nobody's neighbour
     # Others have learnt from it.
     assert np.abs(before.scores[0, numbers != 2] - after.scores[0, numbers != 2]).max() > 0.01
 
@@ -121,7 +182,8 @@ def test_a_class_that_a_training_part_lacks_has_no_share_there(name, class_weigh
     y[np.flatnonzero(numbers == 1)[:2]] = "rare"
     if name == "centroid":
         class_weight = None
-    found = search_folds(HEADS[name], X, y, [numbers], score=accuracy, class_weight=class_weight)
+    head = dataclasses.replace(HEADS[name], grid=HEADS[name].grid[:1])
+    found = search_folds(head, X, y, [numbers], score=accuracy, class_weight=class_weight)
     assert found.predicted.dtype == y.dtype and found.scores.shape == (1, 80, 4)
     assert not np.any(found.predicted[0, numbers == 1] == "rare")
     without = found.scores[0, numbers == 1]

@@ -114,7 +114,7 @@ def test_a_result_whose_writing_breaks_off_is_not_found(tmp_path, digits, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(step, full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(UserError, match="No space"):
             save_result(tmp_path, result, predictions, head)
     assert load_results(tmp_path) == []
     assert find_result(tmp_path, CONFIG) is None

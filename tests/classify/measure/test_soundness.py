@@ -18,7 +18,7 @@ from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from classify.measure.outcome import Result
 from classify.measure.record import Extra
-from classify.measure.results import SavedResult, load_results, save_result
+from classify.measure.results import SavedResult, load_results, save_result, sorted_out
 from classify.measure.soundness import OTHER_IMAGES, OTHER_READING, OTHER_ROWS, WRITTEN_OVER, fault_of
 from extract.planning import plan
 from features.commands.options import run_command
@@ -155,6 +155,12 @@ def test_a_record_by_name_is_refused_in_a_line(folder, verb, capsys):
     command = [verb, *(["image.png"] if verb == "predict" else []), *source, f"results/{BN1}"]
     assert run_command(main, command) == 2
     assert capsys.readouterr().err == f"error: results/{BN1} is not used: {WRITTEN_OVER}; run it again\n"
+
+
+def test_a_record_in_hand_is_refused_as_well(folder):
+    _, ((wrong, _),) = sorted_out(folder)
+    with pytest.raises(UserError, match=WRITTEN_OVER):
+        load_model(wrong)
 
 
 def test_a_folder_of_nothing_else_is_refused_in_a_line(folder, capsys):

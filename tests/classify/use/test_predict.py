@@ -248,6 +248,47 @@ def test_json_and_csv_files_hold_the_same_beside_the_table(pictures, capsys, tmp
     assert rows[-1]["error"] == images[-1]["error"] != ""
 
 
+@pytest.mark.parametrize("way", ["link", "copy"])
+def test_images_are_sorted_by_class_with_a_list_beside_them(pictures, capsys, tmp_path, way):
+    (pictures / "more").mkdir()
+    (pictures / "more" / "0.png").write_bytes((pictures / "0.png").read_bytes())
+    (pictures / "broken.png").write_bytes(b"no image")
+    place = tmp_path / "sorted"
+    asked = ["predict", str(pictures), "--from", str(_record("ridge").path), "--sort-into", str(place)]
+    assert run_command(main, [*asked, "--sort-as", way]) == 1  # one image cannot be read
+    rows = list(csv.DictReader(io.StringIO((place / "predictions.csv").read_text())))
+    assert len(rows) == 8 and sum(row["file"] == "" for row in rows) == 1
+    for row in rows:
+        if row["file"]:
+            file = place / row["file"]
+            assert file.parent.name == row["class"] and file.is_symlink() == (way == "link")
+            assert file.read_bytes() == Path(row["image"]).read_bytes()
+        else:
+            assert "broken.png" in row["image"] and row["error"]
+    assert len({row["file"] for row in rows}) == 8
+    capsys.readouterr()
+    assert run_command(main, asked) == 2
+    assert "there is something already; name a new or an empty folder" in capsys.readouterr().err
+    inside = ["predict", str(pictures), "--sort-into", str(pictures / "sorted")]
+    assert run_command(main, inside) == 2
+    assert "whose images are classified; name another place" in capsys.readouterr().err
+    assert not (pictures / "sorted").exists()
+
+
+def test_a_class_with_any_name_gets_a_folder_of_its_own(tmp_path):
+    from classify.use.predicting import Guess, Prediction
+    from classify.use.sorting import sorted_into
+
+    image = tmp_path / "a.png"
+    image.write_bytes(b"1")
+    with sorted_into(tmp_path / "sorted", "copy") as put:
+        for name in ("../out", "a/b", "", "...", "con:", "n\n"):
+            put(Prediction(str(image), (Guess(name, 0, 0.5, 0.5),)))
+        put(Prediction("standard input", (Guess("x", 0, None, 1.0),)))
+    files = [path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]
+    assert len(files) == 7 and not (tmp_path / "out").exists()
+
+
 def _fails(capsys, *arguments):
     assert run_command(main, ["predict", *map(str, arguments)]) == 2
     told = capsys.readouterr().err.strip()

@@ -1,0 +1,136 @@
+"""Columns as a terminal has room for: those that matter most, none of them folded inside a word or a number.
+
+Headers are broken between words, cells only where they are prose. What does not fit is left out, the columns of the
+highest rank first, and named below with the place where the whole stands.
+"""
+
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_GAP = "  "
+_PROSE = 24  # characters that a column of prose wants at least
+
+
+@dataclass(frozen=True)
+class ScreenColumn:
+    """A header and the cells below it, as people read them.
+
+    rank: where there is no room for all columns those of the highest rank are left out first, of equal rank the last;
+    of 0 none. prose: cells are words that may be broken between lines.
+    """
+
+    header: str
+    cells: Sequence[str]
+    rank: int = 0
+    is_left: bool = True
+    prose: bool = False
+
+    @property
+    def width(self) -> int:
+        """As wide as its longest cell, and the longest word of its header."""
+        from rich.cells import cell_len
+
+        return max(map(cell_len, [*self.cells, *self.header.split()]), default=0)
+
+    @property
+    def least(self) -> int:
+        """The least that it can do with."""
+        return min(self.width, _PROSE) if self.prose else self.width
+
+
+def laid_out(
+    columns: Sequence[ScreenColumn],
+    width: int,
+    *,
+    title: str = "",
+    marked: Collection[tuple[int, int]] = (),
+    notes: Sequence[str] = (),
+    whole: str = "",
+    rule: str = "─",
+) -> Iterator["Text"]:
+    """The lines of a table in a terminal of so many columns.
+
+    marked: (row, column) of cells in bold. whole: where all of it stands. rule: what the line below the headers is of.
+    """
+    from rich.text import Text
+
+    kept = _fitting(columns, width)
+    if title:
+        yield from (Text(line, "bold") for part in title.splitlines() for line in _folded(part, width))
+        yield Text()
+    widths = _widths(columns, kept, width)
+    headers = {place: _folded(columns[place].header, widths[place]) for place in kept}
+    for line in range(-max(map(len, headers.values()), default=0), 0):
+        parts = {place: header[line] if -line <= len(header) else "" for place, header in headers.items()}
+        yield _joined(columns, widths, parts, dict.fromkeys(kept, "bold"))
+    yield Text(_GAP.join(rule * widths[place] for place in kept), "dim")
+    for row in range(len(columns[0].cells) if columns else 0):
+        cells = {
+            place: _folded(columns[place].cells[row], widths[place])
+            if columns[place].prose
+            else [columns[place].cells[row]]
+            for place in kept
+        }
+        styles = {place: "bold green" for place in kept if (row, place) in marked}
+        for line in range(max(map(len, cells.values()), default=0)):
+            parts = {place: cell[line] if line < len(cell) else "" for place, cell in cells.items()}
+            yield _joined(columns, widths, parts, styles)
+    below = list(notes)
+    if missing := [column.header for place, column in enumerate(columns) if place not in kept]:
+        where = f"they stand in {whole}" if whole else "a wider terminal shows them"
+        below.append(f"no room for {', '.join(missing)}: {where}")
+    for note in below:
+        yield from (Text(line, "dim") for line in _folded(note, width))
+
+
+def _fitting(columns: Sequence[ScreenColumn], width: int) -> list[int]:
+    """The numbers of the columns that there is room for."""
+    kept = list(range(len(columns)))
+    while sum(columns[place].least for place in kept) + len(_GAP) * (len(kept) - 1) > width:
+        ranked = [place for place in kept if columns[place].rank]
+        if not ranked:
+            break
+        kept.remove(max(ranked, key=lambda place: (columns[place].rank, place)))
+    return kept
+
+
+def _widths(columns: Sequence[ScreenColumn], kept: Sequence[int], width: int) -> dict[int, int]:
+    """How wide each is: headers in a line where there is room, else prose takes what the others leave."""
+    from rich.cells import cell_len
+
+    unfolded = {place: max(columns[place].width, cell_len(columns[place].header)) for place in kept}
+    if sum(unfolded.values()) + len(_GAP) * (len(kept) - 1) <= width:
+        return unfolded
+    widths = {place: columns[place].least for place in kept}
+    room = max(width - sum(widths.values()) - len(_GAP) * (len(kept) - 1), 0)
+    for place in kept:
+        more = min(columns[place].width - widths[place], room)
+        widths[place] += more
+        room -= more
+    return widths
+
+
+def _joined(
+    columns: Sequence[ScreenColumn], widths: dict[int, int], parts: dict[int, str], styles: dict[int, str]
+) -> "Text":
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    line = Text(no_wrap=True, overflow="ignore")
+    for place, part in parts.items():
+        room = " " * (widths[place] - cell_len(part))
+        line.append(_GAP if line else "")
+        # Everything is a Text, never markup: a class may be called '[red]'.
+        line.append(part + room if columns[place].is_left else room + part, styles.get(place, ""))
+    line.rstrip()
+    return line
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Lines of whole words."""
+    return textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
