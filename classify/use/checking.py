@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from classify.heads.familiar import Guarded
 from classify.heads.network.trained import TrainedNetwork
+from classify.measure.record import RowConfig
 from classify.measure.results import recorded_option
 from classify.use.images import given_images
 from classify.use.saved import Answers, SavedModel, logit_answers
@@ -112,14 +113,16 @@ def _own_test_images(model: SavedModel) -> CheckImages | None:
         dataset = open_dataset(spec)
         if dataset.fingerprint() != config.dataset_sha256:
             return None
-        kept, data = model.saved.predictions(), dataset.load("test")
+        kept, data = model.saved.predictions().of_test_split(), dataset.load("test")
         places = np.unique(np.linspace(0, len(kept.rows) - 1, _MOST).astype(int))
         rows = kept.rows[places].tolist()
         read = data.images.read if isinstance(data.images, ImageFiles) else data.images.__getitem__
         images = [read(row) for row in rows]
     except (UserError, IndexError):
         return None
-    return CheckImages(images, f"test images of {dataset.name}", kept.predicted[places])
+    # What was predicted out of folds was not predicted by this model.
+    predicted = kept.predicted[places] if config.test == RowConfig.test else None
+    return CheckImages(images, f"test images of {dataset.name}", predicted)
 
 
 def _digits(model: SavedModel) -> CheckImages:
