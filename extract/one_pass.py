@@ -25,6 +25,7 @@ from extract.trunk import Trunk, torch_threads
 from features import store
 from features.commands.speaking import decoders_unheard
 from features.datasets import ImageFiles
+from features.datasets.pixels import pixels_held
 from features.errors import UserError
 from features.memory import give_back_freed_memory
 
@@ -154,20 +155,24 @@ def _prepared(
     """
     with ThreadPoolExecutor(cores, "resize") as readers, ThreadPoolExecutor(1, "prepare") as preparer:
 
+        def resized(row: int) -> torch.Tensor:
+            with pixels_held():
+                return preprocessor.resized(images.read(row)[None])  # type: ignore[union-attr]  # called of files alone
+
         def begin(start: int) -> list[Future]:
             own = rows[start : start + size]
             if isinstance(images, np.ndarray):
                 parts = np.array_split(own, min(cores, len(own)) or 1)
                 return [readers.submit(preprocessor.resized, images[part]) for part in parts if len(part)]
-            return [readers.submit(lambda row: preprocessor.resized(images.read(row)[None]), int(row)) for row in own]
+            return [readers.submit(resized, int(row)) for row in own]
 
         def finish(begun: list[Future]) -> tuple[int, torch.Tensor]:
             parts = [part.result() for part in begun]
             channels = max(part.shape[1] for part in parts)
-            resized = torch.cat([part.expand(-1, channels, -1, -1) for part in parts])
-            ready = preprocessor.network_input(resized, trunk.dtype, levels=trunk.levels, grey=trunk.grey)
-            missing = size - len(resized)
-            return len(resized), pad(ready, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else ready
+            joined = torch.cat([part.expand(-1, channels, -1, -1) for part in parts])
+            ready = preprocessor.network_input(joined, trunk.dtype, levels=trunk.levels, grey=trunk.grey)
+            missing = size - len(joined)
+            return len(joined), pad(ready, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else ready
 
         ahead = preparer.submit(finish, begin(0)) if len(rows) else None
         start = 0

@@ -1,5 +1,14 @@
 """What both stages share: data sets, backbones and their cut, the identity of a cache, the HDF5 store."""
 
+try:
+    import fcntl as _locks  # noqa: F401  # what the store's locks are made of, and Windows has not
+except ImportError:
+    # Nothing below would work: a line at the door is better than a traceback behind it.
+    raise SystemExit(
+        "error: layerprobe runs on Linux and macOS: its files are kept safe by locks and writes that Windows does not "
+        "have; on Windows, install and run it under WSL (wsl --install)"
+    ) from None
+
 
 def __getattr__(name: str):
     """`from features import load_features, open_dataset, load_backbone`, loading what each needs only then."""

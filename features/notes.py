@@ -18,6 +18,7 @@ from typing import Any
 
 from features.errors import UserError
 from features.home import home
+from features.regular import read_regular
 from features.whole import write_whole
 
 _NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
@@ -69,7 +70,7 @@ class Notes:
 
     def _read(self, path: Path, parse: Callable[[bytes], Any]) -> Any:
         try:
-            return parse(path.read_bytes())
+            return parse(read_regular(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -111,7 +112,7 @@ def if_there_is_place() -> Iterator[None]:
 def read_json(path: Path) -> Any:
     """The value in a JSON file; None where the file is absent, unreadable or no JSON."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -9,6 +9,8 @@ import os
 import stat
 from pathlib import Path
 
+# A pipe without a writer would else not even be opened; bytes are bytes on Windows, too.
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISCHR, "a device"),
@@ -20,14 +22,18 @@ _KINDS = (
 
 def open_regular(path: Path | str) -> io.BufferedReader:
     """A file opened for reading; OSError as `open` raises it, and for what is no file, links being followed."""
-    # A pipe without a writer would otherwise not even be opened.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    return os.fdopen(regular_descriptor(path), "rb")
+
+
+def regular_descriptor(path: Path | str) -> int:
+    """The same as a descriptor."""
+    descriptor = os.open(path, _READ_ONLY)
     try:
         _require(os.fstat(descriptor).st_mode, path)
-        return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
 
 
 def require_regular(path: Path | str) -> None:
@@ -41,7 +47,10 @@ def _require(mode: int, path: Path | str) -> None:
         raise OSError(errno.EINVAL, f"it is {kind} and no file", str(path))
 
 
-def read_regular(path: Path | str) -> bytes:
-    """The bytes of a file."""
+def read_regular(path: Path | str, *, most: int | None = None) -> bytes:
+    """The bytes of a file; ValueError where there are more than `most`."""
     with open_regular(path) as stream:
-        return stream.read()
+        content = stream.read() if most is None else stream.read(most + 1)
+    if most is not None and len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content

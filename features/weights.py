@@ -21,6 +21,7 @@ from features.bombs import refuse_zip_bomb
 from features.digests import sha256_file
 from features.errors import UserError
 from features.home import weights_folder
+from features.regular import require_regular
 
 _OFFLINE_HINT = (
     "without a network, run `python -m extract --dataset digits --backbone efficientnet_lite0 --layer all`, or give "
@@ -79,6 +80,8 @@ def read_tables(path: Path) -> list[Table]:
     """
     loaded = _loaded(path)
     tables = list(_tables(loaded, ()))
+    for table in tables:
+        _require_plain(path, table.tensors)
     if not tables:
         modules = sorted(_placeholders(loaded))
         held = f"no tensors with names, but a pickled {modules[0]}" if modules else "no tensors with names"
@@ -95,13 +98,43 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     loaded = _loaded(path)
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
         raise UserError(f"{path} holds no state dict (names and tensors); save the model's state_dict()")
+    _require_plain(path, loaded)
     return loaded
+
+
+def _require_plain(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """UserError for a tensor that is no plain array: without numbers, packed, or far larger than what it holds."""
+    for name, tensor in tensors.items():
+        if problem := _not_plain(tensor):
+            raise UserError(
+                f"{path}: its {str(name)[:80]!r} is {problem}, and weights are dense numbers; save them as such"
+            )
+
+
+def _not_plain(tensor: torch.Tensor) -> str:
+    if tensor.is_meta:
+        return "a tensor without numbers (on the meta device)"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "sparse or nested"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"one number repeated to {tensor.numel():,}"
+    return ""
 
 
 def _loaded(path: Path) -> Any:
     damaged = f"{path} is damaged or cut short"
     again = "get a fresh copy of it, or remove it so that it is downloaded again"
-    if zipfile.is_zipfile(path):
+    try:
+        require_regular(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); name a file of weights") from error
+    try:
+        is_zip = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{damaged} ({error}); {again}") from error
+    if is_zip:
         _check_zip(path, damaged, again)
     elif path.suffix == ".safetensors" or _is_safetensors(path):
         from safetensors import SafetensorError

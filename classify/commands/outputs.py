@@ -15,6 +15,7 @@ from features.commands.speaking import say
 from features.datasets.catalogue import ARROW, READABLE
 from features.errors import UserError
 from features.home import user_path
+from features.regular import read_regular
 from features.written import is_as_written, is_special, text_written
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _stands_below(path: Path, folder: Path) -> bool:
 def _belongs_to_a_result(path: Path) -> bool:
     """Whether a file is the record of a result, or stands beside one and bears its name."""
     try:
-        record = json.loads(path.with_suffix(".json").read_bytes())
+        record = json.loads(read_regular(path.with_suffix(".json")))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(record, dict) and record.get("format") == "layerprobe result"
@@ -140,11 +141,13 @@ def say_next(options: argparse.Namespace, *, layers: bool = False) -> None:
         return
     names = ["results"]
     if layers:
-        names = ["dataset", "backbone", "weights", "image_size", "limit", "limit_test", "results"]
-    given = {name: f"--{name.replace('_', '-')}" for name in names}
-    same = [
-        word for name, option in given.items() if option in options.given for word in (option, getattr(options, name))
-    ]
+        names = ["dataset", "path_column", "label_column", "skip_unreadable", "backbone", "weights", "image_size"]
+        names += ["crop_mode", "resize", "interpolation", "mean", "std", "limit", "limit_test", "results"]
+    same: list[Any] = []
+    for name in names:
+        if (option := f"--{name.replace('_', '-')}") in options.given:
+            value = getattr(options, name)
+            same += [option, *([] if value is True else value if isinstance(value, list) else [value])]
     words = [
         *program("classify probe" if layers else "classify report").split(),
         *(["--quick"] if layers else []),

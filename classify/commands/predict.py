@@ -75,7 +75,7 @@ def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, No
         seen = overview(options.images, model.white)
         for remark in seen.remarks:
             tell(remark)
-        images = given_images(options.images, sys.stdin.buffer)
+        images = given_images(options.images, sys.stdin.buffer if sys.stdin else io.BytesIO())
         predicted = predictions(model, images, options.top, options.jobs or 4, seen.white, options.reject)
         for done, prediction in enumerate(predicted, start=1):
             for write in writers:
@@ -203,5 +203,5 @@ def _parser() -> Parser:
     )
     add("--sort-as", default="link", choices=("link", "copy"), help="of --sort-into: link (default) or copy", rare=True)
     add_shared(add, "--overwrite")
-    add_shared(parser.section("how"), "--device", "--jobs")
+    add_shared(parser.section("how"), "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
     return parser

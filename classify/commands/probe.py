@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
             refit=not options.no_refit,
             validate=options.validate,
             score=options.score,
+            test=options.test,
             # The answer comes first on the standard output; how it is going belongs elsewhere.
             say=tell,
             **making_options(options),
@@ -58,8 +59,8 @@ def _parser() -> Parser:
     add("--no-controls", action="store_true", help="no random weights, raw pixels and shuffled labels", rare=True)
     add("--no-widths", action="store_true", help="no readings at one common width", rare=True)
     add("--no-scores", action="store_true", help="no transferability scores and CKA", rare=True)
-    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--validate", "--score")
-    add_request_options(parser, layer="all")
+    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--validate", "--score", "--test")
+    add_request_options(parser, layer="all", sizes=True)
     add = parser.section("how")
     add_shared(add, "--cluster", "--compile", "--results", "--again", "--progress")
     add_output_options(add)

@@ -81,7 +81,7 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     from classify.experiments.row import Row
     from classify.experiments.settings import Settings
     from classify.experiments.sources import CachedLayer
-    from classify.experiments.validating import check_score, parse_folds, settled
+    from classify.experiments.validating import HOLDOUT, SPLIT, check_score, parse_folds, settle
     from classify.heads.on_axes import Reduction
     from extract.planning import plan
     from features.reading import require_training_rows
@@ -93,19 +93,22 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     check_score(options.score)
     request = request_from(options)
     require_training_rows(request)
-    validate, line = settled(options.validate, request, names, refit=not options.no_refit, score=options.score)
-    if line:
-        say(line)
     settings = Settings(
         seed=options.seed,
         class_weight=options.class_weight,
         search=not options.no_search,
         refit=not options.no_refit,
-        validate=validate,
+        validate=options.validate,
         score=options.score,
+        test=options.test,
         jobs=options.jobs,
         blocks=options.in_blocks,
     )
+    settings, lines = settle(settings, request, names)
+    if find_models(options.model)[1] and (settings.validate != HOLDOUT or settings.test != SPLIT):
+        lines.append("networks are chosen on a tenth of the training images, held out, and tested on the test images")
+    for line in lines:
+        say(line)
     reduction = Reduction("pca", options.pca) if options.pca else None
     planned = plan(request)
     sources = [CachedLayer(planned, layer, pool) for layer, pool in planned.distinct()]
@@ -159,7 +162,7 @@ def _parser(typed: bool = False) -> Parser:
         former="--models",
     )
     add("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
-    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--validate", "--score")
+    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--validate", "--score", "--test")
     add("--pca", type=positive, metavar="N", help="bring features to N principal axes first", rare=True)
     add_request_options(parser)
     add_training_options(parser)

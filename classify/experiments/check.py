@@ -28,6 +28,7 @@ from features.datasets.catalogue import READABLE
 from features.datasets.findings import Finding, Item
 from features.datasets.survey import AbsentImages, UnreadableImages
 from features.digests import sha256_json
+from features.first_use import ChangedContent
 from features.grouping import joined_groups
 from features.request import Request
 
@@ -146,7 +147,11 @@ def check(
     if features:
         # They are the answer here, and not what is said on the way to one.
         not_again(remark for remark in survey.remarks if any(remark.endswith(found.line) for found in findings))
-        findings += _in_features(request, dataset, compiled=compiled, jobs=jobs, say=say)
+        try:
+            findings += _in_features(request, dataset, compiled=compiled, jobs=jobs, say=say)
+        except ChangedContent as error:
+            # Whoever corrects what was found asks again: what the files say is told all the same.
+            findings.append(Finding("changed", str(error)))
     question = {"request": request.to_json(), "features": features, "dataset_sha256": dataset.fingerprint()}
     return CheckOutcome(
         dataset=dataset.name,
@@ -255,7 +260,7 @@ def _nearly_the_same(rows: "_Rows", layer: str) -> Iterator[Finding]:
             are = "is" if len(items) == 1 else "are"
             named = [f"{item.path}, {item.says}" for item in items]
             yield Finding(
-                f"nearly the same in {other} and in {split}",
+                f"nearly in {other}",
                 f"{len(items)} of {len(rows.numbers[split])} {split} images {are} nearly the same as one in {other} "
                 f"({_some(named, '; ')}): closer in {layer} than {NEAR} of the distance to the tenth nearest",
                 items,

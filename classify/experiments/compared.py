@@ -223,6 +223,7 @@ def comparison_table(comparison: "ComparisonResult") -> Table:
         (columns.VALIDATION, lambda row: row.validation),
         (columns.accuracy(), lambda row: columns.estimate(row.first.metrics)),
         *([(columns.OVER_SEEDS, lambda row: (row.accuracy, row.deviation))] if several else []),
+        (columns.BALANCED, lambda row: row.mean(lambda result: result.metrics.balanced_accuracy)),
         (columns.MACRO_F1, lambda row: row.mean(lambda result: result.metrics.macro_f1)),
         (columns.LOG_LOSS, lambda row: row.mean(lambda result: result.metrics.log_loss)),
         (columns.ECE, lambda row: row.mean(lambda result: result.metrics.ece)),
@@ -254,6 +255,7 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
         seeds = " ".join(map(str, comparison.seeds))
         notes[-1] += f", with seed {comparison.seeds[0]}; mean and standard deviation over seeds {seeds}"
         notes.append("all other figures are means over seeds")
+    notes.append(columns.majority_note(comparison.best.first.metrics))
     notes.append(
         "fitted on: a head's hyper-parameters and a network's epoch are chosen on validation; networks are not fitted "
         "again after that, so compare them with the rows fitted on train"

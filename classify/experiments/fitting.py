@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from classify.experiments.cross_testing import cross_test
 from classify.experiments.known import set_aside_superseded
+from classify.experiments.learning_rows import learning_rows
 from classify.experiments.row import Row
 from classify.experiments.settings import PLAINLY, How
 from classify.experiments.sources import Rows
+from classify.experiments.validating import SPLIT
 from classify.measure.memory import peak_memory
 from classify.measure.metrics import measure
 from classify.measure.outcome import Predictions, Result, plain_json
@@ -35,13 +38,18 @@ class Fitted:
     validation_predicted: np.ndarray | None
     validation_labels: np.ndarray | None = None
     validation_folds: np.ndarray | None = None
+    tested: dict[str, Any] | None = None
 
 
 def fit(row: Row, how: How = PLAINLY) -> Fitted:
-    """Fit a row's head on the training split, whose features are in the cache; the test split is not opened."""
+    """Fit a row's head on the training split, whose features are in the cache; the test split is not opened.
+
+    A row that is tested by cross-validation is fitted on all images, and outside each fold for those inside.
+    """
     with peak_memory() as peak:
         training = row.training(how)
         learned = row.head.learn(training)
+        outer = None if row.settings.test == SPLIT else cross_test(row.head, training)
     counted: dict[str, int] = {}
     rows, labels, accuracy, extracting = None, None, None, None
     scores: dict[str, float] = {}
@@ -52,7 +60,7 @@ def fit(row: Row, how: How = PLAINLY) -> Fitted:
             rows = training.rows.index[training.validation]
             labels = training.rows.labels[training.validation]
             accuracy = float(np.mean(learned.predicted == labels))
-            scores = validation_scores(labels, learned.predicted, learned.scores)
+            scores = validation_scores(labels, learned.predicted, learned.scores, np.unique(training.rows.labels))
     cluster = where_this_runs()
     fields = {
         "chosen": learned.chosen,
@@ -68,24 +76,32 @@ def fit(row: Row, how: How = PLAINLY) -> Fitted:
             "crop_mode": row.source.request.crop_mode,
             **({"validation_scores": scores} if scores else {}),
             **learned.extra,
+            **({} if outer is None else {"outer": outer.outer}),
             **peak.to_json(),
             **({} if cluster is None else {"cluster": cluster}),
         },
     }
-    return Fitted(
-        row, learned.classifier, plain_json(fields, "fields"), rows, learned.predicted, labels, training.folds
-    )
+    tested = None
+    if outer is not None:
+        # What learns from shuffled labels is tested on the right ones.
+        read, _, _ = learning_rows(row.source, row.settings)
+        tested = {"rows": read.index, "labels": read.labels, **vars(outer)}
+        del tested["outer"]
+    plain = plain_json(fields, "fields")
+    return Fitted(row, learned.classifier, plain, rows, learned.predicted, labels, training.folds, tested)
 
 
 def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
-    """Test a fitted row on the rows of its source's test split, and keep the result."""
+    """Test a fitted row on the rows of its source's test split, and keep the result.
+
+    What was tested by cross-validation has been tested, and is only asked how long it takes.
+    """
     row, source, head = fitted.row, fitted.row.source, fitted.row.head
     outputs = head.predict(fitted.classifier, rows, source)
+    tested: dict[str, Any] = {"rows": rows.index, "labels": rows.labels}
+    tested |= {"predicted": outputs.predicted, "probabilities": outputs.probabilities}
     predictions = Predictions(
-        rows=rows.index,
-        labels=rows.labels,
-        predicted=outputs.predicted,
-        probabilities=outputs.probabilities,
+        **(tested if fitted.tested is None else fitted.tested),
         validation_rows=fitted.validation_rows,
         validation_predicted=fitted.validation_predicted,
         validation_labels=fitted.validation_labels,
@@ -99,7 +115,7 @@ def test(fitted: Fitted, rows: Rows, how: How = PLAINLY) -> SavedResult:
         **{
             **fields,
             "seconds": {**fields["seconds"], "predict": outputs.seconds},
-            "rows": {**fields["rows"], "test": len(rows.labels)},
+            "rows": {**fields["rows"], "test": len(predictions.labels)},
             "extra": {**fields["extra"], **head.tested(fitted.classifier, rows, source, row.keep)},
         },
     )

@@ -8,10 +8,9 @@ import shutil
 from pathlib import Path
 
 from classify.experiments.row import Row
-from classify.measure.corrections import superseded
-from classify.measure.record import RowConfig
-from classify.measure.results import SavedResult, find_result
+from classify.measure.results import SavedResult, find_read_otherwise, find_result
 from classify.measure.soundness import OTHER_IMAGES, OTHER_ROWS, SUPERSEDED, WRITTEN_OVER, tested_on_other_rows
+from features.datasets import open_dataset
 from features.errors import UserError
 from features.versions import made_with_others
 
@@ -26,7 +25,7 @@ def known_result(row: Row, folder: Path | str) -> tuple[SavedResult | None, str]
     if saved is not None:
         return saved, _made_with(saved)
     wrong = _superseded(row, folder)
-    return None, "" if wrong is None else f"{wrong.path.name}: {_reason(row, wrong.result.config)}; made again"
+    return None, "" if wrong is None else f"{wrong.path.name}: {_reason(row, wrong)}; made again"
 
 
 def set_aside_superseded(row: Row, folder: Path | str) -> None:
@@ -45,16 +44,19 @@ def set_aside_superseded(row: Row, folder: Path | str) -> None:
 
 
 def _superseded(row: Row, folder: Path | str) -> SavedResult | None:
-    if row.superseded is not None:
-        # What is damaged is not to be used anyway.
-        with contextlib.suppress(UserError):
-            return find_result(folder, row.superseded)
+    # What is damaged is not to be used anyway.
+    with contextlib.suppress(UserError):
+        if row.superseded is not None and (saved := find_result(folder, row.superseded)):
+            return saved
+        dataset = open_dataset(row.source.request.dataset)
+        if dataset.survey().rule > 1:
+            return find_read_otherwise(folder, row.superseded or row.config, dataset.spec)
     return None
 
 
-def _reason(row: Row, before: RowConfig) -> str:
-    if wrong := superseded(before):
-        return wrong
+def _reason(row: Row, before: SavedResult) -> str:
+    if before.fault:
+        return before.fault
     if row.source.superseded and "preprocessing" not in row.head.unread:
         return OTHER_IMAGES
     return WRITTEN_OVER

@@ -12,7 +12,7 @@ import numpy as np
 
 from classify.experiments.settings import Settings
 from classify.experiments.sources import Rows, Source, take_images
-from classify.experiments.validating import parse_folds
+from classify.experiments.validating import SPLIT, parse_folds
 from features.blocks import Blocks, Stacked
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
@@ -29,7 +29,9 @@ def learning_rows(
 
     worsened: what is done to the training rows first. The second numbers are none where nothing is to be chosen.
     """
-    rows = worsened(source.read("train", settings.blocks))
+    rows = worsened(
+        source.read("train", settings.blocks) if settings.test == SPLIT else all_rows(source, settings.blocks)
+    )
     if settings.validation and parse_folds(settings.validate):
         return rows, np.arange(len(rows.labels)), np.arange(len(rows.labels))
     if not (settings.validation and brings_validation(source)):
@@ -51,6 +53,17 @@ def learning_rows(
     )
     numbers = np.arange(len(joined.labels))
     return joined, numbers[: len(rows.labels)], numbers[len(rows.labels) :]
+
+
+def all_rows(source: Source, blocks: str = "off") -> Rows:
+    """The training rows and below them the test rows; the training rows' places are counted down from -1."""
+    train, test = source.read("train", blocks), source.read("test", blocks)
+    return Rows(
+        _below(train.features, test.features),
+        np.concatenate([train.labels, test.labels]),
+        np.concatenate([-1 - train.index, test.index]),
+        None if train.groups is None or test.groups is None else np.concatenate([train.groups, test.groups]),
+    )
 
 
 def folds_of_rows(rows: Rows, settings: Settings) -> np.ndarray | None:

@@ -1,10 +1,12 @@
 """What a run found: one result in full, or several side by side, the one best on validation first."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from classify.experiments.cross_testing import procedure
 from classify.experiments.outcome import Outcome
 from classify.measure.choice import best_of, by_rank
 from classify.measure.outcome import Result
@@ -23,6 +25,7 @@ from classify.show.tables import (
 from classify.show.training import training_panels
 from features.digests import sha256_json
 
+OF_THE_ROW = ("accuracy", "macro F1", "log loss", "calibration error", "outside")
 MOST_NAMED = 6  # results that are as good as the best, in a sentence
 
 
@@ -30,7 +33,8 @@ MOST_NAMED = 6  # results that are as good as the best, in a sentence
 class RunOutcome(Outcome):
     """The results of heads, or of networks; each kind is configured by other things and has its own table.
 
-    equals: those that cannot be told from the best on what it was chosen on.
+    equals: those that cannot be told from the best on what it was chosen on. tested: what choosing among them comes to,
+    where all images were tested by cross-validation.
     """
 
     FORMAT: ClassVar[str] = "layerprobe run"
@@ -39,6 +43,7 @@ class RunOutcome(Outcome):
     question: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     equals: tuple[Result, ...] = ()
+    tested: str = ""
     folder: Path = Path("results")
 
     @classmethod
@@ -47,7 +52,9 @@ class RunOutcome(Outcome):
         best = best_of(saved, lambda result: [result.result])
         others = by_rank([other for other in saved if other is not best], lambda other: [other.result])
         equals = tuple(others[place].result for place in not_distinguishable(best, others))
-        return cls(tuple(other.result for other in saved), equals=equals, folder=folder)
+        whole, names = procedure(saved), [_name(other.result) for other in saved]
+        tested = "" if whole is None else whole.sentence(names)
+        return cls(tuple(other.result for other in saved), equals=equals, tested=tested, folder=folder)
 
     @property
     def best(self) -> Result:
@@ -61,14 +68,22 @@ class RunOutcome(Outcome):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        config, lines = self.best.config, str(self.best).splitlines()
+        lines = str(self.best).splitlines()
         if len(self.results) == 1:
             return tuple(lines)
-        pooling = f" ({config.pool} pooling)" if config.pool else ""
-        equals = ", ".join(f"{result.config.head} on {result.config.layer}" for result in self.equals[:MOST_NAMED])
+        equals = ", ".join(map(_name, self.equals[:MOST_NAMED]))
         more = f" and {len(self.equals) - MOST_NAMED} more" if len(self.equals) > MOST_NAMED else ""
         as_good = [f"cannot be told from it there (paired, Holm, 5 %): {equals}{more}"] if equals else []
-        return (f"best on validation: {config.head} on {config.layer}{pooling}", *as_good, *lines)
+        tested = []
+        if self.tested:
+            # What the chosen row reached by itself is no test of the choice, which was made on the same images.
+            tested, lines = [self.tested], [line for line in lines if not line.startswith(OF_THE_ROW)]
+        return (f"best on validation: {self._called}", *as_good, *tested, *lines)
+
+    @property
+    def _called(self) -> str:
+        config = self.best.config
+        return f"{config.head} on {config.layer}{f' ({config.pool} pooling)' if config.pool else ''}"
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -80,6 +95,8 @@ class RunOutcome(Outcome):
             tables = [summary_table(self.results)]
             if len({result.config.layer for result in self.results}) > 1:
                 tables.append(layer_by_head(self.results))
+        if len(self.results) > 1:
+            tables.append(dataclasses.replace(confusion_table(self.best), title=f"Confusion of {self._called}"))
         return tuple(table for table in tables if table.rows)
 
     @property
@@ -103,3 +120,7 @@ class RunOutcome(Outcome):
 
     def body(self) -> dict[str, Any]:
         return {"rows": self.all_rows.records(), "results": [f"{result.stem}.json" for result in self.results]}
+
+
+def _name(result: Result) -> str:
+    return f"{result.config.head} on {result.config.layer}"

@@ -23,9 +23,10 @@ class Settings:
     its last step. validation_share: of the training rows, held out. validate: 'holdout', which is the data set's own
     part for validation where it brings one, or folds of the training rows ('cv:5', 'cv:5x3'; see `validating`), after
     which the head is fitted on all of them. score: by which hyper-parameters and rows are chosen, of
-    `classify.measure.scores.SCORES`. calibrate: the probabilities of heads on features, on rows that they have not
-    seen. blocks: 'auto' leaves features in the store that would not fit into memory, 'on' all, 'off' none; the same
-    numbers to rounding. jobs and blocks are no part of what a row is.
+    `classify.measure.scores.SCORES`. test: 'split', the data set's test images, or 'cv:5', all images, each out of a
+    fold (`cross_testing`). calibrate: the probabilities of heads on features, on rows that they have not seen. blocks:
+    'auto' leaves features in the store that would not fit into memory, 'on' all, 'off' none; the same numbers to
+    rounding. jobs and blocks are no part of what a row is.
     """
 
     seed: int = 0
@@ -38,6 +39,7 @@ class Settings:
     validation_share: float = VALIDATION_SHARE
     validate: str = "holdout"
     score: str = "accuracy"
+    test: str = "split"
     calibrate: bool = True
     blocks: str = "auto"
 

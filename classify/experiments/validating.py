@@ -4,10 +4,14 @@
 much there is to fit, never on what comes out.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from classify.experiments.settings import Settings
 from classify.measure.choice import LOG_LOSS
 from classify.measure.record import RowConfig
 from classify.measure.scores import SCORES
@@ -18,10 +22,11 @@ from features.folds import draw_folds, most_folds
 from features.request import Request
 from features.rows import limit_rows
 
-AUTO, HOLDOUT = "auto", "holdout"
+AUTO, HOLDOUT, SPLIT = "auto", "holdout", "split"
 FOLDS = 5
 # `auto`: so many repeats while training rows x heads are at most so many; beyond the last a part is held out.
 REPEATS = ((3, 2_000), (1, 50_000))
+MOST_CROSS_TESTED = 2_000  # images of a folder or csv that names no test part, which are all tested
 _FORM = re.compile(r"cv:([0-9]{1,4})(?:x([0-9]{1,4}))?")
 
 
@@ -59,6 +64,22 @@ def check_score(score: str) -> None:
     """Raise UserError for a score that there is not."""
     if score not in SCORES:
         raise unknown(f"--score {score}: there is no such score", score, SCORES)
+
+
+def settle(settings: Settings, request: Request, heads: Sequence[str]) -> tuple[Settings, list[str]]:
+    """The settings with what is chosen on and what is tested on in their strict forms, and what is to be said of it.
+
+    heads: all that are to be fitted on one layer. UserError for what cannot be done, before anything is extracted.
+    """
+    refit = settings.refit
+    validate, line = settled(settings.validate, request, heads, refit=refit, score=settings.score)
+    test, tested = settled_test(settings.test, request, validate, refit=refit)
+    folds = parse_folds(validate)
+    if settings.validate == AUTO and test != SPLIT and folds and folds.repeats > 1:
+        # All is done once more for each fold that is tested: drawn once they do.
+        validate, line = settled(str(Folds(FOLDS)), request, heads, score=settings.score)
+    lines = [remark for remark in (line, tested) if remark]
+    return dataclasses.replace(settings, validate=validate, test=test), lines
 
 
 def settled(
@@ -127,3 +148,53 @@ def _settled(validate: str, request: Request, heads: Sequence[str], refit: bool)
         # That they cannot be dealt out is said now.
         draw_folds(labels[rows], count=asked.count, repeats=asked.repeats, seed=request.seed, groups=groups)
     return str(asked), f"chosen by cross-validation, {asked.described}{fewer}{reason}"
+
+
+def settled_test(test: str, request: Request, validate: str, *, refit: bool = True) -> tuple[str, str]:
+    """What is tested on, 'split' or folds of all images, and a line that says so.
+
+    validate: what is chosen on, outside each fold as well. UserError where the data set names test images of its own,
+    and where a class has too few images.
+    """
+    if test not in (AUTO, SPLIT) and ((folds := parse_folds(test, "--test")) is None or folds.repeats > 1):
+        raise UserError(f"--test {test}: give auto, split, or cv:5 for five folds")
+    dataset = open_dataset(request.dataset)
+    if test == SPLIT or set(dataset.splits) < {"train", "test"}:
+        return SPLIT, ""
+    parts = {split: dataset.load(split).labels for split in ("train", "test")}
+    n = sum(map(len, parts.values()))
+    if test == AUTO:
+        usual = request.dataset.startswith(("folder:", "csv:")) and dataset.cuts_test and refit
+        if not usual or request.limit_test is not None or n >= MOST_CROSS_TESTED or validate == HOLDOUT:
+            return SPLIT, ""
+    elif not dataset.cuts_test:
+        raise UserError(
+            f"--test {test}: {request.dataset} has test images of its own, and those are what is tested on; leave the "
+            "option out, or put all images into one part"
+        )
+    elif not refit:
+        raise UserError(f"--test {test} fits on all images in the end; leave out --no-refit or --test")
+    taken = {
+        split: limit_rows(labels, limit, request.seed)
+        for (split, labels), limit in zip(parts.items(), (request.limit, request.limit_test), strict=True)
+    }
+    labels = np.concatenate([parts[split][rows] for split, rows in taken.items()])
+    of_parts = [dataset.groups(split) for split in parts]
+    groups = None
+    if all(codes is not None for codes in of_parts):
+        groups = np.concatenate([codes[rows] for codes, rows in zip(of_parts, taken.values(), strict=True)])  # type: ignore[index]
+    folds = Folds(FOLDS) if test == AUTO else parse_folds(test, "--test")
+    assert folds is not None
+    try:
+        count = min(folds.count, most_folds(labels, groups, classes=dataset.classes, where="among all images"))
+        numbers = draw_folds(labels, count=count, seed=request.seed, groups=groups)[0]
+        for fold in range(count):
+            outside = numbers != fold
+            inner = None if groups is None else groups[outside]
+            most_folds(labels[outside], inner, classes=dataset.classes, where="outside a fold of --test")
+    except UserError:
+        if test == AUTO:
+            return SPLIT, ""
+        raise
+    why = "no test part is named" if test == AUTO else "as asked"
+    return f"cv:{count}", f"tested by cross-validation of all {n:,} images, {count} folds, the choice included: {why}"

@@ -29,7 +29,7 @@ class Calibrated(Around):
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """The same of `class_scores` (N, K)."""
-        return softmax(self.head.logits(scores) / self.temperature, axis=1)
+        return softmax(_logits(self.head, scores) / self.temperature, axis=1)
 
 
 def calibrate(head: Any, scores: np.ndarray, labels: np.ndarray) -> Any:
@@ -38,22 +38,27 @@ def calibrate(head: Any, scores: np.ndarray, labels: np.ndarray) -> Any:
     head: one of `classify.heads`, with nothing around it. scores: as `class_scores` gives them, (N, K), or (R, N, K) of
     R repeats of folds, K the head's classes; labels (N,). As Platt (1999) smooths his targets, so that a few rows which
     all came out right do not make it certain, of N rows each counts as right but for a share 1 / (N + 2). Rows of
-    labels that the head, or its like in their fold, does not know tell nothing. Where there are no others the head
-    comes back as it is.
+    labels that the head, or its like in their fold, does not know tell nothing. Where there are no others, and where
+    scores are not of classes (a plug-in's may be of pairs), the head comes back as it is.
     """
     if not hasattr(head, "logits"):
         return head  # a plug-in's says itself how sure it is, or does not
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    if scores.ndim not in (2, 3) or scores.shape[-2:] != (len(labels), len(head.classes_)):
-        raise ValueError(
-            f"the scores of {len(labels)} rows for {len(head.classes_)} classes cannot have the shape {scores.shape}"
-        )
+    if scores.ndim not in (2, 3) or scores.shape[-2] != len(labels):
+        raise ValueError(f"the scores of {len(labels)} rows cannot have the shape {scores.shape}")
+    if scores.shape[-1] != len(head.classes_):
+        return head
     repeats = scores.shape[0] if scores.ndim == 3 else 1
     codes = np.searchsorted(head.classes_, labels).clip(max=len(head.classes_) - 1)
     known = np.flatnonzero(np.tile(head.classes_[codes] == labels, repeats))
-    logits, codes = head.logits(scores.reshape(-1, scores.shape[-1])[known]), np.tile(codes, repeats)[known]
+    logits, codes = _logits(head, scores.reshape(-1, scores.shape[-1])[known]), np.tile(codes, repeats)[known]
     seen = logits[np.arange(len(codes)), codes] > LEAST
     if not seen.any():
         return head
     rows = int(np.count_nonzero(seen)) / repeats
     return Calibrated(head, fit_temperature(logits[seen], codes[seen], smoothing=1 / (rows + 2)))
+
+
+def _logits(head: Any, scores: np.ndarray) -> np.ndarray:
+    """Scores as the head has them for a temperature; a plug-in's as they are."""
+    return head.logits(scores) if hasattr(head, "logits") else scores

@@ -271,7 +271,8 @@ class LinearHead(HeadClassifier):
 
     def predict(self, X: Any) -> np.ndarray:
         """The class of the highest score for each row."""
-        return self.classes_[self.codes_of(self.decision_function(X))]
+        decisions = self.decision_function(X)
+        return self.classes_[self.codes_of(decisions)]
 
 
 def both_planes(weights: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,8 @@ from classify.heads.estimator import of_classes
 from classify.heads.on_axes import Reduction
 from classify.heads.protocol import Fold
 from classify.heads.search import head_path
+from classify.measure.calibration import fit_temperature
+from classify.measure.scores import negative_log_loss
 from features.blocks import in_memory
 from features.rows import limit_rows
 
@@ -98,7 +100,8 @@ def search_folds(
     for start in range(0, len(candidates), at_once):
         tried = _try(dataclasses.replace(head, grid=tuple(candidates[start : start + at_once])), data, fitting)
         for params, outputs in zip(candidates[start:], tried, strict=False):
-            mean = float(np.mean([score(labels, *of_repeat) for of_repeat in outputs.by_repeat(data.classes)]))
+            of_repeats = outputs.by_repeat(data.classes, labels, score is negative_log_loss)
+            mean = float(np.mean([score(labels, *of_repeat) for of_repeat in of_repeats]))
             trials.append(FoldTrial(dict(params), mean, outputs.seconds))
             # Among equals the first stays: the more regularised.
             if best is None or mean > best.score + CLOSE:
@@ -180,10 +183,17 @@ class _Outputs:
         every[:, fold.classes] = scores
         self.scores[fold.repeat, fold.held_out] = every
 
-    def by_repeat(self, classes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Of each repeat the labels predicted (N,) and probabilities (N, K)."""
+    def by_repeat(
+        self, classes: np.ndarray, labels: np.ndarray, always: bool
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Of each repeat the labels predicted (N,) and probabilities (N, K); of decision values none, or `always` those
+        at the temperature that suits them best."""
         for predicted, scores in zip(self.predicted, self.scores, strict=True):
-            yield classes[predicted], softmax(scores, axis=1) if self.log_probabilities else None
+            logits: np.ndarray | None = scores
+            if not self.log_probabilities:
+                codes = np.searchsorted(classes, labels)
+                logits = scores / fit_temperature(scores, codes) if always else None
+            yield classes[predicted], None if logits is None else softmax(logits, axis=1)
 
 
 def _try(head: Head, data: _Data, fitting: dict[str, Any]) -> list[_Outputs]:

@@ -1,17 +1,18 @@
 """Linear discriminant analysis: a Gaussian per class, one covariance; all shrinkages from one factorisation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from classify.heads.estimator import JOBS, Number, ProbabilityMixin, WeightedPathHead, class_shares, threads
-from classify.heads.scaling import moments
+from classify.heads.closed_form import ClosedForm
+from classify.heads.estimator import JOBS, Number, ProbabilityMixin, threads
+from classify.heads.scaling import Moments
 
 
 @dataclass(eq=False, repr=False)
-class LDA(WeightedPathHead, ProbabilityMixin):
+class LDA(ClosedForm, ProbabilityMixin):
     """Class means with the within-class covariance S of the standardised features, shrunk to (1 - s) S + s * v * I.
 
     shrinkage: s, from 0 (singular where features repeat; the pseudo-inverse is taken) to 1 (nearest mean); v is the
@@ -24,11 +25,12 @@ class LDA(WeightedPathHead, ProbabilityMixin):
     class_weight: str | dict | None = None
     jobs: int | None = None
 
-    def _path(self, X: Any, y: Any, heads: list[Self], sample_weight: Any = None) -> Iterator[Self]:
-        X, codes, row_weights = self._start_weighted(X, y, sample_weight)
-        shares = class_shares(self.class_weight, self.classes_, codes, row_weights)
+    def _of_rows(self, shares: np.ndarray) -> np.ndarray:
+        # They say how often each class is expected, not how much its rows tell of the covariance.
+        return np.ones(len(shares))
+
+    def _solved(self, seen: Moments, shares: np.ndarray, heads: Sequence[Self]) -> Iterator[Self]:
         with threads(self.jobs):
-            seen = moments(X, codes, np.ones(len(shares)), row_weights)
             means = seen.sums / seen.counts[:, None]
             within = (seen.squares - means.T @ seen.sums) / seen.counts.sum()
             values, vectors = np.linalg.eigh(within)

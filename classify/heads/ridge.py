@@ -4,19 +4,20 @@ The same solution as scikit-learn's RidgeClassifier on standardised features, in
 it is solved in the space of the rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from classify.heads.estimator import JOBS, LinearHead, Number, WeightedPathHead, class_shares, threads
-from classify.heads.on_device import DEVICE, is_there
-from classify.heads.scaling import moments
+from classify.heads.closed_form import ClosedForm
+from classify.heads.estimator import JOBS, Number, threads
+from classify.heads.on_device import DEVICE
+from classify.heads.scaling import Moments
 
 
 @dataclass(eq=False, repr=False)
-class Ridge(WeightedPathHead, LinearHead):
+class Ridge(ClosedForm):
     """Minimises sum of weight * (target - score)^2 + alpha * |coefficients|^2, the intercept not penalised.
 
     alpha: penalty over standardised features. class_weight: None, 'balanced' or a dict. jobs: threads. device: a GPU
@@ -30,11 +31,8 @@ class Ridge(WeightedPathHead, LinearHead):
     jobs: int | None = None
     device: str | None = None
 
-    def _path(self, X: Any, y: Any, heads: list[Self], sample_weight: Any = None) -> Iterator[Self]:
-        X, codes, row_weights = self._start_weighted(X, y, sample_weight)
+    def _solved(self, seen: Moments, shares: np.ndarray, heads: Sequence[Self]) -> Iterator[Self]:
         with threads(self.jobs):
-            shares = class_shares(self.class_weight, self.classes_, codes, row_weights)
-            seen = moments(X, codes, shares, row_weights, self.device if is_there(self.device) else None)
             total = seen.counts.sum()
             centre = seen.sums.sum(axis=0) / total
             means = (2 * seen.counts - total) / total

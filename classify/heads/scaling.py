@@ -53,9 +53,15 @@ class Standardiser:
         count = len(X) if weights is None else weights.sum()
         offset = total / count
         deviation = np.sqrt(np.maximum(squares / count - offset**2, 0))
-        mean = shift + offset
+        return cls.of(shift + offset, deviation, X.dtype, unit)
+
+    @classmethod
+    def of(
+        cls, mean: np.ndarray, deviation: np.ndarray, dtype: np.dtype, unit: np.ndarray | float = 1.0
+    ) -> "Standardiser":
+        """By mean and standard deviation (D,) of columns of that dtype that were multiplied by their unit."""
         # A constant column is not quite constant after rounding: compare with the precision that X itself has.
-        varies = deviation > 4 * np.finfo(X.dtype).eps * np.abs(mean)
+        varies = deviation > 4 * np.finfo(dtype).eps * np.abs(mean)
         deviation, mean = deviation / unit, mean / unit
         varies &= deviation > TINY
         return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies))
@@ -252,3 +258,44 @@ def moments(
         block *= np.sqrt(weights)[:, None]
         squares += block.T @ block if device is None else squares_on(device, block)
     return Moments(scale, squares, sums, shares * np.bincount(codes, row_weights, minlength=len(shares)), back)
+
+
+@dataclass(frozen=True, eq=False)
+class PartMoments:
+    """Sums over a part's rows, as they are, around their mean (D,), float64: squares (D, D), and each class's sum of
+    rows (K, D) and number of rows (K,)."""
+
+    mean: np.ndarray
+    squares: np.ndarray
+    sums: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray, codes: np.ndarray, classes: int) -> "PartMoments":
+        """Of rows X (n, D) with class numbers (n,)."""
+        mean = X.mean(axis=0, dtype=np.float64)
+        squares, sums = np.zeros((X.shape[1], X.shape[1])), np.zeros((classes, X.shape[1]))
+        for rows in row_blocks(len(X)):
+            block = X[rows] - mean
+            squares += block.T @ block
+            sums += (codes[rows] == np.arange(classes)[:, None]).astype(float) @ block
+        return cls(mean, squares, sums, np.bincount(codes, minlength=classes).astype(float))
+
+    @staticmethod
+    def together(parts: "Sequence[PartMoments]", classes: np.ndarray, dtype: np.dtype) -> Moments:
+        """The moments of the rows of all parts, standardised, of the classes that they have (k,); dtype: of the
+        rows."""
+        counts = np.array([part.counts.sum() for part in parts])
+        means = np.array([part.mean for part in parts])
+        mean = counts @ means / counts.sum()
+        apart = means - mean
+        squares = (apart * counts[:, None]).T @ apart
+        sums = np.zeros_like(parts[0].sums)
+        for part, shift in zip(parts, apart, strict=True):
+            squares += part.squares
+            sums += part.sums + np.outer(part.counts, shift)
+        scale = Standardiser.of(mean, np.sqrt(squares.diagonal() / counts.sum()), dtype)
+        squares *= scale.factor
+        squares *= scale.factor[:, None]
+        of_classes = np.sum([part.counts for part in parts], axis=0)[classes]
+        return Moments(scale, squares, sums[classes] * scale.factor, of_classes, as_they_are)

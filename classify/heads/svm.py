@@ -222,7 +222,8 @@ class RBFSVM(PathHead):
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with most votes among the pairs, the first of them on a tie, as in scikit-learn."""
-        return self.classes_[self.codes_of(self.decision_function(X))]
+        decisions = self.decision_function(X)
+        return self.classes_[self.codes_of(decisions)]
 
     def codes_of(self, decisions: np.ndarray) -> np.ndarray:
         # A confidence is worth less than a third of a vote: rounding leaves the votes.

@@ -5,7 +5,7 @@ By what was reached on validation rows alone. Nothing heavy is imported; records
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,39 +39,51 @@ class Merit:
 
 def merit(results: Sequence[Result], score: str) -> Merit:
     """The merit of the results of one row, a seed each, by a score's name in `classify.measure.scores.SCORES`."""
-    values = [value for result in results if (value := _score(result, score)) is not None]
-    losses = [_reached(result, "log_loss") for result in results]
-    loss = statistics.fmean(losses) if None not in losses else math.inf  # type: ignore[arg-type]
+    scores = [_scores(result) for result in results]
+    means = {
+        name: statistics.fmean(of_result[name] for of_result in scores)
+        for name in scores[0]
+        if all(name in of_result for of_result in scores)
+    }
+    means["rows"] = min(result.rows.get("validation", 0) for result in results)
     numbers = max((result.extra.features or math.inf) for result in results)
-    name = min(result.digest for result in results)
-    if len(values) < len(results):
-        return Merit(-1.0 if score != LOG_LOSS else -math.inf, 0.0, loss, numbers, name)
-    value = statistics.fmean(values)
+    return merit_of(means, score, numbers=numbers, name=min(result.digest for result in results))
+
+
+def merit_of(scores: Mapping[str, float], score: str, *, numbers: float | None, name: str) -> Merit:
+    """The merit of what reached these scores, by their names in records, on so many `rows`."""
+    loss, numbers = scores.get("log_loss", math.inf), numbers or math.inf
     if score == LOG_LOSS:
-        return Merit(value, 0.0, loss, numbers, name)
-    n = min(result.rows.get("validation", 0) for result in results)
+        return Merit(-loss, 0.0, loss, numbers, name)
+    n, value = int(scores["rows"]), scores.get(score.replace("-", "_"))
+    if value is None:
+        return Merit(-1.0, 0.0, loss, numbers, name)
     # Two rows more, one of them wrong: where all came out right, one row is still no difference.
     smoothed = (value * n + 1) / (n + 2)
     near = NEAR * math.sqrt(smoothed * (1 - smoothed) / (n + 2))
     return Merit(proven(value, n), near, loss, numbers, name)
 
 
-def best_of(items: Sequence[T], results: Callable[[T], Sequence[Result]], score: str | None = None) -> T:
-    """The one to choose: of those that are as good as the highest rank or nearly so that with the least expected loss;
-    of equal losses (unknown ones are) that of higher rank, then the one that reads fewer numbers.
-
-    results: of one item, a seed each. score: by default that by which all of them were chosen, accuracy where they
-    differ.
-    """
-    score = score or score_of([result for item in items for result in results(item)])
-    merits = [merit(results(item), score) for item in items]
+def best_merit(merits: Sequence[Merit]) -> int:
+    """The place of the one to choose: of those that are as good as the highest rank or nearly so that with the least
+    expected loss; of equal losses (unknown ones are) that of higher rank, then the one that reads fewer numbers."""
     highest = max(merits, key=lambda own: (own.rank, own.name))
     near = [
         (own.loss, -own.rank, own.numbers, own.name, place)
         for place, own in enumerate(merits)
         if own.rank >= highest.rank - highest.near
     ]
-    return items[min(near)[-1]]
+    return min(near)[-1]
+
+
+def best_of(items: Sequence[T], results: Callable[[T], Sequence[Result]], score: str | None = None) -> T:
+    """The one to choose, see `best_merit`.
+
+    results: of one item, a seed each. score: by default that by which all of them were chosen, accuracy where they
+    differ.
+    """
+    score = score or score_of([result for item in items for result in results(item)])
+    return items[best_merit([merit(results(item), score) for item in items])]
 
 
 def by_rank(items: Sequence[T], results: Callable[[T], Sequence[Result]]) -> list[T]:
@@ -93,14 +105,7 @@ def score_of(results: Sequence[Result]) -> str:
     return scores.pop() if len(scores) == 1 else RowConfig.score
 
 
-def _score(result: Result, score: str) -> float | None:
-    if score == RowConfig.score:
-        return result.validation_accuracy
-    if score == LOG_LOSS:
-        loss = _reached(result, "log_loss")
-        return None if loss is None else -loss
-    return _reached(result, score.replace("-", "_"))
-
-
-def _reached(result: Result, name: str) -> float | None:
-    return (result.extra.validation_scores or {}).get(name)
+def _scores(result: Result) -> dict[str, float]:
+    """The scores on its validation rows; of records of version 0.1.0 the accuracy alone."""
+    accuracy = {} if result.validation_accuracy is None else {"accuracy": result.validation_accuracy}
+    return {**(result.extra.validation_scores or {}), **accuracy}

@@ -71,9 +71,7 @@ class Result:
     @property
     def stem(self) -> str:
         """The file name without its ending."""
-        parts = [str(self.config[name]) for name in ("dataset", "backbone", "layer", "head") if self.config.get(name)]
-        slug = re.sub(r"[^a-z0-9.+_]+", "-", "-".join(parts).lower()).strip("-.")[:80]
-        return f"{slug or 'result'}-{self.digest[:10]}"
+        return f"{slug_of(self.config)}-{self.digest[:10]}"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary of plain values."""
@@ -92,19 +90,22 @@ class Result:
         """What to read first, as (label, text) pairs; only what there is."""
         metrics = self.metrics
         low, high = metrics.accuracy_interval
+        tested = f"{count(metrics.n)} test images"
+        if self.config.test != RowConfig.test:
+            tested = f"all {count(metrics.n)} images, each out of a fold"
         lines = [
             ("result", ", ".join(one_line(self.config[name]) for name in _HEADLINE if self.config.get(name))),
             (
                 "accuracy",
-                f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) "
-                f"on {count(metrics.n)} test images",
+                f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) on {tested}",
             ),
-            ("macro F1", f"{percent(metrics.macro_f1)} %"),
+            ("balanced accuracy", f"{percent(metrics.balanced_accuracy)} %, macro F1 {percent(metrics.macro_f1)} %"),
+            ("majority baseline", f"{percent(metrics.majority)} %"),
         ]
         if metrics.log_loss is not None:
             clipped = f" ({count(metrics.log_loss_clipped)} labels had no probability; clipped)"
             lines.append(("log loss", decimal(metrics.log_loss) + (clipped if metrics.log_loss_clipped else "")))
-            lines.append(("calibration error", f"{percent(metrics.ece)} %"))
+            lines.append(("calibration error", f"{percent(metrics.ece)} %{self._uncalibrated()}"))
         if metrics.outside:
             lines.append(("outside", f"{count(metrics.outside)} predictions are no class of the data set"))
         folds = self.config.on_folds
@@ -128,6 +129,13 @@ class Result:
             digests = ", ".join(f"{name} {sha256_json(key)[:10]}" for name, key in self.keys.items())
             lines.append(("cache keys", one_line(digests)))
         return lines
+
+    def _uncalibrated(self) -> str:
+        known = self.extra.calibration
+        if known is None:
+            return ""
+        before = f"{percent(known['ece_before'])} % and log loss {decimal(known['log_loss_before'])}"
+        return f" (before calibration {before})"
 
     def _how_it_ended(self) -> str:
         # A network has no optimum to come to: what counts is whether validation still got better.
@@ -197,7 +205,9 @@ class Predictions:
     rows int64 (N,): positions in the test split; labels and predicted int64 (N,); probabilities float32 (N, C) or None;
     validation_rows int64 (V,): positions in the train split, validation_predicted int64 (V,), or both None;
     validation_labels int64 (V,), None in records of version 0.1.0. Where rows were chosen on folds, validation_folds
-    int64 (R, V) is the fold of each validation row in each repeat, and validation_predicted is (R, V).
+    int64 (R, V) is the fold of each validation row in each repeat, and validation_predicted is (R, V). Where all
+    images were tested by cross-validation, folds int64 (N,) is the fold of each, and rows below 0 are those of the
+    train split: -1 is its first.
     """
 
     rows: np.ndarray
@@ -206,6 +216,7 @@ class Predictions:
     probabilities: np.ndarray | None = None
     validation_rows: np.ndarray | None = None
     validation_predicted: np.ndarray | None = None
+    folds: np.ndarray | None = None
     validation_labels: np.ndarray | None = None
     validation_folds: np.ndarray | None = None
 
@@ -232,6 +243,20 @@ class Predictions:
         ):
             raise ValueError("predictions out of folds come with the folds, one row for each repeat")
 
+    def of_test_split(self) -> "Predictions":
+        """What was predicted for rows of the test split alone; all, but where all images were tested."""
+        if self.folds is None:
+            return self
+        there = self.rows >= 0
+        probabilities = None if self.probabilities is None else self.probabilities[there]
+        return Predictions(self.rows[there], self.labels[there], self.predicted[there], probabilities)
+
     def __repr__(self) -> str:
         right = float(np.mean(self.labels == self.predicted)) if len(self.rows) else None
         return f"<{type(self).__name__}: {len(self.rows):,} test rows, {percent(right)} % right>"
+
+
+def slug_of(config: RowConfig) -> str:
+    """What the files of results begin with that have this data set, backbone, layer and head."""
+    parts = [str(config[name]) for name in ("dataset", "backbone", "layer", "head") if config.get(name)]
+    return re.sub(r"[^a-z0-9.+_]+", "-", "-".join(parts).lower()).strip("-.")[:80] or "result"

@@ -60,9 +60,9 @@ class RowConfig(TypedMapping):
     What is left out of a record stands here at what version 0.1.0 did, whatever users get by default today: these
     defaults never change. preprocessing, revisions (of each layer joined) and architecture are those of the cache keys;
     corrections: names of what version 0.1.0 computed wrongly for such a row, and this one does not. pool is absent for
-    networks, training for classical heads, reading for all but the untouched network. groups: SHA-256 of which training
-    rows belong together, where that decides on which of them is chosen. plugins: the packages, with their versions,
-    that bring its data set, backbone or head.
+    networks, training for classical heads, reading for all but the untouched network. groups: SHA-256 of which rows
+    belong together, where that decides on which of them is chosen or tested. plugins: the packages, with their
+    versions, that bring its data set, backbone or head.
     """
 
     dataset: str = ""
@@ -94,6 +94,7 @@ class RowConfig(TypedMapping):
     calibrate: bool = False
     validate: str = "holdout"
     score: str = "accuracy"
+    test: str = "split"
     labels: str | None = None
     training_set: str | None = None
     groups: str | None = None
@@ -137,12 +138,13 @@ class Extra(TypedMapping):
     from records of version 0.1.0), crop_mode (of the images; version 0.1.0 noted none, and had a rule of its own),
     trained_parameters, peak_host_bytes and peak_device_bytes, cluster, ranges (of int8). Of heads on features: features
     (their number), trials of the search, read ('in blocks'), kept_by_layer, head_one_seconds, validation_scores (by
-    name, of what was predicted for the validation rows; the log loss at the temperature that suits them best),
-    calibration (the temperature, and log loss and ECE of the test images before and after), unlike (share of the test
-    images that are said to be unlike the training images). Of networks: epochs and steps, stopped_early, history,
-    regularizer_notes, learned, predict_one_seconds, and the SHA-256 of the network's two files. Of the untouched
-    network: seen_as (label -> [source class, share]), map (label -> source class), top-1 and top-5 accuracy, ours and
-    as published.
+    name, of what was predicted for the validation rows; the log loss at the temperature that suits them best), outer
+    (the same for each fold of a test by cross-validation), half (accuracy out of folds of heads that saw half of the
+    images, of those that saw the whole, and whether they differ), calibration (the temperature, and log loss and ECE of
+    the test images before and after), unlike (share of the test images that are said to be unlike the training images).
+    Of networks: epochs and steps, stopped_early, history, regularizer_notes, learned, predict_one_seconds, and the
+    SHA-256 of the network's two files. Of the untouched network: seen_as (label -> [source class, share]), map (label
+    -> source class), top-1 and top-5 accuracy, ours and as published.
     """
 
     places: dict[str, str] | None = None
@@ -158,6 +160,8 @@ class Extra(TypedMapping):
     read: str | None = None
     kept_by_layer: list[int] | None = None
     validation_scores: dict[str, float] | None = None
+    outer: list[dict[str, float]] | None = None
+    half: dict[str, float] | None = None
     head_one_seconds: float | None = None
     calibration: dict[str, Any] | None = None
     unlike: float | None = None

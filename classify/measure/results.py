@@ -8,6 +8,7 @@ found, and one whose files were altered later is noticed. Reading a record needs
 import contextlib
 import dataclasses
 import functools
+import glob
 import hashlib
 import html
 import io
@@ -17,7 +18,6 @@ import os
 import re
 import shlex
 import shutil
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from classify.measure.kept_heads import in_skops_format, read_joblib, read_skops, write_joblib
-from classify.measure.outcome import Predictions, Result, plain_json
-from classify.measure.record import Extra
+from classify.measure.outcome import Predictions, Result, plain_json, slug_of
+from classify.measure.record import Extra, RowConfig
 from classify.measure.soundness import fault_of
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
 from features.commands.speaking import tell
+from features.datasets.catalogue import absolute_spec
 from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import write_json
@@ -109,9 +110,27 @@ class SavedResult:
             try:
                 with np.load(stream, allow_pickle=False) as arrays:
                     refuse_zip_bomb(path, arrays.zip)
-                    return Predictions(**{name: arrays[name] for name in arrays.files})
-            except (ValueError, TypeError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                raise UserError(f"{path}: no predictions in it ({error}); remove {self.path.name} and rerun") from error
+                    return self._sound({name: arrays[name] for name in arrays.files})
+            except UserError:
+                raise
+            except Exception as error:  # numpy meets damaged files with exceptions of every kind
+                raise UserError(
+                    f"{path}: no predictions in it ({one_line(error)[:200]}); remove {self.path.name} and rerun"
+                ) from error
+
+    def _sound(self, arrays: dict[str, np.ndarray]) -> Predictions:
+        """The predictions that arrays hold; ValueError for what no test of this result could have given."""
+        if strange := [name for name, array in arrays.items() if array.dtype.kind not in "iuf"]:
+            raise ValueError(f"{strange[0]} holds no numbers")
+        metrics, kept = self.result.metrics, Predictions(**arrays)
+        counted = (kept.rows, kept.labels, kept.predicted, kept.validation_rows, kept.validation_predicted)
+        if len(kept.rows) != metrics.n or any(part is not None and (part < 0).any() for part in counted):
+            raise ValueError(f"they are not those of {metrics.n} test images")
+        if (kept.labels >= len(metrics.classes)).any():
+            raise ValueError(f"there are labels beyond the {len(metrics.classes)} classes")
+        if kept.probabilities is not None and not np.isfinite(kept.probabilities).all():
+            raise ValueError("there are probabilities that are no numbers")
+        return kept
 
     def load_head(self, trust: bool = False) -> Any:
         """The fitted head, from its skops file where there is one, else from its joblib file.
@@ -349,6 +368,19 @@ def find_result(folder: Path | str, config: Mapping[str, Any]) -> SavedResult | 
     for path in sorted(Path(folder).glob(f"*-{digest[:10]}.json")):
         saved = _read_record(path)
         if saved and saved.result.digest == digest:
+            return saved
+    return None
+
+
+def find_read_otherwise(folder: Path | str, config: RowConfig, place: str) -> SavedResult | None:
+    """A result of this configuration but for the data set's content, of the data set at this place, that is known to be
+    wrong; UserError for a damaged record."""
+    for path in sorted(Path(folder).glob(f"{glob.escape(slug_of(config))}-*.json")):
+        saved = _read_record(path)
+        if saved is None or absolute_spec(recorded_option(saved, "dataset") or "") != place:
+            continue
+        alike = {**saved.result.config, "dataset_sha256": config.dataset_sha256} == dict(config)
+        if alike and saved.result.config != config and saved.fault:
             return saved
     return None
 

@@ -54,12 +54,15 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]
     return float(losses.mean()), int(np.sum(of_labels < eps))
 
 
-def validation_scores(labels: np.ndarray, predicted: np.ndarray, scores: np.ndarray | None = None) -> dict[str, float]:
+def validation_scores(
+    labels: np.ndarray, predicted: np.ndarray, scores: np.ndarray | None, classes: np.ndarray
+) -> dict[str, float]:
     """Every score of what was predicted for validation rows, by its name in a record.
 
     labels (V,); predicted (V,), or (R, V) of R repeats of folds, whose scores are averaged. scores: (V, K) or
-    (R, V, K), logits of any scale for the sorted labels that there are; the log loss is that of their softmax at the
-    one temperature that suits them best, so that heads of all kinds compare. None leaves it out.
+    (R, V, K), logits of any scale for the sorted `classes` (K,), which have all labels among them; the log loss is that
+    of their softmax at the one temperature that suits them best, so that heads of all kinds compare. None leaves it
+    out.
     """
     from scipy.special import log_softmax
 
@@ -68,7 +71,7 @@ def validation_scores(labels: np.ndarray, predicted: np.ndarray, scores: np.ndar
     reached = {name: float(np.mean([kind(labels, told) for told in repeats])) for name, kind in kinds.items()}
     if scores is not None:
         logits = np.asarray(scores, dtype=np.float64).reshape(-1, scores.shape[-1])
-        codes = np.tile(np.unique(labels, return_inverse=True)[1], len(repeats))
+        codes = np.tile(np.searchsorted(classes, labels), len(repeats))
         logits = log_softmax(logits / fit_temperature(logits, codes), axis=1)
         reached["log_loss"] = float(-logits[np.arange(len(codes)), codes].mean())
     return reached

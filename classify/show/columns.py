@@ -74,6 +74,7 @@ OVER_SEEDS = Column(
     means="mean and standard deviation of the test accuracy over seeds",
 )
 MACRO_F1 = share("macro_f1", "macro F1 %", "mean F1 over the classes, on the test images")
+BALANCED = share("balanced_accuracy", "balanced %", "mean recall over the classes, on the test images")
 LOG_LOSS = plain("log_loss", "log loss", means="mean of -log of the label's probability; lower is better")
 ECE = share("ece", "ECE %", "expected calibration error in 15 bins; lower is better")
 PARAMETERS = number("trained_parameters", "parameters", "numbers that were trained")
@@ -101,10 +102,17 @@ def estimate(metrics: Metrics) -> tuple[float, float, float]:
     return metrics.accuracy, *metrics.accuracy_interval
 
 
+def majority_note(metrics: Metrics) -> str:
+    """What stands below every table of test accuracies: what they have to be better than."""
+    largest = wording.one_line(metrics.classes[metrics.support.index(max(metrics.support))])
+    return f"majority baseline: {percent(metrics.majority)} %, by saying {largest} of every test image"
+
+
 # What every result has reached.
 REACHED: tuple[Cell, ...] = (
     (VALIDATION, lambda result: result.validation_accuracy),
     (accuracy(), lambda result: estimate(result.metrics)),
+    (BALANCED, lambda result: result.metrics.balanced_accuracy),
     (MACRO_F1, lambda result: result.metrics.macro_f1),
     (LOG_LOSS, lambda result: result.metrics.log_loss),
 )

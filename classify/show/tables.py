@@ -15,6 +15,8 @@ from classify.show import columns
 from classify.show.table import Cell, Column, Table, pivot, table_of
 
 MOST_CLASSES = 20
+MATRIX_CLASSES = 12  # in a confusion matrix; of more the pairs that are confused most
+MATRIX_WIDTH = 80  # of a terminal that shows it whole
 WORST = 10
 # What a run may vary beside layer and head; the rest of a configuration is no column.
 _NO_COLUMN = ("layer", "head")
@@ -42,16 +44,27 @@ def per_class_table(result: Result) -> Table:
 
 
 def confusion_table(result: Result) -> Table:
-    """The confusion matrix, or the ten most confused pairs if there are more than 20 classes."""
+    """The confusion matrix, or the ten most confused pairs if there are more than 12 classes.
+
+    Columns are headed by the classes or, where these would not fit into a terminal, by letters that stand for them.
+    """
     metrics = result.metrics
-    if len(metrics.classes) <= MOST_CLASSES:
-        # A class name may be used twice, and may be 'truth'; a column's name may not.
-        cells = tuple(
-            Column(f"{label}: {name}", one_line(name), format=_nonzero) for label, name in enumerate(metrics.classes)
-        )
-        counts = tuple((name, *row) for name, row in zip(metrics.classes, metrics.confusion, strict=True))
-        return Table("Confusion", (columns.text("truth", "truth \\ predicted"), *cells), counts)
-    return pairs_table(result, WORST)
+    if len(metrics.classes) > MATRIX_CLASSES:
+        return pairs_table(result, WORST)
+    names = [one_line(name) for name in metrics.classes]
+    corner, heads = "truth \\ predicted", names
+    notes: tuple[str, ...] = ()
+    if len(corner) + sum(max(len(name), 4) + 2 for name in names) > MATRIX_WIDTH:
+        heads = [chr(ord("a") + label) for label in range(len(names))]
+        names = [f"{head} {name}" for head, name in zip(heads, names, strict=True)]
+        corner, notes = "truth \\", ("columns: predicted as",)
+    # A class name may be used twice, and may be 'truth'; a column's name may not.
+    cells = tuple(
+        Column(f"{label}: {name}", head, format=_nonzero)
+        for label, (name, head) in enumerate(zip(metrics.classes, heads, strict=True))
+    )
+    counts = tuple((name, *row) for name, row in zip(names, metrics.confusion, strict=True))
+    return Table("Confusion", (columns.text("truth", corner), *cells), counts, notes)
 
 
 def pairs_table(result: Result, most: int) -> Table:
@@ -84,7 +97,7 @@ def summary_table(results: Sequence[Result]) -> Table:
         ),
         _FIT,
     )
-    notes = [columns.ACCURACY_NOTE]
+    notes = [columns.ACCURACY_NOTE, columns.majority_note(results[0].metrics)]
     if unfinished := sum(result.converged is False for result in results):
         notes.append(f"{unfinished} of {len(results)} solvers stopped before they converged")
     return _best_marked(table_of("Results", results, cells, notes), results)
@@ -106,13 +119,14 @@ def layer_by_head(results: Sequence[Result]) -> Table:
         (Column("chosen"), lambda result: float(any(result is best for best in bests))),
     )
     title = "Accuracy on the test set, layer x head"
-    long = table_of(title, results, cells, ["percent ± half the width of the 95 % interval"])
+    notes = ["percent ± half the width of the 95 % interval", columns.majority_note(results[0].metrics)]
+    long = table_of(title, results, cells, notes)
     wide = pivot(long, rows=labels, columns="head", value="accuracy")
     chosen = pivot(long, rows=labels, columns="head", value="chosen")
     for name in [column.name for column in chosen.columns[len(labels) :]]:
         chosen = chosen.best(name)
-    notes = (*wide.notes, "* the layer that was best on validation for this head") if chosen.marked else wide.notes
-    return Table(wide.title, wide.columns, wide.rows, notes, chosen.marked)
+    starred = ("* the layer that was best on validation for this head",) if chosen.marked else ()
+    return Table(wide.title, wide.columns, wide.rows, (*wide.notes, *starred), chosen.marked)
 
 
 def network_tables(results: Sequence[Result]) -> tuple[Table, ...]:
@@ -138,7 +152,7 @@ def networks_table(results: Sequence[Result]) -> Table:
         (Column("epoch", format=lambda epochs: "-" if epochs is None else f"{epochs[0]} of {epochs[1]}"), epoch),
         _FIT,
     )
-    notes = [f"{columns.ACCURACY_NOTE}; epoch: the one chosen on validation"]
+    notes = [f"{columns.ACCURACY_NOTE}; epoch: the one chosen on validation", columns.majority_note(results[0].metrics)]
     return _best_marked(table_of("Networks", results, cells, notes), results)
 
 
@@ -214,7 +228,7 @@ def _labels(*names: str) -> tuple[Cell, ...]:
 def _varying(results: Sequence[Result]) -> tuple[str, ...]:
     """The fields of the configurations, other than layer and head, that are not the same in all of them."""
     names = dict.fromkeys(name for result in results for name in result.config if name not in _NO_COLUMN)
-    taken = ("validation", "accuracy", "macro_f1", "log_loss", "chosen", "fit_seconds")
+    taken = ("validation", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "chosen", "fit_seconds")
     return tuple(
         name
         for name in names

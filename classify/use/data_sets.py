@@ -4,6 +4,7 @@ A data set that has changed is another one in the same place; of those the one u
 anybody: the files that it names are opened where this home has used them before, or the user names them.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -56,12 +57,22 @@ def _answering(groups: Sequence[list[SavedResult]], asked: str) -> list[list[Sav
     except UserError:
         digest = None  # the images need not be here any more
     same = [group for group in groups if digest and group[0].result.config.dataset_sha256 == digest]
+    if same:
+        return same
     standing = [(group, {_place(saved) for saved in group}) for group in groups]
+    # A list is meant by whichever of its columns where these are not said.
+    loosely = [(group, set(map(_without_columns, own))) for group, own in standing]
     # Whoever asks for a data set means it without its broken images too, where no model is for all of them.
-    return same or next(
-        (there for spec in (place, READABLE + place) if (there := [group for group, own in standing if spec in own])),
-        [],
-    )
+    for places in (standing, loosely):
+        for spec in (place, READABLE + place):
+            if there := [group for group, own in places if spec in own]:
+                return there
+    return []
+
+
+def _without_columns(spec: str) -> str:
+    """A data set as it is named where the names of its list's columns are not said."""
+    return re.sub(r"\?[^\[]*", "", spec, count=1)
 
 
 def _called(groups: Sequence[list[SavedResult]]) -> list[str]:

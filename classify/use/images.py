@@ -18,6 +18,7 @@ import torch
 
 from features.datasets.content import IMAGE_START
 from features.datasets.images import IMAGE_SUFFIXES, read_image
+from features.datasets.pixels import pixels_held
 from features.datasets.survey import white_among, white_remarks
 from features.datasets.tree import Seen, images_below
 from features.datasets.white import White
@@ -101,7 +102,8 @@ def batches(
 
     def ready(image: Given) -> torch.Tensor | str:
         try:
-            return prepare([image.read(white)])
+            with pixels_held():
+                return prepare([image.read(white)])
         except UserError as error:
             return str(error)
         except MemoryError:

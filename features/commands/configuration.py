@@ -17,7 +17,10 @@ from typing import Any, NoReturn, Protocol
 
 from features.errors import UserError
 from features.home import user_path
+from features.regular import read_regular
 from features.whole import whole
+
+_MOST_BYTES = 20_000  # all options of a command are two thousand; its time grows with the square of a key's length
 
 
 class Optioned(Protocol):
@@ -103,10 +106,12 @@ def save_configuration(path: Path | str, parser: Optioned, options: argparse.Nam
 def _read(path: Path, parser: Optioned | None) -> dict[str, Any]:
     """The entries of a file but for its command, which must be the parser's; None: any, so long as there is one."""
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_regular(path, most=_MOST_BYTES)
+        entries = tomllib.loads(text.decode())
+        json.dumps(entries, default=str)  # what could not be shown is not read: numbers and nesting without measure
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); --save-config writes such a file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no TOML file ({error}); --save-config writes such a file") from error
     command = entries.pop("command", None)
     if not isinstance(command, str):

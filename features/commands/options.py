@@ -13,7 +13,9 @@ from features.commands.parser import Add, Parser
 from features.commands.speaking import complain, decoders_unheard
 from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
+from features.datasets.pixels import IN_FLIGHT, MAX_PIXELS
 from features.errors import UserError
+from features.home import home
 from features.plugins import plugins
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
 
@@ -33,6 +35,19 @@ def _cores(text: str) -> int:
     """A number of processor cores, at most as many as there are."""
     count = positive(text)
     return min(count, os.cpu_count() or count)
+
+
+class _Limit(argparse.Action):
+    """A limit of this machine, which processes that are started are to find as well."""
+
+    def __init__(self, option_strings: list[str], dest: str, *, variable: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, type=positive, metavar="N", **settings)
+        self.variable = variable
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, *_: Any) -> None:
+        """Take it."""
+        setattr(namespace, self.dest, value)
+        os.environ[self.variable] = str(value)
 
 
 # What more than one command takes.
@@ -58,6 +73,18 @@ SHARED: dict[str, dict[str, Any]] = {
         "completer": completion.one_of("auto", "cpu", "cuda", "mps"),
     },
     "--jobs": {"type": _cores, "metavar": "J", "help": "processor cores to use (default: all)", "rare": True},
+    "--max-pixels": {
+        "action": _Limit,
+        "variable": MAX_PIXELS,
+        "help": "refuse images of more pixels (default: 89,478,485, which Pillow takes for harmless)",
+        "rare": True,
+    },
+    "--pixels-in-flight": {
+        "action": _Limit,
+        "variable": IN_FLIGHT,
+        "help": "decode no more pixels than this at a time, over all threads (default: 100,000,000; 30 bytes each)",
+        "rare": True,
+    },
     "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows", "rare": True},
     "--no-search": {"action": "store_true", "help": "take each head's untuned default", "rare": True},
     "--overwrite": {
@@ -89,6 +116,13 @@ SHARED: dict[str, dict[str, Any]] = {
         "rare": True,
     },
     "--seeds": {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"},
+    "--test": {
+        "default": "auto",
+        "metavar": "T",
+        "help": "what is tested on: split, cv:K (all images, each out of a fold, the choice included), or auto "
+        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images",
+        "completer": completion.one_of("auto", "split", "cv:5"),
+    },
     "--validate": {
         "default": "auto",
         "metavar": "V",
@@ -111,10 +145,10 @@ def offered(values: Sequence[str], default: str) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
+def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bool = False) -> None:
     """The options that say which features of which data; `request_from` reads them back.
 
-    layer: what `--layer` is by default; None leaves out `--layer` and `--pool`.
+    layer: what `--layer` is by default; None leaves out `--layer` and `--pool`. sizes: `--image-size` takes several.
     """
     add = parser.section("which features of which data")
     names = offered(dataset_names(), "mnist")
@@ -156,7 +190,8 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
         pools = completion.one_of("avg", "max", "grid:2", "grid:4", "none")
         words = "avg (default), max, grid:N or none"
         add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
-    add("--image-size", type=int, metavar="S", help="pixels that the network sees (default: the weights' own, 224)")
+    size = "pixels that the network sees (default: the weights' own, 224)" + ("; several are compared" if sizes else "")
+    add("--image-size", type=int, nargs="+" if sizes else None, metavar="S", help=size)
     add(
         "--crop-mode",
         default="center",
@@ -191,7 +226,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
     unreadable = "leave out images that are broken or absent, and say which"
     add("--skip-unreadable", action="store_true", help=unreadable, rare=True)
-    add_shared(add, "--device", "--jobs")
+    add_shared(add, "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
 
 
 def request_from(options: argparse.Namespace) -> "Request":
@@ -212,6 +247,10 @@ def request_from(options: argparse.Namespace) -> "Request":
 
 def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:
     """Run a command: a user's mistake becomes one line and exit status 2, Ctrl-C one line and 130, SIGTERM 143."""
+    _reopen_closed()
+    if sys.stdout is None:
+        complain("error: the standard output is closed; leave it open, or send it to /dev/null")
+        return 2
     for stream in (sys.stdout, sys.stderr):
         # A terminal that has not the letters of a name shows their numbers.
         if hasattr(stream, "reconfigure"):
@@ -238,15 +277,26 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
+        own = error.filename is None or str(error.filename).startswith(str(home()))
+        another = "set $LAYERPROBE_HOME to another folder" if own else "name another place"
         complain(
-            f"error: {where}{error.strerror}; make the place readable and writable and see that it has room, or set "
-            "$LAYERPROBE_HOME to another folder"
+            f"error: {where}{error.strerror}; make the place readable and writable and see that it has room, or "
+            f"{another}"
         )
         try:
             sys.stdout.flush()
         except OSError:
             _drop_output()
         return 2
+
+
+def _reopen_closed() -> None:
+    """Have nothing be opened under the numbers of closed standard streams, where others would write into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the least number that is free is this one
 
 
 def _stopped(typed: bool) -> str:

@@ -70,6 +70,11 @@ class Dataset(abc.ABC):
         @property
         def splits(self) -> tuple[str, ...]: ...
 
+    @property
+    def cuts_test(self) -> bool:
+        """Whether its test rows are some of all rows that were cut off here, since it names none."""
+        return False
+
     @abc.abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 of the content of all splits: images, labels, class names, the order of rows and how they are split.

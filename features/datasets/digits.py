@@ -32,6 +32,8 @@ class Digits(Dataset):
     classes: typing.ClassVar[tuple[str, ...]] = tuple("0123456789")
     splits: typing.ClassVar[tuple[str, ...]] = ("train", "test")
 
+    cuts_test: typing.ClassVar[bool] = True
+
     def fingerprint(self) -> str:
         # Importing scikit-learn takes longer than everything else that a repeated run does.
         version = importlib.metadata.version("scikit-learn")

@@ -92,7 +92,7 @@ def _in_both(
             f"({twins[shared[0]]}, the same {what}): accuracies on {split} come out too high"
         )
         items = [_item(parts, split, row, classes, name_of, f"{twins[row]} in {other}") for row in shared]
-        yield Finding(f"in {other} and in {split}", line, tuple(items))
+        yield Finding(f"also in {other}", line, tuple(items))
 
 
 def _under_several(parts: Parts, classes: Sequence[str], name_of: NameOf, what: str) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from features.datasets.download import damaged
 from features.digests import sha256_file
 from features.errors import UserError
 from features.notes import remembered_answer
+from features.regular import open_regular, read_regular
 
 _LONGEST_HEADER = 4 + 4 * 255
 # The format's type codes that image sets use; numbers are big-endian.
@@ -44,8 +45,8 @@ def idx_digest(path: Path) -> str:
 def _content(path: Path) -> bytes:
     try:
         if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as stream:
+            return read_regular(path)
+        with open_regular(path) as packed, gzip.open(packed) as stream:
             content = stream.read(_LONGEST_HEADER)
             if promise := _promise(content):
                 refuse_bomb(path, path.stat().st_size, promise[2])

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from features.datasets.content import LOOK, kind_of
+from features.datasets.pixels import most_pixels, pixels_held, take_pixels
 from features.datasets.white import DEEPEST, White, as_bytes, extremes, real_white, whole_white
 from features.errors import UserError
 
@@ -161,15 +162,16 @@ def opened(source: Path | BinaryIO) -> Iterator[Any]:
     if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
         # A pipe under an image's name would be waited for without end.
         raise ValueError("it is no regular file")
+    limit = most_pixels()
     try:
         image = Image.open(source, formats=_formats())
     except UnidentifiedImageError as error:
         raise ValueError(kind_of(_start_of(source))) from error
-    with image:
-        if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    with image, pixels_held():
+        if limit and image.width * image.height > limit:
             raise Image.DecompressionBombError(
-                f"its {image.width} x {image.height} pixels are more than the {Image.MAX_IMAGE_PIXELS} that "
-                "Pillow takes for harmless"
+                f"its {image.width} x {image.height} pixels are more than the {limit} that are taken for harmless; "
+                "--max-pixels takes more"
             )
         yield image
 
@@ -207,6 +209,7 @@ def pixels_of(image: Any, source: Path | BinaryIO, deep: int | None = None) -> P
     """
     from PIL import ImageOps
 
+    take_pixels(image.width * image.height)
     raw_mode = str(image.tile)
     has_deep_colours = image.mode in ("RGB", "RGBA") and ";16" in raw_mode
     image = ImageOps.exif_transpose(image)

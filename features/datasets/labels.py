@@ -49,6 +49,9 @@ def settled_labels(names: Sequence[str], where: object) -> tuple[list[str], list
                 "image has one here; choose one of them or take these rows out"
             )
     spelled, remarks = _spelled_once(different, numbers)
+    composed, more = composed_once(different)
+    spelled |= composed
+    remarks += more
     remarks += [
         f"'{name}' is read as a class like others ({names.count(name)} rows)"
         for name in different
@@ -70,6 +73,18 @@ def _spelled_once(different: Iterable[str], numbers: set[str]) -> tuple[dict[str
     first = " and ".join(f"'{name}'" for name in several[0])
     more = f", and {len(several) - 1} more numbers likewise" if len(several) > 1 else ""
     return spelled, [f"the labels {first} are one number and one class, '{several[0][0]}'{more}"]
+
+
+def composed_once(different: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """For labels that are one text in Unicode's several forms (an accent beside its letter, or in it), the composed
+    form, and a line on them. A label that stands in one form alone keeps it."""
+    forms: dict[str, list[str]] = {}
+    for name in different:
+        forms.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+    several = {form: names for form, names in forms.items() if len(names) > 1}
+    words = ", ".join(f"'{form}'" for form in sorted(several)[:3])
+    remarks = [f"labels that are one text in two of Unicode's forms are one class: {words}"] if several else []
+    return {name: form for form, names in several.items() for name in names}, remarks
 
 
 def alike_classes(classes: Sequence[str]) -> str | None:

@@ -69,6 +69,10 @@ class ListedImages(Dataset):
     def splits(self) -> tuple[str, ...]:
         return ("train", "test") if UNCUT in self.listed else tuple(self.listed)
 
+    @property
+    def cuts_test(self) -> bool:
+        return UNCUT in self.listed
+
     def fingerprint(self) -> str:
         digests = self._digests
         content = {

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +30,7 @@ from features.datasets.arrays import images_in_8_bits, white_in, with_channels_l
 from features.datasets.dataset import Dataset, Split, Survey, name_of
 from features.datasets.doubles import find_copies, find_divided, find_doubles
 from features.datasets.findings import Finding, Item, find_class_sizes
-from features.datasets.labels import ordered_classes, stands_for_none
+from features.datasets.labels import composed_once, ordered_classes, stands_for_none
 from features.datasets.parts import PARTS, part_called
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
 from features.datasets.survey import nothing_seen, white_remarks
@@ -38,6 +39,7 @@ from features.digests import sha256_file, sha256_json
 from features.errors import UserError
 from features.grouping import group_codes
 from features.notes import remembered_answer
+from features.regular import require_regular
 
 SEPARATE = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 READING = 1
@@ -48,6 +50,7 @@ _GROUPS = ("groups", "group")
 def open_named(name: str, path: Path) -> "NpzDataset":
     """The arrays in a file; UserError where it is no such file or lacks an array."""
     try:
+        require_regular(path)
         with zipfile.ZipFile(path) as archive:
             refuse_zip_bomb(path, archive)
             names = sorted(Path(member).stem for member in archive.namelist())
@@ -132,6 +135,10 @@ class NpzDataset(Dataset):
     says_split: bool
     group_arrays: tuple[str, ...] = ()
 
+    @property
+    def cuts_test(self) -> bool:
+        return self._is_cut
+
     def fingerprint(self) -> str:
         # Classes and rows follow from the file's content by the rules that these words stand for; what is white is told
         # where it is not what version 0.1.0 took for it.
@@ -147,6 +154,7 @@ class NpzDataset(Dataset):
             **({} if usual else {"parts": [[part, *self.pairs.get(part, ())] for part in parts]}),
             **({"equal": "on one side"} if self._is_cut and self._equal else {}),
             **({"groups": "on one side"} if self._is_cut and self.group_arrays else {}),
+            **({"labels": "composed"} if composed_once(np.unique(np.concatenate(self._texts)).tolist())[0] else {}),
         }
 
     def survey(self) -> Survey:
@@ -318,9 +326,11 @@ class NpzDataset(Dataset):
     def _labels(self) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
         """The classes; for each split its rows in the array and their labels; what is to be said of the splits."""
         everything, inverse = np.unique(np.concatenate(self._texts), return_inverse=True)
-        classes = ordered_classes(everything.tolist())
+        composed, composing = composed_once(everything.tolist())
+        words = [composed.get(text, text) for text in everything.tolist()]
+        classes = ordered_classes(words)
         rank = {class_name: label for label, class_name in enumerate(classes)}
-        labels = np.array([rank[text] for text in everything.tolist()], dtype=np.int64)[inverse]
+        labels = np.array([rank[word] for word in words], dtype=np.int64)[inverse]
         if len(classes) < 2:
             raise UserError(f"{self.path} has {len(classes)} class; two are needed")
         if self.pairs:
@@ -337,7 +347,7 @@ class NpzDataset(Dataset):
                 raise UserError(f"{self.path} has no image to {part}; add some")
         if (strange := np.setdiff1d(labels, parts["train"][1])).size:
             raise UserError(f"{self.path} has no training image of class '{classes[strange[0]]}'; add some")
-        remarks = []
+        remarks = composing
         if "validation" in parts:
             count = len(parts["validation"][0])
             remarks.append(f"{count} images are for validation, and what is chosen is chosen on them")
@@ -364,6 +374,7 @@ class NpzDataset(Dataset):
 
     def _read(self, name: str) -> np.ndarray:
         try:
+            require_regular(self.path)
             with np.load(self.path, allow_pickle=False) as arrays:
                 array = arrays[name]
             # numpy gives the bytes of a member that is no array; a zip file may be locked (RuntimeError).
@@ -371,7 +382,8 @@ class NpzDataset(Dataset):
                 raise ValueError("it is no array")
             return array
         except (
-            OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+            OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, SyntaxError, TypeError,
+            zipfile.BadZipFile, zlib.error, tokenize.TokenError,
         ) as error:  # fmt: skip
             reason = "it holds pickled objects" if "allow_pickle" in str(error) else " ".join(str(error).split())
             raise UserError(
@@ -387,9 +399,20 @@ def _as_text(values: np.ndarray, which: str) -> np.ndarray:
         hint = "; they look one-hot: save their argmax" if values.ndim == 2 else ""
         raise UserError(f"{which} has the shape {values.shape}; it should be one number or word per image, (N,){hint}")
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all():
+        # Beyond it floating-point numbers leave whole numbers out, and far beyond it all would become one.
+        if (np.abs(values) > 2**53).any():
+            raise UserError(
+                f"{which} holds {np.abs(values).max():g}, where numbers cannot be told apart; save integers"
+            )
         values = values.astype(np.int64)
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+        decoded = np.char.decode(values, "utf-8", "replace")
+        if len(np.unique(decoded)) < len(np.unique(values)):
+            strange = next(
+                value for value, text in zip(values.tolist(), decoded.tolist(), strict=True) if "\ufffd" in text
+            )
+            raise UserError(f"{which} holds {strange!r} and others that are no UTF-8; save the labels as text")
+        values = decoded
     if values.dtype.kind not in "iuUb":
         raise UserError(f"{which} is of type {values.dtype}; labels should be whole numbers or text")
     return values.astype(str)

@@ -29,6 +29,7 @@ from features.datasets.images import (
     reason_for,
     warnings_by_file,
 )
+from features.datasets.pixels import MAX_PIXELS
 from features.datasets.tree import some
 from features.datasets.white import FULL, White, beyond, is_flat, is_nearly_black
 from features.digests import sha256_json
@@ -164,9 +165,10 @@ def held_by(digests: Mapping[Path, str]) -> Held:
     decoders = {name: [package.version for package in importlib.metadata.distributions(name=name)] for name in names}
     seen: dict[str, dict[str, Any]] = {}
     done = 0
+    limits = [os.environ[MAX_PIXELS]] if MAX_PIXELS in os.environ else []
     with progress_if_slow() as advance:
         for group in groups.values():
-            question = sha256_json([sorted(group), decoders, READING, _RULE])
+            question = sha256_json([sorted(group), decoders, READING, _RULE, *limits])
             noted = _NOTES.get(question)
             if not isinstance(noted, dict):
 

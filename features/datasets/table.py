@@ -28,6 +28,7 @@ from features.datasets.survey import AbsentImages
 from features.datasets.tree import folders_in, some
 from features.errors import UserError
 from features.home import user_path
+from features.regular import read_regular
 
 _SEPARATORS = (",", ";", "\t", "|")
 
@@ -221,7 +222,7 @@ def _asked(query: str, path: Path) -> dict[str, str]:
 def _table(path: Path) -> list[tuple[int, list[str]]]:
     """The lines that are not blank, each with its number."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         # utf-8-sig: spreadsheets put a byte order mark in front; some write UTF-16.
         encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         text = content.decode(encoding)

@@ -17,6 +17,7 @@ from features.datasets.download import Origin, damaged, fetch
 from features.digests import sha256_file, sha256_json
 from features.home import datasets_folder
 from features.notes import remembered_answer
+from features.regular import read_regular
 
 SOURCE = Origin("USPS", exact=False)
 _LONGEST_ROW = 8192
@@ -63,7 +64,7 @@ def _content_digest(path: Path, rows: int) -> str:
         try:
             # 256 numbers of a few digits each in a row: what is longer is something else, perhaps endless.
             unpacker = bz2.BZ2Decompressor()
-            content = unpacker.decompress(path.read_bytes(), max_length=rows * _LONGEST_ROW)
+            content = unpacker.decompress(read_regular(path), max_length=rows * _LONGEST_ROW)
             if not unpacker.eof:
                 raise EOFError("it ends early, or is far too long")
         except (OSError, ValueError, EOFError) as error:

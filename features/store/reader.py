@@ -5,6 +5,7 @@ so that an object may be handed to other processes.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import numpy as np
 
 from features.home import features_folder
 from features.key import CacheKey, short_digest
+from features.regular import regular_descriptor
 from features.store.checksums import BLOCK, first_damaged, read_exactly
 from features.store.layout import LaidOut, Layout, read_layout
 from features.store.naming import CacheError, shards_path, way_out
@@ -57,7 +59,12 @@ class FeatureFile(LaidOut):
     @classmethod
     def open(cls, path: Path) -> "FeatureFile":
         """Read a file's description; CacheError where it is damaged, FileNotFoundError where there is none."""
-        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            descriptor = regular_descriptor(path)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise CacheError(f"{path}: {error.strerror}; {way_out(path)}") from error
         try:
             layout, sums = read_layout(descriptor, path)
         finally:
@@ -125,7 +132,7 @@ class FeatureFile(LaidOut):
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY)
+            descriptor = regular_descriptor(self.path)
         except FileNotFoundError:
             raise CacheError(f"{self.path} was removed while it was in use; extract it again") from None
         try:

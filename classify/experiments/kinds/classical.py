@@ -23,6 +23,7 @@ from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
 from classify.measure.metrics import measure
+from classify.measure.paired import resampled_t
 from classify.measure.record import RowConfig
 from classify.measure.scores import SCORES
 from extract.planning import plan
@@ -31,6 +32,7 @@ from features.errors import UserError
 from features.plugins import blamed
 from features.reading import require_training_rows
 from features.request import Request
+from features.rows import limit_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,15 @@ class Classical(Kind):
         head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings), grid=grid)
         score = SCORES[settings.score]
         searched = search_folds(head, features, labels, list(folds), score=score, reduction=self.reduction, **fitting)
+        told = self._on_halves(features, labels, folds[0], searched.params, fitting)
+        halves: dict[str, Any] = {}
+        if told is not None:
+            whole = searched.predicted[:1]
+            halves["half"] = {
+                "accuracy": float(np.mean(told == labels)),
+                "whole": float(np.mean(whole == labels)),
+                "p_value": resampled_t(labels, whole, told[None], folds[:1]),
+            }
         started = time.perf_counter()
         axes = self.reduction.fit(features) if self.reduction else None
         if axes:
@@ -188,8 +199,26 @@ class Classical(Kind):
             seconds={"search": searched.seconds, "fit": took},
             rows={"search": searched.rows},
             # A single candidate is not searched for.
-            extra={"trials": trials if len(grid) > 1 else [], **_extra(fitted, features)},
+            extra={"trials": trials if len(grid) > 1 else [], **_extra(fitted, features), **halves},
         )
+
+    def _on_halves(
+        self, features: Any, labels: np.ndarray, folds: np.ndarray, params: dict[str, Any], fitting: dict[str, Any]
+    ) -> np.ndarray | None:
+        """The labels (N,) told by heads that have seen half as many rows, of the same classes, outside each fold; None
+        where half of them are of one class."""
+        predicted = np.empty_like(labels)
+        for fold in np.unique(folds):
+            inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            half = outside[limit_rows(labels[outside], max(1, len(outside) // 2), fitting["seed"])]
+            if len(np.unique(labels[half])) < 2:
+                return None
+            seen, asked = features.take(half, axis=0), features.take(inside, axis=0)
+            if self.reduction:
+                axes = self.reduction.fit(seen)
+                seen, asked = axes.apply(seen), axes.apply(asked)
+            predicted[inside] = self.head.build(**fitting, **params).fit(seen, labels[half]).predict(asked)
+        return predicted
 
     def _search(self, features: Any, labels: np.ndarray, training: Training, fitting: dict[str, Any]) -> Search:
         settings = training.settings

@@ -12,6 +12,7 @@ from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.tables import rows_table, shown_tables
 from classify.measure.choice import by_rank
 from classify.measure.outcome import plain_json
+from classify.measure.standing import LEVEL
 from classify.measure.wording import count, duration, percent
 from classify.show.layers import LayerRow, layer_panels
 from classify.show.panels import Panel
@@ -29,7 +30,8 @@ class ProbeResult(Outcome):
     standings: every layer held against it. scores: those that need no training, or None.
     selection: the layers joined greedily, or None. notes: what was left out and why. pass_seconds: of the pass over all
     layers, training images alone, where it was measured. folder: where results and figures are kept. equals: the
-    candidates that cannot be told from the best on what it was chosen on.
+    candidates that cannot be told from the best on what it was chosen on. tested: what choosing among the candidates
+    comes to, where all images were tested by cross-validation.
     """
 
     FORMAT: ClassVar[str] = "layerprobe probe"
@@ -44,6 +46,7 @@ class ProbeResult(Outcome):
     pass_seconds: float | None
     folder: Path
     equals: tuple[ProbeRow, ...] = ()
+    tested: str = ""
 
     @property
     def table(self) -> Any:
@@ -100,10 +103,13 @@ class ProbeResult(Outcome):
         sentences = [
             f"Best on validation: {self._name(self.best)} with {self.best.head} ({percent(self.best.validation)} %).",
             self._as_good_there(),
-            f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
+            f"{self.tested[0].upper()}{self.tested[1:]}."
+            if self.tested
+            else f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
             f"(95 % interval {percent(low)} to {percent(high)}).",
             self._equals(),
             self._better(),
+            self._more(),
             self._controls(),
             self._cost(),
         ]
@@ -172,6 +178,16 @@ class ProbeResult(Outcome):
         named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in better)
         rows = count(self.best.result.rows["validation"])
         return f"Better than it on the test set: {named}; {rows} validation images were too few to tell them apart."
+
+    def _more(self) -> str:
+        """Whether more images would help, from what half of them do."""
+        half = self.best.result.extra.half
+        if half is None:
+            return ""
+        reached = f"{percent(half['accuracy'])} % with half of them, {percent(half['whole'])} % with all, out of folds"
+        if half["p_value"] >= LEVEL:
+            return f"Whether more images would help cannot be told: {reached}."
+        return f"More images would {'' if half['whole'] > half['accuracy'] else 'not '}help: {reached}."
 
     def _controls(self) -> str:
         parts = []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.settings import Settings
-from classify.experiments.validating import check_score, parse_folds, settled
+from classify.experiments.validating import AUTO, SPLIT, check_score, parse_folds, settle
 from classify.heads import find_head
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
@@ -39,7 +39,8 @@ class Question:
     controls: random weights, raw pixels, shuffled labels. widths: the readings at one common width. scores: those that
     need no training, and CKA. head2toe, select: rows of all layers together, and of layers selected greedily.
     control_heads: of the shuffled and width-matched readings. score_rows: the most training rows that scores see.
-    notes: what `quick` cut, what cannot be had, and what is chosen on.
+    sizes: of the images, in pixels, beside that of the request. notes: what `quick` cut, what cannot be had, and what
+    is chosen on.
     """
 
     request: Request
@@ -55,13 +56,16 @@ class Question:
     control_heads: tuple[str, ...] = CONTROL_HEADS
     score_rows: int = SCORE_ROWS
     quick: bool = False
+    sizes: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what does not change the numbers."""
         fields = {**dataclasses.asdict(self), "request": self.request.to_json()}
         del fields["settings"]["jobs"], fields["request"]["device"]
-        for name in ("validate", "score"):  # Earlier documents lack them, at these values.
+        if not fields["sizes"]:
+            del fields["sizes"]
+        for name in ("validate", "score", "test"):  # Earlier documents lack them, at these values.
             if fields["settings"][name] == getattr(RowConfig, name):
                 del fields["settings"][name]
         return fields
@@ -107,11 +111,16 @@ def ask(request: Request, heads: Sequence[str] | None, settings: Settings, quick
     )
     _check_heads(question)
     _check_rows(question.request)
-    validate, line = settled(
-        settings.validate, question.request, question.heads, refit=settings.refit, score=settings.score
+    if question.select and settings.test == AUTO:
+        settings = dataclasses.replace(settings, test=SPLIT)
+    elif question.select and settings.test != SPLIT:
+        raise UserError(
+            "--select joins layers before anything is tested, and --test cv would not; leave one of them out"
+        )
+    settings, lines = settle(
+        dataclasses.replace(question.settings, test=settings.test), question.request, question.heads
     )
-    chosen_on = dataclasses.replace(question.settings, validate=validate)
-    return dataclasses.replace(question, settings=chosen_on, notes=(*question.notes, *([line] if line else [])))
+    return dataclasses.replace(question, settings=settings, notes=(*question.notes, *lines))
 
 
 def _check_options(question: Question) -> None:

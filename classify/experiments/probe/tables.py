@@ -11,6 +11,11 @@ from classify.measure.wording import MISSING, percent
 from classify.show import columns
 from classify.show.table import Cell, Column, Table, table_of
 
+# Accuracies that do not grow with the share of the largest class.
+_BALANCED: tuple[Cell, ...] = (
+    (columns.BALANCED, lambda row: row.result.metrics.balanced_accuracy),
+    (columns.MACRO_F1, lambda row: row.result.metrics.macro_f1),
+)
 _NAMES = {"pca": "PCA", "projection": "random projection"}
 
 
@@ -38,11 +43,11 @@ def rows_table(rows: Sequence[ProbeRow]) -> Table:
         (columns.number("features"), lambda row: row.width),
         (columns.VALIDATION, lambda row: row.validation),
         (columns.accuracy(), lambda row: row.estimate),
-        (columns.MACRO_F1, lambda row: row.result.metrics.macro_f1),
+        *_BALANCED,
         (columns.seconds("search_seconds", "search"), lambda row: row.result.seconds.get("search")),
         (columns.FIT, lambda row: row.result.seconds.get("fit")),
     )
-    return table_of("All rows", rows, cells)
+    return table_of("All rows", rows, cells, [_majority(rows[0])] if rows else [])
 
 
 def layers_table(rows: Sequence[ProbeRow], best: ProbeRow) -> Table:
@@ -74,11 +79,12 @@ def layers_table(rows: Sequence[ProbeRow], best: ProbeRow) -> Table:
         (columns.number("features", "numbers"), lambda row: row.width),
         (columns.VALIDATION, lambda row: row.validation),
         (columns.accuracy(header="test %"), lambda row: row.estimate),
+        *_BALANCED,
         *(random if "random" in kinds else ()),
         *(shuffled if "shuffled" in kinds else ()),
         (columns.seconds("seconds", "search + fit"), lambda row: row.seconds),
     )
-    notes = ["test %: accuracy on the test set ± half the width of its 95 % interval"]
+    notes = ["test %: accuracy on the test set ± half the width of its 95 % interval", _majority(best)]
     if "shuffled" in kinds:
         notes.append("selectivity: points above the same head fitted to shuffled labels")
     if unfinished := sum(row.result.converged is False for row in rows):
@@ -102,6 +108,8 @@ def standings_table(standings: Sequence[Standing], best: ProbeRow) -> Table:
         *([(columns.text("pool"), lambda standing: standing.row.pool)] if pools else []),
         (columns.BEST_HEAD, lambda standing: standing.row.head),
         (columns.accuracy(header="test %"), lambda standing: standing.row.estimate),
+        (columns.BALANCED, lambda standing: standing.row.result.metrics.balanced_accuracy),
+        (columns.MACRO_F1, lambda standing: standing.row.result.metrics.macro_f1),
         (columns.called(columns.P_VALUE, "p against the best"), lambda standing: standing.p_value),
         (columns.text("verdict"), verdict),
         (
@@ -111,6 +119,7 @@ def standings_table(standings: Sequence[Standing], best: ProbeRow) -> Table:
         (columns.BYTES, lambda standing: standing.bytes),
     )
     notes = (
+        _majority(best),
         "best head: on validation; p: of McNemar's mid-p test on the same test images, Holm's correction over layers",
         "GFLOP: up to the layer, a multiply-add counted as two; bytes: of its features in the cache",
     )
@@ -140,7 +149,7 @@ def widths_table(rows: Sequence[ProbeRow]) -> Table:
                 cells.append((columns.share(f"{head} {kind if name else 'plain'}", header), accuracy(kind, head)))
     note = "accuracy on the test set; PCA fitted on training rows alone; the projection is Gaussian, drawn once"
     title = f"At one common width: {min(row.width for row in reduced)} numbers of every layer"
-    return table_of(title, places, cells, [note])
+    return table_of(title, places, cells, [note, _majority(rows[0])])
 
 
 def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
@@ -182,6 +191,10 @@ def cka_table(scores: Scores) -> Table:
         rows,
         ("1 is alike up to rotation and scale, 0 unrelated",),
     )
+
+
+def _majority(best: ProbeRow) -> str:
+    return columns.majority_note(best.result.metrics)
 
 
 def _layer_name(row: ProbeRow) -> str:

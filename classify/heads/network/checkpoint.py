@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from features.digests import sha256_json
 from features.errors import UserError
 from features.notes import read_json, write_json
+from features.regular import open_regular
 from features.store.disk import refusals_told
 from features.whole import left_aside
 
@@ -56,7 +57,7 @@ class Checkpoint:
             )
         try:
             for name, digest in index["files"].items():
-                with (self.folder / name).open("rb") as stream:
+                with open_regular(self.folder / name) as stream:
                     if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
                         raise self._damaged(f"{name} is not what was written")
             best = load_file(self.folder / index["best"]) if index["best"] else None
@@ -113,7 +114,7 @@ def read_network(folder: Path) -> dict[str, Any]:
     if (digest := fields.pop("digest", None)) is not None:
         if digest != sha256_json(fields):
             raise UserError(f"{folder / 'network.json'} is damaged: it is not what was written; train again")
-        with weights.open("rb") as stream:
+        with open_regular(weights) as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != fields.pop("file_sha256"):
                 raise UserError(f"{weights} is damaged: it is not what was written; train again")
     return fields

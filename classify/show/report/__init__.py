@@ -34,14 +34,17 @@ def write_report(
     the data set that the records name. say: told what is worked on. Raises UserError where the folder
     holds no results, something in it is damaged, or the page cannot be written.
     """
+    from classify.show.report.checks import show_checks
     from classify.show.report.folder import read_folder
     from classify.show.report.gather import PageRequest, gather
     from classify.show.report.page import render, templates
 
     templates()  # what is not installed is said before minutes of work
     output = Path(output)
-    gathered = gather(read_folder(results), PageRequest(sample, seed, maps, images, stages, dataset), say)
-    text = render(gathered, str(results), command)
+    checks = show_checks(Path(results), images=images, dataset=dataset)
+    sections = read_folder(results, empty=bool(checks))
+    gathered = gather(sections, PageRequest(sample, seed, maps, images, stages, dataset), say)
+    text = render(gathered, checks, str(results), command)
     try:
         with text_written(output) as stream:
             stream.write(text)

@@ -4,7 +4,7 @@ Those of version 0.1.0 are of the same format.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from classify.measure.wording import one_line, percent_interval
 from classify.show.panels import Level, Line, Panel
 from classify.show.table import spelled
 from features.errors import UserError
+from features.regular import read_regular
 
 PROBE, COMPARISON, STUDY = "layerprobe probe", "layerprobe comparison", "layerprobe study"
+CHECK = "layerprobe check"
 VERSION = 1
 
 
@@ -134,29 +136,45 @@ def _panel(fields: dict[str, Any]) -> Panel:
 def read_documents(folder: Path) -> list[Document]:
     """What probes and comparisons wrote into a folder; UserError naming a file that is damaged."""
     documents = []
-    for path, body in _read(folder, "probe-", "compare-"):
+    for path, body in _read(folder, {"probe-": PROBE, "compare-": COMPARISON}):
         names = "result" if body["format"] == PROBE else "results"
         records = tuple((row[names],) if names == "result" else tuple(row[names]) for row in body["rows"])
         documents.append(Document(path, body, records))
     return documents
 
 
+@dataclass(frozen=True, eq=False)
+class CheckDocument:
+    """What a check of a data set wrote: the file and its JSON."""
+
+    path: Path
+    body: dict[str, Any]
+
+
+def read_checks(folder: Path) -> list[CheckDocument]:
+    """What checks wrote into a folder, the oldest first; UserError naming a file that is damaged."""
+    checks = [CheckDocument(path, body) for path, body in _read(folder, "check-")]
+    return sorted(checks, key=lambda check: check.path.stat().st_mtime_ns)
+
+
 def read_studies(folder: Path) -> list[Study]:
     """What studies wrote into a folder; UserError naming a file that is damaged."""
-    return [Study(path, body) for path, body in _read(folder, "study-")]
+    return [Study(path, body) for path, body in _read(folder, {"study-": STUDY})]
 
 
-def _read(folder: Path, *beginnings: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _read(folder: Path, formats: dict[str, str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The documents in files whose names begin so, each of the format that goes with it."""
     for path in sorted(folder.glob("*.json")):
-        if not path.name.startswith(beginnings) or not path.is_file():
+        beginning = next(filter(path.name.startswith, formats), None)
+        if beginning is None or not path.is_file():
             continue
         try:
-            body = json.loads(path.read_bytes())
+            body = json.loads(read_regular(path))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or move it away") from error
         except (ValueError, RecursionError) as error:
             raise _damaged(path, "not complete JSON") from error
-        if isinstance(body, dict) and body.get("format") in _FIELDS:
+        if isinstance(body, dict) and body.get("format") == formats[beginning]:
             if type(body.get("version")) is int and body["version"] != VERSION:
                 raise UserError(
                     f"{path}: written in version {body['version']} of the answer, and this layerprobe reads {VERSION}; "
@@ -187,7 +205,7 @@ def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(fits, value))
 
 
-def _shape(fields: dict[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
+def _shape(fields: Mapping[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, dict) and all(fits(value.get(name)) for name, fits in fields.items())
 
 
@@ -217,7 +235,17 @@ _PANEL = {
 }
 _TABLE = {"title": _text, "rows": _list_of(lambda value: isinstance(value, dict)), "notes": _list_of(_text)}
 _TABLE |= {"header": _maybe(_list_of(_text)), "cells": _maybe(_list_of(_list_of(_text)))}
+_ITEM = {"path": _text, "says": _maybe(_text), "split": _maybe(_text), "label": _maybe(_text)}
+_SPLIT = {**dict.fromkeys(("split", "largest", "smallest"), _text)}
+_SPLIT |= dict.fromkeys(("images", "classes", "most", "least", "share"), _number)
 _FIELDS = {
+    CHECK: {
+        **_COMMON,
+        "dataset": _text,
+        "question": _shape({"request": _shape({"dataset": _text}), "dataset_sha256": _text}),
+        "splits": _list_of(_shape(_SPLIT)),
+        "findings": _list_of(_shape({"kind": _text, "line": _text, "items": _list_of(_shape(_ITEM))})),
+    },
     STUDY: {
         **_COMMON,
         "study": _text,

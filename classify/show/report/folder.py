@@ -104,15 +104,17 @@ class Section:
         return next((model for model in self.models if model.saved.path.name == record), None)
 
 
-def read_folder(folder: Path | str) -> tuple[Section, ...]:
-    """The sections of a folder, the one with the most models first; UserError where it holds no results, or damaged
-    ones."""
+def read_folder(folder: Path | str, *, empty: bool = False) -> tuple[Section, ...]:
+    """The sections of a folder, the one with the most models first; UserError where it holds damaged results, or none
+    though it may not be empty."""
     folder = Path(folder)
     saved, wrong = sorted_out(folder)
     if wrong and not saved:
         raise UserError(left_out(folder, wrong))
     if wrong:
         tell(left_out(folder, wrong))
+    if not saved and empty:
+        return ()
     if not saved:
         what = "holds no results" if folder.is_dir() else "is not there"
         raise UserError(
@@ -151,7 +153,7 @@ def _sound(documents: Sequence[_Written], folder: Path, wrong: Sequence[tuple[Sa
     names = {saved.path.name for saved, _ in wrong} | {path.name for path in (folder / SUPERSEDED).glob("*.json")}
     sound = [document for document in documents if names.isdisjoint(document.names)]
     for path in sorted({document.path for document in documents} - {document.path for document in sound}):
-        tell(f"{path}: left out, since it shows results that are known to be wrong; run its command again")
+        tell(f"{path}: left out, since it shows results that are known to be wrong; run its command again or remove it")
     return sound
 
 

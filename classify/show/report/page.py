@@ -8,6 +8,7 @@ but for SVG, every text of which is escaped where it is made, and data for the s
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -18,6 +19,7 @@ from classify.measure.outcome import Result
 from classify.measure.wording import one_line, percent, settings
 from classify.show.layers import LayerRow, layer_panels
 from classify.show.report.charts import Figure, chart_figure
+from classify.show.report.checks import Check
 from classify.show.report.documents import Document, Study
 from classify.show.report.errors import Shown
 from classify.show.report.folder import Model, Section
@@ -70,7 +72,7 @@ def templates() -> Any:
     return jinja2
 
 
-def render(sections: list[tuple[Section, Material]], source: str, command: str) -> str:
+def render(sections: list[tuple[Section, Material]], checks: Sequence[Check], source: str, command: str) -> str:
     """The page as a text; UserError where jinja2 is not installed."""
     jinja2 = templates()
     files = resources.files(__package__)
@@ -82,6 +84,7 @@ def render(sections: list[tuple[Section, Material]], source: str, command: str) 
     made = this_environment()
     return template.render(
         sections=[_context(number, *section) for number, section in enumerate(sections)],
+        checks=checks,
         style=style,
         script=script,
         style_hash=_csp_hash(style),

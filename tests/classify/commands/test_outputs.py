@@ -4,13 +4,15 @@ import argparse
 import errno
 import json
 import os
+import shlex
 import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from classify.commands.outputs import check_output, check_outputs
+from classify.commands.outputs import check_output, check_outputs, say_next
+from classify.commands.run import _parser
 from classify.measure.metrics import measure
 from classify.measure.results import Predictions, Result, save_result
 from features.errors import UserError
@@ -185,7 +187,7 @@ def test_the_longest_name_can_be_written(here):
 
 
 def test_json_of_a_command_is_what_it_was(here):
-    from classify.commands.outputs import _write as write_outputs
+    from classify.commands.outputs import write_outputs
 
     class Outcome:
         def to_json(self):
@@ -196,5 +198,13 @@ def test_json_of_a_command_is_what_it_was(here):
 
         to_markdown = to_csv
 
-    write_outputs(_options(json="out.json"), Outcome())
+    write_outputs(_options(json="out.json"), Outcome(), print)
     assert json.loads(Path("out.json").read_text()) == {"b": 1, "a": [0.5]}
+
+
+def test_the_next_command_is_about_the_same_images_prepared_alike(capsys):
+    typed = ["--dataset", "csv:dogs.csv", "--label-column", "dog breed", "--skip-unreadable", "--crop-mode", "pad"]
+    typed += ["--mean", "0.5", "0.4", "0.3"]
+    options = _parser().parse_args([*typed, "--layer", "layer3", "--model", "svm"])
+    say_next(options, layers=True)
+    assert capsys.readouterr().out == f"next: python -m classify probe --quick {shlex.join(typed)}\n"

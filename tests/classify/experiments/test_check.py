@@ -145,7 +145,7 @@ def plant_hidden(root):
             "3 images cannot be read (train/3/00.png: ",
         ),
         (plant_copy, "copies", ["train/3/again.png"], "1 image is a copy of another one (2 files in 1 group"),
-        (plant_leak, "in train and in test", ["test/3/leak.png"], "1 of 37 test images is also in train (train/3/00.p"),
+        (plant_leak, "also in train", ["test/3/leak.png"], "1 of 37 test images is also in train (train/3/00.p"),
         (
             plant_second_label,
             "under several labels",
@@ -200,12 +200,20 @@ def test_features_find_what_files_do_not(digits, standin, real_imagenet):
     labels = images.pop("contradicted label")
     assert "train/5/seven.png" in labels and set(labels) <= {"train/5/seven.png", "train/5/photo.png"}
     assert images == {
-        "nearly the same in train and in test": ["test/5/again.jpg"],
+        "nearly in train": ["test/5/again.jpg"],
         "unlike all others": ["train/5/photo.png"],
     }
     said = "\n".join(outcome.sentences)
     assert "again.jpg, nearly train/5/06.png in train): closer in avgpool than 0.5 of the distance to" in said
     assert "train/5/seven.png, labelled '5': '7' (" in said
+
+
+def test_of_data_that_changed_since_they_were_used_the_files_are_looked_at(digits, standin):
+    options = {"weights": str(standin), "image_size": 32, "features": True}
+    looked_at(digits, **options)
+    plant_leak(digits)
+    images = found(looked_at(digits, **options))
+    assert images["also in train"] == ["test/3/leak.png"] and images["changed"] == []
 
 
 def test_an_outcome_in_all_its_forms(digits, monkeypatch, capsys):
@@ -218,13 +226,13 @@ def test_an_outcome_in_all_its_forms(digits, monkeypatch, capsys):
     assert "test/3/leak.png" in printed and "images of each split" in printed
     document = json.loads((digits.parent / "c.json").read_text())
     assert document["format"] == "layerprobe check" and [split["images"] for split in document["splits"]] == [65, 37]
-    leak = next(finding for finding in document["findings"] if finding["kind"] == "in train and in test")
+    leak = next(finding for finding in document["findings"] if finding["kind"] == "also in train")
     assert leak["count"] == 1 and leak["items"] == [
         {"path": "test/3/leak.png", "split": "test", "row": 12, "label": "3", "says": "train/3/00.png in train"}
     ]
     lines = (digits.parent / "c.csv").read_text().splitlines()
     assert lines[0] == "finding,image,split,label,says,value"
-    assert "in train and in test,test/3/leak.png,test,3,train/3/00.png in train," in lines
+    assert "also in train,test/3/leak.png,test,3,train/3/00.png in train," in lines
     assert len(list((digits.parent / "results").glob("check-folder-digits-*.json"))) == 1
     html = looked_at(digits)._repr_html_()
     assert "<td" in html and "leak.png" in html
@@ -236,9 +244,20 @@ def test_arrays_are_looked_at_too(tmp_path, home):
     labels, split = np.repeat([0, 1], 30), np.array(["train"] * 40 + ["test"] * 20)
     np.savez(tmp_path / "a.npz", images=pixels, labels=labels, split=split)
     outcome = check(Request(dataset=f"npz:{tmp_path / 'a.npz'}"), features=False, results=tmp_path)
-    assert found(outcome)["in train and in test"] == ["row 50 of images"]
+    assert found(outcome)["also in train"] == ["row 50 of images"]
     assert found(outcome)["under several labels"] == ["row 3 of images", "row 50 of images"]
     assert "class without images" in found(outcome)
+
+
+def test_some_classes_have_rows_of_their_own(digits):
+    plant_leak(digits)
+    shutil.copy(digits / "train" / "5" / "00.png", digits / "train" / "5" / "again.png")
+    outcome = check(Request(dataset=f"folder:{digits}[5,7]"), features=False, results=digits.parent)
+    (copies,) = (finding for finding in outcome.findings if finding.kind == "copies")
+    dataset = open_dataset(f"folder:{digits}[5,7]")
+    rows = {item.path: item.row for item in copies.items}
+    assert rows["test/3/leak.png"] is None
+    assert dataset.name_of("train", rows["train/5/again.png"]) == "train/5/again.png"
 
 
 def test_groups_in_several_splits_are_found(digits):

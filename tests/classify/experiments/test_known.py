@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from classify.__main__ import main
 from classify.experiments.kinds.classical import Classical
@@ -16,8 +17,9 @@ from classify.experiments.settings import How, Settings
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from classify.heads.regularizers import parse_regularizers
-from classify.measure.record import RowConfig
+from classify.measure.record import Extra, RowConfig
 from classify.measure.results import SavedResult, find_result, load_results, save_result
+from classify.measure.soundness import OTHER_READING
 from extract.planning import plan
 from features.commands.options import run_command
 from features.errors import UserError
@@ -118,6 +120,32 @@ def test_another_preprocessing_is_another_row_and_the_old_one_is_not_taken_for_i
     )
     set_aside_superseded(asked, tmp_path)
     assert load_results(tmp_path) == []
+
+
+def test_what_was_read_by_another_rule_is_made_again_where_it_stood_and_nowhere_else(home, tmp_path):
+    random, folder = np.random.default_rng(0), tmp_path / "results"
+    for name in ("here/scans", "there/scans"):
+        for number in range(20):
+            path = tmp_path / name / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 4096, (8, 8)).astype(np.uint16)).save(path)
+    rows = {
+        place: _row(dataset=f"folder:{tmp_path / place / 'scans'}", limit=None, limit_test=None)
+        for place in ("here", "there")
+    }
+    wrong = {}
+    for place, row in rows.items():
+        made = make(row, How(folder=folder))
+        extra = Extra({key: value for key, value in made.result.extra.items() if key not in ("white", "crop_mode")})
+        config = {**made.result.config, "dataset_sha256": place * 8}
+        wrong[place] = _saved_again(folder, made, config=config, extra=extra)
+    assert load_results(folder) == []
+    remark = f"{wrong['here'].path.name}: {OTHER_READING}; made again"
+    assert known_result(rows["here"], folder) == (None, remark)
+    right = make(rows["here"], How(folder=folder))
+    assert known_result(rows["here"], folder)[0].result == right.result
+    assert {path.name for path in (folder / "superseded").glob("*.json")} == {wrong["here"].path.name}
+    assert wrong["there"].path.exists()
 
 
 def test_the_preprocessing_is_nothing_to_a_network_without_a_backbone(home):

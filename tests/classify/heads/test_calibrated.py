@@ -68,7 +68,8 @@ def test_repeats_of_folds_count_as_their_rows_and_unknown_classes_not_at_all():
     assert calibrate(head, *strange).temperature == pytest.approx(once)
     assert calibrate(head, scores[:4], np.full(4, 99)) is head
     with pytest.raises(ValueError, match="cannot have the shape"):
-        calibrate(head, scores[:, :3], held)
+        calibrate(head, scores[:3], held)
+    assert calibrate(head, scores[:, :3], held) is head
 
 
 def test_a_few_rows_that_all_came_out_right_make_nothing_certain():

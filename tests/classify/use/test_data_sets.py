@@ -94,6 +94,16 @@ def test_a_data_set_without_its_broken_images_is_asked_for_as_the_whole():
     assert for_one_data_set([part, PETS], HERE, "readable:folder:/pets/train") == [part]
 
 
+def test_a_list_is_meant_by_whichever_of_its_columns_where_these_are_not_said():
+    breeds = saved("csv-dogs", "7" * 64, "csv:/dogs.csv?label=breed")
+    sizes = saved("csv-dogs", "8" * 64, "readable:csv:/dogs.csv?label=size[small,large]")
+    assert for_one_data_set([breeds, sizes], HERE, "csv:/dogs.csv") == [breeds]
+    assert for_one_data_set([breeds, sizes], HERE, "csv:/dogs.csv[small,large]") == [sizes]
+    assert for_one_data_set([breeds, sizes], HERE, "csv:/dogs.csv?label=breed") == [breeds]
+    with pytest.raises(UserError, match="for csv:/dogs.csv.label=age, but for"):
+        for_one_data_set([breeds, sizes], HERE, "csv:/dogs.csv?label=age")
+
+
 def test_what_was_moved_is_found_by_its_content(tmp_path, home):
     for shade in range(4):
         path = tmp_path / "moved" / "ab"[shade % 2] / f"{shade}.png"
