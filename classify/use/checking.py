@@ -90,11 +90,13 @@ def agree(model: SavedModel, checked: CheckImages, expected: Answers, exported: 
         )
     if expected.distance is not None and exported.distance is not None:
         # Squares: the root of a distance near 0 is mostly rounding.
-        apart = float(np.abs(expected.distance**2 - exported.distance**2).max())
+        squares = expected.distance**2
+        apart = float((np.abs(squares - exported.distance**2) / np.maximum(1, squares)).max())
         if not apart <= TOLERANCE:
             raise UserError(
-                f"the exported network does not do what {model.saved.path.name} does, and was not kept: squared "
-                f"distances to the training images differ by up to {apart:.1e} on {count} images ({checked.origin})"
+                f"the exported network does not do what {model.saved.path.name} does, and was not saved: squared "
+                f"distances to the training images differ by up to {apart:.1e} of them on {count} images "
+                f"({checked.origin})"
             )
     kept = None
     if checked.predicted is not None:
