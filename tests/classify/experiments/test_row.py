@@ -88,6 +88,10 @@ def _changed(field: str) -> list[tuple[Row, Row]]:
         "validation_share": lambda: [
             *settings(validation_share=0.2), (_finetune(), _finetune(settings=Settings(validation_share=0.2))),
         ],
+        "validate": lambda: [*settings(validate="cv:5"), (_finetune(), _finetune(settings=Settings(validate="cv:5")))],
+        "score": lambda: settings(score="macro-f1"),
+        "test": lambda: settings(test="cv:5"),
+        "calibrate": lambda: settings(calibrate=False),
         "reduction": lambda: [
             (head, reduced("pca", 7)), (reduced("pca", 7), reduced("pca", 8)),
             (reduced("pca", 7), reduced("projection", 7)),
