@@ -130,7 +130,11 @@ def _loaded(path: Path) -> Any:
         require_regular(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); name a file of weights") from error
-    if zipfile.is_zipfile(path):
+    try:
+        is_zip = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{damaged} ({error}); {again}") from error
+    if is_zip:
         _check_zip(path, damaged, again)
     elif path.suffix == ".safetensors" or _is_safetensors(path):
         from safetensors import SafetensorError

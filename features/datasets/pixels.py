@@ -10,10 +10,12 @@ import threading
 from collections.abc import Iterator
 
 from features.errors import UserError
+from features.memory import give_back_freed_memory
 
 MAX_PIXELS, IN_FLIGHT = "LAYERPROBE_MAX_PIXELS", "LAYERPROBE_PIXELS_IN_FLIGHT"
 # Decoded, as a tensor and being resized, a pixel takes about 30 bytes.
 _AT_A_TIME = 100_000_000
+_LARGE = 20_000_000
 
 _changed = threading.Condition()
 _in_flight = 0
@@ -64,6 +66,9 @@ def take_pixels(count: int) -> None:
 
 def _give_back() -> None:
     global _in_flight
+    if _mine.pixels > _LARGE:
+        # Each thread's allocator would keep its gigabytes.
+        give_back_freed_memory()
     with _changed:
         _in_flight -= _mine.pixels
         _mine.pixels = 0

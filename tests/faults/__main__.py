@@ -56,14 +56,14 @@ def _line(each: Fault, tally: Tally, seconds: float) -> str:
 
 
 def _table(chosen: list[Fault], done: dict[str, dict]) -> None:
-    print("\n| fault | tried | survived | lost |\n| --- | ---: | ---: | ---: |")
+    print("\n| fault | tried | survived | lost | let in |\n| --- | ---: | ---: | ---: | ---: |")
     for each in chosen:
         tally = done[each.name]
         lost = tally["tried"] - tally["survived"]
         counts = (
-            f"skipped: {tally['skipped']} | |"
+            f"skipped: {tally['skipped']} | | |"
             if tally["skipped"]
-            else f"{tally['tried']} | {tally['survived']} | {lost}"
+            else f"{tally['tried']} | {tally['survived']} | {lost} | {tally.get('let_in', 0)}"
         )
         print(f"| {each.told} | {counts} |")
 

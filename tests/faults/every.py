@@ -1,5 +1,5 @@
 """Every fault: importing this registers them, each in the module of its subject."""
 
-from tests.faults import clock, company, damage, kills, locks, permissions, room
+from tests.faults import clock, company, damage, kills, locks, permissions, room, strangers
 
-__all__ = ["clock", "company", "damage", "kills", "locks", "permissions", "room"]
+__all__ = ["clock", "company", "damage", "kills", "locks", "permissions", "room", "strangers"]

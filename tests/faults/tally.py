@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """Counts of one fault. lost: what was lost, in words, a line each. remarks: what else was seen."""
+    """Counts of one fault. lost: what was lost, in words, a line each. let_in: how often somebody's code ran, or what
+    is private was opened. remarks: what else was seen."""
 
     tried: int = 0
     survived: int = 0
+    let_in: int = 0
     lost: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     skipped: str = ""

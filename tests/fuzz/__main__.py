@@ -20,7 +20,8 @@ from tests.fuzz.mutation import MOST, mutated
 
 NAMES = (
     "idx", "idx.gz", "image", "npz", "csv", "pth", "safetensors", "cache", "cache-sealed", "partial", "result",
-    "result-sealed", "checkpoint", "note", "head", "predictions", "config",
+    "result-sealed", "checkpoint", "note", "head", "predictions", "config", "states", "array-header", "waiting",
+    "answer",
 )  # fmt: skip
 
 

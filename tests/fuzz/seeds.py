@@ -221,12 +221,73 @@ def predictions(folder: Path) -> list[bytes]:
     """Predictions as a result keeps them, pickled objects among them, and a bomb."""
     labels = np.arange(20) % 2
     made = [
-        _bytes_of(lambda stream: np.savez(stream, index=np.arange(20), labels=labels, predicted=labels)),
-        _bytes_of(lambda stream: np.savez(stream, index=labels, labels=labels, predicted=np.array([Malice()] * 20))),
+        _bytes_of(lambda stream: np.savez(stream, rows=np.arange(20), labels=labels, predicted=labels)),
+        _bytes_of(lambda stream: np.savez(stream, rows=labels, labels=labels, predicted=np.array([Malice()] * 20))),
+    ]
+    made += [
+        _bytes_of(lambda stream, arrays=arrays: np.savez(stream, **arrays))
+        for arrays in (
+            {"rows": np.arange(20), "labels": labels + 99, "predicted": labels},
+            {"rows": -np.arange(20), "labels": labels, "predicted": labels},
+            {"rows": np.int64(3), "labels": labels, "predicted": labels},
+            {"rows": np.arange(20), "labels": labels, "predicted": labels.astype(str)},
+            {"rows": np.arange(20), "labels": labels, "predicted": labels, "probabilities": np.full((20, 2), np.nan)},
+        )
     ]
     start = io.BytesIO()
     np.lib.format.write_array_header_1_0(start, {"descr": "|u1", "fortran_order": False, "shape": (3900 << 20,)})
     return [*made, zip_bomb("predicted.npy", start.getvalue())]
+
+
+def states(folder: Path) -> list[bytes]:
+    """State dicts as torch saves them, plain, nested and of tensors that are no plain arrays."""
+    plain = {"conv.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2, dtype=torch.int64)}
+    strange = (
+        torch.empty(3, device="meta"),
+        torch.eye(3).to_sparse(),
+        torch.eye(3).to_sparse_csr(),
+        torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8),
+        torch.zeros(1).expand(10**12),
+        torch.zeros(3, dtype=torch.complex64),
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    )
+    made = [plain, {"state_dict": plain, "epoch": 3}, {"a": {"b": {"c": plain}}}, [plain, 1], {"x": Malice()}]
+    made += [{**plain, "strange": tensor} for tensor in strange]
+    return [_bytes_of(lambda stream, state=state: torch.save(state, stream)) for state in made]
+
+
+def array_headers(folder: Path) -> list[bytes]:
+    """Headers of arrays: what numpy writes, and what stops its parsers."""
+    shapes = (b"(20,)", b"(-1,)", b"(10**15,)", b"('a',)", b"(3900000000,)")
+    made = [b"{'descr': '<i8', 'fortran_order': False, 'shape': %s, }" % shape for shape in shapes]
+    made += [b"{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", b"{'descr': [('a', '<i8')], 'shape': (2,)}"]
+    return [*made, b"((((", b"(" * 3000, b"[]", b"{'descr': '\xe9'", b"", b"{" * 200, b"1 if 1 else"]
+
+
+def waiting(folder: Path) -> list[bytes]:
+    """A head that waits for its test as it is packed, and pickles in its place."""
+    from classify.heads import HEADS
+    from classify.measure.kept_heads import in_skops_format
+
+    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    fitted = HEADS["ridge"].build().fit(features, np.arange(20) % 2)
+    packed = in_skops_format({"classifier": fitted, "fields": json.dumps({"chosen": {}})}, compressed=False)
+    return [packed, pickle.dumps(Malice()), zip_bomb("schema.json"), *head(folder)]
+
+
+def answers(folder: Path) -> list[bytes]:
+    """What a probe and a study keep, and lists where names should be."""
+    common = {"version": 1, "answer": ["a"], "notes": [], "question": {}}
+    probe = {**common, "format": "layerprobe probe", "rows": [], "layers": [], "best": {"result": "x.json"}}
+    study = {**common, "format": "layerprobe study", "study": "where", "tables": [], "panels": [], "results": []}
+    made = [
+        probe,
+        study,
+        {**probe, "format": ["layerprobe probe"]},
+        {**study, "results": [["x"]]},
+        {**probe, "rows": 3},
+    ]
+    return [json.dumps(each).encode() for each in made]
 
 
 def config(folder: Path) -> list[bytes]:
@@ -237,5 +298,9 @@ def config(folder: Path) -> list[bytes]:
         b'dataset = "x\\u0000y"\nconfig = "a.toml"\n',
         b"limit = " + b"[" * 20_000,
         b"a." * 5_000 + b"a = 1",
+        b"limit = " + b"9" * 5_000,
+        b"limit = 0x" + b"f" * 5_000,
+        b"limit." + b"a." * 2_000 + b"a = 1",
+        b'cluster = "tcp://there:1"\nlayer = ["fc", "--cluster=tcp://there:1"]\n',
     )
     return [b'command = "extract"\n' + each for each in lines] + [b"[extract]\nlimit = 1"]

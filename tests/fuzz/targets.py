@@ -6,6 +6,7 @@ import io
 import json
 import os
 import struct
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +15,21 @@ from unittest import mock
 import numpy as np
 
 import extract.__main__ as extract
+from classify.experiments import waiting
 from classify.heads.network.checkpoint import Checkpoint
 from classify.measure.metrics import measure
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult, load_results, sealed
+from classify.show.report.documents import read_documents, read_studies
 from features.datasets import open_dataset
 from features.datasets.idx import read_idx
 from features.datasets.images import ImageFiles
 from features.digests import sha256_json
+from features.errors import UserError
 from features.notes import Notes, read_json
 from features.store.reader import FeatureFile
 from features.store.writer import PartialRecord
-from features.weights import read_state_dict
+from features.weights import read_state_dict, read_tables
 from tests.fuzz import seeds
 
 
@@ -152,6 +156,39 @@ def _predictions(data: bytes, folder: Path) -> object:
     return _saved(folder, data).predictions()
 
 
+def _states(data: bytes, folder: Path) -> object:
+    path = _file(folder, "net.pth", data)
+    return [{name: tensor.sum() for name, tensor in table.tensors.items()} for table in read_tables(path)]
+
+
+def _array_header(data: bytes, folder: Path) -> object:
+    """An array with these bytes for its header, as predictions and as a data set."""
+    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(data) % 65536) + data[:65535] + bytes(200)
+    told = []
+    for names, read in ((("rows", "labels", "predicted"), _predictions), (("x_train", "y_train"), _npz)):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            for name in (*names, "x_test", "y_test") if read is _npz else names:
+                archive.writestr(f"{name}.npy", array)
+        try:
+            told.append(read(stream.getvalue(), folder))
+        except UserError as error:
+            told.append(error)
+    return told
+
+
+def _waiting(data: bytes, folder: Path) -> object:
+    """With the SHA-256 that stands before it: what somebody can write who may write to a home."""
+    content = b"layerprobe fitted 3\n" + hashlib.sha256(data).digest() + data
+    return waiting.read(_file(folder, "row.fitted", content))
+
+
+def _answer(data: bytes, folder: Path) -> object:
+    for name in ("probe-x.json", "compare-x.json", "study-x.json"):
+        _file(folder, name, data)
+    return list(read_documents(folder)), list(read_studies(folder))
+
+
 def _config(data: bytes, folder: Path) -> object:
     arguments = ["--config", str(_file(folder, "options.toml", data))]
     with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
@@ -178,5 +215,9 @@ TARGETS = {
         Target("head", seeds.head, _head),
         Target("predictions", seeds.predictions, _predictions),
         Target("config", seeds.config, _config),
+        Target("states", seeds.states, _states),
+        Target("array-header", seeds.array_headers, _array_header),
+        Target("waiting", seeds.waiting, _waiting),
+        Target("answer", seeds.answers, _answer),
     )
 }

@@ -136,7 +136,7 @@ def _panel(fields: dict[str, Any]) -> Panel:
 def read_documents(folder: Path) -> list[Document]:
     """What probes and comparisons wrote into a folder; UserError naming a file that is damaged."""
     documents = []
-    for path, body in _read(folder, "probe-", "compare-"):
+    for path, body in _read(folder, {"probe-": PROBE, "compare-": COMPARISON}):
         names = "result" if body["format"] == PROBE else "results"
         records = tuple((row[names],) if names == "result" else tuple(row[names]) for row in body["rows"])
         documents.append(Document(path, body, records))
@@ -153,18 +153,20 @@ class CheckDocument:
 
 def read_checks(folder: Path) -> list[CheckDocument]:
     """What checks wrote into a folder, the oldest first; UserError naming a file that is damaged."""
-    checks = [CheckDocument(path, body) for path, body in _read(folder, "check-")]
+    checks = [CheckDocument(path, body) for path, body in _read(folder, {"check-": CHECK})]
     return sorted(checks, key=lambda check: check.path.stat().st_mtime_ns)
 
 
 def read_studies(folder: Path) -> list[Study]:
     """What studies wrote into a folder; UserError naming a file that is damaged."""
-    return [Study(path, body) for path, body in _read(folder, "study-")]
+    return [Study(path, body) for path, body in _read(folder, {"study-": STUDY})]
 
 
-def _read(folder: Path, *beginnings: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _read(folder: Path, formats: dict[str, str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The documents in files whose names begin so, each of the format that goes with it."""
     for path in sorted(folder.glob("*.json")):
-        if not path.name.startswith(beginnings) or not path.is_file():
+        beginning = next(filter(path.name.startswith, formats), None)
+        if beginning is None or not path.is_file():
             continue
         try:
             body = json.loads(read_regular(path))
@@ -172,7 +174,7 @@ def _read(folder: Path, *beginnings: str) -> Iterator[tuple[Path, dict[str, Any]
             raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or move it away") from error
         except (ValueError, RecursionError) as error:
             raise _damaged(path, "not complete JSON") from error
-        if isinstance(body, dict) and isinstance(body.get("format"), str) and body["format"] in _FIELDS:
+        if isinstance(body, dict) and body.get("format") == formats[beginning]:
             if type(body.get("version")) is int and body["version"] != VERSION:
                 raise UserError(
                     f"{path}: written in version {body['version']} of the answer, and this layerprobe reads {VERSION}; "
