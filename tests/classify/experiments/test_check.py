@@ -231,8 +231,8 @@ def test_an_outcome_in_all_its_forms(digits, monkeypatch, capsys):
         {"path": "test/3/leak.png", "split": "test", "row": 12, "label": "3", "says": "train/3/00.png in train"}
     ]
     lines = (digits.parent / "c.csv").read_text().splitlines()
-    assert lines[0] == "finding,image,split,label,says,value"
-    assert "also in train,test/3/leak.png,test,3,train/3/00.png in train," in lines
+    assert lines[0] == "finding,image,says,label,split,value"
+    assert "also in train,test/3/leak.png,train/3/00.png in train,3,test," in lines
     assert len(list((digits.parent / "results").glob("check-folder-digits-*.json"))) == 1
     html = looked_at(digits)._repr_html_()
     assert "<td" in html and "leak.png" in html
