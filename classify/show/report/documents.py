@@ -153,7 +153,7 @@ class CheckDocument:
 
 def read_checks(folder: Path) -> list[CheckDocument]:
     """What checks wrote into a folder, the oldest first; UserError naming a file that is damaged."""
-    checks = [CheckDocument(path, body) for path, body in _read(folder, "check-")]
+    checks = [CheckDocument(path, body) for path, body in _read(folder, {"check-": CHECK})]
     return sorted(checks, key=lambda check: check.path.stat().st_mtime_ns)
 
 
