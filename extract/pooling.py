@@ -7,14 +7,15 @@ from torch.nn.functional import adaptive_avg_pool2d
 def pool_output(output: torch.Tensor, pool: str, layout: str) -> torch.Tensor:
     """Pool (N, C, H, W), (N, H, W, C), (N, T, C) or (N, D) as `features.pooling.pooled_shape` says, in float32.
 
-    A class token takes no part in the mean over tokens. `none` keeps the maps, channels first, in their own type.
+    A class token takes no part in the mean over tokens, unless it is the only one. `none` keeps the maps, channels
+    first, in their own type.
     """
     if layout == "map last":
         output = output.permute(0, 3, 1, 2)
     if pool == "none" or output.ndim not in (3, 4):
         return output
     if output.ndim == 3:
-        tokens = output[:, 1:] if layout == "class tokens" else output
+        tokens = output[:, 1:] if layout == "class tokens" and output.shape[1] > 1 else output
         return tokens.float().mean(1) if pool == "avg" else tokens.amax(1).float()
     if pool == "avg":
         return output.float().mean((2, 3))

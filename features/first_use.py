@@ -26,8 +26,12 @@ _REFUSED = Notes("refused", old="known.json")
 LATEST_RULE = 3
 
 
+class ChangedContent(UserError):
+    """What was used here before is another one now, which nobody accepted."""
+
+
 def recognise(name: str, digest: str, files: Iterable[Path] = (), *, rule: int = 1) -> str | None:
-    """Remember the digest of something that is used for the first time; UserError if it was another one before.
+    """Remember the digest of something that is used for the first time; ChangedContent if it was another one before.
 
     name: the path of a file of weights, or a data set as `open_dataset` takes it. files: what it is read from, to name
     those that changed since. rule: the newest one that makes a difference to this data set; what was noted under an
@@ -45,7 +49,7 @@ def recognise(name: str, digest: str, files: Iterable[Path] = (), *, rule: int =
             f"first used here ({first[:8]}), without a change of its files: what was made from it before is not used"
         )
     _REFUSED.put(name, {"refused": digest})
-    raise UserError(
+    raise ChangedContent(
         f"{name} is not what it was when it was first used here (SHA-256 {first[:8]} then, {digest[:8]} now)"
         f"{_changed(files, seen)}, and nothing was computed from it; put back what it was or, if the change is meant, "
         f"accept it with `python -m features accept {name}`"

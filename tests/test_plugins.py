@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("setuptools", reason="pip builds the tiny package with it, offline")
 
@@ -49,7 +51,7 @@ class Nearest(BaseEstimator):
         self.power = power
     def fit(self, X, y):
         X = np.asarray(X)
-        self.classes_ = np.unique(y)
+        self.classes_, self.n_features_in_ = np.unique(y), X.shape[1]
         self.means_ = np.stack([X[y == label].mean(0) for label in self.classes_])
         return self
     def predict(self, X):
@@ -160,11 +162,18 @@ def test_a_probe_with_a_data_set_a_backbone_heads_and_a_score_of_theirs(run, tmp
     done = run("classify", "probe", *asked, *models)
     assert done.returncode == 0, done.stderr
     assert "spread" in done.stdout and "nearest" in done.stdout
-    records = [json.loads(path.read_text())["result"] for path in (tmp_path / "results").glob("stripes-*.json")]
+    paths = list((tmp_path / "results").glob("stripes-*.json"))
+    records = [json.loads(path.read_text())["result"] for path in paths]
+    stems = [{**record["config"], "stem": path.stem} for path, record in zip(paths, records, strict=True)]
     assert {record["config"]["head"] for record in records} == {"nearest", "searched", "ridge"}
     assert all(record["config"]["plugins"] == ["lp-tiny 0.3"] for record in records)
     assert all(record["config"]["architecture"] == "lp-tiny 0.3" for record in records)
     assert {record["chosen"].get("power") for record in records if record["config"]["head"] == "searched"} <= {1.0, 2.0}
+    (nearest,) = {record["stem"] for record in stems if record["layer"] == "avgpool" and record["head"] == "nearest"}
+    image = tmp_path / "new.png"
+    Image.fromarray(np.tile(np.array([[210, 20, 20, 20]], dtype=np.uint8), (16, 4))).save(image)
+    told = run("classify", "predict", str(image), "--from", f"results/{nearest}.json")
+    assert told.returncode == 0 and ("across" in told.stdout or "down" in told.stdout), told.stderr
     failed = run("classify", *asked, "--model", "failing")
     assert failed.returncode == 2 and "Traceback" not in failed.stderr
     assert "the plug-in failing of lp-tiny 0.3 failed (ZeroDivisionError: a plug-in's own mistake)" in failed.stderr

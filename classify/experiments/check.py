@@ -28,6 +28,7 @@ from features.datasets.catalogue import READABLE
 from features.datasets.findings import Finding, Item
 from features.datasets.survey import AbsentImages, UnreadableImages
 from features.digests import sha256_json
+from features.first_use import ChangedContent
 from features.grouping import joined_groups
 from features.request import Request
 
@@ -146,7 +147,11 @@ def check(
     if features:
         # They are the answer here, and not what is said on the way to one.
         not_again(remark for remark in survey.remarks if any(remark.endswith(found.line) for found in findings))
-        findings += _in_features(request, dataset, compiled=compiled, jobs=jobs, say=say)
+        try:
+            findings += _in_features(request, dataset, compiled=compiled, jobs=jobs, say=say)
+        except ChangedContent as error:
+            # Whoever corrects what was found asks again: what the files say is told all the same.
+            findings.append(Finding("changed", str(error)))
     question = {"request": request.to_json(), "features": features, "dataset_sha256": dataset.fingerprint()}
     return CheckOutcome(
         dataset=dataset.name,

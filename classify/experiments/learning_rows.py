@@ -56,13 +56,12 @@ def learning_rows(
 
 
 def all_rows(source: Source, blocks: str = "off") -> Rows:
-    """The training rows and below them the test rows, whose places go on from those of the training split."""
+    """The training rows and below them the test rows; the training rows' places are counted down from -1."""
     train, test = source.read("train", blocks), source.read("test", blocks)
-    places = len(open_dataset(source.request.dataset).load("train").labels)
     return Rows(
         _below(train.features, test.features),
         np.concatenate([train.labels, test.labels]),
-        np.concatenate([train.index, test.index + places]),
+        np.concatenate([-1 - train.index, test.index]),
         None if train.groups is None or test.groups is None else np.concatenate([train.groups, test.groups]),
     )
 

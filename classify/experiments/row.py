@@ -76,9 +76,11 @@ class Row:
 
     @property
     def _groups(self) -> str | None:
-        """What decides, besides the labels, which training rows are learnt from and which are chosen on."""
+        """What decides, besides the labels, which rows are learnt from, chosen on and tested on, if that is drawn."""
         splits = open_dataset(self.source.request.dataset).splits
-        return self.source.groups_sha256 if self.settings.validation and "train" in splits else None
+        if "train" not in splits or not (self.settings.validation or self.settings.test != "split"):
+            return None
+        return self.source.groups_sha256(*(splits if self.settings.test != "split" else ("train",)))
 
     def _plugins(self) -> list[str]:
         """Who brings what is not ours."""

@@ -74,13 +74,14 @@ class Source(abc.ABC):
         groups = _groups(self.request.dataset, self.config["dataset_sha256"], split)
         return None if groups is None else groups[index]
 
-    @property
-    def groups_sha256(self) -> str | None:
-        """What says which training rows belong together, whatever the groups are called; None where nothing does."""
-        groups = _groups(self.request.dataset, self.config["dataset_sha256"], "train")
-        if groups is None:
+    def groups_sha256(self, *splits: str) -> str | None:
+        """What says which rows of some splits belong together, whatever the groups are called; None where nothing
+        does."""
+        groups = [_groups(self.request.dataset, self.config["dataset_sha256"], split) for split in splits]
+        own = [codes for codes in groups if codes is not None]
+        if not own:
             return None
-        _, first, codes = np.unique(groups, return_index=True, return_inverse=True)
+        _, first, codes = np.unique(np.concatenate(own), return_index=True, return_inverse=True)
         return sha256_rows(first[codes])
 
     def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:  # noqa: B027 - most extract nothing

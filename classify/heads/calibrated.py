@@ -41,6 +41,8 @@ def calibrate(head: Any, scores: np.ndarray, labels: np.ndarray) -> Any:
     labels that the head, or its like in their fold, does not know tell nothing. Where there are no others, and where
     scores are not of classes (a plug-in's may be of pairs), the head comes back as it is.
     """
+    if not hasattr(head, "logits"):
+        return head  # a plug-in's says itself how sure it is, or does not
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     if scores.ndim not in (2, 3) or scores.shape[-2] != len(labels):
         raise ValueError(f"the scores of {len(labels)} rows cannot have the shape {scores.shape}")

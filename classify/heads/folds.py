@@ -124,7 +124,10 @@ def class_scores(head: Any, X: Any) -> np.ndarray:
     and plus half of the one that tells them apart."""
     if hasattr(head, "decision_function"):
         return _columns(head, head.decision_function(X))
-    return _logarithms(head.predict_proba(X))
+    if hasattr(head, "predict_proba"):
+        return _logarithms(head.predict_proba(X))
+    # A plug-in's head may have decisions alone.
+    return np.eye(len(head.classes_))[np.searchsorted(head.classes_, head.predict(X))]
 
 
 def _columns(head: Any, decisions: np.ndarray) -> np.ndarray:
@@ -240,5 +243,8 @@ def _said_of(
             yield votes.argmax(axis=1), _logarithms(votes / votes.sum(axis=1, keepdims=True))
     else:
         for fitted in head_path(estimator, X, y, candidates):
+            if not hasattr(fitted, "codes_of"):  # a plug-in's
+                yield np.searchsorted(fitted.classes_, fitted.predict(queries)), class_scores(fitted, queries)
+                continue
             decisions = fitted.decision_function(queries)
             yield fitted.codes_of(decisions), _columns(fitted, decisions)

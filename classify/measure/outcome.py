@@ -206,8 +206,8 @@ class Predictions:
     validation_rows int64 (V,): positions in the train split, validation_predicted int64 (V,), or both None;
     validation_labels int64 (V,), None in records of version 0.1.0. Where rows were chosen on folds, validation_folds
     int64 (R, V) is the fold of each validation row in each repeat, and validation_predicted is (R, V). Where all
-    images were tested by cross-validation, folds int64 (N,) is the fold of each, and rows go on from the train split's
-    to those of the test split.
+    images were tested by cross-validation, folds int64 (N,) is the fold of each, and rows below 0 are those of the
+    train split: -1 is its first.
     """
 
     rows: np.ndarray
@@ -242,6 +242,14 @@ class Predictions:
             predicted is None or folds is None or predicted.ndim != 2 or folds.shape != predicted.shape
         ):
             raise ValueError("predictions out of folds come with the folds, one row for each repeat")
+
+    def of_test_split(self) -> "Predictions":
+        """What was predicted for rows of the test split alone; all, but where all images were tested."""
+        if self.folds is None:
+            return self
+        there = self.rows >= 0
+        probabilities = None if self.probabilities is None else self.probabilities[there]
+        return Predictions(self.rows[there], self.labels[there], self.predicted[there], probabilities)
 
     def __repr__(self) -> str:
         right = float(np.mean(self.labels == self.predicted)) if len(self.rows) else None

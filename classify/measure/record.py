@@ -60,9 +60,9 @@ class RowConfig(TypedMapping):
     What is left out of a record stands here at what version 0.1.0 did, whatever users get by default today: these
     defaults never change. preprocessing, revisions (of each layer joined) and architecture are those of the cache keys;
     corrections: names of what version 0.1.0 computed wrongly for such a row, and this one does not. pool is absent for
-    networks, training for classical heads, reading for all but the untouched network. groups: SHA-256 of which training
-    rows belong together, where that decides on which of them is chosen. plugins: the packages, with their versions,
-    that bring its data set, backbone or head.
+    networks, training for classical heads, reading for all but the untouched network. groups: SHA-256 of which rows
+    belong together, where that decides on which of them is chosen or tested. plugins: the packages, with their
+    versions, that bring its data set, backbone or head.
     """
 
     dataset: str = ""

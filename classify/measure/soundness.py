@@ -49,7 +49,7 @@ def fault_of(result: Result, places: dict[str, str], tested_rows: Callable[[], n
 def tested_on_other_rows(result: Result, tested_rows: Callable[[], np.ndarray]) -> bool:
     """Whether the test rows are others than those of the record's cache keys."""
     digests = {key.get("rows") for name, key in result.keys.items() if name.startswith("test ")}
-    if result.config.limit_test is None or not digests:
+    if result.config.limit_test is None or result.config.test != RowConfig.test or not digests:
         return False
     try:
         return digests != {sha256_rows(tested_rows())}

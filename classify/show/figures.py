@@ -27,6 +27,8 @@ def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
 
     UserError where matplotlib is not installed.
     """
+    if not panels:
+        raise UserError(f"{title}: there is nothing to draw")
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     shares = [panel.share for panel in panels]

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from classify.heads.familiar import Guarded
 from classify.heads.network.trained import TrainedNetwork
+from classify.measure.record import RowConfig
 from classify.measure.results import recorded_option
 from classify.use.images import given_images
 from classify.use.saved import Answers, SavedModel, logit_answers
@@ -89,11 +90,13 @@ def agree(model: SavedModel, checked: CheckImages, expected: Answers, exported: 
         )
     if expected.distance is not None and exported.distance is not None:
         # Squares: the root of a distance near 0 is mostly rounding.
-        apart = float(np.abs(expected.distance**2 - exported.distance**2).max())
+        squares = expected.distance**2
+        apart = float((np.abs(squares - exported.distance**2) / np.maximum(1, squares)).max())
         if not apart <= TOLERANCE:
             raise UserError(
-                f"the exported network does not do what {model.saved.path.name} does, and was not kept: squared "
-                f"distances to the training images differ by up to {apart:.1e} on {count} images ({checked.origin})"
+                f"the exported network does not do what {model.saved.path.name} does, and was not saved: squared "
+                f"distances to the training images differ by up to {apart:.1e} of them on {count} images "
+                f"({checked.origin})"
             )
     kept = None
     if checked.predicted is not None:
@@ -110,14 +113,16 @@ def _own_test_images(model: SavedModel) -> CheckImages | None:
         dataset = open_dataset(spec)
         if dataset.fingerprint() != config.dataset_sha256:
             return None
-        kept, data = model.saved.predictions(), dataset.load("test")
+        kept, data = model.saved.predictions().of_test_split(), dataset.load("test")
         places = np.unique(np.linspace(0, len(kept.rows) - 1, _MOST).astype(int))
         rows = kept.rows[places].tolist()
         read = data.images.read if isinstance(data.images, ImageFiles) else data.images.__getitem__
         images = [read(row) for row in rows]
     except (UserError, IndexError):
         return None
-    return CheckImages(images, f"test images of {dataset.name}", kept.predicted[places])
+    # What was predicted out of folds was not predicted by this model.
+    predicted = kept.predicted[places] if config.test == RowConfig.test else None
+    return CheckImages(images, f"test images of {dataset.name}", predicted)
 
 
 def _digits(model: SavedModel) -> CheckImages:

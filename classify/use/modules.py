@@ -131,15 +131,17 @@ class _Guarded(_Form):
         familiar = head.familiar
         self.columns = familiar.columns is not None
         self.k, self.limit = familiar.k, familiar.limit
-        self.keep(rows=familiar.rows, **({"chosen": familiar.columns} if self.columns else {}))
-        self.keep(lengths=self.rows.square().sum(1))
+        rows = familiar.rows.astype(np.float64)
+        # Rows are near each other beside their length: around their middle float32 tells them apart.
+        self.keep(middle=rows.mean(axis=0), rows=rows - rows.mean(axis=0))
+        self.keep(lengths=self.rows.square().sum(1), **({"chosen": familiar.columns} if self.columns else {}))
         self.head = head_module(head.head)
 
     def forward(self, features: torch.Tensor) -> Decision:
         label, scores, probabilities, _ = self.head(features)
         seen = features[:, self.chosen] if self.columns else features
         length = seen.square().sum(1, keepdim=True).sqrt()
-        seen = seen / torch.where(length > 0, length, torch.ones_like(length))
+        seen = seen / torch.where(length > 0, length, torch.ones_like(length)) - self.middle
         squares = seen.square().sum(1, keepdim=True) + self.lengths - 2 * seen @ self.rows.T
         nearest = squares.topk(self.k, dim=1, largest=False).values[:, -1]
         return label, scores, probabilities, nearest.clamp(min=0).sqrt() / self.limit

@@ -17,6 +17,7 @@ from scipy.special import softmax
 
 from classify.heads.around import plain_head
 from classify.heads.familiar import Guarded
+from classify.heads.folds import class_scores
 from classify.heads.network import NETWORKS
 from classify.heads.network.trained import TrainedNetwork
 from classify.heads.on_axes import OnAxes
@@ -255,7 +256,10 @@ def head_answers(head: Any, features: np.ndarray) -> Answers:
         head, features = head.head, head.given(features)
     probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
     plain = plain_head(head)
-    scores = plain.decision_function(features) if hasattr(plain, "decision_function") else plain.predict_proba(features)
+    if hasattr(plain, "decision_function"):
+        scores = plain.decision_function(features)
+    else:
+        scores = plain.predict_proba(features) if hasattr(plain, "predict_proba") else class_scores(plain, features)
     if scores.ndim == 1:
         scores = np.stack([-scores, scores], axis=1) / 2
     return Answers(np.searchsorted(head.classes_, head.predict(features)), scores, probabilities, distance)

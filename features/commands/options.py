@@ -145,10 +145,10 @@ def offered(values: Sequence[str], default: str) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
+def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bool = False) -> None:
     """The options that say which features of which data; `request_from` reads them back.
 
-    layer: what `--layer` is by default; None leaves out `--layer` and `--pool`.
+    layer: what `--layer` is by default; None leaves out `--layer` and `--pool`. sizes: `--image-size` takes several.
     """
     add = parser.section("which features of which data")
     names = offered(dataset_names(), "mnist")
@@ -190,7 +190,8 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool") -> None:
         pools = completion.one_of("avg", "max", "grid:2", "grid:4", "none")
         words = "avg (default), max, grid:N or none"
         add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
-    add("--image-size", type=int, metavar="S", help="pixels that the network sees (default: the weights' own, 224)")
+    size = "pixels that the network sees (default: the weights' own, 224)" + ("; several are compared" if sizes else "")
+    add("--image-size", type=int, nargs="+" if sizes else None, metavar="S", help=size)
     add(
         "--crop-mode",
         default="center",

@@ -1,5 +1,6 @@
 """Some classes of another data set: `mnist[0,2,4]` is MNIST's rows with these labels, numbered in that order."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from features.datasets.dataset import Dataset, Split, Survey
+from features.datasets.findings import Finding
 from features.datasets.images import ImageFiles
 from features.digests import sha256_json
 from features.errors import UserError
@@ -53,7 +55,19 @@ class Subset(Dataset):
         return sha256_json({"some classes of": self.whole.fingerprint(), "classes": self.classes})
 
     def survey(self) -> Survey:
-        return self.whole.survey()
+        survey = self.whole.survey()
+        return dataclasses.replace(survey, findings=tuple(map(self._with_own_rows, survey.findings)))
+
+    def _with_own_rows(self, finding: Finding) -> Finding:
+        """The same of the whole data set, with the rows here of those images that are taken."""
+        items = []
+        for item in finding.items:
+            row = None
+            if item.row is not None and item.split in self.splits:
+                place = np.flatnonzero(self._rows(self.whole.load(item.split).labels) == item.row)
+                row = int(place[0]) if len(place) else None
+            items.append(dataclasses.replace(item, row=row))
+        return dataclasses.replace(finding, items=tuple(items))
 
     def readable(self) -> Dataset:
         return with_classes(self.whole.readable(), self.classes)

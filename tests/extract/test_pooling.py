@@ -47,3 +47,9 @@ def test_spelling():
     for text in ("grid", "grid:0", "grid:-1", "grid:x", "mean", ""):
         with pytest.raises(UserError, match="--pool"):
             parse_pool(text)
+
+
+@pytest.mark.parametrize("pool", ["avg", "max"])
+def test_a_single_token_is_pooled_to_itself(pool):
+    token = torch.arange(8.0).reshape(2, 1, 4)
+    assert torch.equal(pool_output(token, pool, "class tokens"), token[:, 0])

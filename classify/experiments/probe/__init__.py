@@ -6,7 +6,7 @@ and chosen on the training split; the test split is opened once, after that.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from classify.experiments.probe.entries import (
     single_sources,
     sources_of,
 )
-from classify.experiments.probe.found import ProbeRow, best_on_validation, of_kind, standings
+from classify.experiments.probe.found import ProbeRow, best_on_validation, of_kind, sized_pool, standings
 from classify.experiments.probe.question import PARTS, Question, ask
 from classify.experiments.probe.scoring import Scores, ranked, score_layers
 from classify.experiments.probe.selecting import select as select_greedily
@@ -36,7 +36,7 @@ from classify.measure.wording import duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
-from features.request import Request, as_items
+from features.request import Plan, Request, as_items
 
 
 @followed
@@ -71,7 +71,7 @@ def probe(
     every row; widths: PCA and a random projection to one common width; scores: transferability scores and CKA; head2toe
     and select: rows over several layers. Of how rows are made (`How`): again: make rows again that stand in `results`;
     say: told each row as it is fitted; compiled, command. All others are fields of `features.request.Request`:
-    weights, image_size, limit, limit_test, seed, precision, dtype, device.
+    weights, image_size (several are compared), limit, limit_test, seed, precision, dtype, device.
 
     A text where a list can be given is a list of one.
 
@@ -82,6 +82,9 @@ def probe(
     options["jobs"] = jobs
     how = How.of(folder, options)
     parts = {name: options.pop(name) for name in PARTS if name in options}
+    sizes = options.pop("image_size", None)
+    first, *others = dict.fromkeys(sizes) if isinstance(sizes, Iterable) else [sizes]
+    options["image_size"], parts["sizes"] = first, tuple(others)
     request = Request(dataset=dataset, backbone=backbone, layers=as_items(layers), pools=as_items(pools), **options)
     settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
     settings = dataclasses.replace(settings, validate=validate, score=score, test=test)
@@ -89,15 +92,20 @@ def probe(
     return answered(ask(request, heads, settings, quick, **parts), how)
 
 
+def _at_size(request: Request, size: int) -> Request:
+    """The same request of images of another size, strictly."""
+    return dataclasses.replace(request, image_size=size).normalised()
+
+
 def answered(question: Question, how: How) -> ProbeResult:
     """The answer to a question, also kept where `how` says."""
     request = dataclasses.replace(question.request, layers=probe_layers(question.request, question.depth))
     # A mistake in the controls' request would be found after the first pass; planning costs nothing.
-    asked = plan(request)
-    random = None
+    asked, *others = plans = [plan(request), *(plan(_at_size(request, size)) for size in question.sizes)]
+    random: list[Plan | None] = [None] * len(plans)
     if question.random:
-        random = plan(dataclasses.replace(asked.request, weights="random", layers=tuple(asked.layers)))
-    for planned in filter(None, (asked, random)):
+        random = [plan(dataclasses.replace(of.request, weights="random", layers=tuple(of.layers))) for of in plans]
+    for planned in filter(None, (*plans, *random)):
         ensure_features(planned.request, compiled=how.compiled, jobs=how.jobs, quiet=True)
     say, making = how.say, Making(how)
     sources = sources_of(asked)
@@ -115,7 +123,11 @@ def answered(question: Question, how: How) -> ProbeResult:
         notes.append("no selection of layers, since there is one layer to select from")
     parts = plain_rows(question, sources)
     parts += joined_rows(question, asked, sources, selection.order if selection else ())
-    parts += control_rows(question, sources, random, pixels)
+    parts += control_rows(question, sources, random[0], pixels)
+    for planned, drawn in zip(others, random[1:], strict=True):
+        parts += plain_rows(question, sources_of(planned))
+        parts += joined_rows(question, planned, sources_of(planned), selection.order if selection else ())
+        parts += control_rows(question, sources_of(planned), drawn, None)
 
     making.fit_side_by_side([row for _, row in parts])
     scores: Scores | None = None
@@ -127,10 +139,16 @@ def answered(question: Question, how: How) -> ProbeResult:
 
     # From here on nothing is chosen but what validation has already decided.
     saved = making.test(side_by_side=True)
-    rows = tuple(ProbeRow(kind, saved[row.digest]) for kind, row in parts)
+    rows = tuple(ProbeRow(kind, saved[row.digest], sized=bool(others)) for kind, row in parts)
     best = best_on_validation(rows)
     whole = procedure([row.saved for row in of_kind(rows, *CANDIDATES)])
     candidates = [row for row in of_kind(rows, *CANDIDATES) if row is not best]
+    if scores and others:
+        size = asked.wanted[0].key.image_size
+        notes.append(f"scores that need no training: of images of {size} px, the first size that was given")
+        scores = dataclasses.replace(
+            scores, layers=tuple((layer, sized_pool(pool, size)) for layer, pool in scores.layers)
+        )
     if scores:
         accuracies: dict[tuple[str, str], dict[str, float]] = {}
         for row in rows:
@@ -143,7 +161,7 @@ def answered(question: Question, how: How) -> ProbeResult:
         rows=rows,
         best=best,
         equals=tuple(candidates[place] for place in not_distinguishable(best.saved, [row.saved for row in candidates])),
-        standings=standings(rows, best, asked),
+        standings=standings(rows, best, plans),
         scores=scores,
         selection=selection,
         notes=tuple(notes),

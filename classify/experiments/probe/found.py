@@ -20,10 +20,14 @@ from features.request import Plan
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """One row of a probe: the part it plays, and its result with the stored predictions."""
+    """One row of a probe: the part it plays, and its result with the stored predictions.
+
+    sized: images of several sizes are probed, so that the size is told with the pooling.
+    """
 
     kind: str
     saved: SavedResult
+    sized: bool = False
 
     def __repr__(self) -> str:
         name = " ".join(filter(None, (self.layer, self.pool, self.head)))
@@ -44,8 +48,9 @@ class ProbeRow:
 
     @property
     def pool(self) -> str:
-        """The pooling; '' of pixels."""
-        return self.result.config.pool or ""
+        """The pooling, 'avg 112 px' where images of several sizes are probed; '' of pixels."""
+        config = self.result.config
+        return sized_pool(config.pool, config.image_size if self.sized else None) if config.pool else ""
 
     @property
     def head(self) -> str:
@@ -124,8 +129,13 @@ def best_on_validation(rows: Sequence[ProbeRow]) -> ProbeRow:
     return best_of(of_kind(rows, *CANDIDATES), lambda row: [row.result])
 
 
-def standings(rows: Sequence[ProbeRow], best: ProbeRow, plan: Plan) -> tuple[Standing, ...]:
-    """Every layer under its own best head, in the order of the rows."""
+def sized_pool(pool: str, size: int | None) -> str:
+    """A pooling with the size of the images, where that is told."""
+    return pool if size is None else f"{pool} {size} px"
+
+
+def standings(rows: Sequence[ProbeRow], best: ProbeRow, plans: Sequence[Plan]) -> tuple[Standing, ...]:
+    """Every layer under its own best head, in the order of the rows; plans: one for each size of the images."""
     heads: dict[tuple[str, str, str], list[ProbeRow]] = {}
     for row in of_kind(rows, *CANDIDATES):
         heads.setdefault(row.place, []).append(row)
@@ -134,13 +144,18 @@ def standings(rows: Sequence[ProbeRow], best: ProbeRow, plan: Plan) -> tuple[Sta
         place: best if place == best.place else best_of(here, lambda row: [row.result]) for place, here in heads.items()
     }
     p_values = against_best(best, list(chosen.values()), lambda row: row.saved)
-    flops = layer_flops(plan, [row.layer for row in chosen.values()])
-    number_bytes = 2 if plan.request.dtype == "float16" else 4
+    by_size = {plan.wanted[0].key.image_size: plan for plan in plans}
+    layers = list(dict.fromkeys(row.layer for row in chosen.values()))
+    flops = {size: layer_flops(plan, layers) for size, plan in by_size.items()}
+    number_bytes = 2 if plans[0].request.dtype == "float16" else 4
     standing = []
     for row, p_value in zip(chosen.values(), p_values, strict=True):
-        size = number_bytes * sum(CachedLayer(plan, row.layer, row.pool).widths)
+        config = row.result.config
+        assert config.image_size is not None and config.pool is not None  # candidates stand on cached layers
+        source = CachedLayer(by_size[config.image_size], row.layer, config.pool)
         better = differs(p_value) and row.accuracy > best.accuracy
-        standing.append(Standing(row, flops.get(row.layer), size, p_value, better))
+        known = flops[config.image_size].get(row.layer)
+        standing.append(Standing(row, known, number_bytes * sum(source.widths), p_value, better))
     return tuple(standing)
 
 

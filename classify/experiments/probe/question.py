@@ -39,7 +39,8 @@ class Question:
     controls: random weights, raw pixels, shuffled labels. widths: the readings at one common width. scores: those that
     need no training, and CKA. head2toe, select: rows of all layers together, and of layers selected greedily.
     control_heads: of the shuffled and width-matched readings. score_rows: the most training rows that scores see.
-    notes: what `quick` cut, what cannot be had, and what is chosen on.
+    sizes: of the images, in pixels, beside that of the request. notes: what `quick` cut, what cannot be had, and what
+    is chosen on.
     """
 
     request: Request
@@ -55,12 +56,15 @@ class Question:
     control_heads: tuple[str, ...] = CONTROL_HEADS
     score_rows: int = SCORE_ROWS
     quick: bool = False
+    sizes: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what does not change the numbers."""
         fields = {**dataclasses.asdict(self), "request": self.request.to_json()}
         del fields["settings"]["jobs"], fields["request"]["device"]
+        if not fields["sizes"]:
+            del fields["sizes"]
         for name in ("validate", "score", "test"):  # Earlier documents lack them, at these values.
             if fields["settings"][name] == getattr(RowConfig, name):
                 del fields["settings"][name]

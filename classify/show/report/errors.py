@@ -39,7 +39,7 @@ def shown(predictions: Predictions, place: int, classes: tuple[str, ...]) -> Sho
 
 def errors_of(model: Model, classes: tuple[str, ...]) -> list[Shown]:
     """The errors of a model to show: those that it was most sure of, or the first where it gives no probabilities."""
-    predictions = model.saved.predictions()
+    predictions = model.saved.predictions().of_test_split()
     wrong = np.flatnonzero(predictions.labels != predictions.predicted)
     errors = [shown(predictions, int(place), classes) for place in wrong]
     return sorted(errors, key=lambda error: -(error.sure or 0.0))[:MOST_ERRORS]

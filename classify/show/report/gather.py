@@ -46,7 +46,7 @@ def gather(
 def _material(section: Section, number: int, room: int, request: PageRequest) -> Material:
     classes = section.classes
     notes: list[str] = []
-    best = section.best.saved.predictions()
+    best = section.best.saved.predictions().of_test_split()
     chosen = sample_rows(best, request.sample, request.seed)
     groups: tuple[MapGroup, ...] = ()
     if request.maps:

@@ -208,6 +208,14 @@ def test_features_find_what_files_do_not(digits, standin, real_imagenet):
     assert "train/5/seven.png, labelled '5': '7' (" in said
 
 
+def test_of_data_that_changed_since_they_were_used_the_files_are_looked_at(digits, standin):
+    options = {"weights": str(standin), "image_size": 32, "features": True}
+    looked_at(digits, **options)
+    plant_leak(digits)
+    images = found(looked_at(digits, **options))
+    assert images["also in train"] == ["test/3/leak.png"] and images["changed"] == []
+
+
 def test_an_outcome_in_all_its_forms(digits, monkeypatch, capsys):
     plant_leak(digits)
     plant_few(digits)
@@ -239,6 +247,17 @@ def test_arrays_are_looked_at_too(tmp_path, home):
     assert found(outcome)["also in train"] == ["row 50 of images"]
     assert found(outcome)["under several labels"] == ["row 3 of images", "row 50 of images"]
     assert "class without images" in found(outcome)
+
+
+def test_some_classes_have_rows_of_their_own(digits):
+    plant_leak(digits)
+    shutil.copy(digits / "train" / "5" / "00.png", digits / "train" / "5" / "again.png")
+    outcome = check(Request(dataset=f"folder:{digits}[5,7]"), features=False, results=digits.parent)
+    (copies,) = (finding for finding in outcome.findings if finding.kind == "copies")
+    dataset = open_dataset(f"folder:{digits}[5,7]")
+    rows = {item.path: item.row for item in copies.items}
+    assert rows["test/3/leak.png"] is None
+    assert dataset.name_of("train", rows["train/5/again.png"]) == "train/5/again.png"
 
 
 def test_groups_in_several_splits_are_found(digits):

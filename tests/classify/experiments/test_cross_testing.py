@@ -64,6 +64,7 @@ def test_the_whole_procedure_is_tested_on_every_image_once(home, tmp_path, valid
     predictions = [row.saved.predictions() for row in found.rows]
     assert whole.metrics.n == 90
     assert len(np.unique(predictions[0].rows)) == 90
+    assert len(predictions[0].of_test_split().rows) == 30
     right = 0.0
     for fold, place in enumerate(whole.chosen):
         inside = predictions[place].folds == fold
@@ -71,6 +72,11 @@ def test_the_whole_procedure_is_tested_on_every_image_once(home, tmp_path, valid
     assert whole.metrics.accuracy == pytest.approx(right / 90)
     assert any(f"right on {100 * right / 90:.2f} % of all 90 images" in sentence for sentence in found.sentences)
     assert found.best.result.config.test == "cv:3"
+    again = probe(
+        **ASKED, **PLAIN, layers=("layer1", "layer2"), heads=("knn", "centroid"), results=tmp_path, test="cv:3",
+        validate=validate,
+    )  # fmt: skip
+    assert [row.result.created for row in again.rows] == [row.result.created for row in found.rows], "made again"
     assert found.best.result.training_images == 90
 
 

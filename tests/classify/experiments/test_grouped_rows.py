@@ -69,6 +69,10 @@ def test_a_row_is_another_one_with_other_groups_and_not_with_other_names(arrays)
     assert config("d", {"groups": np.char.add("patient", (99 - GROUPS).astype(str))}) == grouped
     assert config("e", {"groups": GROUPS // 2}) != grouped
     assert "groups" not in config("c", {"groups": GROUPS}, validation=False)
+    # Out of folds of all rows, the test rows' groups count as well.
+    other = np.where(np.arange(80) < 64, GROUPS, GROUPS // 2)
+    assert config("i", {"groups": other}) == grouped
+    assert config("i", {"groups": other}, test="cv:5") != config("c", {"groups": GROUPS}, test="cv:5")
 
 
 def test_a_result_says_its_groups_and_is_made_again_with_them(arrays, tmp_path):

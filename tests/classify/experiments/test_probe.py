@@ -32,6 +32,7 @@ DIGITS = {
 
 def _probe(folder, **changes):
     fields = {**DIGITS, "layers": ("layer1", "layer2"), "heads": ("ridge", "lda"), "jobs": 1, "results": folder}
+    fields["validate"] = "holdout"  # Folds are looked at in test_validating.
     return probe(**{**fields, "scores": False, "controls": False, "widths": False, **changes})
 
 
@@ -281,6 +282,7 @@ def test_a_stopped_probe_carries_on_with_the_rows_it_lacks(home, tmp_path, monke
 
 def test_quick_says_what_it_cuts(home, tmp_path):
     fields = {**DIGITS, "layers": ("layer1",), "results": tmp_path, "jobs": 1, "scores": False, "quick": True}
+    fields["validate"] = "holdout"
     result = probe(**{**fields, "limit": None, "limit_test": None, "weights": "random"})
     assert {row.head for row in result.rows if row.kind == "layer"} == {"ridge", "lda"}
     for words in ("10,000 training rows", "2,000 test rows", "ridge and lda instead of", "no random weights"):

@@ -157,11 +157,13 @@ def test_train_save_export_and_onnxruntime_give_one_answer(at_work, tmp_path, ca
     crops = SavedModel.open(saved, device="cpu").cropped(images).contiguous().numpy()
     assert crops.shape == (60, 3, 32, 32)
     assert crops.dtype == np.uint8
-    label, scores, *more = session.run(None, {"images": crops})
+    label, scores, probabilities, *more = session.run(None, {"images": crops})
     assert np.array_equal(label, kept.predicted)
-    assert (len(more) == 1) == (head == "finetune")
-    for probabilities in more:
-        assert np.abs(probabilities - kept.probabilities).max() < 1e-4
+    assert np.abs(probabilities - kept.probabilities).max() < 1e-4
+    # A network keeps no features of its training images.
+    assert len(more) == (head == "svm")
+    for distance in more:
+        assert np.mean(distance > 1) == saved.result.extra.unlike
     # One image is enough: the batch is free.
     assert session.run(None, {"images": crops[:1]})[0].tolist() == label[:1].tolist()
     sidecar = json.loads((tmp_path / "model.onnx.json").read_text())
@@ -224,7 +226,7 @@ def test_a_network_that_does_otherwise_is_not_kept(at_work, tmp_path, monkeypatc
     def off(model):
         made = true(model)
         with torch.no_grad():
-            made.decide.layer.weight.mul_(1.1)
+            made.decide.head.layer.weight.mul_(1.1)
         return made
 
     monkeypatch.setattr(exporting, "whole_network", off)

@@ -1,0 +1,61 @@
+"""What choosing on folds is worth where images are few: `python -m tests.benchmarks.choosing DATASET --weights W`.
+
+For each seed the same probe is chosen on a hold-out and on what `auto` takes: the test accuracy of the chosen row, how
+far it is behind the row that is best on the test set, and how much less it is than where it was chosen.
+"""
+
+import argparse
+import statistics
+import tempfile
+
+from classify import probe
+from classify.show.columns import text
+from classify.show.table import Column, Table
+
+
+def main() -> None:
+    """Print a line for each way of choosing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--model", nargs="+", default=["svm", "logistic"])
+    parser.add_argument("--layer", nargs="+", default=["all"])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--limit", type=int)
+    options = parser.parse_args()
+    lines = []
+    for validate in ("holdout", "auto"):
+        reached, behind, optimism, chosen = [], [], [], []
+        for seed in range(options.seeds):
+            with tempfile.TemporaryDirectory() as results:
+                found = probe(
+                    options.dataset,
+                    layers=options.layer,
+                    heads=options.model,
+                    weights=options.weights,
+                    image_size=options.image_size,
+                    limit=options.limit,
+                    seed=seed,
+                    validate=validate,
+                    test="split",
+                    controls=False,
+                    widths=False,
+                    scores=False,
+                    results=results,
+                )
+            reached.append(100 * found.best.accuracy)
+            behind.append(100 * max(row.accuracy for row in found.rows) - reached[-1])
+            optimism.append(100 * found.best.validation - reached[-1])
+            chosen.append(f"{found.best.layer} {found.best.head}")
+            print(f"seed {seed}, {validate}: {chosen[-1]}, {reached[-1]:.2f} % on test", flush=True)
+        means = (statistics.fmean(values) for values in (reached, behind, optimism))
+        spread = statistics.stdev(reached) if len(reached) > 1 else 0.0
+        lines.append((validate, *means, spread, min(reached), len(set(chosen))))
+    names = ("test %", "behind the best", "above test", "deviation", "worst %", "different rows")
+    columns = (text("chosen on"), *(Column(name, format=lambda value: f"{value:.2f}") for name in names))
+    print(Table(f"{options.dataset}, {options.seeds} seeds", columns, tuple(lines), ()).to_text())
+
+
+if __name__ == "__main__":
+    main()
