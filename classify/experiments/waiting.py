@@ -24,7 +24,11 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """Write a file that a reader finds whole or not at all. content: `fields` (JSON values), the head, and arrays."""
     packed = in_skops_format({**content, "fields": json.dumps(content["fields"])}, compressed=False)
     if packed is None:
-        raise TypeError(f"a {type(content['classifier']).__name__} has no form in a file")
+        kind = type(content["classifier"])
+        raise UserError(
+            f"a fitted {kind.__module__}.{kind.__qualname__} holds what skops' format has no form for, and cannot be "
+            "staged for its test; keep arrays and numbers in it, or types of its plug-in's own module"
+        )
     write_whole(path, _FORMAT + hashlib.sha256(packed).digest() + packed)
 
 

@@ -68,7 +68,10 @@ def _array(content: bytes, path: Path) -> np.ndarray:
     if len(content) != promised:
         more = "more than that" if len(content) > promised else f"{len(content)}"
         raise damaged(path, f"its header promises {promised} bytes and it has {more}")
-    return np.frombuffer(content, kind, offset=4 + 4 * len(shape)).reshape(shape)
+    try:
+        return np.frombuffer(content, kind, offset=4 + 4 * len(shape)).reshape(shape)
+    except ValueError as error:  # a side of 0 beside sides beyond measure, or more sides than arrays have
+        raise damaged(path, str(error)) from error
 
 
 def _promise(content: bytes) -> tuple[np.dtype, list[int], int] | None:

@@ -54,7 +54,7 @@ def open_named(name: str, path: Path) -> "NpzDataset":
         with zipfile.ZipFile(path) as archive:
             refuse_zip_bomb(path, archive)
             names = sorted(Path(member).stem for member in archive.namelist())
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UserError(
             f"cannot read {path} ({error}); it is cut short or was not written by numpy's savez: write it again"
         ) from error

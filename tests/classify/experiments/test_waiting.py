@@ -84,3 +84,10 @@ def test_a_pipe_in_the_place_of_a_waiting_head_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "row.fitted")
     with pytest.raises(OSError, match="named pipe"):
         waiting.read(tmp_path / "row.fitted")
+
+
+def test_a_head_that_no_file_can_hold_is_told_in_one_line(tmp_path):
+    content = {**_content(), "classifier": _Intruder(tmp_path)}
+    with pytest.raises(UserError, match="_Intruder holds what skops' format has no form for") as caught:
+        waiting.write(tmp_path / "row.fitted", content)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
