@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
             seeds=options.seeds if options.seeds is not None else [options.seed],
             map_dtype=options.map_dtype or "float32",
             search=not options.no_search,
+            calibrate=not options.no_calibrate,
             quick=options.quick,
             validate=options.validate,
             score=options.score,
@@ -85,7 +86,7 @@ def _parser() -> Parser:
         completer=one_of(*HEADS, *NETWORKS),
         former="--models",
     )
-    add_shared(add, "--seeds", "--quick", "--no-search", "--validate", "--score")
+    add_shared(add, "--seeds", "--quick", "--no-search", "--no-calibrate", "--validate", "--score")
     add(
         "--forget-networks",
         action="store_true",

@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             class_weight=options.class_weight,
             search=not options.no_search,
             refit=not options.no_refit,
+            calibrate=not options.no_calibrate,
             validate=options.validate,
             score=options.score,
             test=options.test,
@@ -59,7 +60,7 @@ def _parser() -> Parser:
     add("--no-controls", action="store_true", help="no random weights, raw pixels and shuffled labels", rare=True)
     add("--no-widths", action="store_true", help="no readings at one common width", rare=True)
     add("--no-scores", action="store_true", help="no transferability scores and CKA", rare=True)
-    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--validate", "--score", "--test")
+    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--no-calibrate", "--validate", "--score", "--test")
     add_request_options(parser, layer="all", sizes=True)
     add = parser.section("how")
     add_shared(add, "--cluster", "--compile", "--results", "--again", "--progress")

@@ -98,6 +98,7 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
         class_weight=options.class_weight,
         search=not options.no_search,
         refit=not options.no_refit,
+        calibrate=not options.no_calibrate,
         validate=options.validate,
         score=options.score,
         test=options.test,
@@ -162,7 +163,7 @@ def _parser(typed: bool = False) -> Parser:
         former="--models",
     )
     add("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
-    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--validate", "--score", "--test")
+    add_shared(add, "--class-weight", "--no-search", "--no-refit", "--no-calibrate", "--validate", "--score", "--test")
     add("--pca", type=positive, metavar="N", help="bring features to N principal axes first", rare=True)
     add_request_options(parser)
     add_training_options(parser)

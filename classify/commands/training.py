@@ -83,7 +83,16 @@ RULES = (
     ),
     Rule(("--regularizer",), _REGULARISED, "acts on a backbone that trains; take --model finetune, or leave it out"),
     Rule(
-        ("--class-weight", "--no-search", "--no-refit", "--in-blocks", "--validate", "--score", "--test"),
+        (
+            "--class-weight",
+            "--no-search",
+            "--no-refit",
+            "--no-calibrate",
+            "--in-blocks",
+            "--validate",
+            "--score",
+            "--test",
+        ),
         HEADS,
         "is about heads on cached features, and none was asked for; leave it out",
     ),

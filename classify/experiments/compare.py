@@ -59,6 +59,7 @@ def compare(
     map_dtype: str = "float32",
     in_loop: bool = False,
     search: bool = True,
+    calibrate: bool = True,
     quick: bool = False,
     validate: str = AUTO,
     score: str = RowConfig.score,
@@ -72,11 +73,11 @@ def compare(
     fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`, which is
     chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
     serve the paired tests. validate, score: what is chosen on, and by which score; 'auto' holds a part out where a
-    network is trained, so that all are chosen on the same rows. settings, regularizers, map_dtype and in_loop are about
-    networks that train; beside one that is fine-tuned those from drawn weights go without what they have no use for.
-    quick: few rows, small images and three epochs where nothing else is asked for. options are the other fields of
-    `How` (jobs, again, say, on_epoch, ...) and of `features.request.Request`: weights, image_size, limit, limit_test,
-    precision, dtype, device.
+    network is trained, so that all are chosen on the same rows. calibrate: the heads' probabilities. settings,
+    regularizers, map_dtype and in_loop are about networks that train; beside one that is fine-tuned those from drawn
+    weights go without what they have no use for. quick: few rows, small images and three epochs where nothing else is
+    asked for. options are the other fields of `How` (jobs, again, say, on_epoch, ...) and of
+    `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
 
     A text where a list can be given is a list of one.
 
@@ -109,7 +110,7 @@ def compare(
 
     making = Making(how)
     settings_of = [
-        Settings(seed=request.seed, search=search, jobs=how.jobs, validate=chosen_on, score=score)
+        Settings(seed=request.seed, search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
         for request in requests
     ]
     groups = _fit(chosen, rows, plans, making, settings_of, notes)

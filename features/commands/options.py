@@ -85,6 +85,7 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "decode no more pixels than this at a time, over all threads (default: 100,000,000; 30 bytes each)",
         "rare": True,
     },
+    "--no-calibrate": {"action": "store_true", "help": "leave probabilities as the head has them", "rare": True},
     "--no-refit": {"action": "store_true", "help": "do not fit again on training + validation rows", "rare": True},
     "--no-search": {"action": "store_true", "help": "take each head's untuned default", "rare": True},
     "--overwrite": {

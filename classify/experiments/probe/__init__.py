@@ -51,6 +51,7 @@ def probe(
     class_weight: str | None = None,
     search: bool = True,
     refit: bool = True,
+    calibrate: bool = True,
     validate: str = AUTO,
     score: str = "accuracy",
     test: str = AUTO,
@@ -64,8 +65,8 @@ def probe(
     names from `classify.heads.HEADS`, by default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'.
     quick: a first answer in minutes, saying what it leaves out. validate: what is chosen on, 'holdout', 'cv:5',
     'cv:5x3' or 'auto' (`validating`); score: by which, of `classify.measure.scores.SCORES`.
-    test: what is tested on, 'split', 'cv:5' or 'auto'. jobs: processor cores
-    (None: all).
+    test: what is tested on, 'split', 'cv:5' or 'auto'. calibrate: the heads' probabilities, on rows that they have not
+    seen. jobs: processor cores (None: all).
 
     options, of what is probed (`Question`): depth; controls: random weights, raw pixels and shuffled labels beside
     every row; widths: PCA and a random projection to one common width; scores: transferability scores and CKA; head2toe
@@ -87,7 +88,7 @@ def probe(
     options["image_size"], parts["sizes"] = first, tuple(others)
     request = Request(dataset=dataset, backbone=backbone, layers=as_items(layers), pools=as_items(pools), **options)
     settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
-    settings = dataclasses.replace(settings, validate=validate, score=score, test=test)
+    settings = dataclasses.replace(settings, calibrate=calibrate, validate=validate, score=score, test=test)
     heads = None if heads is None else as_items(heads)
     return answered(ask(request, heads, settings, quick, **parts), how)
 

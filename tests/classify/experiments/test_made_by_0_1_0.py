@@ -66,12 +66,15 @@ def test_its_cache_is_read_and_nothing_is_extracted_again(made, capsys):
 
 def test_its_rows_are_known_to_every_verb_that_makes_rows(made, capsys):
     before = _contents(made / "results")
+    # It chose on a part held out, and calibrated nothing; both can still be asked for.
+    held_out = ["--validate", "holdout", "--no-calibrate"]
     commands = [
-        [*ROWS, "--model", "svm", "logistic", "linear", "ridge", "lda", "knn", "--layer", "layer1"],
-        [*ROWS, "--model", "ridge", "--layer", "layer1+layer2", "--pca", "20"],
-        ["probe", *ROWS, "--model", "ridge", "--layer", "layer1", "layer2", "--head2toe", "--no-widths", "--no-scores"],
+        [*ROWS, *held_out, "--model", "svm", "logistic", "linear", "ridge", "lda", "knn", "--layer", "layer1"],
+        [*ROWS, *held_out, "--model", "ridge", "--layer", "layer1+layer2", "--pca", "20"],
+        ["probe", *ROWS, *held_out, "--model", "ridge", "--layer", "layer1", "layer2", "--head2toe", "--no-widths",
+         "--no-scores"],
         ["compare", *ROWS, *NETWORKS, "--models", "convnet", "finetune:fc", "finetune:layer4", "untouched",
-         "ridge@layer1", "--no-search"],
+         "ridge@layer1", "--no-search", "--no-calibrate"],
         ["study", "data-size", *ROWS, "--models", "centroid@layer1", "finetune:fc", "--per-class", "2", "--steps", "3",
          "--batch-size", "10", "--train-precision", "float32"],
     ]  # fmt: skip
