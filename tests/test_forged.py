@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, load_results, save_result, sealed
+from classify.measure.results import Predictions, Result, load_results, sealed
+from classify.measure.saving import save_result
 from classify.show.report.documents import read_documents
 from features.commands.configuration import replayed
 from features.commands.parser import Parser

@@ -89,11 +89,7 @@ def compare(
     how = How.of(results, options)
     training = settings or (TrainingSettings(epochs=QUICK_EPOCHS) if quick else TrainingSettings())
     if quick:
-        options = {**options, **{name: value for name, value in QUICK.items() if options.get(name) is None}}
-        notes.append(
-            f"quick: {options['limit']:,} training and {options['limit_test']:,} test images at most, of "
-            f"{options['image_size']} pixels"
-        )
+        options = _quick(options, notes)
     seeds, layers = tuple(dict.fromkeys(as_items(seeds))), as_items(layers)
     models = None if models is None else as_items(models)
     if not seeds:
@@ -117,7 +113,6 @@ def compare(
     saved = making.test()
     compared = tuple(_compared(group, saved) for group in groups)
     best = best_of(compared, lambda row: [saved.result for saved in row.saved], score)
-    stated = requests[0].to_json()
     question = {
         "dataset": dataset,
         "backbone": backbone,
@@ -125,7 +120,7 @@ def compare(
         "layers": list(layers),
         "seeds": seeds,
         "training": training.to_json(),
-        "options": {name: value for name, value in options.items() if value is not None and name in stated},
+        "options": _stated(options, requests[0]),
         "quick": quick,
     }
     # The paired tests are on the first seed's test rows.
@@ -133,6 +128,22 @@ def compare(
     result = ComparisonResult(question, compared, best, p_values, tuple(notes), how.folder)
     result.save()
     return result
+
+
+def _quick(options: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The options of a quick answer: fewer and smaller images where none were named, which is noted."""
+    options = {**options, **{name: value for name, value in QUICK.items() if options.get(name) is None}}
+    notes.append(
+        f"quick: {options['limit']:,} training and {options['limit_test']:,} test images at most, of "
+        f"{options['image_size']} pixels"
+    )
+    return options
+
+
+def _stated(options: dict[str, Any], request: Request) -> dict[str, Any]:
+    """Those of a call's options that a request states as plain values."""
+    stated = request.to_json()
+    return {name: value for name, value in options.items() if value is not None and name in stated}
 
 
 def _models(

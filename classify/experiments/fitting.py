@@ -18,7 +18,8 @@ from classify.experiments.validating import SPLIT
 from classify.measure.memory import peak_memory
 from classify.measure.metrics import measure
 from classify.measure.outcome import Predictions, Result, plain_json
-from classify.measure.results import SavedResult, save_result
+from classify.measure.results import SavedResult
+from classify.measure.saving import save_result
 from classify.measure.scores import validation_scores
 from extract.cluster import where_this_runs
 

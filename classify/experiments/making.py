@@ -17,7 +17,8 @@ from classify.experiments.known import known_result
 from classify.experiments.parallel import in_parallel, threads_of
 from classify.experiments.row import Row
 from classify.experiments.settings import PLAINLY, How
-from classify.measure.results import SavedResult, find_result, make_place
+from classify.measure.results import SavedResult, find_result
+from classify.measure.saving import make_place
 from classify.measure.wording import duration, percent
 from classify.use.choosing import is_kept
 from extract.cluster import cluster_client, spread, threads_each

@@ -6,7 +6,6 @@ found, and one whose files were altered later is noticed. Reading a record needs
 """
 
 import contextlib
-import dataclasses
 import functools
 import glob
 import hashlib
@@ -14,20 +13,18 @@ import html
 import io
 import itertools
 import json
-import os
 import re
 import shlex
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from classify.measure.kept_heads import in_skops_format, read_joblib, read_skops, write_joblib
+from classify.measure.kept_heads import read_joblib, read_skops
 from classify.measure.outcome import Predictions, Result, plain_json, slug_of
-from classify.measure.record import Extra, RowConfig
+from classify.measure.record import RowConfig
 from classify.measure.soundness import fault_of
 from classify.measure.wording import one_line, settings
 from features.bombs import refuse_zip_bomb
@@ -35,16 +32,14 @@ from features.commands.speaking import tell
 from features.datasets.catalogue import absolute_spec
 from features.digests import sha256_json
 from features.errors import UserError
-from features.notes import write_json
-from features.ranges import is_int8, keep_ranges, ranges_of
+from features.ranges import keep_ranges
 from features.regular import open_regular, read_regular
-from features.whole import NewFile, left_aside
 
 FORMAT = "layerprobe result"
 VERSION = 1
 RESULTS_FOLDER = Path("results")
 # What a record may name beside itself, and how these files end.
-_SUFFIXES = {"predictions": ".npz", "head": ".joblib", "skops": ".skops"}
+SUFFIXES = {"predictions": ".npz", "head": ".joblib", "skops": ".skops"}
 _RECORD_NAME = re.compile(r".+-[0-9a-f]{10}\.json")
 
 
@@ -63,7 +58,7 @@ class SavedResult:
     @property
     def network_path(self) -> Path:
         """The folder of the trained network, where one was kept."""
-        aside = _network_aside(self.path, self.result)
+        aside = network_aside(self.path, self.result)
         return aside if aside.is_dir() else self.path.with_suffix("")
 
     @property
@@ -102,7 +97,7 @@ class SavedResult:
         """The predictions; UserError if their file is missing or is not the one that the record names."""
         path = self.path.with_suffix(".npz")
         with self._opened("predictions", "predictions") as stream:
-            if _sha256(stream) != self.files["predictions"]:
+            if sha256_of(stream) != self.files["predictions"]:
                 raise UserError(
                     f"{path}: the predictions are not those that {self.path.name} was written with (their SHA-256 "
                     f"differs); remove {self.path.name} and run it again"
@@ -145,14 +140,14 @@ class SavedResult:
         if self.head_path is None:
             raise UserError(f"{self.path}: this result was saved without its head; run it again and keep the head")
         kind = "head" if self.is_pickle else "skops"
-        path = self.path.with_suffix(_SUFFIXES[kind])
+        path = self.path.with_suffix(SUFFIXES[kind])
         if self.is_pickle and not trust:
             raise UserError(
                 f"{path}: this head was saved as a pickle alone, and reading one runs any code that its author put "
                 "there; give --trust if you know who made it, or run its result again"
             )
         with self._opened(kind, "head") as stream:
-            if not trust and _sha256(stream) != self.files[kind]:
+            if not trust and sha256_of(stream) != self.files[kind]:
                 raise UserError(
                     f"{path}: not the file that {self.path.name} was written with (its SHA-256 differs), and it may "
                     "predict anything; give --trust if you know where it is from, or rerun it"
@@ -179,10 +174,10 @@ class SavedResult:
 
     def _opened(self, kind: str, what: str) -> io.BufferedReader:
         # Under the name that it has until its own is free, where a kill came between, or it is just being renamed.
-        path = self.path.with_suffix(_SUFFIXES[kind])
+        path = self.path.with_suffix(SUFFIXES[kind])
         try:
             with contextlib.suppress(FileNotFoundError):
-                return open_regular(_aside(self.path, kind, self.files[kind]))
+                return open_regular(aside_name(self.path, kind, self.files[kind]))
             return open_regular(path)
         except OSError as error:
             raise UserError(
@@ -191,112 +186,14 @@ class SavedResult:
             ) from error
 
 
-def make_place(path: Path, folder: Path | str) -> None:
-    """Make a folder for what is kept in the results' folder, or for that itself; UserError where it cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: results cannot be saved there ({error.strerror}); choose another folder") from error
+def aside_name(record: Path, kind: str, digest: str) -> Path:
+    """The name that a file of a result has until its record stands."""
+    return record.with_name(f".{record.stem}-{digest[:16]}{SUFFIXES[kind]}")
 
 
-def save_result(folder: Path | str, result: Result, predictions: Predictions, head: Any | None = None) -> SavedResult:
-    """Write a result into a folder, in place of an earlier one of the same configuration.
-
-    head: what was fitted, or the folder of a trained network. A kill leaves the earlier result or this one, whole: what
-    belongs to it is complete on disk under other names before the record appears, which changes in one step, and gets
-    its own names then. The ranges of features computed in int8 go into it, so that new images can be computed alike
-    wherever it is taken.
-    """
-    from features.store.locks import lock_digest
-
-    folder = Path(folder)
-    precisions = {str(key.get("precision")) for key in result.keys.values()}
-    if ranges := {precision: ranges_of(precision) for precision in precisions if is_int8(precision)}:
-        result = dataclasses.replace(result, extra=Extra({**result.extra, "ranges": ranges}))
-    make_place(folder, folder)
-    record = folder / f"{result.stem}.json"
-    arrays = {name: value for name, value in vars(predictions).items() if value is not None}
-    writers: dict[str, Callable[[BinaryIO], Any]] = {"predictions": lambda stream: np.savez(stream, **arrays)}
-    network = head if isinstance(head, Path) else None
-    if head is not None and network is None:
-        writers["head"] = lambda stream: write_joblib(head, stream)
-        if (content := in_skops_format(head)) is not None:
-            writers["skops"] = lambda stream: stream.write(content)
-    # Not the lock of whoever fits the row, who holds that one.
-    with lock_digest(f"saving-{result.digest[:16]}", wait=True, folder=folder, doing="saving the same result"):
-        _sweep(record)
-        try:
-            files = {kind: _write_aside(record, kind, write) for kind, write in writers.items()}
-            if network is not None:
-                shutil.copytree(network, _network_aside(record, result))
-            body = {"format": FORMAT, "version": VERSION, "digest": result.digest, "files": files}
-            write_json(record, sealed({**body, "result": result.to_json()}))
-            _name(record, files, result if network is not None else None)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                _sweep(record)
-            if isinstance(error, OSError) and error.errno is not None:
-                raise UserError(
-                    f"{record}: cannot be written ({error.strerror}), and what stood there stands; make room in "
-                    f"{folder}, or name another --results"
-                ) from error
-            raise
-    return SavedResult(record, result, files)
-
-
-def _write_aside(record: Path, kind: str, write: Callable[[BinaryIO], Any]) -> str:
-    """Write a file of a result under the name that it has until its record stands; its SHA-256."""
-    new = record.with_name(f".{record.stem}-new{_SUFFIXES[kind]}")
-    with io.BufferedWriter(NewFile(new, record.with_suffix(_SUFFIXES[kind]))) as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    with new.open("rb") as written:
-        digest = _sha256(written)
-    new.replace(_aside(record, kind, digest))
-    return digest
-
-
-def _aside(record: Path, kind: str, digest: str) -> Path:
-    return record.with_name(f".{record.stem}-{digest[:16]}{_SUFFIXES[kind]}")
-
-
-def _network_aside(record: Path, result: Result) -> Path:
+def network_aside(record: Path, result: Result) -> Path:
+    """The folder that a network has until its record stands."""
     return record.with_name(f".{record.stem}-{str(result.extra.network_sha256)[:16]}")
-
-
-def _name(record: Path, files: dict[str, str], network: Result | None) -> None:
-    """Give what a new record names its own names, in the place of what belonged to an earlier one."""
-    for kind, suffix in _SUFFIXES.items():
-        path = record.with_suffix(suffix)
-        if kind in files:
-            _aside(record, kind, files[kind]).replace(path)
-        else:
-            path.unlink(missing_ok=True)
-    beside = record.with_suffix("")
-    shutil.rmtree(beside, ignore_errors=True)
-    if network is not None:
-        _network_aside(record, network).replace(beside)
-
-
-def _sweep(record: Path) -> None:
-    """Finish what a killed process left of this result: its record may stand, and what it names lack its name."""
-    saved = None
-    with contextlib.suppress(UserError):
-        saved = _read_record(record) if record.is_file() else None
-    named = [] if saved is None else [_aside(record, kind, digest) for kind, digest in saved.files.items()]
-    for kind, path in zip(saved.files if saved else (), named, strict=True):
-        if path.is_file():
-            path.replace(record.with_suffix(_SUFFIXES[kind]))
-    if saved is not None and (network := _network_aside(record, saved.result)).is_dir():
-        shutil.rmtree(record.with_suffix(""), ignore_errors=True)
-        network.replace(record.with_suffix(""))
-    for pattern in (f".{record.stem}-*", f"{left_aside(record)}*.tmp"):
-        for left in record.parent.glob(pattern):
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
 
 
 def sealed(record: dict[str, Any]) -> dict[str, Any]:
@@ -322,7 +219,7 @@ def sorted_out(folder: Path | str) -> tuple[list[SavedResult], list[tuple[SavedR
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: a folder of results was expected, and this is a file; give the folder it lies in")
-    records = (_read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
+    records = (read_record(path) for path in sorted(folder.glob("*.json")) if path.is_file())
     sound, wrong = [], []
     for saved in sorted(filter(None, records), key=lambda saved: (saved.result.created, saved.path.name)):
         if fault := saved.fault:
@@ -353,10 +250,10 @@ def left_out(folder: Path | str, wrong: Sequence[tuple[SavedResult, str]]) -> st
 def open_result(path: Path | str) -> SavedResult:
     """The result whose record, or a file beside it, is at `path`; UserError where there is none."""
     path = Path(path)
-    record = path.with_suffix(".json") if path.suffix in _SUFFIXES.values() else path
+    record = path.with_suffix(".json") if path.suffix in SUFFIXES.values() else path
     if not record.is_file():
         raise UserError(f"{path}: there is no record of a result; give one of the .json files in a folder of results")
-    saved = _read_record(record)
+    saved = read_record(record)
     if saved is None:
         raise UserError(f"{path}: not the record of a result; give one of the .json files in a folder of results")
     if wrong := saved.fault:
@@ -368,7 +265,7 @@ def find_result(folder: Path | str, config: Mapping[str, Any]) -> SavedResult | 
     """The result of exactly this configuration, or None; UserError naming the file if its record is damaged."""
     digest = sha256_json(plain_json(config, "config"))
     for path in sorted(Path(folder).glob(f"*-{digest[:10]}.json")):
-        saved = _read_record(path)
+        saved = read_record(path)
         if saved and saved.result.digest == digest:
             return saved
     return None
@@ -378,7 +275,7 @@ def find_read_otherwise(folder: Path | str, config: RowConfig, place: str) -> Sa
     """A result of this configuration but for the data set's content, of the data set at this place, that is known to be
     wrong; UserError for a damaged record."""
     for path in sorted(Path(folder).glob(f"{glob.escape(slug_of(config))}-*.json")):
-        saved = _read_record(path)
+        saved = read_record(path)
         if saved is None or absolute_spec(recorded_option(saved, "dataset") or "") != place:
             continue
         alike = {**saved.result.config, "dataset_sha256": config.dataset_sha256} == dict(config)
@@ -387,7 +284,7 @@ def find_read_otherwise(folder: Path | str, config: RowConfig, place: str) -> Sa
     return None
 
 
-def _read_record(path: Path) -> SavedResult | None:
+def read_record(path: Path) -> SavedResult | None:
     """The saved result in a JSON file, None if the file is something else."""
     try:
         text = read_regular(path)
@@ -434,14 +331,14 @@ def _is_sealed(record: dict[str, Any]) -> bool:
 
 def _complete(files: dict[str, Any]) -> bool:
     """Whether a record names the files that belong together."""
-    return "predictions" in files and set(files) <= set(_SUFFIXES) and ("head" in files or "skops" not in files)
+    return "predictions" in files and set(files) <= set(SUFFIXES) and ("head" in files or "skops" not in files)
 
 
 def _damaged(path: Path, reason: str) -> UserError:
     return UserError(f"{path}: this record of a result is damaged ({reason}); remove the file and run it again")
 
 
-def _sha256(stream: io.BufferedReader) -> str:
+def sha256_of(stream: io.BufferedReader) -> str:
     """The SHA-256 of an open file, which is left at its beginning."""
     digest = hashlib.file_digest(stream, "sha256").hexdigest()
     stream.seek(0, io.SEEK_SET)

@@ -193,20 +193,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
         add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
     size = "pixels that the network sees (default: the weights' own, 224)" + ("; several are compared" if sizes else "")
     add("--image-size", type=int, nargs="+" if sizes else None, metavar="S", help=size)
-    add(
-        "--crop-mode",
-        default="center",
-        choices=CROP_MODES,
-        help="how an image becomes a square: center (default) loses the ends of a long one, and an eighth of one that "
-        "is larger than the network's input; squash loses its proportions; pad loses nothing",
-        rare=True,
-    )
-    own = "(default: the weights' own)"
-    add("--resize", type=int, metavar="R", help=f"pixels of the short side before the crop {own}", rare=True)
-    add("--interpolation", choices=INTERPOLATIONS, help=f"in resizing {own}", rare=True)
-    own = f"of each channel, pixels being 0 to 1 {own}"
-    add("--mean", nargs="+", type=float, metavar="X", help=f"mean {own}", rare=True)
-    add("--std", nargs="+", type=float, metavar="X", help=f"standard deviation {own}", rare=True)
+    _add_preparation_options(add)
     add(
         "--precision",
         default="auto",
@@ -228,6 +215,24 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
     unreadable = "leave out images that are broken or absent, and say which"
     add("--skip-unreadable", action="store_true", help=unreadable, rare=True)
     add_shared(add, "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
+
+
+def _add_preparation_options(add: Add) -> None:
+    """How images are prepared where that is not as the weights want it."""
+    add(
+        "--crop-mode",
+        default="center",
+        choices=CROP_MODES,
+        help="how an image becomes a square: center (default) loses the ends of a long one, and an eighth of one that "
+        "is larger than the network's input; squash loses its proportions; pad loses nothing",
+        rare=True,
+    )
+    own = "(default: the weights' own)"
+    add("--resize", type=int, metavar="R", help=f"pixels of the short side before the crop {own}", rare=True)
+    add("--interpolation", choices=INTERPOLATIONS, help=f"in resizing {own}", rare=True)
+    own = f"of each channel, pixels being 0 to 1 {own}"
+    add("--mean", nargs="+", type=float, metavar="X", help=f"mean {own}", rare=True)
+    add("--std", nargs="+", type=float, metavar="X", help=f"standard deviation {own}", rare=True)
 
 
 def request_from(options: argparse.Namespace) -> "Request":

@@ -14,11 +14,10 @@ their channels elsewhere; whole numbers from 0 to 255, or floating-point numbers
 import functools
 import hashlib
 import json
-import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from features.bombs import refuse_zip_bomb
+from features.datasets.array_names import IMAGES, SEPARATE, groups_in, pairs_in, part_of
 from features.datasets.arrays import images_in_8_bits, white_in, with_channels_last, without_content
 from features.datasets.dataset import Dataset, Split, Survey, name_of
 from features.datasets.doubles import find_copies, find_divided, find_doubles
@@ -41,10 +41,7 @@ from features.grouping import group_codes
 from features.notes import remembered_answer
 from features.regular import require_regular
 
-SEPARATE = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 READING = 1
-_IMAGES, _LABELS = ("x", "images", "imgs", "data"), ("y", "labels", "targets")
-_GROUPS = ("groups", "group")
 
 
 def open_named(name: str, path: Path) -> "NpzDataset":
@@ -58,70 +55,16 @@ def open_named(name: str, path: Path) -> "NpzDataset":
         raise UserError(
             f"cannot read {path} ({error}); it is cut short or was not written by numpy's savez: write it again"
         ) from error
-    pairs = _pairs(names, path)
+    pairs = pairs_in(names, path)
     if not pairs and not {"images", "labels"} <= set(names):
         usual = ", ".join(array for pair in SEPARATE.values() for array in pair)
         raise UserError(
             f"{path} holds the arrays {', '.join(names) or '(none)'}; it should hold {usual}, or images, labels and, "
             "if wanted, split"
         )
-    return NpzDataset(name_of(name, path), f"{name}:{path}", path, pairs, "split" in names, _groups(names, pairs, path))
-
-
-def _groups(names: Sequence[str], pairs: dict[str, tuple[str, str]], path: Path) -> tuple[str, ...]:
-    """The arrays that say which images belong together, one for each array of images; none where there are none.
-
-    UserError where some of the images have theirs.
-    """
-    if not pairs:
-        return ("groups",) if "groups" in names else ()
-    own = {part: [name for name in names if _part_of(name, _GROUPS) == part] for part in PARTS}
-    # The part for validation may stand for the test set.
-    arrays = {part: own[_part_of(pair[0], _IMAGES) or part] for part, pair in pairs.items()}
-    if not any(arrays.values()):
-        return ()
-    if wrong := [part for part, found in arrays.items() if len(found) != 1]:
-        has = f"several arrays ({', '.join(arrays[wrong[0]])})" if arrays[wrong[0]] else "no array"
-        raise UserError(f"{path} has groups, and {has} of them for {wrong[0]}; give one for each part")
-    return tuple(found[0] for found in arrays.values())
-
-
-def _pairs(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
-    """The arrays of images and labels of each part, by their names; none where no two parts have both.
-
-    UserError where a part has several.
-    """
-    found: dict[str, tuple[list[str], list[str]]] = {}
-    for name in names:
-        for place, kinds in enumerate((_IMAGES, _LABELS)):
-            if part := _part_of(name, kinds):
-                found.setdefault(part, ([], []))[place].append(name)
-    for part, usual in SEPARATE.items():
-        # What version 0.1.0 read stands before all else.
-        images, labels = (
-            [name] if name in names else others for name, others in zip(usual, found.get(part, ([], [])), strict=True)
-        )
-        found[part] = images, labels
-    whole = {part: found[part] for part in PARTS if part in found and all(found[part])}
-    if "train" not in whole or len(whole) < 2:
-        return {}
-    if "test" not in whole:
-        whole["test"] = whole.pop("validation")
-    for part, arrays in whole.items():
-        for candidates in arrays:
-            if len(candidates) > 1:
-                raise UserError(
-                    f"{path} holds several arrays for {part} ({', '.join(candidates)}); take one of them out"
-                )
-    return {part: (images[0], labels[0]) for part, (images, labels) in whole.items()}
-
-
-def _part_of(name: str, kinds: Iterable[str]) -> str | None:
-    """The part that an array of these kinds is of, by its name: 'validation' of 'val_images'; None for another."""
-    words = re.split(r"[\W_]+", name.casefold())
-    kind = next((word for word in words if word in kinds), None)
-    called = part_called("_".join(word for word in words if word != kind)) if kind else None
-    return called[0] if called and not called[1] else None
+    return NpzDataset(
+        name_of(name, path), f"{name}:{path}", path, pairs, "split" in names, groups_in(names, pairs, path)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,7 +282,7 @@ class NpzDataset(Dataset):
         else:
             rows = self._said_rows(len(labels)) if self.says_split else self._cut_rows(labels, classes)
             parts = {part: (members, labels[members]) for part, members in rows.items()}
-        takes_place = bool(self.pairs) and _part_of(self.pairs["test"][0], _IMAGES) == "validation"
+        takes_place = bool(self.pairs) and part_of(self.pairs["test"][0], IMAGES) == "validation"
         if not len(parts["test"][0]) and "validation" in parts:
             parts["test"], takes_place = parts.pop("validation"), True
         for part, (members, _) in parts.items():

@@ -23,7 +23,8 @@ from classify.experiments import waiting
 from classify.heads import HEADS
 from classify.measure.kept_heads import in_skops_format
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, load_results, save_result, sealed
+from classify.measure.results import Predictions, Result, load_results, sealed
+from classify.measure.saving import save_result
 from classify.show.report.folder import read_folder
 from classify.show.report.images import open_images
 from classify.use.saved import load_model

@@ -14,7 +14,8 @@ import pytest
 from classify.commands.outputs import check_output, check_outputs, say_next
 from classify.commands.run import _parser
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, save_result
+from classify.measure.results import Predictions, Result
+from classify.measure.saving import save_result
 from features.errors import UserError
 from features.whole import whole, write_whole
 from features.written import is_as_written, text_written

@@ -12,7 +12,8 @@ from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import parse_regularizers
 from classify.measure.corrections import CORRECTED, superseded
 from classify.measure.record import RowConfig
-from classify.measure.results import load_results, open_result, save_result
+from classify.measure.results import load_results, open_result
+from classify.measure.saving import save_result
 from features.errors import UserError
 from features.request import Request
 

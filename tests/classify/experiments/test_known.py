@@ -18,7 +18,8 @@ from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from classify.heads.regularizers import parse_regularizers
 from classify.measure.record import Extra, RowConfig
-from classify.measure.results import SavedResult, find_result, load_results, save_result
+from classify.measure.results import SavedResult, find_result, load_results
+from classify.measure.saving import save_result
 from classify.measure.soundness import OTHER_READING
 from extract.planning import plan
 from features.commands.options import run_command

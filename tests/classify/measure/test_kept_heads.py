@@ -18,9 +18,10 @@ from classify.experiments.probe.entries import head2toe
 from classify.heads import HEADS, on_axes
 from classify.heads.network.untouched import UntouchedClassifier
 from classify.heads.on_axes import Axes, OnAxes, Reduction
-from classify.measure import results
+from classify.measure import saving
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, load_results, save_result, sealed
+from classify.measure.results import Predictions, Result, load_results, sealed
+from classify.measure.saving import save_result
 from features.digests import sha256_file
 from features.errors import UserError
 
@@ -113,7 +114,7 @@ def test_a_pickle_that_its_record_seals_runs_for_those_alone_who_trust_it(tmp_pa
 
 def test_saving_again_without_skops_leaves_no_file_of_the_run_before(tmp_path, digits, monkeypatch):
     _save(tmp_path, _fitted("ridge", digits), digits)
-    monkeypatch.setattr(results, "in_skops_format", lambda head: None)
+    monkeypatch.setattr(saving, "in_skops_format", lambda head: None)
     _save(tmp_path, _fitted("ridge", digits), digits)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".joblib", ".json", ".npz"]
 
@@ -221,7 +222,7 @@ def test_a_type_that_is_not_named_here_is_kept_as_joblib_alone(tmp_path, digits)
             return np.zeros(len(features), int)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "write_joblib", lambda head, stream: stream.write(b"any"))
+        patch.setattr(saving, "write_joblib", lambda head, stream: stream.write(b"any"))
         saved = _save(tmp_path, Foreign(), digits)
     assert saved.skops_path is None
     assert saved.head_path.is_file()

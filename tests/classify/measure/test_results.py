@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeClassifier
 
-from classify.measure import results
+from classify.measure import saving
 from classify.measure.environment import this_environment
 from classify.measure.metrics import measure
 from classify.measure.results import (
@@ -19,9 +19,9 @@ from classify.measure.results import (
     Result,
     find_result,
     load_results,
-    save_result,
     sealed,
 )
+from classify.measure.saving import save_result
 from features.digests import canonical_json
 from features.errors import UserError
 
@@ -38,7 +38,7 @@ CONFIG = {
 @pytest.fixture(autouse=True)
 def joblib_alone(monkeypatch):
     """As version 0.1.0 kept heads without skops, whose files `test_kept_heads` is about."""
-    monkeypatch.setattr(results, "in_skops_format", lambda head: None)
+    monkeypatch.setattr(saving, "in_skops_format", lambda head: None)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_saving_again_replaces_and_leaves_no_head_of_another_run(tmp_path, digit
         again.load_head()
 
 
-@pytest.mark.parametrize("step", ["os.fsync", "joblib.dump", "classify.measure.results.write_json"])
+@pytest.mark.parametrize("step", ["os.fsync", "joblib.dump", "classify.measure.saving.write_json"])
 def test_a_result_whose_writing_breaks_off_is_not_found(tmp_path, digits, monkeypatch, step):
     result, predictions, head = digits
 

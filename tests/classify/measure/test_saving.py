@@ -15,7 +15,8 @@ from sklearn.datasets import load_digits
 from classify.heads import HEADS
 from classify.measure import results
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, find_result, load_results, save_result
+from classify.measure.results import Predictions, Result, find_result, load_results
+from classify.measure.saving import save_result
 from features import whole
 
 CONFIG = {"dataset": "digits", "head": "ridge"}

@@ -18,7 +18,8 @@ from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from classify.measure.outcome import Result
 from classify.measure.record import Extra
-from classify.measure.results import SavedResult, load_results, save_result, sorted_out
+from classify.measure.results import SavedResult, load_results, sorted_out
+from classify.measure.saving import save_result
 from classify.measure.soundness import OTHER_IMAGES, OTHER_READING, OTHER_ROWS, WRITTEN_OVER, fault_of
 from extract.planning import plan
 from features.commands.options import run_command

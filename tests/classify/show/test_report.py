@@ -16,7 +16,8 @@ from classify.__main__ import main
 from classify.measure.choice import best_of
 from classify.measure.metrics import measure
 from classify.measure.record import RowConfig
-from classify.measure.results import Predictions, Result, load_results, save_result, sealed
+from classify.measure.results import Predictions, Result, load_results, sealed
+from classify.measure.saving import save_result
 from classify.show.report import stages, write_report
 from classify.show.report.folder import read_folder
 from classify.show.report.images import TestImages, open_images, option

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, load_results, save_result
+from classify.measure.results import Predictions, Result, load_results
+from classify.measure.saving import save_result
 from classify.show.report import write_report
 from features.datasets import open_dataset
 from tests.classify.show.test_report import HOSTILE

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, save_result
+from classify.measure.results import Predictions, Result
+from classify.measure.saving import save_result
 from classify.show.report import images, write_report
 from classify.show.report.folder import read_folder
 from classify.show.report.images import TestImages, open_images

@@ -10,7 +10,8 @@ from classify import load_model
 from classify.experiments.run import RunOutcome
 from classify.heads.centroid import Centroid
 from classify.measure.metrics import measure
-from classify.measure.results import Predictions, Result, save_result
+from classify.measure.results import Predictions, Result
+from classify.measure.saving import save_result
 from classify.show.report.folder import read_folder
 from classify.use import saved as saved_module
 from classify.use.choosing import choose_result

@@ -275,20 +275,6 @@ def test_images_are_sorted_by_class_with_a_list_beside_them(pictures, capsys, tm
     assert not (pictures / "sorted").exists()
 
 
-def test_a_class_with_any_name_gets_a_folder_of_its_own(tmp_path):
-    from classify.use.predicting import Guess, Prediction
-    from classify.use.sorting import sorted_into
-
-    image = tmp_path / "a.png"
-    image.write_bytes(b"1")
-    with sorted_into(tmp_path / "sorted", "copy") as put:
-        for name in ("../out", "a/b", "", "...", "con:", "n\n"):
-            put(Prediction(str(image), (Guess(name, 0, 0.5, 0.5),)))
-        put(Prediction("standard input", (Guess("x", 0, None, 1.0),)))
-    files = [path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]
-    assert len(files) == 7 and not (tmp_path / "out").exists()
-
-
 def _fails(capsys, *arguments):
     assert run_command(main, ["predict", *map(str, arguments)]) == 2
     told = capsys.readouterr().err.strip()
@@ -315,7 +301,7 @@ def test_a_folder_with_models_for_two_data_sets_has_no_best(pictures, capsys, tm
         config = {**saved.result.config, "dataset": name}
         from dataclasses import replace
 
-        from classify.measure.results import save_result
+        from classify.measure.saving import save_result
 
         save_result(tmp_path, replace(saved.result, config=config), saved.predictions(), saved.load_head())
     assert "--dataset digits" in _fails(capsys, pictures, "--from", tmp_path)
@@ -388,36 +374,6 @@ def test_more_images_than_two_batches_come_in_their_order(trained, tmp_path, mon
         assert (one.problem is not None) == (place == 77)
         if one.problem is None:
             assert one.guesses[0].name == whole[place]
-
-
-def test_weights_that_moved_are_found_by_what_is_in_them_and_others_are_refused(tmp_path, monkeypatch, capsys):
-    import torch
-    from torchvision import models
-
-    monkeypatch.setenv("LAYERPROBE_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        torch.save(models.squeezenet1_1().state_dict(), f"weights{seed}.pth")
-    arguments = [*DIGITS, *EXACT, "--backbone", "squeezenet1_1", "--weights", "weights0.pth"]
-    arguments[arguments.index("random")] = "weights0.pth"
-    assert run_command(main, [*arguments, "--model", "ridge", "--no-search"]) == 0
-    (saved,) = load_results("results")
-    assert saved.result.extra["places"] == {"dataset": "digits", "weights": str(Path("weights0.pth").absolute())}
-    images = open_dataset("digits").load("test").images[:5]
-    before = load_model().predict(images)
-    capsys.readouterr()
-    Path("weights0.pth").rename("moved.pth")
-    Image.fromarray(images[0]).save("one.png")
-    told = _fails(capsys, "one.png")
-    assert "weights0.pth" in told
-    assert "--weights" in told
-    assert "weights1.pth" in _fails(capsys, "one.png", "--weights", "weights1.pth")
-    assert np.array_equal(load_model(weights="moved.pth").predict(images), before)
-    (tmp_path / "home" / "weights").mkdir()
-    Path("weights1.pth").rename("home/weights/weights0.pth")
-    Path("moved.pth").rename("home/weights/another name.pth")
-    assert np.array_equal(load_model().predict(images), before)
 
 
 def test_help_imports_nothing_heavy():
