@@ -318,7 +318,7 @@ def test_json_in_a_script_cannot_end_it():
         (["--results", "nowhere"], "nowhere is not there; make some with `python -m classify probe --quick`"),
         (["--results", "empty"], "empty holds no results"),
         (["--output", "no/such/page.html"], "there is no folder no/such"),
-        (["--output", "empty"], "empty: a folder is there; name a file for the page"),
+        (["--output", "empty"], "empty: a folder is there; name a file"),
         (["--sample", "0"], "give a whole number of 1 or more"),
         (["--seed", "-1"], "--seed -1: give a whole number from 0"),
     ],
