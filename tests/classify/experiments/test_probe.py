@@ -318,7 +318,7 @@ def test_the_command_prints_the_answer_last_and_writes_what_was_asked_for(shared
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     arguments = ["--dataset", "digits", "--weights", "random", "--image-size", "64", "--limit", "300", "--jobs", "1"]
     arguments += ["--limit-test", "200", "--precision", "float32", "--layer", "layer1", "layer2", "--model", "ridge"]
-    arguments += ["--no-controls", "--no-widths", "--results", str(shared[1])]
+    arguments += ["--no-controls", "--no-widths", "--validate", "holdout", "--results", str(shared[1])]
     written = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "markdown")}
     arguments += [text for name, path in written.items() for text in (f"--{name}", str(path))]
     assert main(arguments) == 0
