@@ -187,8 +187,11 @@ def test_a_line_of_pixels_is_refused_before_it_takes_gigabytes(home, tmp_path, c
     # Of many shades: images of one are remarked on.
     line = (np.arange(100_000) % 256).astype(np.uint8)[np.newaxis]
     Image.fromarray(line).save(tmp_path / "pets" / "cats" / "line.png")
-    complaint = _complaint(capsys, extract.main, "--dataset", f"folder:{tmp_path / 'pets'}", "--weights", "random")
-    assert "100000 x 1 pixels" in complaint
+    arguments = ["--dataset", f"folder:{tmp_path / 'pets'}", "--weights", "random"]
+    assert run_command(extract.main, arguments) == 2
+    remark, complaint = capsys.readouterr().err.splitlines()
+    assert "1 image is of another mode or size than most" in remark
+    assert complaint.startswith("error: ") and "100000 x 1 pixels" in complaint
 
 
 def test_rows_that_cannot_be_validated_on_are_refused_before_anything_is_extracted(home, tmp_path, capsys):

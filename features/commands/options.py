@@ -13,7 +13,7 @@ from features.commands.parser import Add, Parser
 from features.commands.speaking import complain, decoders_unheard
 from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
-from features.datasets.pixels import IN_FLIGHT, MAX_PIXELS
+from features.datasets.pixels import IN_FLIGHT, MAX_PIXELS, limits_put_back
 from features.errors import UserError
 from features.home import home
 from features.plugins import plugins
@@ -262,7 +262,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with told_to_stop(), decoders_unheard():
+        with told_to_stop(), decoders_unheard(), limits_put_back():
             status = main(sys.argv[1:] if arguments is None else arguments) or 0
         # Here a full disk or a reader that has gone can still be told apart; at the interpreter's end they cannot.
         if sys.stdout:

@@ -18,6 +18,7 @@ _AT_A_TIME = 100_000_000
 _LARGE = 20_000_000
 
 _changed = threading.Condition()
+_pillows: list[int | None] = []  # its own limit, while another one is set
 _in_flight = 0
 
 
@@ -30,12 +31,29 @@ _mine = _Mine()
 
 
 def most_pixels() -> int | None:
-    """Of one image; by default what Pillow takes for harmless."""
+    """Of one image; by default what Pillow takes for harmless, which is as it was once the limit is gone."""
     from PIL import Image
 
     if MAX_PIXELS in os.environ:
+        _pillows.append(Image.MAX_IMAGE_PIXELS)
+        del _pillows[1:]
         Image.MAX_IMAGE_PIXELS = _number(MAX_PIXELS, 0)
+    elif _pillows:
+        Image.MAX_IMAGE_PIXELS = _pillows.pop()
     return Image.MAX_IMAGE_PIXELS
+
+
+@contextlib.contextmanager
+def limits_put_back() -> Iterator[None]:
+    """What a command sets is gone with it, where it was run from a program of somebody's."""
+    before = {variable: os.environ.get(variable) for variable in (MAX_PIXELS, IN_FLIGHT)}
+    try:
+        yield
+    finally:
+        for variable, value in before.items():
+            os.environ.pop(variable, None)
+            if value is not None:
+                os.environ[variable] = value
 
 
 @contextlib.contextmanager

@@ -44,7 +44,13 @@ def misleading_times(bench: Bench, tally: Tally, count: int) -> None:
             os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
             process = bench.run(place, "extract", *command)
             found = process.status == 2 and str(data) in process.complained
-            tally.count([first.complained, "" if found else "the change was not seen", _same(made, place)])
+            tally.count(
+                [
+                    first.complained if first.status else "",
+                    "" if found else "the change was not seen",
+                    _same(made, place),
+                ]
+            )
             data.write_bytes(whole)
             os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
             continue

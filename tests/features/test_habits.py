@@ -154,7 +154,7 @@ def test_what_is_typed_wins_over_the_file(parsed):
         'command = "classify probe"\nlayer = ["layer1", "layer2"]\nimage-size = 64\nquick = true\nmodel = "svm"\n'
     )
     options = parsed(classify.main, "probe", "--config", "mine.toml", "--image-size=32", "--layer", "fc")
-    assert (options.layer, options.image_size, options.quick, options.model) == (["fc"], 32, True, ["svm"])
+    assert (options.layer, options.image_size, options.quick, options.model) == (["fc"], [32], True, ["svm"])
     assert options.command_line == "python -m classify probe --image-size=32 --layer fc --quick --model svm"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.commands.options import Parser, add_shared
+from features.commands.options import Parser, add_shared, run_command
 from features.datasets import pixels
 from features.datasets.images import read_image
 from features.errors import UserError
@@ -70,6 +70,19 @@ def test_an_image_beyond_the_limit_is_refused_before_it_is_decoded(images, monke
     monkeypatch.setenv(pixels.MAX_PIXELS, "many")
     with pytest.raises(UserError, match="LAYERPROBE_MAX_PIXELS"):
         read_image(images[0])
+
+
+def test_a_limit_is_gone_with_the_command_that_set_it(images, monkeypatch):
+    own = Image.MAX_IMAGE_PIXELS
+
+    def command(arguments):
+        parser = Parser(prog="any")
+        add_shared(parser.add_argument, "--max-pixels")
+        parser.parse_args(arguments)
+        read_image(images[0])
+
+    assert run_command(command, ["--max-pixels", "9999"]) == 2
+    assert read_image(images[0]).shape == (100, 100) and own == Image.MAX_IMAGE_PIXELS
 
 
 def test_the_options_reach_the_processes_that_are_started(monkeypatch):

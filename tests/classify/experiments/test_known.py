@@ -32,7 +32,7 @@ REQUEST = Request(
     layers=("bn1", "layer1", "bn1+layer1"),
 )  # fmt: skip
 COMMAND = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "60", "--limit-test", "30"]
-COMMAND += ["--precision", "float32", "--device", "cpu", "--model", "centroid"]
+COMMAND += ["--precision", "float32", "--device", "cpu", "--model", "centroid", "--validate", "holdout"]
 # Fields that a row's identity has under another name.
 NAMED = {"split": "both are read", "rows": "limit, limit_test and seed", "layer": "as asked", "pool": "as asked"}
 NAMED |= {"format": "of the file"}

@@ -65,7 +65,7 @@ def test_a_row_that_waits_is_not_fitted_again_by_the_same_run(monkeypatch):
 
 def test_networks_and_heads_share_validation_and_test_rows_and_the_form_of_a_row(capsys):
     models = ["ridge", "finetune", "convnet", "untouched"]
-    assert run_command(main, [*DIGITS, *FAST, "--model", *models, "--unfreeze", "layer4"]) == 0
+    assert run_command(main, [*DIGITS, *FAST, "--model", *models, "--unfreeze", "layer4", "--validate", "holdout"]) == 0
     said = capsys.readouterr().out
     assert "to extract: train layer3, 100 x 1,024 numbers" in said
     assert "finetune layer4: epoch 1: loss" in said
@@ -245,13 +245,14 @@ def test_the_frozen_part_in_the_loop_and_in_prediction_computes_as_the_maps_were
 @pytest.mark.parametrize("verb", [[], ["compare"]])
 def test_help_explains_every_regulariser_with_its_default_strengths(capsys, verb):
     with pytest.raises(SystemExit):
-        main([*verb, "--help"])
+        main([*verb, "--help-all"])
     told = capsys.readouterr().out
     for kind in REGULARIZERS.values():
         (line,) = (line for line in told.splitlines() if line.startswith(f"  {kind.name}="))
-        assert kind.summary in line
+        # A description goes on in the next line.
+        _, entry = " ".join(told.split()).split(f" {line.split()[0]} {kind.summary}")
         assert parse_regularizers([kind.name]) == parse_regularizers([line.split()[0]])
-        assert ("@LAYER" in line) == kind.layers
+        assert entry.startswith(" [@LAYER") == kind.layers
 
 
 def test_top_1_and_top_5_of_a_folder_of_imagenet_that_has_a_test_split_only(real_imagenet, standin, capsys):

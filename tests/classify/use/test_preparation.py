@@ -43,6 +43,7 @@ ASKED = ["--crop-mode", "pad", "--mean", "0.5", "--std", "0.25", "0.25", "0.3", 
 def test_what_was_asked_for_in_training_is_done_in_prediction_and_export(photographs, model, capsys):
     words = ["--dataset", photographs, "--weights", "random", "--image-size", "32", "--precision", "float32"]
     trains = ["--epochs", "1", "--batch-size", "8", "--train-precision", "float32"] if model != ["ridge"] else []
+    words += ["--test", "split"] if model == ["ridge"] else []
     assert run_command(main, [*words, *ASKED, *trains, "--model", *model, "--device", "cpu"]) == 0
     (saved,) = load_results("results")
     asked = Preparation(32, "pad", None, "bicubic", (0.5,), (0.25, 0.25, 0.3)).of(OF_RESNET)
