@@ -161,11 +161,9 @@ def settled_test(test: str, request: Request, validate: str, *, refit: bool = Tr
     dataset = open_dataset(request.dataset)
     if test == SPLIT or set(dataset.splits) < {"train", "test"}:
         return SPLIT, ""
-    parts = {split: dataset.load(split).labels for split in ("train", "test")}
-    n = sum(map(len, parts.values()))
     if test == AUTO:
         usual = request.dataset.startswith(("folder:", "csv:")) and dataset.cuts_test and refit
-        if not usual or request.limit_test is not None or n >= MOST_CROSS_TESTED or validate == HOLDOUT:
+        if not usual or request.limit_test is not None or validate == HOLDOUT:
             return SPLIT, ""
     elif not dataset.cuts_test:
         raise UserError(
@@ -174,6 +172,11 @@ def settled_test(test: str, request: Request, validate: str, *, refit: bool = Tr
         )
     elif not refit:
         raise UserError(f"--test {test} fits on all images in the end; leave out --no-refit or --test")
+    # Opened only where it matters: labels may stand beside all images.
+    parts = {split: dataset.load(split).labels for split in ("train", "test")}
+    n = sum(map(len, parts.values()))
+    if test == AUTO and n >= MOST_CROSS_TESTED:
+        return SPLIT, ""
     taken = {
         split: limit_rows(labels, limit, request.seed)
         for (split, labels), limit in zip(parts.items(), (request.limit, request.limit_test), strict=True)
