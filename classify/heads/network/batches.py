@@ -1,9 +1,9 @@
 """Where a network's input comes from, a batch at a time: uint8 images, or the cached maps of the layer at the cut.
 
-Whole batches are tensor operations on the thread that trains, because two teams of threads get in each other's way. Only
-image files are read and resized one by one, by several threads: a batch of photographs is never in memory at their own
-size. A batch is read while the one before it trains. What augmentation draws depends on the seed, the epoch and the
-place in it alone.
+Whole batches are tensor operations on the thread that trains, because two teams of threads get in each other's way.
+Image files alone are read and resized one by one, by several threads: a batch of photographs is never in memory at
+their own size. A batch is read while the one before it trains. What augmentation draws depends on the seed, the epoch
+and the place in it alone.
 """
 
 import math
