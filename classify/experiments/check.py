@@ -29,7 +29,6 @@ from features.datasets.findings import Finding, Item
 from features.datasets.survey import AbsentImages, UnreadableImages
 from features.digests import sha256_json
 from features.first_use import ChangedContent
-from features.grouping import joined_groups
 from features.request import Request
 
 HEAD = "logistic"  # whose out-of-fold predictions the labels are held against
@@ -295,8 +294,10 @@ class _Rows:
     @property
     def together(self) -> np.ndarray:
         """Codes (N,) that are equal for rows of one group, and for copies, which know each other's label."""
-        groups = [rows.groups for rows in self._read.values() if rows.groups is not None]
-        return joined_groups(np.concatenate(groups) if groups else np.arange(len(self.labels)), self.content)
+        codes = self._dataset.together(*self._read)
+        if codes is None:
+            return np.arange(len(self.labels))
+        return np.concatenate([own[rows.index] for own, rows in zip(codes, self._read.values(), strict=True)])
 
 
 def _items_table(findings: tuple[Finding, ...], most: int | None) -> Table:
