@@ -18,6 +18,7 @@ from classify.experiments.row import Row, network_row, untouched_rows
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import CachedLayer, training_image
 from classify.experiments.timing import pass_for_one
+from classify.experiments.training_cost import cost_of_folds
 from classify.experiments.validating import AUTO, HOLDOUT, check_score, parse_folds, settled
 from classify.heads import HEADS
 from classify.heads.network import DRAWN
@@ -73,11 +74,11 @@ def compare(
     fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`, which is
     chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
     serve the paired tests. validate, score: what is chosen on, and by which score; 'auto' holds a part out where a
-    network is trained, so that all are chosen on the same rows. calibrate: the heads' probabilities. settings,
-    regularizers, map_dtype and in_loop are about networks that train; beside one that is fine-tuned those from drawn
-    weights go without what they have no use for. quick: few rows, small images and three epochs where nothing else is
-    asked for. options are the other fields of `How` (jobs, again, say, on_epoch, ...) and of
-    `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
+    network is trained, so that all are chosen on the same rows, and 'cv:5' trains each network six times. calibrate:
+    the heads' probabilities. settings, regularizers, map_dtype and in_loop are about networks that train; beside one
+    that is fine-tuned those from drawn weights go without what they have no use for. quick: few rows, small images and
+    three epochs where nothing else is asked for. options are the other fields of `How` (jobs, again, say, on_epoch,
+    ...) and of `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
 
     A text where a list can be given is a list of one.
 
@@ -100,10 +101,13 @@ def compare(
     chosen = _models(requests[0], models, parse_regularizers(as_items(regularizers)), notes)
     chosen_on = _chosen_on(validate, score, requests, chosen, notes)
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
-    rows = _network_rows(chosen, requests, map_dtype, network, notes)
+    validating = Settings(validate=chosen_on)
+    rows = _network_rows(chosen, requests, map_dtype, network, validating, notes)
     head_layers = [layer for model in chosen for layer in model.layers]
     plans = _plans(requests, head_layers, layers)
 
+    if cost := cost_of_folds([row for of_model in rows.values() for group in of_model for row in group], how):
+        how.say(cost)
     making = Making(how)
     settings_of = [
         Settings(seed=request.seed, search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
@@ -177,7 +181,12 @@ def _models(
 
 
 def _network_rows(
-    models: Sequence[Model], requests: Sequence[Request], map_dtype: str, options: dict[str, Any], notes: list[str]
+    models: Sequence[Model],
+    requests: Sequence[Request],
+    map_dtype: str,
+    options: dict[str, Any],
+    settings: Settings,
+    notes: list[str],
 ) -> dict[Model, list[Group]]:
     """For each model that is a network its rows, checked (the untouched one has three groups); notes are taken of those
     that train otherwise than was asked for all."""
@@ -186,7 +195,7 @@ def _network_rows(
     drawn = asked.from_drawn_weights() if any(model.name == "finetune" for model in models) else asked
     for model in models:
         if model.name == "untouched":
-            rows[model] = list(zip(*(untouched_rows(request) for request in requests), strict=True))
+            rows[model] = list(zip(*(untouched_rows(request, settings) for request in requests), strict=True))
         elif not model.is_head:
             described = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
             if model.name in DRAWN and drawn != asked:
@@ -195,7 +204,7 @@ def _network_rows(
                     f"{model.label} starts from a random initialisation: no head from a probe, no batch norm frozen"
                 )
             maps = [dataclasses.replace(request, dtype=map_dtype) for request in requests]
-            rows[model] = [tuple(network_row(request, model.name, **described) for request in maps)]
+            rows[model] = [tuple(network_row(request, model.name, settings=settings, **described) for request in maps)]
             for row in rows[model][0]:
                 row.check()
     return rows
@@ -253,15 +262,10 @@ def _chosen_on(
     """What every model is chosen on, the same for all; a note is taken of why."""
     heads = [model.name for model in models if model.is_head]
     networks = [model.label for model in models if not model.is_head]
-    if networks and parse_folds(validate):
-        raise UserError(
-            f"--validate {validate} is about heads, and {networks[0]} is chosen on held-out images, as all that are "
-            "compared with it; leave the option out, or name heads alone with --models"
-        )
-    if networks or not heads:
+    if networks and not parse_folds(validate):
         return HOLDOUT
     # Of several seeds and a limit each takes rows of its own: the folds are those that all of them can have.
-    told = [settled(validate, request, heads, score=score) for request in requests]
+    told = [settled(validate, request, heads or networks, score=score) for request in requests]
     on, line = min(told, key=lambda pair: _order_of(pair[0]))
     notes += [line] if line else []
     return on
