@@ -248,14 +248,8 @@ class Network(Kind):
             training.tell(epoch)
 
         started = time.perf_counter()
-        network.fit(
-            take(inputs, train),
-            labels[train],
-            held,
-            checkpoint=training.place / "run",
-            on_epoch=noted,
-            last_epoch=last_epoch,
-        )
+        fitting = {"checkpoint": training.place / "run", "on_epoch": noted, "last_epoch": last_epoch}
+        network.fit(take(inputs, train), labels[train], held, **fitting)
         return network, network.seconds_ + max(0.0, time.perf_counter() - started - sum(epochs))
 
     def _learn_on_folds(self, training: Training, folds: np.ndarray) -> Learned:
