@@ -1,6 +1,6 @@
 """How Sphinx builds these pages: MyST Markdown, notebooks as executed, API from docstrings, options from parsers.
 
-    python -m sphinx -W --keep-going -b html docs docs/_build
+python -m sphinx -W --keep-going -b html docs docs/_build
 """
 
 import configparser
