@@ -2,7 +2,7 @@
 
 For each seed the same probe is chosen on a hold-out and on what `auto` takes, or as --validate says: the test accuracy
 of the chosen row, how far it is behind the row that is best on the test set, and how much less it is than where it was
-chosen.
+chosen. A DATASET with {seed} in its name is another one, or another split of it, for each seed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
         for seed in range(options.seeds):
             with tempfile.TemporaryDirectory() as results:
                 found = probe(
-                    options.dataset,
+                    options.dataset.format(seed=seed),
                     layers=options.layer,
                     heads=options.model,
                     weights=options.weights,
