@@ -269,8 +269,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
             sys.stdout.flush()
         return status
     except UserError as error:
-        # What a user typed, or a file's name, may hold line breaks; a complaint stays one line.
-        complain(f"error: {' '.join(str(error).splitlines())}")
+        complain(f"error: {error}")
         return 2
     except KeyboardInterrupt as stop:
         complain(_stopped(typed=arguments is None))
