@@ -14,9 +14,10 @@ from functools import cached_property
 import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import models
 from torchvision.models.feature_extraction import NodePathTracer
 
+from features.backbones.family import Traits
+from features.backbones.torchvision import FAMILY as TORCHVISION
 from features.errors import UserError
 from features.overwriting import DROPOUTS, Watch, kept, written_over
 
@@ -28,8 +29,11 @@ class Cut:
     of `input`, `avgpool` (the pooled output, whatever this architecture calls it) and `fc` (the classifier's output).
     """
 
-    def __init__(self, model: nn.Module, image_size: int = 224, headless: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, image_size: int = 224, headless: bool = False, traits: Traits | None = None
+    ) -> None:
         self.model = model
+        self.traits = TORCHVISION.traits(model) if traits is None else traits
         self.image_size = image_size
         self.headless = headless
         tracer = NodePathTracer()
@@ -101,13 +105,13 @@ class Cut:
     def stages(self) -> tuple[str, ...]:
         """The names that `all` stands for, shallow to deep, `avgpool` and `fc` last.
 
-        A ResNet's are its own; any other's are found from the graph: the last block at each resolution (a network
+        Some networks declare theirs; any other's are found from the graph: the last block at each resolution (a network
         without blocks: the last legal cut), and where the resolution never changes, as in transformers, four blocks
         at even distances.
         """
         last = [] if self.headless else ["fc"]
-        if isinstance(self.model, models.ResNet):
-            return ("maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", *last)
+        if self.traits.stages:
+            return (*self.traits.stages, "avgpool", *last)
         maps = self._legal_before_pooling
         candidates = self.blocks if len(self.blocks) >= 4 else maps
         stages: dict[float, str] = {}

@@ -247,7 +247,8 @@ class SavedModel:
         white = white_among(paths, self.white)
         for start in range(0, len(images), self.batch):
             part = images[start : start + self.batch]
-            read = images_in_8_bits(part, white) if is_array else [_read(image, white) for image in part]
+            # One at a time is in memory at its own size.
+            read = images_in_8_bits(part, white) if is_array else (_read(image, white) for image in part)
             yield self.answers(self.prepare(read))
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
 from features.datasets.pixels import IN_FLIGHT, MAX_PIXELS, limits_put_back
 from features.errors import UserError
+from features.families import SOURCES
 from features.home import home
 from features.plugins import plugins
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
@@ -170,7 +171,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
         "this expression's first parentheses, found in the path; they are never on both sides of a split",
     )
     brought = "".join(f", {name} ({plugin.summary})" for name, plugin in plugins("backbones").items())
-    names = f"any torchvision classifier, or {completion.OFFLINE}{brought}"
+    names = "; ".join(source.in_help for source in SOURCES if source.summary) + brought
     add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
     add(
         "--weights",
@@ -269,8 +270,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
             sys.stdout.flush()
         return status
     except UserError as error:
-        # What a user typed, or a file's name, may hold line breaks; a complaint stays one line.
-        complain(f"error: {' '.join(str(error).splitlines())}")
+        complain(f"error: {error}")
         return 2
     except KeyboardInterrupt as stop:
         complain(_stopped(typed=arguments is None))

@@ -13,7 +13,7 @@ from torch import fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 from classify.heads.network.graph import NORMALISATIONS, parameters_of
-from features.architectures import build_model, built_with, classifier_name, drop_auxiliary, outline
+from features.architectures import build_model, drop_auxiliary, outline
 from features.backbones import Backbone
 from features.cut import Cut
 from features.errors import UserError, unknown
@@ -60,9 +60,10 @@ class Network:
         self.classes = classes
         self.model = copy.deepcopy(backbone.model)
         drop_auxiliary(self.model)
-        self.source_head = None if backbone.headless else self.model.get_submodule(classifier_name(self.model))
+        family = backbone.family
+        self.source_head = None if backbone.headless else self.model.get_submodule(family.classifiers(self.model)[0])
         self.classifier = self._replace_classifier(seed)
-        self.cut = Cut(self.model, size)
+        self.cut = backbone.cut_of(self.model, size)
         self.layer = self.cut.resolve(layer_below(self.cut, point))
         self.scratch = fresh_above == "input"
         self.fresh = frozenset() if fresh_above is None else self._initialise(self.cut.resolve(fresh_above), seed)
@@ -128,11 +129,12 @@ class Network:
 
     def _replace_classifier(self, seed: int) -> str:
         """Put a new classifier into the model, randomly initialised with `seed`; its name."""
-        name = classifier_name(self.model)
+        family = self.backbone.family
+        name = family.classifiers(self.model)[0]
         old: nn.Module = self.model.get_submodule(name)
         if self.backbone.headless:
             whole = outline(self.backbone.name)
-            name = classifier_name(whole)
+            name = family.classifiers(whole)[0]
             old = whole.get_submodule(name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -171,7 +173,7 @@ class Network:
         above = self.cut.tail(layer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            options = built_with(self.backbone.model)
+            options = self.backbone.family.options_of(self.backbone.model)
             initial = build_model(self.backbone.name, classes=self.classes, **options).state_dict()
         state = above.state_dict()
         with torch.no_grad():
