@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-READMES = (ROOT / "README.md", ROOT / "README.pt-BR.md")
+READMES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / "tutorials" / f"{page}.md" for page in ("exercicios", "four-exercises")),
+)
 MODULES = ("extract", "features", "classify")
 
 
