@@ -53,16 +53,14 @@ def test_a_changed_figure_on_a_page_is_noticed_and_written_again():
 
 
 def _decimals(text: str) -> set[str]:
-    """Figures with a decimal point, or in Portuguese a comma, that stand in tables or in bold."""
+    """Figures with two decimals and times in seconds, in Portuguese with a comma, that stand in tables or in bold."""
     told = "\n".join([*re.findall(r"^\|.*\|$", text, re.M), *re.findall(r"\*\*.+?\*\*", text)])
     return {figure.replace(",", ".") for figure in re.findall(r"(?<![\d.,])\d{1,2}[.,]\d{1,2}(?![\d.,])", told)}
 
 
-def test_the_exercises_state_the_figures_of_the_records():
-    known = "".join(
-        json.dumps(WRITER.read_record(name), ensure_ascii=False) for name in ("compare", "compare-untouched")
-    )
-    for name in ("README.pt-BR.md",):
-        stated = _decimals(PAGES[name].read_text(encoding="utf-8"))
-        assert len(stated) > 40
-        assert stated <= set(re.findall(r"\d+\.\d+", known)), name
+@pytest.mark.parametrize("name", ["four-exercises", "exercicios"])
+def test_the_exercises_state_figures_of_the_records(name):
+    records = [WRITER.read_record(record) for record in ("compare", "compare-untouched")]
+    known = set(re.findall(r"\d+\.\d+", json.dumps(records, ensure_ascii=False)))
+    stated = _decimals((ROOT / "docs" / "tutorials" / f"{name}.md").read_text(encoding="utf-8"))
+    assert len(stated) > 40 and stated <= known
