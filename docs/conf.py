@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))  # the packages of this checkout, installed or not
+sys.path[:0] = [str(HERE.parent), str(HERE / "extensions")]  # this checkout, installed or not
 
 _setup = configparser.ConfigParser()
 _setup.read(HERE.parent / "setup.cfg", encoding="utf-8")
@@ -18,7 +18,7 @@ author = _setup["metadata"]["author"]
 copyright = f"2026, {author}"
 release = version = _setup["metadata"]["version"]
 
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 nitpicky = True
 
@@ -29,3 +29,10 @@ nb_execution_mode = "off"  # notebooks are committed as executed; a test runs th
 html_theme = "furo"
 html_title = "layerprobe"
 html_show_sourcelink = False
+
+# Types in docstrings are words for people ('ndarray of float32, (N, D)') and lead nowhere.
+napoleon_google_docstring = False
+napoleon_use_param = napoleon_use_rtype = False
+napoleon_use_ivar = True
+nitpick_ignore_regex = [("py:.*", ".*")]
+autodoc_typehints = "none"
