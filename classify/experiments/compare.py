@@ -23,6 +23,7 @@ from classify.heads import HEADS
 from classify.heads.network import DRAWN
 from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
+from classify.heads.own import heads_by_name
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.choice import best_of
 from classify.measure.record import RowConfig
@@ -50,7 +51,7 @@ Group = tuple[Row, ...]
 def compare(
     dataset: str = "mnist",
     backbone: str = "resnet18",
-    models: str | Sequence[str | Model] | None = None,
+    models: Any = None,
     *,
     layers: str | Sequence[str] = ("all",),
     seeds: int | Sequence[int] = (0,),
@@ -69,7 +70,8 @@ def compare(
 ) -> ComparisonResult:
     """Compare models on one data set; the answer, also kept in the folder `results`.
 
-    models: as `parse_model` reads them; by default the untouched network, a ConvNet and the backbone from scratch,
+    models: as `parse_model` reads them, or classifiers like scikit-learn's (`classify.heads.own`); by default the
+    untouched network, a ConvNet and the backbone from scratch,
     fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`, which is
     chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
     serve the paired tests. validate, score: what is chosen on, and by which score; 'auto' holds a part out where a
@@ -91,7 +93,7 @@ def compare(
     if quick:
         options = _quick(options, notes)
     seeds, layers = tuple(dict.fromkeys(as_items(seeds))), as_items(layers)
-    models = None if models is None else as_items(models)
+    models = None if models is None else heads_by_name(models)
     if not seeds:
         raise UserError("no seed was given; give at least one, as in --seeds 0")
     requests = [Request(dataset=dataset, backbone=backbone, **{**options, "seed": seed}).normalised() for seed in seeds]
@@ -148,7 +150,7 @@ def _stated(options: dict[str, Any], request: Request) -> dict[str, Any]:
 
 def _models(
     request: Request,
-    asked: Sequence[str | Model] | None,
+    asked: Sequence[Any] | None,
     regularizers: tuple[RegularizerSpec, ...],
     notes: list[str],
 ) -> tuple[Model, ...]:

@@ -31,6 +31,7 @@ from classify.experiments.probe.selecting import select as select_greedily
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import Pixels
 from classify.experiments.validating import AUTO
+from classify.heads.own import heads_by_name
 from classify.measure.standing import not_distinguishable
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
@@ -44,7 +45,7 @@ def probe(
     dataset: str = "mnist",
     backbone: str = "resnet18",
     layers: str | Sequence[str] = ("all",),
-    heads: str | Sequence[str] | None = None,
+    heads: Any = None,
     *,
     pools: str | Sequence[str] = ("avg",),
     quick: bool = False,
@@ -62,7 +63,8 @@ def probe(
     """Probe layers of a frozen network; the answer, also kept in the folder `results`.
 
     layers: names, joined ones ('layer2+layer3') or 'all' (every stage; with depth 'block' every block too). heads:
-    names from `classify.heads.HEADS`, by default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'.
+    names from `classify.heads.HEADS`, or scikit-learn style classifiers (`classify.heads.own`), also
+    'python:MODULE:CLASS'; by default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'.
     quick: a first answer in minutes, saying what it leaves out. validate: what is chosen on, 'holdout', 'cv:5',
     'cv:5x3' or 'auto' (`validating`); score: by which, of `classify.measure.scores.SCORES`.
     test: what is tested on, 'split', 'cv:5' or 'auto'. calibrate: the heads' probabilities, on rows that they have not
@@ -89,7 +91,7 @@ def probe(
     request = Request(dataset=dataset, backbone=backbone, layers=as_items(layers), pools=as_items(pools), **options)
     settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
     settings = dataclasses.replace(settings, calibrate=calibrate, validate=validate, score=score, test=test)
-    heads = None if heads is None else as_items(heads)
+    heads = None if heads is None else heads_by_name(heads)
     return answered(ask(request, heads, settings, quick, **parts), how)
 
 
