@@ -123,21 +123,32 @@ def require_training_rows(request: Request) -> None:
 
 
 def load_features(
-    dataset: str = "mnist", layer: str = "avgpool", split: str = "train", pool: str = "avg", **options: Any
-) -> tuple[np.ndarray, np.ndarray]:
+    dataset: Any = "mnist",
+    layer: str = "avgpool",
+    split: str = "train",
+    pool: str = "avg",
+    *,
+    names: bool = False,
+    **options: Any,
+) -> tuple[np.ndarray, ...]:
     """The cached features and labels of one layer: X (N, D) float32, or (N, C, H, W) with pool='none', and y (N,).
 
-    options are the other fields of `features.request.Request` (backbone, weights, image_size, limit, ...). Nothing is
-    extracted here: what is missing is named, with the command that makes it.
+    names: a third array besides, (N,), of what each image is called: its path relative to the data set, or its row. The
+    names of the classes are those of `open_dataset(dataset).classes`, and stand in the file as well. options are the
+    other fields of `features.request.Request` (backbone, weights, image_size, limit, ...). Nothing is extracted here:
+    what is missing is named, with the command that makes it.
     """
     request = Request(dataset=dataset, layers=(layer,), pools=(pool,), **options)
     plan = requests.plan(request)
     if split not in plan.splits:
-        raise UserError(f"{dataset} has no split {split!r}; it has {' and '.join(plan.splits)}")
+        raise UserError(f"{request.dataset} has no split {split!r}; it has {' and '.join(plan.splits)}")
     if line := used_of_others(plan):
         tell_once(line)
     features, cached = read_layer(plan, layer, split)
-    return features, cached.labels()
+    if not names:
+        return features, cached.labels()
+    data = open_dataset(request.dataset)
+    return features, cached.labels(), np.array([data.name_of(split, int(row)) for row in cached.index()])
 
 
 def _spelled(numbers: tuple[float, ...] | None) -> str | None:

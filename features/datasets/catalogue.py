@@ -10,6 +10,7 @@ import importlib
 import re
 import typing
 from pathlib import Path
+from typing import Any
 
 from features.errors import UserError
 from features.home import user_path
@@ -63,13 +64,18 @@ def dataset_plugin(spec: str) -> str:
     return plugin.origin if (plugin := _brought().get(name)) else ""
 
 
-def open_dataset(spec: str) -> "Dataset":
+def open_dataset(spec: Any) -> "Dataset":
     """The data set that `spec` names: NAME, or NAME:PATH for a file, a folder or another root of a named data set, and
     behind either [CLASS,CLASS] for some of its classes. readable:... is the same without images that cannot be read.
+    Or the data themselves, such as (X, y): see `features.datasets.given`.
 
     Nothing is downloaded yet: `fingerprint()` and `load()` do that. Raises UserError for an unknown name (with the
     nearest ones), and for a path at which the data set cannot stand.
     """
+    if not isinstance(spec, str):
+        from features.datasets.given import spec_of
+
+        spec = spec_of(spec)
     place = spec.partition(":")[2]
     # A folder may be called so itself.
     if spec.endswith("]") and "[" in spec and not (place and user_path(place).exists()):

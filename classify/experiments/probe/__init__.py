@@ -42,7 +42,7 @@ from features.request import Plan, Request, as_items
 
 @followed
 def probe(
-    dataset: str = "mnist",
+    dataset: Any = "mnist",
     backbone: str = "resnet18",
     layers: str | Sequence[str] = ("all",),
     heads: Any = None,
@@ -62,13 +62,13 @@ def probe(
 ) -> ProbeResult:
     """Probe layers of a frozen network; the answer, also kept in the folder `results`.
 
-    layers: names, joined ones ('layer2+layer3') or 'all' (every stage; with depth 'block' every block too). heads:
-    names from `classify.heads.HEADS`, or scikit-learn style classifiers (`classify.heads.own`), also
-    'python:MODULE:CLASS'; by default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'.
-    quick: a first answer in minutes, saying what it leaves out. validate: what is chosen on, 'holdout', 'cv:5',
-    'cv:5x3' or 'auto' (`validating`); score: by which, of `classify.measure.scores.SCORES`.
-    test: what is tested on, 'split', 'cv:5' or 'auto'. calibrate: the heads' probabilities, on rows that they have not
-    seen. jobs: processor cores (None: all).
+    dataset: a name as `open_dataset` takes it, or the data, such as (X, y) (`features.datasets.given`). layers: names,
+    joined ones ('layer2+layer3') or 'all' (every stage; with depth 'block' every block too). heads: names from
+    `classify.heads.HEADS`, or scikit-learn style classifiers (`classify.heads.own`), also 'python:MODULE:CLASS'; by
+    default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'. quick: a first answer in minutes, saying
+    what it leaves out. validate: what is chosen on, 'holdout', 'cv:5', 'cv:5x3' or 'auto' (`validating`); score: by
+    which, of `classify.measure.scores.SCORES`. test: what is tested on, 'split', 'cv:5' or 'auto'. calibrate: the
+    heads' probabilities, on rows that they have not seen. jobs: processor cores (None: all).
 
     options, of what is probed (`Question`): depth; controls: random weights, raw pixels and shuffled labels beside
     every row; widths: PCA and a random projection to one common width; scores: transferability scores and CKA; head2toe
