@@ -53,12 +53,13 @@ def as_items(value: Any) -> tuple[Any, ...]:
 class Request:
     """Which features of which data; the command line's options, one for one.
 
-    layers may hold `all` (every stage) and joins (`layer2+layer3`). seed decides which rows a limit takes, and the
-    weights of a random network. image_size None means the one that the weights were trained with, and so do resize,
-    interpolation, mean and std, which are those of `Preprocessing` as crop_mode is.
+    dataset: what `features.datasets.given` takes is written into the home, and named here from then on. layers may hold
+    `all` (every stage) and joins (`layer2+layer3`). seed decides which rows a limit takes, and the weights of a random
+    network. image_size None means the one that the weights were trained with, and so do resize, interpolation, mean and
+    std, which are those of `Preprocessing` as crop_mode is.
     """
 
-    dataset: str = "mnist"
+    dataset: Any = "mnist"
     backbone: str = "resnet18"
     weights: str = "default"
     layers: tuple[str, ...] = ("avgpool",)
@@ -75,6 +76,12 @@ class Request:
     limit: int | None = None
     limit_test: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.dataset, str):
+            from features.datasets.given import spec_of
+
+            object.__setattr__(self, "dataset", spec_of(self.dataset))
 
     def normalised(self) -> "Request":
         """The one strict form: canonical poolings, absolute paths, tuples, legal values."""

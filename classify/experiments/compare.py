@@ -49,7 +49,7 @@ Group = tuple[Row, ...]
 
 @followed
 def compare(
-    dataset: str = "mnist",
+    dataset: Any = "mnist",
     backbone: str = "resnet18",
     models: Any = None,
     *,
@@ -155,7 +155,7 @@ def compare(
     compared = tuple(_compared(group, saved) for group in groups)
     best = best_of(compared, lambda row: [saved.result for saved in row.saved], score)
     question = {
-        "dataset": dataset,
+        "dataset": requests[0].dataset,
         "backbone": backbone,
         "models": [str(model) for model in chosen],
         "layers": list(layers),

@@ -42,7 +42,7 @@ from features.request import Plan, Request, as_items
 
 @followed
 def probe(
-    dataset: str = "mnist",
+    dataset: Any = "mnist",
     backbone: str = "resnet18",
     layers: str | Sequence[str] = ("all",),
     heads: Any = None,
@@ -68,8 +68,9 @@ def probe(
 
     Parameters
     ----------
-    dataset : str
-        A name ('mnist', 'digits', ...) or 'folder:PATH', 'csv:PATH', 'npz:PATH', as `open_dataset` takes it.
+    dataset : str or data
+        A name ('mnist', 'digits', ...), 'folder:PATH', 'csv:PATH', 'npz:PATH', or the data themselves, such as (X, y),
+        as `open_dataset` takes them.
     backbone : str
         A torchvision classifier, 'efficientnet_lite0', or a plug-in's.
     layers : str or list of str
