@@ -13,6 +13,7 @@ from features.backbones import Backbone, load_backbone
 from features.errors import UserError
 from features.home import weights_folder
 from features.key import CacheKey
+from features.named_code import require_trust
 from features.preprocessing import Preparation
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
@@ -23,6 +24,7 @@ def backbone_of(saved: SavedResult, key: CacheKey, given: str | None = None) -> 
 
     UserError where none of the places that the record leads to has them.
     """
+    require_trust(key.backbone, saved.path)
     recorded_name = str(saved.result.config.weights)
     made_with = f"{saved.path.name} was made with {recorded_name} (SHA-256 of its tensors {key.weights[:16]})"
     prepared = Preparation(key.image_size)  # some networks are made for one size

@@ -269,13 +269,14 @@ class Network(Kind):
     def place(self, digest: str, folder: Path) -> Path:
         return folder / f".running-{digest[:16]}"
 
-    def put_aside(self, content: dict[str, Any], place: Path) -> None:
+    def put_aside(self, content: dict[str, Any], place: Path) -> bool:
         noted = {name: value for name, value in content.items() if name != "classifier"}
         lists = {name: value.tolist() for name, value in noted.items() if isinstance(value, np.ndarray)}
         noted |= lists
         write_json(place / "fitted.json", {"noted": noted, "sha256": sha256_json(noted)})
         # The last epoch's state is of no use any more, and takes three times the network's room.
         shutil.rmtree(place / "run", ignore_errors=True)
+        return True
 
     def take_up(self, place: Path) -> dict[str, Any] | None:
         note = read_json(place / "fitted.json")

@@ -185,9 +185,9 @@ class Asked:
 
 
 def images_at(dataset: Dataset, split: str, rows: np.ndarray) -> Any:
-    """These images of a data set's split: one uint8 array, or a list where they are files."""
+    """These images of a data set's split: one uint8 array, or files to be read one by one."""
     images = dataset.load(split).images
-    return [images.read(int(row)) for row in rows] if isinstance(images, ImageFiles) else images[rows]
+    return images.take(rows) if isinstance(images, ImageFiles) else images[rows]
 
 
 def features_and_networks(asked: Asked) -> tuple[Model, ...]:
