@@ -31,7 +31,7 @@ from classify.measure.results import SavedResult
 from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
-from features.backbones import load_backbone
+from features.backbones import requested_backbone
 from features.commands.progress import going
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -195,7 +195,7 @@ def _models(
 ) -> tuple[Model, ...]:
     """The models, each once; notes are taken of those left out of the default set."""
     if asked is None:
-        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        backbone = requested_backbone(request)
         cut, labels = backbone.cut(request.image_size), len(open_dataset(request.dataset).classes)
         models = default_models(unfreeze_points(cut))
         outputs = None if backbone.headless else cut.shape(cut.resolve("fc"))[0]

@@ -118,7 +118,7 @@ def _weights_at_hand(backbone: str, weights: str, digest: str | None) -> str:
     asked = family_of(backbone).pretrained(backbone, weights)
     if asked is None:
         raise UserError(f"the weights '{weights}' of {backbone} are not at hand")
-    if not asked.path.is_file():
+    if asked.path and not asked.path.is_file():
         raise UserError(f"the weights {asked.path.name} are not at hand; put them into {asked.path.parent}")
     return weights
 
