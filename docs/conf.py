@@ -36,3 +36,5 @@ napoleon_use_param = napoleon_use_rtype = False
 napoleon_use_ivar = True
 nitpick_ignore_regex = [("py:.*", ".*")]
 autodoc_typehints = "none"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
