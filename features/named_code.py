@@ -9,31 +9,26 @@ What the code is, is part of the identity of what is made with it: of what is in
 own the SHA-256 of its file and of those of one's own that this imports.
 """
 
-import ast
 import contextlib
 import functools
 import importlib
-import importlib.metadata
-import importlib.util
 import re
 import sys
-import sysconfig
-import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from features.digests import sha256_file
 from features.errors import UserError
 
 PREFIX = "python:"
 _FORM = "python:MODULE:CALLABLE, as in python:sklearn.svm:SVC?C=10"
-_PYTHONS_OWN = tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib"))
 _HERE = Path(__file__).parents[1]
 # Names whose code has run in this process: it may run again whoever names it.
 _run: set[str] = set()
+_trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 # The digest that a module's file had when it was first looked at, with the spec that it was loaded by.
 _as_loaded: dict[str, tuple[Any, str]] = {}
 
@@ -50,6 +45,8 @@ class NamedCode:
     @classmethod
     def parse(cls, name: str) -> "NamedCode":
         """UserError for what has not the form of such a name."""
+        import urllib.parse
+
         text = name.strip()
         place, _, query = text.removeprefix(PREFIX).partition("?")
         module, _, attribute = (part.strip() for part in place.partition(":"))
@@ -71,7 +68,8 @@ class NamedCode:
     def load(self) -> Any:
         """What stands there, imported now; UserError where that fails."""
         _run.add(self.text)
-        with _working_folder(), running(self.plain):
+        look_here()
+        with running(self.plain):
             try:
                 loaded: Any = importlib.import_module(self.module)
             except ModuleNotFoundError as error:
@@ -90,8 +88,14 @@ class NamedCode:
     def call(self, **more: Any) -> Any:
         """What the callable gives with its options and more; UserError where it fails."""
         loaded = self.load()
-        with _working_folder(), running(self.plain):
+        with running(self.plain):
             return loaded(**{**more, **self.options})
+
+
+def look_here() -> None:
+    """Have modules of the working folder found from now on, also by processes that are started, behind all others."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
 
 
 def names_code(name: object) -> bool:
@@ -99,9 +103,20 @@ def names_code(name: object) -> bool:
     return isinstance(name, str) and name.strip().startswith(PREFIX)
 
 
-def require_trust(name: object, where: object, trust: bool) -> None:
-    """UserError where a name that stands in `where`, which may be from anybody, means code that did not run yet."""
-    if names_code(name) and not trust and str(name).strip() not in _run:
+@contextlib.contextmanager
+def trusting(trust: bool) -> Iterator[None]:
+    """In the block code may be run that is named by what may come from anybody, where the user said so."""
+    token = _trusted.set(trust or _trusted.get())
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def require_trust(name: object, where: object) -> None:
+    """UserError where a name that stands in `where`, which may be from anybody, means code that did not run here yet,
+    and is not trusted."""
+    if names_code(name) and not _trusted.get() and str(name).strip() not in _run:
         raise UserError(
             f"{where} names code to be run, {str(name)[:80]}, and may come from anybody; give --trust if you know who "
             "wrote it (trust=True in Python)"
@@ -126,6 +141,9 @@ def origins_of(modules: Iterable[str]) -> tuple[str, ...]:
     Nothing is said of Python's own modules and of ours. UserError for code that stands in no file, and for a file that
     was changed since it was imported.
     """
+    import sysconfig
+
+    pythons = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib")]
     origins, seen, todo = set(), set(), list(modules)
     while todo:
         if (name := todo.pop()) in seen:
@@ -142,7 +160,7 @@ def origins_of(modules: Iterable[str]) -> tuple[str, ...]:
             continue
         if "site-packages" in path.parts or "dist-packages" in path.parts:
             origins.add(_package_of(name))
-        elif not any(path.is_relative_to(folder) for folder in _PYTHONS_OWN):
+        elif not any(path.is_relative_to(folder) for folder in pythons):
             origins.add(f"{name} SHA-256 {_digest_as_loaded(name, path)[:16]}")
             if path.suffix == ".py":
                 todo += _imported_by(path, name)
@@ -150,24 +168,12 @@ def origins_of(modules: Iterable[str]) -> tuple[str, ...]:
 
 
 def _value(text: str) -> Any:
+    import ast
+
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
-
-
-@contextlib.contextmanager
-def _working_folder() -> Iterator[None]:
-    """Modules of the working folder can be imported in the block, behind all that is installed."""
-    here = str(Path.cwd())
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        # From the end: the folder may have stood there before.
-        place = len(sys.path) - 1 - sys.path[::-1].index(here) if here in sys.path else None
-        if place is not None:
-            del sys.path[place]
 
 
 def _file_of(name: str) -> Path | None:
@@ -176,15 +182,18 @@ def _file_of(name: str) -> Path | None:
     if module is not None:
         file = getattr(module, "__file__", None)
         return Path(file).resolve() if file else None
+    import importlib.util
+
     try:
-        with _working_folder():
-            spec = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError, AttributeError):
         return None
     return Path(spec.origin).resolve() if spec and spec.has_location and spec.origin else None
 
 
 def _digest_as_loaded(name: str, path: Path) -> str:
+    from features.digests import sha256_file
+
     digest, spec = sha256_file(path), getattr(sys.modules.get(name), "__spec__", None)
     known = _as_loaded.setdefault(name, (spec, digest))
     if known[0] is not spec:  # it was imported anew
@@ -196,6 +205,9 @@ def _digest_as_loaded(name: str, path: Path) -> str:
 
 def _imported_by(path: Path, name: str) -> list[str]:
     """The names of modules that a file imports, and of what may be modules."""
+    import ast
+    import importlib.util
+
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     names = []
     for node in ast.walk(ast.parse(path.read_bytes())):
@@ -212,13 +224,14 @@ def _imported_by(path: Path, name: str) -> list[str]:
 
 @functools.cache
 def _packages() -> Mapping[str, list[str]]:
+    import importlib.metadata
+
     return importlib.metadata.packages_distributions()
 
 
 def _package_of(name: str) -> str:
+    from features.versions import version_of
+
     top = name.partition(".")[0]
     package = sorted(_packages().get(top, [top]))[0]
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return package
+    return " ".join(filter(None, (package, version_of(package))))

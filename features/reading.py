@@ -123,13 +123,19 @@ def require_training_rows(request: Request) -> None:
 
 
 def load_features(
-    dataset: str = "mnist", layer: str = "avgpool", split: str = "train", pool: str = "avg", **options: Any
-) -> tuple[np.ndarray, np.ndarray]:
+    dataset: Any = "mnist",
+    layer: str = "avgpool",
+    split: str = "train",
+    pool: str = "avg",
+    *,
+    names: bool = False,
+    **options: Any,
+) -> tuple[np.ndarray, ...]:
     """The cached features and labels of one layer. Nothing is computed: what is missing is named, with the command.
 
     Parameters
     ----------
-    dataset : str
+    dataset : str or data
         As `open_dataset` takes it.
     layer : str
         A stage or node, or joined ones ('layer2+layer3'), which stand side by side.
@@ -137,6 +143,8 @@ def load_features(
         'validation' where the data set has such a part of its own.
     pool : str
         'avg', 'max', 'grid:N' or 'none'.
+    names : bool
+        A third array besides, (N,), of what each image is called: its path relative to the data set, or its row.
     **options
         The other fields of `features.request.Request`, as they were in extraction: `backbone`, `weights`, `image_size`,
         `limit`, ...
@@ -166,11 +174,14 @@ def load_features(
     request = Request(dataset=dataset, layers=(layer,), pools=(pool,), **options)
     plan = requests.plan(request)
     if split not in plan.splits:
-        raise UserError(f"{dataset} has no split {split!r}; it has {' and '.join(plan.splits)}")
+        raise UserError(f"{request.dataset} has no split {split!r}; it has {' and '.join(plan.splits)}")
     if line := used_of_others(plan):
         tell_once(line)
     features, cached = read_layer(plan, layer, split)
-    return features, cached.labels()
+    if not names:
+        return features, cached.labels()
+    data = open_dataset(request.dataset)
+    return features, cached.labels(), np.array([data.name_of(split, int(row)) for row in cached.index()])
 
 
 def _spelled(numbers: tuple[float, ...] | None) -> str | None:

@@ -23,6 +23,7 @@ from classify.heads import HEADS
 from classify.heads.network import DRAWN
 from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
+from classify.heads.own import heads_by_name
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.choice import best_of
 from classify.measure.record import RowConfig
@@ -30,7 +31,7 @@ from classify.measure.results import SavedResult
 from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
-from features.backbones import load_backbone
+from features.backbones import requested_backbone
 from features.commands.progress import going
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -48,9 +49,9 @@ Group = tuple[Row, ...]
 
 @followed
 def compare(
-    dataset: str = "mnist",
+    dataset: Any = "mnist",
     backbone: str = "resnet18",
-    models: str | Sequence[str | Model] | None = None,
+    models: Any = None,
     *,
     layers: str | Sequence[str] = ("all",),
     seeds: int | Sequence[int] = (0,),
@@ -76,11 +77,11 @@ def compare(
     ----------
     dataset, backbone : str
         As `probe` takes them.
-    models : str or list of str, optional
+    models : str, classifier, or list of these, optional
         'svm@layer3' (a head on a layer), 'finetune:layer4' (trained from there on), 'finetune:all+l2-sp=0.01' (with a
-        regulariser), 'scratch', 'convnet', 'untouched', 'spottune'. By default the untouched network, a ConvNet and the
-        backbone from scratch, fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the
-        best of `layers`.
+        regulariser), 'scratch', 'convnet', 'untouched', 'spottune', or a classifier like scikit-learn's, by name or as
+        an object (`classify.heads.own`). By default the untouched network, a ConvNet and the backbone from scratch,
+        fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`.
     layers : str or list of str
         Among which the best for the default heads is chosen, on validation.
     seeds : int or list of int
@@ -131,7 +132,7 @@ def compare(
     if quick:
         options = _quick(options, notes)
     seeds, layers = tuple(dict.fromkeys(as_items(seeds))), as_items(layers)
-    models = None if models is None else as_items(models)
+    models = None if models is None else heads_by_name(models)
     if not seeds:
         raise UserError("no seed was given; give at least one, as in --seeds 0")
     requests = [Request(dataset=dataset, backbone=backbone, **{**options, "seed": seed}).normalised() for seed in seeds]
@@ -154,7 +155,7 @@ def compare(
     compared = tuple(_compared(group, saved) for group in groups)
     best = best_of(compared, lambda row: [saved.result for saved in row.saved], score)
     question = {
-        "dataset": dataset,
+        "dataset": requests[0].dataset,
         "backbone": backbone,
         "models": [str(model) for model in chosen],
         "layers": list(layers),
@@ -188,13 +189,13 @@ def _stated(options: dict[str, Any], request: Request) -> dict[str, Any]:
 
 def _models(
     request: Request,
-    asked: Sequence[str | Model] | None,
+    asked: Sequence[Any] | None,
     regularizers: tuple[RegularizerSpec, ...],
     notes: list[str],
 ) -> tuple[Model, ...]:
     """The models, each once; notes are taken of those left out of the default set."""
     if asked is None:
-        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        backbone = requested_backbone(request)
         cut, labels = backbone.cut(request.image_size), len(open_dataset(request.dataset).classes)
         models = default_models(unfreeze_points(cut))
         outputs = None if backbone.headless else cut.shape(cut.resolve("fc"))[0]

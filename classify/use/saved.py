@@ -19,6 +19,7 @@ from classify.heads.around import plain_head
 from classify.heads.familiar import Guarded
 from classify.heads.folds import class_scores
 from classify.heads.network import NETWORKS
+from classify.heads.network.checkpoint import read_network
 from classify.heads.network.trained import TrainedNetwork
 from classify.heads.on_axes import OnAxes
 from classify.measure.results import SavedResult, open_result
@@ -34,6 +35,7 @@ from features.device import resolve_device
 from features.digests import sha256_file
 from features.errors import UserError
 from features.key import CacheKey
+from features.named_code import require_trust, trusting
 from features.preprocessing import EARLIER
 from features.request import split_names
 
@@ -96,24 +98,26 @@ class SavedModel:
     ) -> "SavedModel":
         """The model of a result, or of the record in a file.
 
-        trust: load its head although its SHA-256 is not that of the record (a pickle can run any code). weights: where
-        the backbone's weights are, if they cannot be found. exact: compute features in float32 and do not round them,
-        whatever was done in training. Raises UserError where head, network or weights were not kept, are not found or
-        are not what they were, and for a result that is known to be wrong.
+        trust: load its head although its SHA-256 is not that of the record (a pickle can run any code), and run the
+        code that the record names, if it does. weights: where the backbone's weights are, if they cannot be found.
+        exact: compute features in float32 and do not round them, whatever was done in training. Raises UserError where
+        head, network or weights were not kept, are not found or are not what they were, and for a result that is known
+        to be wrong.
         """
         saved = record if isinstance(record, SavedResult) else open_result(record)
         if saved.fault:
             raise UserError(f"{saved.path} is not used: {saved.fault}; run it again")
         saved.bring_ranges()
         config = saved.result.config
-        if config.head in TRAINED:
-            head = load_network(saved, device=device)
-            keys = _keys(saved, optional=True)
-            backbone = _lower_part(head, keys[0]) if keys else None
-        else:
-            head = saved.load_head(trust)
-            keys = _keys(saved)
-            backbone = backbone_of(saved, keys[0], weights)
+        with trusting(trust):
+            if config.head in TRAINED:
+                head = load_network(saved, device=device)
+                keys = _keys(saved, optional=True)
+                backbone = _lower_part(head, keys[0]) if keys else None
+            else:
+                head = saved.load_head(trust)
+                keys = _keys(saved)
+                backbone = backbone_of(saved, keys[0], weights)
         if exact:
             keys = tuple(dataclasses.replace(key, precision="float32", dtype="float32") for key in keys)
         reader = (
@@ -326,6 +330,7 @@ def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
         path = folder / name
         if not path.is_file() or (digest is not None and sha256_file(path, fresh=True) != digest):
             raise UserError(f"{path}: not the network that {saved.path.name} was written with; run it again")
+    require_trust(read_network(folder).get("backbone"), folder)
     return NETWORKS[saved.result.config.head].estimator_class().load(folder, device=device)
 
 
@@ -348,7 +353,7 @@ def head_answers(head: Any, features: np.ndarray) -> Answers:
         head, features = head.head, head.given(features)
     probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
     plain = plain_head(head)
-    if hasattr(plain, "decision_function"):
+    if hasattr(plain, "decision_function") and hasattr(plain, "codes_of"):
         scores = plain.decision_function(features)
     else:
         scores = plain.predict_proba(features) if hasattr(plain, "predict_proba") else class_scores(plain, features)

@@ -174,7 +174,7 @@ def _taken(title: str, taken: set[Option], shared: dict[Option, str]) -> str:
 
 
 def _links(options: Sequence[Option]) -> str:
-    return ", ".join(f"{{option}}`layerprobe {option.names[-1]}`" for option in options)
+    return ", ".join(f"{{option}}`{option.names[-1]} <layerprobe {option.names[-1]}>`" for option in options)
 
 
 def _label(title: str) -> str:
@@ -190,6 +190,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _sentence(title: str) -> str:
+    title = "how it runs, and what it writes" if title == "how" else title
     return title[:1].upper() + title[1:]
 
 

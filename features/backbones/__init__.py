@@ -4,9 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from features.backbones.loading import Backbone, load_backbone
+    from features.backbones.loading import Backbone, load_backbone, requested_backbone
 
-__all__ = ["Backbone", "load_backbone"]
+__all__ = ["Backbone", "requested_backbone", "load_backbone"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,15 +23,15 @@ class Pretrained:
     """Weights that can be asked for: what they are called, how images are prepared for them, and where their file is,
     or will be once `fetch` has got it.
 
-    preset None: as for any file of the architecture.
+    path None: a network that comes with its weights (`Family.made`). preset None: as for any file of the architecture.
     """
 
-    path: Path
+    path: Path | None
     name: str
     preset: Preprocessing | None = None
     fetch: Callable[[], Path] | None = None
 
-    def at_hand(self) -> Path:
+    def at_hand(self) -> Path | None:
         """The file, downloaded if need be, and sound."""
         return self.fetch() if self.fetch else self.path
 
@@ -41,14 +41,30 @@ class Traits:
     """What a family declares of a network, for its cut; what is None or empty is found from the graph.
 
     stages: modules whose outputs are the stages, shallow to deep. prefix_tokens: how many tokens that stand for no
-    place come first (class, register, distillation). leaves: kinds of modules, and functions, that the tracer takes as
-    one step each.
+    place come first (class, register, distillation). has_class_token: whether the first of them is one. leaf_modules,
+    leaf_functions: what the tracer takes as one step each. classifiers: the modules that give the classes. sized:
+    whether the network is traced with its sizes known from the start (`features.tracing`).
     """
 
     stages: tuple[str, ...] = ()
     prefix_tokens: int | None = None
+    has_class_token: bool = False
     leaf_modules: tuple[type[nn.Module], ...] = ()
     leaf_functions: tuple[Callable[..., Any], ...] = ()
+    classifiers: tuple[str, ...] = ()
+    sized: bool = False
+
+
+class Body(nn.Module):
+    """A network without a classifier, which gives rows of numbers (N, width), and the place for one."""
+
+    def __init__(self, body: nn.Module, width: int) -> None:
+        super().__init__()
+        self.body, self.fc, self.width = body, nn.Identity(), width
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """What `fc` makes of the rows."""
+        return self.fc(self.body(images))
 
 
 class Family:
@@ -81,6 +97,18 @@ class Family:
         """
         raise NotImplementedError
 
+    def drawn(self, name: str, classes: int | None = None, **options: Any) -> nn.Module:
+        """The same, where what is built need not have random weights."""
+        return self.build(name, classes, **options)
+
+    def made(self, name: str) -> nn.Module:
+        """A network that comes with its weights."""
+        raise NotImplementedError
+
+    def is_headless(self, model: nn.Module) -> bool:
+        """Whether a network that no file took the classifier from has none, but a place for one."""
+        return isinstance(model, Body) and isinstance(model.fc, nn.Identity)
+
     def options_of(self, model: nn.Module) -> dict[str, Any]:
         """What the builder has to be told, beside the classes, to make a network of this one's shapes."""
         return {}
@@ -101,11 +129,24 @@ class Family:
         """What is declared of a network."""
         return Traits()
 
+    def classes_of(self, model: nn.Module) -> int:
+        """How many classes a network tells apart."""
+        return len(getattr(model.get_submodule(self.classifiers(model)[0]), "weight", ()))
+
     def classifiers(self, model: nn.Module) -> tuple[str, ...]:
         """The modules that give the classes, the one first that others stand beside: by default the last linear layer,
         or the convolution that stands for it. () where there is none."""
         names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         return tuple([name for name in names if not is_auxiliary(name)][-1:])
+
+    def new_classifier(self, model: nn.Module, classes: int) -> tuple[str, ...]:
+        """Put a new classifier, with random weights, into a network that has one or a place for one; its modules."""
+        if isinstance(model, Body):
+            model.fc = nn.Linear(model.width, classes)  # type: ignore[assignment]  # in the place of nothing
+            return ("fc",)
+        name = self.classifiers(model)[0]
+        model.set_submodule(name, another_classifier(model.get_submodule(name), classes))
+        return (name,)
 
     # ---- weights -----------------------------------------------------------------------------------------------
 
@@ -149,6 +190,16 @@ class Family:
     def preset_of_earlier(self, name: str) -> Preprocessing | None:
         """What version 0.1.0 did for an architecture; None where records have always said it."""
         return None
+
+
+def another_classifier(old: nn.Module, classes: int) -> nn.Module:
+    """One like the old one, randomly initialised, for so many classes."""
+    if isinstance(old, nn.Linear):
+        return nn.Linear(old.in_features, classes, bias=old.bias is not None)
+    assert isinstance(old, nn.Conv2d)  # the other of the two that classifiers are
+    # torch has these attributes as tuples of any length, and its constructor asks for pairs.
+    sizes: tuple[Any, ...] = (old.kernel_size, old.stride, old.padding)
+    return nn.Conv2d(old.in_channels, classes, *sizes)
 
 
 def is_auxiliary(name: str) -> bool:

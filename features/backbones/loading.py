@@ -8,11 +8,11 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from features.architectures import build_model
 from features.backbones.family import Family, weights_file
 from features.backbones.files import with_state
 from features.cut import Cut
@@ -66,6 +66,11 @@ class Backbone:
         """The cut of a network of this one's kind."""
         return Cut(model, image_size, headless, self.family.traits(model))
 
+    def defined_by(self, cut: Cut) -> str:
+        """What defines the network, as cache keys have it: the package, and the graph where no package says it all."""
+        graph = f" graph {cut.digest[:16]}" if self.family.graph_in_key else ""
+        return f"{self.family.defined_by(self.name)}{graph}"
+
 
 def load_backbone(
     name: str = "resnet18",
@@ -85,20 +90,25 @@ def load_backbone(
     """
     family = family_of(name)
     options = family.options_at(name, prepared.crop if isinstance(prepared, Preprocessing) else prepared.image_size)
-    if weights == "random":
+    asked = None if weights == "random" else weights_file(family, name, weights)
+    path = asked.at_hand() if asked else None
+    if path is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = build_model(name, **options)
+            model = family.made(name) if asked else family.drawn(name, **options)
         own = family.preset(name).at(family.fixed_size(model))
         steps = prepared if isinstance(prepared, Preprocessing) else prepared.of(own)
-        return _frozen(family, Backbone(name, model, f"random (seed {seed})", "", steps))
-    asked = weights_file(family, name, weights)
-    path = asked.at_hand()
+        called = asked.name if asked else f"random (seed {seed})"
+        headless = family.is_headless(model)
+        backbone = _frozen(family, Backbone(name, model, called, "", steps, headless=headless))
+        if sha256 not in (None, backbone.weights_sha256):
+            raise UserError(f"{name} is not made with the weights that it had (SHA-256 {str(sha256)[:8]} then)")
+        return backbone
 
     def preset(size: int | None) -> tuple[Preprocessing, str]:
         if isinstance(prepared, Preprocessing):
             return prepared, ""
-        if asked.preset:
+        if asked and asked.preset:
             return prepared.of(asked.preset), ""
         own, how = family.preset_of_file(name, path, size)
         steps = prepared.of(own)
@@ -108,7 +118,8 @@ def load_backbone(
     preset(None)
     model, headless = family.read(name, path, options) or with_state(name, path)
     steps, unsure = preset(family.fixed_size(model))
-    read = Backbone(name, model, asked.name, "", steps, headless=headless, weights_path=path, unsure=unsure)
+    called = asked.name if asked else path.name
+    read = Backbone(name, model, called, "", steps, headless=headless, weights_path=path, unsure=unsure)
     backbone = _frozen(family, read)
     if sha256 is None:
         # Of weights that are made to fit a size of images, each has a digest of its own.
@@ -122,8 +133,12 @@ def load_backbone(
     return backbone
 
 
+def requested_backbone(request: Any) -> Backbone:
+    """The backbone that a `features.request.Request` is about."""
+    return load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+
+
 def _frozen(family: Family, backbone: Backbone) -> Backbone:
     model, categories = backbone.model.eval().requires_grad_(False), family.categories(backbone.name)
-    scores = None if backbone.headless else model.get_submodule(family.classifiers(model)[0])
-    named = len(getattr(scores, "weight", ())) == len(categories)
+    named = not backbone.headless and family.classes_of(model) == len(categories)
     return dataclasses.replace(backbone, weights_sha256=state_sha256(model), categories=categories if named else ())

@@ -118,6 +118,12 @@ SHARED: dict[str, dict[str, Any]] = {
         "rare": True,
     },
     "--seeds": {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"},
+    "--trust": {
+        "typed_only": True,
+        "action": "store_true",
+        "help": "run the code that a configuration or a record names (python:...)",
+        "rare": True,
+    },
     "--test": {
         "default": "auto",
         "metavar": "T",
@@ -215,7 +221,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
     unreadable = "leave out images that are broken or absent, and say which"
     add("--skip-unreadable", action="store_true", help=unreadable, rare=True)
-    add_shared(add, "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
+    add_shared(add, "--device", "--jobs", "--max-pixels", "--pixels-in-flight", "--trust")
 
 
 def _add_preparation_options(add: Add) -> None:

@@ -10,6 +10,7 @@ import importlib
 import re
 import typing
 from pathlib import Path
+from typing import Any
 
 from features.errors import UserError
 from features.home import user_path
@@ -63,15 +64,15 @@ def dataset_plugin(spec: str) -> str:
     return plugin.origin if (plugin := _brought().get(name)) else ""
 
 
-def open_dataset(spec: str) -> "Dataset":
+def open_dataset(spec: Any) -> "Dataset":
     """The data set of that name, folder, list or file of arrays. Nothing is read or downloaded yet.
 
     Parameters
     ----------
-    spec : str
+    spec : str or data
         'mnist' or another name; 'folder:PATH', 'csv:PATH', 'npz:PATH', 'transfer:SOURCE->TARGET'; a name with another
         root for its files, 'mnist:PATH'. '[CLASS,CLASS]' behind it takes some of the classes, 'readable:' before it
-        leaves out images that cannot be read.
+        leaves out images that cannot be read. Or the data themselves, such as (X, y): see `features.datasets.given`.
 
     Returns
     -------
@@ -95,6 +96,10 @@ def open_dataset(spec: str) -> "Dataset":
     >>> lp.open_dataset("digits[3,5,8]").classes
     ('3', '5', '8')
     """
+    if not isinstance(spec, str):
+        from features.datasets.given import spec_of
+
+        spec = spec_of(spec)
     place = spec.partition(":")[2]
     # A folder may be called so itself.
     if spec.endswith("]") and "[" in spec and not (place and user_path(place).exists()):

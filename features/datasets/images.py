@@ -9,6 +9,7 @@ changes any of this changes the features: raise `READING`, which is part of the 
 
 import contextlib
 import functools
+import io
 import stat
 import sys
 import threading
@@ -111,6 +112,14 @@ def read_image(source: Path | BinaryIO, name: str = "", white: White = _UNKNOWN)
             # Decoders meet damaged files with exceptions of every kind; all of them mean this file.
             reason = reason_for(error)
             raise UserError(f"cannot read the image {name or source} ({reason}); replace it or take it out") from error
+
+
+def pillow_in_8_bits(image: Any, name: str) -> np.ndarray:
+    """The pixels of Pillow's image, wherever it is from, as `read_image` gives them; UserError where there are none."""
+    try:
+        return _scaled(pixels_of(image, io.BytesIO()), _UNKNOWN)
+    except Exception as error:
+        raise UserError(f"cannot read {name} ({reason_for(error)}); replace it or take it out") from error
 
 
 def reason_for(error: Exception) -> str:
@@ -217,7 +226,7 @@ def pixels_of(image: Any, source: Path | BinaryIO, deep: int | None = None) -> P
     from PIL import ImageOps
 
     take_pixels(image.width * image.height)
-    raw_mode = str(image.tile)
+    raw_mode = str(getattr(image, "tile", ""))  # what was made by hand has none
     has_deep_colours = image.mode in ("RGB", "RGBA") and ";16" in raw_mode
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):

@@ -231,7 +231,7 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
         table = _cells(text[said.end() :], said[1], skipped=1) if said else _cells(text, _SEPARATORS[0])
         if table and len(table[0][1]) == 1 and not said:
             tables = [_cells(text, separator) for separator in _SEPARATORS]
-            table = max(tables, key=lambda table: len(table[0][1]))
+            table = max(filter(None, tables), key=lambda table: len(table[0][1]))
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"cannot read {path} as comma-separated UTF-8 text ({error}); save it as such") from error
     if "\0" in text:

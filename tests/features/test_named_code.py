@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from features.errors import UserError
-from features.named_code import NamedCode, names_code, origins_of, require_trust
+from features.named_code import NamedCode, names_code, origins_of, require_trust, trusting
 
 
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
     """A working folder with modules, as {name: source}; they are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     before = set(sys.modules)
 
     def write(**sources: str) -> Path:
@@ -32,7 +33,6 @@ def test_a_callable_of_the_working_folder_is_called_with_its_options(modules):
     modules(named_a="def build(classes, depth=1, name=None):\n    return classes, depth, name\n")
     assert NamedCode.parse("python:named_a:build?depth=3&name=wide+one").call(classes=7) == (7, 3, "wide one")
     assert NamedCode.parse("python:named_a:build?depth=(1,2)&name=None").call(classes=7) == (7, (1, 2), None)
-    assert str(Path.cwd()) not in sys.path
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_cannot_be_had_is_said_in_a_line(modules, name, said):
     assert "\n" not in str(error.value)
 
 
-def test_what_is_installed_is_known_by_its_version_and_ones_own_by_its_files(modules, monkeypatch):
+def test_what_is_installed_is_known_by_its_version_and_ones_own_by_its_files(modules):
     import sklearn
 
     folder = modules(named_b="import json\nfrom named_c import DEPTH\nimport sklearn.svm\n", named_c="DEPTH = 1\n")
@@ -77,7 +77,6 @@ def test_what_is_installed_is_known_by_its_version_and_ones_own_by_its_files(mod
     (folder / "named_c.py").write_text("DEPTH = 22\n")
     with pytest.raises(UserError, match="changed since it was imported"):
         origins_of(["named_b"])
-    monkeypatch.syspath_prepend(folder)
     importlib.reload(sys.modules["named_c"])
     second = origins_of(["named_b"])
     assert second[0] == first[0]
@@ -92,11 +91,12 @@ def test_what_may_come_from_anybody_names_no_code_without_trust(modules):
     assert not names_code(None)
     for text in (name, f" {name}", f"{name}?x=1"):
         with pytest.raises(UserError, match=r"record\.json names code.*--trust"):
-            require_trust(text, "record.json", False)
+            require_trust(text, "record.json")
     assert not (folder / "ran").exists()
-    require_trust(name, "record.json", True)
-    require_trust("resnet18", "record.json", False)
+    with trusting(True), trusting(False):
+        require_trust(name, "record.json")
+    require_trust("resnet18", "record.json")
     NamedCode.parse(name).load()
-    require_trust(name, "record.json", False)  # its code has run here
+    require_trust(name, "record.json")  # its code has run here
     with pytest.raises(UserError, match="--trust"):
-        require_trust(f"{name}?x=1", "record.json", False)
+        require_trust(f"{name}?x=1", "record.json")

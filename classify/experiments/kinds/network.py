@@ -141,10 +141,10 @@ class Network(Kind):
         layers = [layer for spec in self.regularizers for layer in spec.layers]
         if not layers:
             return False
-        from features.backbones import load_backbone
+        from features.backbones import requested_backbone
 
         request = source.request
-        cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+        cut = requested_backbone(request).cut(request.image_size)
         # What is no layer of it is refused by `check`.
         return any(layer in cut.layers and cut.resolve(layer) in cut.overwritten for layer in layers)
 
@@ -269,13 +269,14 @@ class Network(Kind):
     def place(self, digest: str, folder: Path) -> Path:
         return folder / f".running-{digest[:16]}"
 
-    def put_aside(self, content: dict[str, Any], place: Path) -> None:
+    def put_aside(self, content: dict[str, Any], place: Path) -> bool:
         noted = {name: value for name, value in content.items() if name != "classifier"}
         lists = {name: value.tolist() for name, value in noted.items() if isinstance(value, np.ndarray)}
         noted |= lists
         write_json(place / "fitted.json", {"noted": noted, "sha256": sha256_json(noted)})
         # The last epoch's state is of no use any more, and takes three times the network's room.
         shutil.rmtree(place / "run", ignore_errors=True)
+        return True
 
     def take_up(self, place: Path) -> dict[str, Any] | None:
         note = read_json(place / "fitted.json")
@@ -318,9 +319,9 @@ def _source(request: Request, unfreeze: str, *, in_loop: bool) -> Source:
     layer = "input"
     if unfreeze != "all":
         from classify.heads.network.network import layer_below
-        from features.backbones import load_backbone
+        from features.backbones import requested_backbone
 
-        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        backbone = requested_backbone(request)
         layer = layer_below(backbone.cut(request.image_size), unfreeze)
     if layer == "input" or in_loop:
         return Images(plan(dataclasses.replace(request, layers=("avgpool",), pools=("avg",))), layer)

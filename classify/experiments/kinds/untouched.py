@@ -113,7 +113,7 @@ class Untouched(Kind):
 
 
 def _backbone(source: Source) -> Any:
-    from features.backbones import load_backbone
+    from features.backbones import requested_backbone
 
     request = source.request
-    return load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+    return requested_backbone(request)

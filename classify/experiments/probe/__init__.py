@@ -31,6 +31,7 @@ from classify.experiments.probe.selecting import select as select_greedily
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import Pixels
 from classify.experiments.validating import AUTO
+from classify.heads.own import heads_by_name
 from classify.measure.standing import not_distinguishable
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
@@ -41,10 +42,10 @@ from features.request import Plan, Request, as_items
 
 @followed
 def probe(
-    dataset: str = "mnist",
+    dataset: Any = "mnist",
     backbone: str = "resnet18",
     layers: str | Sequence[str] = ("all",),
-    heads: str | Sequence[str] | None = None,
+    heads: Any = None,
     *,
     pools: str | Sequence[str] = ("avg",),
     quick: bool = False,
@@ -67,14 +68,16 @@ def probe(
 
     Parameters
     ----------
-    dataset : str
-        A name ('mnist', 'digits', ...) or 'folder:PATH', 'csv:PATH', 'npz:PATH', as `open_dataset` takes it.
+    dataset : str or data
+        A name ('mnist', 'digits', ...), 'folder:PATH', 'csv:PATH', 'npz:PATH', or the data themselves, such as (X, y),
+        as `open_dataset` takes them.
     backbone : str
         A torchvision classifier, 'efficientnet_lite0', or a plug-in's.
     layers : str or list of str
         Names, joined ones ('layer2+layer3') or 'all': every stage; with depth='block' every block.
-    heads : str or list of str, optional
-        Names from `classify.heads.HEADS`; by default logistic, linear-svm, ridge and knn.
+    heads : str, classifier, or list of these, optional
+        Names from `classify.heads.HEADS`, or classifiers like scikit-learn's, as objects or as 'python:MODULE:CLASS'
+        (`classify.heads.own`); by default logistic, linear-svm, ridge and knn.
     pools : str or list of str
         'avg', 'max' or 'grid:N': what becomes of a map of C channels (C, C, and C x N x N numbers).
     quick : bool
@@ -137,7 +140,7 @@ def probe(
     request = Request(dataset=dataset, backbone=backbone, layers=as_items(layers), pools=as_items(pools), **options)
     settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
     settings = dataclasses.replace(settings, calibrate=calibrate, validate=validate, score=score, test=test)
-    heads = None if heads is None else as_items(heads)
+    heads = None if heads is None else heads_by_name(heads)
     return answered(ask(request, heads, settings, quick, **parts), how)
 
 

@@ -17,7 +17,7 @@ from features.request import Request, as_items
 @followed
 def study(
     name: str,
-    dataset: str | None = None,
+    dataset: Any = None,
     backbone: str = "resnet18",
     *,
     models: str | Sequence[str | Model] | None = None,
@@ -81,7 +81,7 @@ def study(
     }
     how = How.of(results, {**options, "with_models": True})
     options = {option: value for option, value in options.items() if option not in How.__dataclass_fields__}
-    request = Request(dataset=dataset or "mnist", backbone=backbone, **options).normalised()
+    request = Request(dataset="mnist" if dataset is None else dataset, backbone=backbone, **options).normalised()
     asked = Asked(
         request=request,
         seeds=tuple(dict.fromkeys(as_items(request.seed if seeds is None else seeds))) or (request.seed,),

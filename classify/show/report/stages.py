@@ -18,6 +18,7 @@ from features.digests import canonical_json
 from features.errors import UserError
 from features.first_use import was_used
 from features.home import user_path
+from features.named_code import require_trust
 from features.preprocessing import Preprocessing
 
 CHANNELS = 8  # shown of each stage
@@ -69,6 +70,7 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     name, size = config.backbone, config.image_size
     if name is None or size is None or not 8 <= size <= 4096:
         raise UserError(f"there are no images of {size!r} pixels")
+    require_trust(name, model.saved.path)
     weights = _weights_at_hand(
         name, option(model.saved.result.command, "--weights") or "default", config.weights_sha256
     )
@@ -116,7 +118,7 @@ def _weights_at_hand(backbone: str, weights: str, digest: str | None) -> str:
     asked = family_of(backbone).pretrained(backbone, weights)
     if asked is None:
         raise UserError(f"the weights '{weights}' of {backbone} are not at hand")
-    if not asked.path.is_file():
+    if asked.path and not asked.path.is_file():
         raise UserError(f"the weights {asked.path.name} are not at hand; put them into {asked.path.parent}")
     return weights
 
