@@ -95,7 +95,7 @@ _OWN = "classify.heads.own"  # where heads that are none of ours are made
 # What `--help` says of them.
 ANY_HEAD = (
     "python:MODULE:CLASS",
-    "any classifier like scikit-learn's, as in python:sklearn.ensemble:HistGradientBoostingClassifier?max_iter=50",
+    "like scikit-learn's, as in python:sklearn.svm:SVC?C=10",
 )
 
 _STEPS_OF_THREE = (0.01, 0.0003, 0.001, 0.003, 0.03, 0.1, 0.3, 1.0)

@@ -121,7 +121,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--trust": {
         "typed_only": True,
         "action": "store_true",
-        "help": "run the code that a configuration or a record names (python:...)",
+        "help": "run code that a record or a configuration names (python:...), load a pickle or an altered head",
         "rare": True,
     },
     "--test": {
@@ -162,12 +162,17 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
     names = offered(dataset_names(), "mnist")
     add("--dataset", default="mnist", metavar="NAME", help=names, completer=completion.datasets)
     by_name = "(default: by its name)"
-    add("--path-column", metavar="C", help=f"of csv:PATH, the column of the images' paths {by_name}", rare=True)
-    add("--label-column", metavar="C", help=f"of csv:PATH, the column of their labels {by_name}", rare=True)
+    add(
+        "--path-column",
+        metavar="C",
+        help=f"of csv:PATH or hf:PATH, the column of the images' paths {by_name}",
+        rare=True,
+    )
+    add("--label-column", metavar="C", help=f"of csv:PATH or hf:PATH, the column of their labels {by_name}", rare=True)
     add(
         "--group-column",
         metavar="C",
-        help="of csv:PATH, the column that says which images belong together (group)",
+        help="of csv:PATH or hf:PATH, the column that says which images belong together (group)",
         rare=True,
     )
     add(

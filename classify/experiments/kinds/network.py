@@ -307,9 +307,9 @@ def _require_size(request: Request) -> None:
 
     images = open_dataset(request.dataset).load("train").images
     sizes = {(int(images.shape[1]), int(images.shape[2]))} if isinstance(images, np.ndarray) else set()
-    if isinstance(images, ImageFiles) and min(sizes_of(images.paths[:1])[0]) < SIDE:
+    if isinstance(images, ImageFiles) and min(next(sizes_of(images))) < SIDE:
         # What has no header that can be read is named by whoever reads it.
-        sizes = set(sizes_of(images.paths)) - {(0, 0)}
+        sizes = set(sizes_of(images)) - {(0, 0)}
     if len(sizes) == 1:
         require_size(*sizes.pop())
 
