@@ -24,6 +24,7 @@ from classify.heads import HEADS
 from classify.heads.network import DRAWN
 from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
+from classify.heads.own import heads_by_name
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.choice import best_of
 from classify.measure.record import RowConfig
@@ -31,7 +32,7 @@ from classify.measure.results import SavedResult
 from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
-from features.backbones import load_backbone
+from features.backbones import requested_backbone
 from features.commands.progress import going
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -49,9 +50,9 @@ Group = tuple[Row, ...]
 
 @followed
 def compare(
-    dataset: str = "mnist",
+    dataset: Any = "mnist",
     backbone: str = "resnet18",
-    models: str | Sequence[str | Model] | None = None,
+    models: Any = None,
     *,
     layers: str | Sequence[str] = ("all",),
     seeds: int | Sequence[int] = (0,),
@@ -68,21 +69,61 @@ def compare(
     results: Path | str = "results",
     **options: Any,
 ) -> ComparisonResult:
-    """Compare models on one data set; the answer, also kept in the folder `results`.
+    """Heads on frozen features against networks that are trained, on the same training images, in one table.
 
-    models: as `parse_model` reads them; by default the untouched network, a ConvNet and the backbone from scratch,
-    fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`, which is
-    chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
-    serve the paired tests. validate, score: what is chosen on, and by which score; 'auto' holds a part out where a
-    network is trained, so that all are chosen on the same rows, and 'cv:5' trains each network six times. calibrate:
-    the heads' probabilities. settings, regularizers, map_dtype and in_loop are about networks that train; beside one
-    that is fine-tuned those from drawn weights go without what they have no use for. quick: few rows, small images and
-    three epochs where nothing else is asked for. options are the other fields of `How` (jobs, again, say, on_epoch,
-    ...) and of `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
+    Everything is chosen on validation rows; the test rows are read once, at the end, and rows are compared with the
+    best by McNemar tests with Holm's correction. A string or number where a list can be given is a list of one.
 
-    A text where a list can be given is a list of one.
+    Parameters
+    ----------
+    dataset, backbone : str
+        As `probe` takes them.
+    models : str, classifier, or list of these, optional
+        'svm@layer3' (a head on a layer), 'finetune:layer4' (trained from there on), 'finetune:all+l2-sp=0.01' (with a
+        regulariser), 'scratch', 'convnet', 'untouched', 'spottune', or a classifier like scikit-learn's, by name or as
+        an object (`classify.heads.own`). By default the untouched network, a ConvNet and the backbone from scratch,
+        fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`.
+    layers : str or list of str
+        Among which the best for the default heads is chosen, on validation.
+    seeds : int or list of int
+        Each decides rows, validation split, new weights and their order; the test rows of the first serve the paired
+        tests.
+    settings : TrainingSettings, optional
+        How networks are trained: epochs, learning rate, schedule, augmentation, ...
+    regularizers : str or list of str
+        Of every network that trains, as 'l2-sp=0.01'; one from random initialisation goes without those it has no use
+        for.
+    map_dtype : {'float32', 'float16'}
+        Of the cached maps below what is trained.
+    in_loop : bool
+        Compute the frozen part in the training loop instead of reading it from the cache.
+    search, calibrate, validate, score, results
+        As in `probe`; validate='auto' holds a part out where a network is trained, so that all rows are chosen on the
+        same, and 'cv:5' trains each network six times.
+    quick : bool
+        Few rows, small images and three epochs where nothing else is asked for.
+    keep_networks : bool
+        Save trained networks, so that `load_model` finds them.
+    **options
+        `jobs`, `again`, `say`, `on_epoch`, `progress`, and the fields of `features.request.Request`, as in `probe`.
 
-    Raises UserError for what cannot be compared, before anything is extracted or trained.
+    Returns
+    -------
+    ComparisonResult
+        A row for each model, with accuracy (0 to 1), seconds and p-values; also saved in `results`.
+
+    Raises
+    ------
+    UserError
+        For what cannot be compared, before anything is extracted or trained.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> result = lp.compare("digits", "efficientnet_lite0", ["ridge@avgpool", "ridge@fc"], image_size=32, limit=100,
+    ...                     limit_test=50, search=False, jobs=1)
+    >>> [(row.model, row.layer) for row in result.rows]
+    [('ridge', 'avgpool'), ('ridge', 'fc')]
     """
     notes: list[str] = []
     parse_folds(validate)
@@ -92,7 +133,7 @@ def compare(
     if quick:
         options = _quick(options, notes)
     seeds, layers = tuple(dict.fromkeys(as_items(seeds))), as_items(layers)
-    models = None if models is None else as_items(models)
+    models = None if models is None else heads_by_name(models)
     if not seeds:
         raise UserError("no seed was given; give at least one, as in --seeds 0")
     requests = [Request(dataset=dataset, backbone=backbone, **{**options, "seed": seed}).normalised() for seed in seeds]
@@ -118,7 +159,7 @@ def compare(
     compared = tuple(_compared(group, saved) for group in groups)
     best = best_of(compared, lambda row: [saved.result for saved in row.saved], score)
     question = {
-        "dataset": dataset,
+        "dataset": requests[0].dataset,
         "backbone": backbone,
         "models": [str(model) for model in chosen],
         "layers": list(layers),
@@ -152,13 +193,13 @@ def _stated(options: dict[str, Any], request: Request) -> dict[str, Any]:
 
 def _models(
     request: Request,
-    asked: Sequence[str | Model] | None,
+    asked: Sequence[Any] | None,
     regularizers: tuple[RegularizerSpec, ...],
     notes: list[str],
 ) -> tuple[Model, ...]:
     """The models, each once; notes are taken of those left out of the default set."""
     if asked is None:
-        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        backbone = requested_backbone(request)
         cut, labels = backbone.cut(request.image_size), len(open_dataset(request.dataset).classes)
         models = default_models(unfreeze_points(cut))
         outputs = None if backbone.headless else cut.shape(cut.resolve("fc"))[0]

@@ -105,11 +105,18 @@ class ComparedRow:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ComparisonResult(Outcome):
-    """What a comparison found.
+    """What `layerprobe.compare` found.
 
-    question: what was asked, as plain values. rows: in the order of the models. best: the row with the highest
-    validation accuracy. p_values: of McNemar's mid-p test of each row against `best` on the first seed's test
-    predictions, Holm's correction over all rows; None for `best` itself. notes: what was left out and why.
+    Attributes
+    ----------
+    rows : tuple of ComparedRow
+        In the order of the models: `model`, `layer`, `accuracy` (0 to 1, mean over seeds), `deviation`, `cost` in
+        seconds.
+    best : ComparedRow
+        The row to choose, by validation.
+    p_values : tuple of float or None
+        Of McNemar's mid-p test of each row against `best` on the first seed's test predictions, Holm's correction over
+        all rows; None for `best` itself.
     """
 
     FORMAT: ClassVar[str] = "layerprobe comparison"

@@ -4,7 +4,6 @@ Where a data set brings a validation part of its own it is chosen on that, and e
 part of the training rows is held out. On folds every training row is both.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -104,7 +103,7 @@ def _of_classes(held: Rows, labels: np.ndarray) -> Rows:
 def _below(first: Any, second: Any) -> Any:
     """Inputs with others below them: images, or features, which stay where they are if they are large."""
     if isinstance(first, ImageFiles):
-        return dataclasses.replace(first, paths=first.paths + second.paths)
+        return first.joined(second)
     if isinstance(first, Blocks) or isinstance(second, Blocks) or first.ndim == 4 and first.dtype != np.uint8:
         return Stacked([first, second])
     return np.concatenate([first, second])

@@ -30,6 +30,7 @@ from features.datasets import open_dataset
 from features.datasets.catalogue import dataset_plugin
 from features.digests import canonical_json, sha256_json
 from features.errors import UserError
+from features.named_code import require_trust
 from features.plugins import plugins
 from features.preprocessing import Preparation, Preprocessing
 from features.request import Request
@@ -122,9 +123,11 @@ class Row:
     ) -> "Row":
         """The row that a configuration describes; UserError where it comes to another one here.
 
-        dataset, weights: where these stand now, as the command line has them; by default those of the same names.
+        dataset, weights: where these stand now, as the command line has them; by default those of the same names. Code
+        that it names is run where that is trusted (`features.named_code`).
         """
         written = RowConfig(config)
+        require_trust(written.backbone, "the record")
         if wrong := superseded(written):
             raise UserError(f"the row cannot be made again as it was: {wrong}; run it anew")
         request = _request(written, dataset, weights)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.errors import UserError, unknown
+from features.named_code import names_code
 from features.plugins import Plugin, blamed, plugins
 
 if TYPE_CHECKING:
@@ -53,8 +54,17 @@ class Head:
     def estimator_class(self) -> type[Any]:
         """The scikit-learn style class, imported now."""
         module, name = self.estimator.split(":")
-        with blamed(self.name, self.plugin) if self.plugin else contextlib.nullcontext():
+        with self.blamed():
             return getattr(importlib.import_module(module), name)
+
+    @property
+    def params(self) -> dict[str, Any] | None:
+        """What a record says of it beside its name, where that is not all."""
+        return None
+
+    def blamed(self) -> contextlib.AbstractContextManager:
+        """What a plug-in's head raises is a line that names it."""
+        return blamed(self.name, self.plugin) if self.plugin else contextlib.nullcontext()
 
     def build(
         self,
@@ -83,15 +93,23 @@ class Head:
             )
         shared = {"random_state": seed, "seed": seed, "class_weight": class_weight, "jobs": jobs, "device": device}
         given = {name: value for name, value in shared.items() if name in accepted} | self.grid[0] | params
-        with blamed(self.name, self.plugin) if self.plugin else contextlib.nullcontext():
+        with self.blamed():
             return kind(**given)
 
+
+_OWN = "classify.heads.own"  # where heads that are none of ours are made
+# What `--help` says of them.
+ANY_HEAD = (
+    "python:MODULE:CLASS",
+    "like scikit-learn's, as in python:sklearn.svm:SVC?C=10",
+)
 
 _STEPS_OF_THREE = (0.01, 0.0003, 0.001, 0.003, 0.03, 0.1, 0.3, 1.0)
 
 
 class Heads(Mapping[str, Head]):
-    """Heads by name: ours, and behind them those of plug-ins, each of which is loaded when it is asked for."""
+    """Heads by name: ours, and behind them those of plug-ins, each of which is loaded when it is asked for. A name that
+    means code (`classify.heads.own`) is one as well, and is not listed."""
 
     def __init__(self, heads: Iterable[Head]) -> None:
         self._ours = {head.name: head for head in heads}
@@ -100,10 +118,12 @@ class Heads(Mapping[str, Head]):
         return {name: plugin for name, plugin in plugins("heads").items() if name not in self._ours}
 
     def __getitem__(self, name: str) -> Head:
+        if names_code(name):
+            return importlib.import_module(_OWN).head_called(name)
         return self._ours[name] if name in self._ours else _of_plugin(self._plugins()[name])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ours or name in self._plugins()
+        return name in self._ours or name in self._plugins() or names_code(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter((*self._ours, *self._plugins()))
@@ -210,4 +230,4 @@ def find_head(name: str) -> Head:
     """The head of that name; UserError with the nearest names if there is none."""
     if name in HEADS:
         return HEADS[name]
-    raise unknown(f"there is no head called {name!r}", name, HEADS)
+    raise unknown(f"there is no head called {name!r}", name, HEADS, f", or name one of your own: {ANY_HEAD[0]}")

@@ -124,11 +124,14 @@ def class_scores(head: Any, X: Any) -> np.ndarray:
     """What a fitted head says for each of its classes, float64 (N, K): log-probabilities, of at least LEAST where they
     are logarithms of shares, of a head that has probabilities; else decision values, those of two classes being minus
     and plus half of the one that tells them apart."""
-    if hasattr(head, "decision_function"):
-        return _columns(head, head.decision_function(X))
+    # The decision values of a head that is not ours need not be the logits of its probabilities.
+    if hasattr(head, "decision_function") and (hasattr(head, "codes_of") or not hasattr(head, "predict_proba")):
+        columns = _columns(head, head.decision_function(X))
+        if columns.shape[1] == len(head.classes_):
+            return columns
     if hasattr(head, "predict_proba"):
         return _logarithms(head.predict_proba(X))
-    # A plug-in's head may have decisions alone.
+    # A head that is not ours may have decisions alone, or values for pairs of classes.
     return np.eye(len(head.classes_))[np.searchsorted(head.classes_, head.predict(X))]
 
 
@@ -201,7 +204,7 @@ class _Outputs:
 
 def _try(head: Head, data: _Data, fitting: dict[str, Any]) -> list[_Outputs]:
     """What each candidate of the head's grid says of rows that it has not seen."""
-    outputs = [_Outputs(data, hasattr(head.estimator_class(), "predict_proba")) for _ in head.grid]
+    outputs = [_Outputs(data, hasattr(head.build(**fitting), "predict_proba")) for _ in head.grid]
     folds = data.split(head.search_rows, fitting["seed"])
     before = time.perf_counter()
     for place, candidate, predicted, scores in _said(head, data, folds, fitting):
@@ -247,7 +250,7 @@ def _said_of(
             yield votes.argmax(axis=1), _logarithms(votes / votes.sum(axis=1, keepdims=True))
     else:
         for fitted in head_path(estimator, X, y, candidates, told):
-            if not hasattr(fitted, "codes_of"):  # a plug-in's
+            if not hasattr(fitted, "codes_of"):  # none of ours
                 yield np.searchsorted(fitted.classes_, fitted.predict(queries)), class_scores(fitted, queries)
                 continue
             decisions = fitted.decision_function(queries)

@@ -23,8 +23,12 @@ from features.grouping import joined_groups
 class Split:
     """The rows of one split, in the data set's own order.
 
-    images: uint8 (N, H, W) for greyscale or (N, H, W, 3) for colour, or ImageFiles, read row by row. labels: int64
-    (N,), positions in the data set's `classes`.
+    Attributes
+    ----------
+    images : ndarray of uint8 or ImageFiles
+        (N, H, W) for greyscale or (N, H, W, 3) for colour; ImageFiles are read row by row.
+    labels : ndarray of int64, (N,)
+        Positions in the data set's `classes`.
     """
 
     images: np.ndarray | ImageFiles
@@ -55,9 +59,17 @@ class Survey:
 class Dataset(abc.ABC):
     """A data set of images with one label each.
 
-    name: for display and for file names (letters, digits, '.', '_' and '-'). spec: what `open_dataset` takes to open it
-    again from anywhere. classes: the names of the labels 0, 1, ... splits: of 'train', 'validation' and 'test' those
-    that there are; without a part for validation some training rows are held out.
+    Attributes
+    ----------
+    name : str
+        For display and for file names: letters, digits, '.', '_' and '-'.
+    spec : str
+        What `open_dataset` takes to open it again from anywhere.
+    classes : tuple of str
+        The names of the labels 0, 1, ...
+    splits : tuple of str
+        Of 'train', 'validation' and 'test' those that there are; without a part for validation some training rows are
+        held out.
     """
 
     if TYPE_CHECKING:

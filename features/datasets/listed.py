@@ -21,7 +21,7 @@ from features.datasets.doubles import find_copies, find_divided, find_doubles
 from features.datasets.findings import Finding, Item, find_class_sizes
 from features.datasets.forms import find_forms, forms_of
 from features.datasets.images import READING, ImageFiles
-from features.datasets.labels import alike_classes
+from features.datasets.labels import alike_classes, as_seen
 from features.datasets.splitting import cut_test_rows, require_two_of_each
 from features.datasets.survey import Held, UnreadableImages, held_by, white_remarks, why_not_opened
 from features.datasets.tree import below, some
@@ -256,4 +256,4 @@ def groups_in(paths: Sequence[str], expression: str) -> tuple[str, ...]:
             f"--group-by {expression}: it finds no group in {len(missing):,} of {len(paths):,} paths, the first of "
             f"them '{missing[0]}'; correct the expression, which is searched for in paths like this one"
         )
-    return tuple(name for name in found if name)
+    return tuple(as_seen(name) for name in found if name)

@@ -1,6 +1,5 @@
 """A scikit-learn style head on features: searched on validation rows or on folds, refitted, perhaps on axes."""
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -22,14 +21,16 @@ from classify.heads.folds import class_scores, search_folds
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
+from classify.measure.kept_heads import in_skops_format
 from classify.measure.metrics import measure
 from classify.measure.paired import resampled_t
 from classify.measure.record import RowConfig
 from classify.measure.scores import SCORES
 from extract.planning import plan
 from features.blocks import Blocks
+from features.commands.speaking import tell_once
 from features.errors import UserError
-from features.plugins import blamed
+from features.named_code import names_code
 from features.reading import require_training_rows
 from features.request import Request
 from features.rows import limit_rows
@@ -71,14 +72,18 @@ class Classical(Kind):
         return {
             "calibrate": settings.calibrate and settings.validation,
             "search_rows": None if rows == self.head.search_rows else rows,
-            "head_params": None if self.head.name in HEADS else dict(self.head.grid[0]),
+            "head_params": self.head.params if self.head.name in HEADS else dict(self.head.grid[0]),
             "reduction": reduction.kind if reduction else None,
             "width": reduction.width if reduction else None,
         }
 
     @classmethod
     def from_config(cls, config: RowConfig, request: Request) -> tuple[Source, Self]:
-        if config.head in HEADS:
+        if names_code(config.head):
+            from classify.heads.own import head_recorded
+
+            head: Head = head_recorded(config.head, config.head_params)
+        elif config.head in HEADS:
             head = HEADS[config.head]
         elif config.head == HEAD2TOE and config.head_params:
             head = head2toe(config.head_params["widths"])
@@ -119,16 +124,12 @@ class Classical(Kind):
         return dataclasses.replace(settings, jobs=None if shares_work else threads)
 
     def learn(self, training: Training) -> Learned:
-        with self._blamed():
+        with self.head.blamed():
             return self._learned(training)
 
-    def _blamed(self) -> contextlib.AbstractContextManager:
-        """What a plug-in's head raises is a line that names it."""
-        return blamed(self.name, self.head.plugin) if self.head.plugin else contextlib.nullcontext()
-
-    def put_aside(self, content: dict[str, Any], place: Path) -> None:
-        with self._blamed():
-            super().put_aside(content, place)
+    def put_aside(self, content: dict[str, Any], place: Path) -> bool:
+        with self.head.blamed():
+            return super().put_aside(content, place)
 
     def _learned(self, training: Training) -> Learned:
         rows, settings = training.required(), training.settings
@@ -249,10 +250,18 @@ class Classical(Kind):
         groups = _some(training.required().groups, train)
         return search(head, *parts, **fitting, score=SCORES[settings.score], groups=groups)
 
+    def kept(self, classifier: Any, keep: bool) -> Any:
+        if not keep or not self.head.plugin or in_skops_format(classifier) is not None:
+            return classifier if keep else None
+        tell_once(
+            f"{self.name}: skops' format has no form for it fitted; its numbers are saved, and no head to predict with"
+        )
+        return None
+
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)
         started = time.perf_counter()
-        with self._blamed():
+        with self.head.blamed():
             predicted = head.predict(features)
             seconds = time.perf_counter() - started
             probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
@@ -323,6 +332,8 @@ def _extra(fitted: Any, features: Any) -> dict[str, Any]:
         extra["read"] = "in blocks"
     if hasattr(fitted, "kept_by_layer_"):
         extra["kept_by_layer"] = fitted.kept_by_layer_
+    if found := getattr(getattr(fitted, "head_", None), "best_params_", None):
+        extra["own_search"] = {name: str(value) for name, value in found.items()}
     return extra
 
 

@@ -170,9 +170,9 @@ class Kind(abc.ABC):
         """Where a fitted row waits for its test; folder: that of the results."""
         return home() / "fitted" / f"{digest}.fitted"
 
-    def put_aside(self, content: dict[str, Any], place: Path) -> None:
-        """Leave a fitted row where it waits."""
-        waiting.write(place, content)
+    def put_aside(self, content: dict[str, Any], place: Path) -> bool:
+        """Leave a fitted row where it waits; False where that is not possible."""
+        return waiting.write(place, content)
 
     def take_up(self, place: Path) -> dict[str, Any] | None:
         """What was left there; None where there is nothing that this version wrote."""

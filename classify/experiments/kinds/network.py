@@ -150,10 +150,10 @@ class Network(Kind):
         layers = [layer for spec in self.regularizers for layer in spec.layers]
         if not layers:
             return False
-        from features.backbones import load_backbone
+        from features.backbones import requested_backbone
 
         request = source.request
-        cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+        cut = requested_backbone(request).cut(request.image_size)
         # What is no layer of it is refused by `check`.
         return any(layer in cut.layers and cut.resolve(layer) in cut.overwritten for layer in layers)
 
@@ -342,10 +342,11 @@ class Network(Kind):
     def place(self, digest: str, folder: Path) -> Path:
         return folder / f".running-{digest[:16]}"
 
-    def put_aside(self, content: dict[str, Any], place: Path) -> None:
+    def put_aside(self, content: dict[str, Any], place: Path) -> bool:
         write_fitted(place, {name: value for name, value in content.items() if name != "classifier"})
         # The last epoch's state is of no use any more, and takes three times the network's room.
         shutil.rmtree(place / "run", ignore_errors=True)
+        return True
 
     def take_up(self, place: Path) -> dict[str, Any] | None:
         noted = read_fitted(place)
@@ -370,9 +371,9 @@ def _require_size(request: Request) -> None:
 
     images = open_dataset(request.dataset).load("train").images
     sizes = {(int(images.shape[1]), int(images.shape[2]))} if isinstance(images, np.ndarray) else set()
-    if isinstance(images, ImageFiles) and min(sizes_of(images.paths[:1])[0]) < SIDE:
+    if isinstance(images, ImageFiles) and min(next(sizes_of(images))) < SIDE:
         # What has no header that can be read is named by whoever reads it.
-        sizes = set(sizes_of(images.paths)) - {(0, 0)}
+        sizes = set(sizes_of(images)) - {(0, 0)}
     if len(sizes) == 1:
         require_size(*sizes.pop())
 
@@ -382,9 +383,9 @@ def _source(request: Request, unfreeze: str, *, in_loop: bool) -> Source:
     layer = "input"
     if unfreeze != "all":
         from classify.heads.network.network import layer_below
-        from features.backbones import load_backbone
+        from features.backbones import requested_backbone
 
-        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        backbone = requested_backbone(request)
         layer = layer_below(backbone.cut(request.image_size), unfreeze)
     if layer == "input" or in_loop:
         return Images(plan(dataclasses.replace(request, layers=("avgpool",), pools=("avg",))), layer)

@@ -124,7 +124,7 @@ def _out_of_folds(classifier: Any, logits: np.ndarray, labels: np.ndarray, folds
 
 
 def _backbone(source: Source) -> Any:
-    from features.backbones import load_backbone
+    from features.backbones import requested_backbone
 
     request = source.request
-    return load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+    return requested_backbone(request)
