@@ -19,6 +19,8 @@ from classify.show.table import Cell, Table, table_of
 from classify.show.trade_off import trade_off
 from features.digests import sha256_json
 
+MOST_NAMED = 5  # of the rows that no other beats, in the sentence that people read
+
 
 @dataclass(frozen=True, eq=False)
 class ComparedRow:
@@ -32,6 +34,9 @@ class ComparedRow:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.name}, {percent(self.accuracy)} % of the test images>"
+
+    def _repr_html_(self) -> str:
+        return "".join(saved._repr_html_() for saved in self.saved)
 
     @property
     def first(self) -> Result:
@@ -182,10 +187,13 @@ class ComparisonResult(Outcome):
         return best, self.trade_off()
 
     def trade_off(self) -> str:
-        """Which rows no other row beats in both accuracy and cost, and what each further 0.1 points costs in time."""
-        rows = self.frontier
+        """Which rows no other row beats in both accuracy and cost, and what each further 0.1 points costs in time; of
+        many the most accurate are named."""
+        rows = self.frontier[-MOST_NAMED:]
         ahead = [f"{row.name} ({percent(row.accuracy)} %, {duration(row.cost)})" for row in rows]
         sentence = f"No other row is both more accurate and sooner ready than {_and(ahead)}"
+        if more := len(self.frontier) - len(rows):
+            sentence += f" (nor than {more} that are less accurate)"
         steps = []
         for before, after in zip(rows, rows[1:], strict=False):
             tenths = 1000 * (after.accuracy - before.accuracy)

@@ -49,7 +49,7 @@ def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
     if not panels:
         raise UserError(f"{title}: there is nothing to draw")
     title, panels = _literal(title), _literal(panels)
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     shares = [panel.share for panel in panels]
     # Panels of stated widths share the scale, which stands at the first of them.
@@ -163,9 +163,10 @@ def _draw(axes: Any, panel: Panel, colours: list[str]) -> None:
         if faint:
             style["markerfacecolor"] = "white"
         errors = None
-        if line.low:
+        # Of one seed alone there is no width, and nothing to show of it in the legend.
+        if line.low != line.high:
             errors = np.maximum(0.0, [np.subtract(line.y, line.low), np.subtract(line.high, line.y)])
-        axes.errorbar(line.x, heights, yerr=errors, capsize=2, **style)
+        axes.errorbar(line.x, heights, yerr=errors, capsize=2, elinewidth=0.9, **style)
         if line.ring in line.x:
             ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": style["color"]}
             axes.plot(line.ring, heights[line.x.index(line.ring)], "o", **ring)
