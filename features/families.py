@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Source:
     """A family, for those who only need its name.
 
-    module: its file. prefix: what its names begin with ('timm:'); '' for names that it has to itself. names: where they
-    are few. packages: distributions whose versions its networks rest on. imports: the module to import, and install: the
-    line that brings it, where one is needed. noted: whether what a request comes to may be remembered:
+    module: its file. prefix: what its names begin with ('timm:'); '' for names that it has to itself. names: where
+    they are few. packages: distributions whose versions its networks rest on. imports: the module to import, and
+    install: the line that brings it, where one is needed. noted: whether what a request comes to may be remembered:
     not where the network is whatever a program makes. summary: for `--help`.
     """
 

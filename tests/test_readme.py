@@ -1,6 +1,7 @@
 """README and the pages of docs/ say only what is so: their options, data sets, commands, calls and links exist."""
 
 import ast
+import configparser
 import doctest
 import importlib
 import importlib.util
@@ -186,3 +187,10 @@ def test_the_python_of_the_pages_calls_what_there_is_with_what_it_takes():
                 inspect.signature(function).bind(*node.args, **given)
                 called.add(name)
     assert {"probe", "load_model", "load_features", "FeatureExtractor"} <= called
+
+
+def test_the_page_on_installing_lists_every_extra():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \|", (DOCS / "install.md").read_text(encoding="utf-8"), re.M)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(parser["options.extras_require"])

@@ -18,6 +18,7 @@ from classify.experiments.row import Row, network_row, untouched_rows
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import CachedLayer, training_image
 from classify.experiments.timing import pass_for_one
+from classify.experiments.training_cost import cost_of_folds
 from classify.experiments.validating import AUTO, HOLDOUT, check_score, parse_folds, settled
 from classify.heads import HEADS
 from classify.heads.network import DRAWN
@@ -98,7 +99,7 @@ def compare(
         Compute the frozen part in the training loop instead of reading it from the cache.
     search, calibrate, validate, score, results
         As in `probe`; validate='auto' holds a part out where a network is trained, so that all rows are chosen on the
-        same.
+        same, and 'cv:5' trains each network six times.
     quick : bool
         Few rows, small images and three epochs where nothing else is asked for.
     keep_networks : bool
@@ -141,10 +142,13 @@ def compare(
     chosen = _models(requests[0], models, parse_regularizers(as_items(regularizers)), notes)
     chosen_on = _chosen_on(validate, score, requests, chosen, notes)
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
-    rows = _network_rows(chosen, requests, map_dtype, network, notes)
+    validating = Settings(validate=chosen_on)
+    rows = _network_rows(chosen, requests, map_dtype, network, validating, notes)
     head_layers = [layer for model in chosen for layer in model.layers]
     plans = _plans(requests, head_layers, layers)
 
+    if cost := cost_of_folds([row for of_model in rows.values() for group in of_model for row in group], how):
+        how.say(cost)
     making = Making(how)
     settings_of = [
         Settings(seed=request.seed, search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
@@ -218,7 +222,12 @@ def _models(
 
 
 def _network_rows(
-    models: Sequence[Model], requests: Sequence[Request], map_dtype: str, options: dict[str, Any], notes: list[str]
+    models: Sequence[Model],
+    requests: Sequence[Request],
+    map_dtype: str,
+    options: dict[str, Any],
+    settings: Settings,
+    notes: list[str],
 ) -> dict[Model, list[Group]]:
     """For each model that is a network its rows, checked (the untouched one has three groups); notes are taken of those
     that train otherwise than was asked for all."""
@@ -227,7 +236,7 @@ def _network_rows(
     drawn = asked.from_drawn_weights() if any(model.name == "finetune" for model in models) else asked
     for model in models:
         if model.name == "untouched":
-            rows[model] = list(zip(*(untouched_rows(request) for request in requests), strict=True))
+            rows[model] = list(zip(*(untouched_rows(request, settings) for request in requests), strict=True))
         elif not model.is_head:
             described = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
             if model.name in DRAWN and drawn != asked:
@@ -236,7 +245,7 @@ def _network_rows(
                     f"{model.label} starts from a random initialisation: no head from a probe, no batch norm frozen"
                 )
             maps = [dataclasses.replace(request, dtype=map_dtype) for request in requests]
-            rows[model] = [tuple(network_row(request, model.name, **described) for request in maps)]
+            rows[model] = [tuple(network_row(request, model.name, settings=settings, **described) for request in maps)]
             for row in rows[model][0]:
                 row.check()
     return rows
@@ -294,15 +303,10 @@ def _chosen_on(
     """What every model is chosen on, the same for all; a note is taken of why."""
     heads = [model.name for model in models if model.is_head]
     networks = [model.label for model in models if not model.is_head]
-    if networks and parse_folds(validate):
-        raise UserError(
-            f"--validate {validate} is about heads, and {networks[0]} is chosen on held-out images, as all that are "
-            "compared with it; leave the option out, or name heads alone with --models"
-        )
-    if networks or not heads:
+    if networks and not parse_folds(validate):
         return HOLDOUT
     # Of several seeds and a limit each takes rows of its own: the folds are those that all of them can have.
-    told = [settled(validate, request, heads, score=score) for request in requests]
+    told = [settled(validate, request, heads or networks, score=score) for request in requests]
     on, line = min(told, key=lambda pair: _order_of(pair[0]))
     notes += [line] if line else []
     return on

@@ -128,14 +128,15 @@ SHARED: dict[str, dict[str, Any]] = {
         "default": "auto",
         "metavar": "T",
         "help": "what is tested on: split, cv:K (all images, each out of a fold, the choice included), or auto "
-        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images",
+        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images; for networks "
+        "only where it is typed",
         "completer": completion.one_of("auto", "split", "cv:5"),
     },
     "--validate": {
         "default": "auto",
         "metavar": "V",
         "help": "what is chosen on: holdout, cv:K (folds), cv:KxR (drawn R times), or auto (default), which says what "
-        "it takes",
+        "it takes; networks are on a hold-out unless folds are typed",
         "completer": completion.one_of("auto", "holdout", "cv:5", "cv:5x3"),
     },
 }
