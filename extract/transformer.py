@@ -28,15 +28,49 @@ from features.ranges import RANGE_ROWS, keep_ranges
 
 
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Images to the features of one layer of a frozen network: nothing is learnt, `fit` only loads the network.
+    """What a layer of a frozen network makes of images, as a scikit-learn transformer without the cache.
 
-    Images are uint8 (N, H, W), (N, H, W, 3) or (N, 3, H, W), or of the same shapes floats in [0, 1], or wider integers
-    of which the largest in `fit` settles what is white (`features.datasets.white`: 0 to 1, 0 to 255, 12 bits); or a
-    list of paths, of PIL images or of uint8 arrays, of any sizes. Features are float32
-    (N, D), or (N, C, H, W) with pool='none'. The parameters are those of the command line.
+    Nothing is learnt: `fit` loads the network and looks at the images. These are uint8 (N, H, W), (N, H, W, 3) or
+    (N, 3, H, W), or of the same shapes floats in [0, 1], or wider integers of which the largest in `fit` settles what
+    is white; or a list of paths, of PIL images or of uint8 arrays, of any sizes. Features are float32 (N, D), or
+    (N, C, H, W) with pool='none'.
 
-    Attributes: image_shape_ (without N; None of a list), white_ (in wider integers), weights_sha256_, preprocessing_
-    (of each image), n_features_out_ (pool 'none': numbers per image), ranges_ (of int8).
+    Parameters
+    ----------
+    backbone, layer, pool, weights
+        As `probe` takes them; layer may be any node. pool='none' keeps the maps.
+    image_size, crop_mode, resize, interpolation, mean, std
+        How an image becomes what the network takes, sizes in pixels; by default as its weights want it.
+    precision : {'auto', 'float32', 'bfloat16', 'float16', 'int8'}
+        Of the computation; 'auto' is bfloat16 where the processor has it. int8 settles its ranges on 256 images in
+        `fit`.
+    device : str
+        'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.
+    random_state : int
+        Of random weights.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Numbers per image.
+    image_shape_ : tuple of int
+        Of one image; None of a list.
+    white_ : float
+        What is white where images are integers wider than a byte: 255, 1,023, 4,095, 16,383 or 65,535.
+    weights_sha256_ : str
+        SHA-256 of the network's tensors.
+    preprocessing_ : Preprocessing
+        What happens to an image before the network.
+    ranges_ : dict
+        Of int8.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> images = lp.open_dataset("digits").load("test").images[:8]
+    >>> extractor = lp.FeatureExtractor("efficientnet_lite0", "avgpool", image_size=32)
+    >>> extractor.fit_transform(images).shape
+    (8, 1280)
     """
 
     weights_sha256_: str
@@ -74,8 +108,24 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":
-        """Load the network and look at the shape of the images; for int8, find its ranges on 256 of them, evenly
-        spread. y is ignored."""
+        """Load the network and look at the shape of the images; for int8, settle its ranges on 256 of them.
+
+        Parameters
+        ----------
+        X : ndarray, (N, H, W) or (N, H, W, 3)
+            uint8, floats from 0 to 1, or wider integers, of which the largest settles what is white.
+        y : ignored
+
+        Returns
+        -------
+        FeatureExtractor
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Where X is no images; features.errors.UserError where there is no such network, layer or file of weights.
+        """
         self.white_ = _white(X)
         images = _as_images(X, self.white_)
         self.image_shape_ = images.shape[1:] if isinstance(images, np.ndarray) else None
@@ -86,7 +136,22 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The features of the images, float32."""
+        """The features of images.
+
+        Parameters
+        ----------
+        X : ndarray
+            Images of the shape that `fit` saw.
+
+        Returns
+        -------
+        ndarray of float32, (N, D), or (N, C, H, W) with pool='none'
+
+        Raises
+        ------
+        ValueError
+            For images of another shape or range, and where the weights have changed since `fit`.
+        """
         check_is_fitted(self, "image_shape_")
         # Version 0.1.0 took 255 for white in all whole numbers.
         images = _as_images(X, getattr(self, "white_", FULL))

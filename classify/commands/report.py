@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             images=not options.no_images,
             stages=not options.no_stages,
             dataset=options.dataset,
+            paths=options.paths,
             command=options.command_line,
             say=tell,
         )
@@ -53,4 +54,7 @@ def _parser() -> Parser:
     add("--no-maps", action="store_true", help="leave out the maps of the features, which take a second a layer")
     add("--no-images", action="store_true", help="leave out all images: wrong ones, on the maps, and feature maps")
     add("--no-stages", action="store_true", help="leave out what each stage sees of one image; loads no network then")
+    add(
+        "--paths", action="store_true", help="write absolute paths out, of which the last name alone is shown otherwise"
+    )
     return parser

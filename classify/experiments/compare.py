@@ -18,6 +18,7 @@ from classify.experiments.row import Row, network_row, untouched_rows
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import CachedLayer, training_image
 from classify.experiments.timing import pass_for_one
+from classify.experiments.training_cost import cost_of_folds
 from classify.experiments.validating import AUTO, HOLDOUT, check_score, parse_folds, settled
 from classify.heads import HEADS
 from classify.heads.network import DRAWN
@@ -31,7 +32,7 @@ from classify.measure.results import SavedResult
 from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
-from features.backbones import load_backbone
+from features.backbones import requested_backbone
 from features.commands.progress import going
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -68,22 +69,61 @@ def compare(
     results: Path | str = "results",
     **options: Any,
 ) -> ComparisonResult:
-    """Compare models on one data set; the answer, also kept in the folder `results`.
+    """Heads on frozen features against networks that are trained, on the same training images, in one table.
 
-    models: as `parse_model` reads them, or classifiers like scikit-learn's (`classify.heads.own`); by default the
-    untouched network, a ConvNet and the backbone from scratch,
-    fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`, which is
-    chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
-    serve the paired tests. validate, score: what is chosen on, and by which score; 'auto' holds a part out where a
-    network is trained, so that all are chosen on the same rows. calibrate: the heads' probabilities. settings,
-    regularizers, map_dtype and in_loop are about networks that train; beside one that is fine-tuned those from drawn
-    weights go without what they have no use for. quick: few rows, small images and three epochs where nothing else is
-    asked for. options are the other fields of `How` (jobs, again, say, on_epoch, ...) and of
-    `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
+    Everything is chosen on validation rows; the test rows are read once, at the end, and rows are compared with the
+    best by McNemar tests with Holm's correction. A string or number where a list can be given is a list of one.
 
-    A text where a list can be given is a list of one.
+    Parameters
+    ----------
+    dataset, backbone : str
+        As `probe` takes them.
+    models : str, classifier, or list of these, optional
+        'svm@layer3' (a head on a layer), 'finetune:layer4' (trained from there on), 'finetune:all+l2-sp=0.01' (with a
+        regulariser), 'scratch', 'convnet', 'untouched', 'spottune', or a classifier like scikit-learn's, by name or as
+        an object (`classify.heads.own`). By default the untouched network, a ConvNet and the backbone from scratch,
+        fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`.
+    layers : str or list of str
+        Among which the best for the default heads is chosen, on validation.
+    seeds : int or list of int
+        Each decides rows, validation split, new weights and their order; the test rows of the first serve the paired
+        tests.
+    settings : TrainingSettings, optional
+        How networks are trained: epochs, learning rate, schedule, augmentation, ...
+    regularizers : str or list of str
+        Of every network that trains, as 'l2-sp=0.01'; one from random initialisation goes without those it has no use
+        for.
+    map_dtype : {'float32', 'float16'}
+        Of the cached maps below what is trained.
+    in_loop : bool
+        Compute the frozen part in the training loop instead of reading it from the cache.
+    search, calibrate, validate, score, results
+        As in `probe`; validate='auto' holds a part out where a network is trained, so that all rows are chosen on the
+        same, and 'cv:5' trains each network six times.
+    quick : bool
+        Few rows, small images and three epochs where nothing else is asked for.
+    keep_networks : bool
+        Save trained networks, so that `load_model` finds them.
+    **options
+        `jobs`, `again`, `say`, `on_epoch`, `progress`, and the fields of `features.request.Request`, as in `probe`.
 
-    Raises UserError for what cannot be compared, before anything is extracted or trained.
+    Returns
+    -------
+    ComparisonResult
+        A row for each model, with accuracy (0 to 1), seconds and p-values; also saved in `results`.
+
+    Raises
+    ------
+    UserError
+        For what cannot be compared, before anything is extracted or trained.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> result = lp.compare("digits", "efficientnet_lite0", ["ridge@avgpool", "ridge@fc"], image_size=32, limit=100,
+    ...                     limit_test=50, search=False, jobs=1)
+    >>> [(row.model, row.layer) for row in result.rows]
+    [('ridge', 'avgpool'), ('ridge', 'fc')]
     """
     notes: list[str] = []
     parse_folds(validate)
@@ -102,10 +142,13 @@ def compare(
     chosen = _models(requests[0], models, parse_regularizers(as_items(regularizers)), notes)
     chosen_on = _chosen_on(validate, score, requests, chosen, notes)
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
-    rows = _network_rows(chosen, requests, map_dtype, network, notes)
+    validating = Settings(validate=chosen_on)
+    rows = _network_rows(chosen, requests, map_dtype, network, validating, notes)
     head_layers = [layer for model in chosen for layer in model.layers]
     plans = _plans(requests, head_layers, layers)
 
+    if cost := cost_of_folds([row for of_model in rows.values() for group in of_model for row in group], how):
+        how.say(cost)
     making = Making(how)
     settings_of = [
         Settings(seed=request.seed, search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
@@ -156,7 +199,7 @@ def _models(
 ) -> tuple[Model, ...]:
     """The models, each once; notes are taken of those left out of the default set."""
     if asked is None:
-        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        backbone = requested_backbone(request)
         cut, labels = backbone.cut(request.image_size), len(open_dataset(request.dataset).classes)
         models = default_models(unfreeze_points(cut))
         outputs = None if backbone.headless else cut.shape(cut.resolve("fc"))[0]
@@ -179,7 +222,12 @@ def _models(
 
 
 def _network_rows(
-    models: Sequence[Model], requests: Sequence[Request], map_dtype: str, options: dict[str, Any], notes: list[str]
+    models: Sequence[Model],
+    requests: Sequence[Request],
+    map_dtype: str,
+    options: dict[str, Any],
+    settings: Settings,
+    notes: list[str],
 ) -> dict[Model, list[Group]]:
     """For each model that is a network its rows, checked (the untouched one has three groups); notes are taken of those
     that train otherwise than was asked for all."""
@@ -188,7 +236,7 @@ def _network_rows(
     drawn = asked.from_drawn_weights() if any(model.name == "finetune" for model in models) else asked
     for model in models:
         if model.name == "untouched":
-            rows[model] = list(zip(*(untouched_rows(request) for request in requests), strict=True))
+            rows[model] = list(zip(*(untouched_rows(request, settings) for request in requests), strict=True))
         elif not model.is_head:
             described = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
             if model.name in DRAWN and drawn != asked:
@@ -197,7 +245,7 @@ def _network_rows(
                     f"{model.label} starts from a random initialisation: no head from a probe, no batch norm frozen"
                 )
             maps = [dataclasses.replace(request, dtype=map_dtype) for request in requests]
-            rows[model] = [tuple(network_row(request, model.name, **described) for request in maps)]
+            rows[model] = [tuple(network_row(request, model.name, settings=settings, **described) for request in maps)]
             for row in rows[model][0]:
                 row.check()
     return rows
@@ -255,15 +303,10 @@ def _chosen_on(
     """What every model is chosen on, the same for all; a note is taken of why."""
     heads = [model.name for model in models if model.is_head]
     networks = [model.label for model in models if not model.is_head]
-    if networks and parse_folds(validate):
-        raise UserError(
-            f"--validate {validate} is about heads, and {networks[0]} is chosen on held-out images, as all that are "
-            "compared with it; leave the option out, or name heads alone with --models"
-        )
-    if networks or not heads:
+    if networks and not parse_folds(validate):
         return HOLDOUT
     # Of several seeds and a limit each takes rows of its own: the folds are those that all of them can have.
-    told = [settled(validate, request, heads, score=score) for request in requests]
+    told = [settled(validate, request, heads or networks, score=score) for request in requests]
     on, line = min(told, key=lambda pair: _order_of(pair[0]))
     notes += [line] if line else []
     return on

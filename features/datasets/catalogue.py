@@ -67,12 +67,36 @@ def dataset_plugin(spec: str) -> str:
 
 
 def open_dataset(spec: Any) -> "Dataset":
-    """The data set that `spec` names: NAME, or NAME:PATH for a file, a folder or another root of a named data set, and
-    behind either [CLASS,CLASS] for some of its classes. readable:... is the same without images that cannot be read.
-    Or the data themselves, such as (X, y): see `features.datasets.given`.
+    """The data set of that name, folder, list or file of arrays. Nothing is read or downloaded yet.
 
-    Nothing is downloaded yet: `fingerprint()` and `load()` do that. Raises UserError for an unknown name (with the
-    nearest ones), and for a path at which the data set cannot stand.
+    Parameters
+    ----------
+    spec : str or data
+        'mnist' or another name; 'folder:PATH', 'csv:PATH', 'npz:PATH', 'transfer:SOURCE->TARGET'; a name with another
+        root for its files, 'mnist:PATH'. '[CLASS,CLASS]' behind it takes some of the classes, 'readable:' before it
+        leaves out images that cannot be read. Or the data themselves, such as (X, y): see `features.datasets.given`.
+
+    Returns
+    -------
+    Dataset
+        With `classes`, `splits`, `fingerprint()` and `load(split)`.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, with the nearest ones, and for a path at which the data set cannot be.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> digits = lp.open_dataset("digits")
+    >>> digits.splits, len(digits.classes)
+    (('train', 'test'), 10)
+    >>> test = digits.load("test")
+    >>> test.images.shape, test.images.dtype.name, test.labels.shape
+    ((599, 8, 8), 'uint8', (599,))
+    >>> lp.open_dataset("digits[3,5,8]").classes
+    ('3', '5', '8')
     """
     if not isinstance(spec, str):
         from features.datasets.given import spec_of

@@ -39,7 +39,8 @@ _DIM = 64  # of the 256 levels that Pillow leaves of 16-bit colours; below this 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that stay in their files; row i is the file paths[i]. Can be pickled and read from several threads.
+    """Images that stay in their files; row i is the file paths[i]. Can be pickled and read from several threads. A loop
+    over them reads each when it is its turn: photographs are never in memory together.
 
     white: of the data set that they belong to.
     """
@@ -49,6 +50,12 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def __getitem__(self, rows: slice) -> "ImageFiles":
+        return self.take(np.arange(len(self))[rows])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.read, range(len(self)))
 
     @property
     def identity(self) -> str:

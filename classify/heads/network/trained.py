@@ -98,7 +98,9 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         checkpoint: Path | str | None,
         identity: dict[str, Any],
         on_epoch: OnEpoch | None,
+        last_epoch: int | None,
     ) -> None:
+        identity |= {} if last_epoch is None else {"last epoch": last_epoch}
         saved = Checkpoint(checkpoint, identity) if checkpoint is not None else None
         trainer = Trainer(
             trainee,
@@ -108,6 +110,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
             validation=validation,
             checkpoint=saved,
             on_epoch=on_epoch,
+            last_epoch=last_epoch,
         )
         progress = trainer.run()
         self.history_ = tuple(progress.history)
