@@ -67,8 +67,10 @@ def open_named(name: str, place: str | Path, query: str = "") -> "HubDataset":
     tables = _of_path(package, user_path(text), spec) if is_local else _of_hub(package, text, asked.get("config"), spec)
     parts = _parts({str(split): table for split, table in tables.items() if len(table)}, spec)
     columns = _columns(next(iter(parts.values())), asked, spec)
+    unread = [str(split) for split, table in tables.items() if all(table is not part for part in parts.values())]
+    remarks = (f"the splits {', '.join(unread)} are not read",) if unread else ()
     called = re.sub(r"[^\w.-]+", "-", user_path(text).stem if is_local else text)
-    return HubDataset(f"{name}-{called}", spec, _raw(package, parts, columns), columns)
+    return HubDataset(f"{name}-{called}", spec, _raw(package, parts, columns), columns, remarks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +117,13 @@ class RowImages(ImageFiles):
 @dataclass(frozen=True, eq=False)
 class HubDataset(Dataset):
     """Tables of images and labels. tables: by part, train first; one alone is cut. columns: of images, labels and, if
-    any, groups."""
+    any, groups. remarks: what people should hear of how they were found."""
 
     name: str
     spec: str
     tables: Mapping[str, Any]
     columns: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
 
     @property
     def cuts_test(self) -> bool:
@@ -152,7 +155,7 @@ class HubDataset(Dataset):
                 f"cannot read {len(held.unreadable):,} of the images of {self.spec}: {', '.join(said)}; take them out"
             )
         findings = [*self._findings(held)]
-        remarks = [*white_remarks(held.white), *(finding.line for finding in findings)]
+        remarks = [*self.remarks, *white_remarks(held.white), *(finding.line for finding in findings)]
         return Survey(tuple(f"{self.spec}: {line}" for line in remarks), 1, held.white, tuple(findings))
 
     def _findings(self, held: Held) -> Iterator[Finding]:

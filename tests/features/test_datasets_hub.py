@@ -6,6 +6,8 @@ import pickle
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -113,6 +115,15 @@ def test_one_part_is_cut_with_equal_images_on_one_side_and_groups_hold(home, fil
     assert any("cop" in line for line in dataset.survey().remarks)
 
 
+def test_splits_that_are_no_parts_are_left_out_and_said(home, files, tmp_path):
+    contents, labels = files["train"]
+    table = datasets.Dataset.from_dict({"image": contents, "label": labels})
+    datasets.DatasetDict(train=table, validation=table, unsupervised=table).save_to_disk(str(tmp_path / "parts"))
+    dataset = open_dataset(f"hf:{tmp_path / 'parts'}")
+    assert dataset.splits == ("train", "test")
+    assert any("unsupervised are not read" in line for line in dataset.survey().remarks)
+
+
 def test_what_cannot_be_read_is_said_in_a_line(home, files, tmp_path):
     contents, labels = files["train"]
 
@@ -151,9 +162,16 @@ def test_without_a_network_the_hub_is_given_up_within_seconds(home, monkeypatch)
 
 
 def test_a_silent_host_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(hub, "_WAIT", 0.2)
-    monkeypatch.setattr(hub.socket, "create_connection", lambda *_, **__: hub.threading.Event().wait(5))
-    assert not hub._answers("example.org")
+    asked = threading.Event()
+
+    def silent(*_, **__):
+        asked.set()
+        time.sleep(1)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(hub, "_WAIT", 0.05)
+    monkeypatch.setattr(hub.socket, "create_connection", silent)
+    assert not hub._answers("example.org") and asked.wait(10)
 
 
 def test_without_the_package_the_extra_is_named(home, forms):
