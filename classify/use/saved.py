@@ -285,7 +285,7 @@ def load_model(source: SavedResult | Path | str = "results", **options: Any) -> 
     Parameters
     ----------
     source : path or SavedResult
-        A record (`results/....json`), or a folder of results, of which the model best on validation is taken.
+        A record (`results/....json`), or a folder, of which the model best on validation is taken.
     **options
         `dataset`: for which data set the folder's best should be, where there are several. `trust`: read a head that is
         a pickle alone (which can run any code). `weights`: where the backbone's weights are, if they cannot be found.
@@ -311,8 +311,7 @@ def load_model(source: SavedResult | Path | str = "results", **options: Any) -> 
     >>> model.predict(images).shape, model.predict_proba(images).shape
     ((3,), (3, 10))
     """
-    dataset = options.pop("dataset", None)
-    return SavedModel.open(choose_result(source, dataset), **options)
+    return SavedModel.open(choose_result(source, options.pop("dataset", None)), **options)
 
 
 def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
