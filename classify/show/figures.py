@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.show.panels import Line, Panel, drawn_by_errors, families, reach
+from classify.show.panels import Line, Panel, drawn_by_errors, families, reach, twins, twins_along
 from classify.show.placing import place_names
 from classify.show.scale import accuracy_ticks, errors_apart, percent_again
 from features.errors import UserError
@@ -49,7 +49,7 @@ def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
     if not panels:
         raise UserError(f"{title}: there is nothing to draw")
     title, panels = _literal(title), _literal(panels)
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     shares = [panel.share for panel in panels]
     # Panels of stated widths share the scale, which stands at the first of them.
@@ -62,13 +62,15 @@ def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
     for place, panel in zip(axes, panels, strict=False):
         _draw(place, panel, colours)
         if panel.errors:
-            _accuracy_axis(place, panels if joined else (panel,))
+            _accuracy_axis(place, twins(panel, panels))
         if joined and place is not axes[0]:
             place.set_ylabel("")
+    _scale_alike(dict(zip(axes, panels, strict=False)))
     for place in axes[len(panels) :]:
         place.set_visible(False)
     _legend(figure, axes, [line for panel in panels for line in panel.lines])
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    _turn_long_ticks(figure, axes[: len(panels)])
     for place, panel in zip(axes, panels, strict=False):
         for line in panel.frontier:
             _write_names(figure, place, panel, line)
@@ -88,9 +90,11 @@ def draw_into(ax: Any, title: str, panels: tuple[Panel, ...]) -> Any:
     for place, panel in zip(places, shown, strict=True):
         _draw(place, panel, colours)
         if panel.errors:
-            _accuracy_axis(place, (panel,))
+            _accuracy_axis(place, twins(panel, shown))
         if not panel.title:
             place.set_title(title, fontsize=10, loc="left")
+    _scale_alike(dict(zip(places, shown, strict=True)))
+    for place, panel in zip(places, shown, strict=True):
         if place.get_legend_handles_labels()[0]:
             place.legend(frameon=False, fontsize=8)
         for line in panel.frontier:
@@ -136,7 +140,15 @@ def _draw(axes: Any, panel: Panel, colours: list[str]) -> None:
         # No error at all has no place on a scale of errors.
         heights = np.minimum(line.y, 99.99) if panel.errors else np.asarray(line.y)
         if line.frontier:
-            axes.plot(line.x, heights, color=INK, linewidth=1.2, alpha=0.65, zorder=1.5, label=line.label)
+            axes.plot(
+                line.x,
+                heights,
+                color=INK,
+                linewidth=1.2,
+                alpha=0.65,
+                zorder=1.5,
+                label=line.label if line.is_seen else None,
+            )
             continue
         number = colours.index(line.family)
         faint = line.dashed and bool(line.series)
@@ -151,9 +163,10 @@ def _draw(axes: Any, panel: Panel, colours: list[str]) -> None:
         if faint:
             style["markerfacecolor"] = "white"
         errors = None
-        if line.low:
+        # Of one seed alone there is no width, and nothing to show of it in the legend.
+        if line.low != line.high:
             errors = np.maximum(0.0, [np.subtract(line.y, line.low), np.subtract(line.high, line.y)])
-        axes.errorbar(line.x, heights, yerr=errors, capsize=2, **style)
+        axes.errorbar(line.x, heights, yerr=errors, capsize=2, elinewidth=0.9, **style)
         if line.ring in line.x:
             ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": style["color"]}
             axes.plot(line.ring, heights[line.x.index(line.ring)], "o", **ring)
@@ -177,6 +190,29 @@ def _draw(axes: Any, panel: Panel, colours: list[str]) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scale_alike(panels: dict[Any, Panel]) -> None:
+    """Axes that measure the same get the same limits; those of accuracies have them already."""
+    for axes, panel in panels.items():
+        across = [other for other in panels if panels[other] in twins_along(panel, panels.values())]
+        ends = [other.get_xlim() for other in across]
+        axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
+        if not panel.errors:
+            ends = [other.get_ylim() for other in panels if panels[other] in twins(panel, panels.values())]
+            axes.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
+
+
+def _turn_long_ticks(figure: Any, axes: Sequence[Any]) -> None:
+    """The texts along x slanted where they would touch each other."""
+    figure.draw_without_rendering()
+    for place in axes:
+        shown = [text.get_window_extent() for text in place.get_xticklabels() if text.get_text() and text.get_visible()]
+        boxes = sorted(shown, key=lambda box: box.x0)
+        if any(after.x0 < before.x1 + 2 for before, after in zip(boxes, boxes[1:], strict=False)):
+            place.tick_params(axis="x", labelrotation=35)
+            for text in place.get_xticklabels():
+                text.set_horizontalalignment("right")
 
 
 def _legend(figure: Any, axes: Sequence[Any], lines: Sequence[Line]) -> None:

@@ -1,12 +1,16 @@
 """Accuracy on the test set by layer, as a value: a line for each head with its controls, for files and for the page."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from classify.show.panels import Level, Line, Panel
 
 # The kinds of rows that the best is chosen from; the others are there to be compared with.
 CANDIDATES = ("layer", "selection", "head2toe")
+_OUTER = {"input": -1, "pixels": -1, "conv1": 1, "bn1": 2, "relu": 3, "maxpool": 4, "avgpool": 1001, "fc": 1002}
+_WORDS = re.compile(r"(\d+)|(\D+)")
 
 
 @dataclass(frozen=True)
@@ -93,3 +97,15 @@ def _label(row: LayerRow) -> str:
     if row.kind == "head2toe":
         return "Head2Toe"
     return f"selected:\n{row.layer}" if row.kind == "selection" else row.layer.replace("+", "+\n")
+
+
+def depth_order(layer: str) -> tuple[Any, ...]:
+    """What sorts names of layers from the image to the classes, where no probe says how deep they are.
+
+    Numbers in names count as numbers; joined layers stand behind the deepest of them.
+    """
+    parts = [
+        (_OUTER.get(name.split(".")[0], 10), tuple((int(digits or -1), word) for digits, word in _WORDS.findall(name)))
+        for name in layer.split("+")
+    ]
+    return max(parts), len(parts)

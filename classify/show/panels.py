@@ -37,6 +37,11 @@ class Line:
     ring: float | None = None
 
     @property
+    def is_seen(self) -> bool:
+        """Whether anything is painted of it: what joins the best needs two of them."""
+        return len(self.x) > 1 if self.frontier else bool(self.x)
+
+    @property
     def family(self) -> str:
         """What its colour and mark belong to."""
         return self.series or self.label
@@ -111,6 +116,18 @@ class Panel:
 def families(panels: Iterable[Panel]) -> list[str]:
     """What has a colour and a mark of its own, in their order; the same in all panels of a chart."""
     return list(dict.fromkeys(line.family for panel in panels for line in panel.lines if not line.frontier))
+
+
+def twins(panel: Panel, panels: Iterable[Panel]) -> tuple[Panel, ...]:
+    """The panels shown with this one that measure the same, and so have the same scale upwards; itself among them."""
+    alike = [other for other in panels if (other.y, other.errors) == (panel.y, panel.errors) and other.drawn]
+    return tuple(alike) if panel in alike else (panel, *alike)
+
+
+def twins_along(panel: Panel, panels: Iterable[Panel]) -> tuple[Panel, ...]:
+    """The panels shown with this one that have the same scale along x; itself among them."""
+    alike = [other for other in panels if (other.x, other.log, other.ticks) == (panel.x, panel.log, panel.ticks)]
+    return tuple(other for other in alike if other.drawn) or (panel,)
 
 
 def reach(panels: Iterable[Panel]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from classify.measure.wording import one_line
 from classify.show.panels import Line, Panel
 from classify.show.scale import time_ticks
 
-KINDS = ("head on features", "fine-tuned network", "network from scratch", "untouched network")
+KINDS = ("head on features", "fine-tuned network", "network from scratch", "untouched network", "control")
 BEST = "best for the time"  # no other is both sooner ready and more accurate
 
 
@@ -28,11 +28,15 @@ class Priced:
 
 
 def trade_off(rows: Sequence[Mapping[str, Any]]) -> tuple[Panel, ...]:
-    """The chart of a comparison's rows, as its document has them; none where fewer than two have a cost."""
+    """The chart of a comparison's rows, as its document has them; none where fewer than two have a cost.
+
+    Rows that say that they are a 'control' are hollow, and not among the best.
+    """
     models = [model for row in rows if (model := _priced(row)).seconds > 0]
     if len(models) < 2:
         return ()
-    best = frontier(models, lambda model: model.seconds, lambda model: model.accuracy)
+    chosen_from = [model for model in models if model.kind != KINDS[4]]
+    best = frontier(chosen_from, lambda model: model.seconds, lambda model: model.accuracy) if chosen_from else ()
     seconds = [model.seconds for model in models]
     return (
         Panel(
@@ -55,6 +59,7 @@ def _line(kind: str, models: Sequence[Priced]) -> Line:
         tuple(100 * model.accuracy for model in models),
         tuple(100 * model.low for model in models),
         tuple(100 * model.high for model in models),
+        dashed=kind == KINDS[4],
         connected=False,
         names=tuple(model.name for model in models),
     )
@@ -70,14 +75,23 @@ def _priced(row: Mapping[str, Any]) -> Priced:
     if seconds is None:
         seconds = sum(row[name] or 0.0 for name in ("extract_seconds", "train_seconds"))
     accuracies = row.get("accuracies") or [row["accuracy"]]
-    name = row["model"]
-    network = NETWORKS.get(re.split("[ ,]", name)[0])
-    if network is None:
-        kind = KINDS[0]
-        if " " not in name:
-            # A comparison's heads are called by their bare names; a record's name says all this already.
-            name = f"{name} on {row['layer']}" + (" (refitted)" if row["fitted_on"].startswith("train +") else "")
-    else:
-        kind = KINDS[3] if not network.trains else KINDS[2] if network.drawn else KINDS[1]
     mean = sum(accuracies) / len(accuracies)
-    return Priced(one_line(name), kind, seconds, mean, row["accuracy_low"], row["accuracy_high"])
+    return Priced(full_name(row), _kind(row), seconds, mean, row["accuracy_low"], row["accuracy_high"])
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    if row.get("control"):
+        return KINDS[4]
+    network = NETWORKS.get(re.split("[ ,]", row["model"])[0])
+    if network is None:
+        return KINDS[0]
+    return KINDS[3] if not network.trains else KINDS[2] if network.drawn else KINDS[1]
+
+
+def full_name(row: Mapping[str, Any]) -> str:
+    """What a row is called where its cut and the rows that it was fitted on do not stand beside it."""
+    name = row["model"]
+    # A comparison's heads are called by their bare names; a record's name says all this already.
+    if " " not in name and NETWORKS.get(name) is None:
+        name = f"{name} on {row['layer']}" + (" (refitted)" if row["fitted_on"].startswith("train +") else "")
+    return one_line(name)

@@ -145,7 +145,7 @@ def test_the_command_line_spells_them(photos):
     assert spec("--dataset", "csv:l.csv", "--group-column", "who") == "csv:l.csv?group=who"
     with pytest.raises(UserError, match="--group-by reads groups from the paths of .*; 'mnist' has none"):
         spec("--group-by", "(.)")
-    with pytest.raises(UserError, match="and --group-column name columns of csv:PATH; 'mnist' takes none"):
+    with pytest.raises(UserError, match="and --group-column name columns of csv:PATH and hf:PATH; 'mnist' takes none"):
         spec("--group-column", "who")
     with pytest.raises(UserError, match="by --group-by or by --group-column, and"):
         spec("--dataset", "csv:l.csv", "--group-column", "who", "--group-by", "(.)")

@@ -21,7 +21,7 @@ from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import SavedResult
 from classify.measure.wording import percent
 from extract.planning import plan
-from features.backbones import load_backbone
+from features.backbones import requested_backbone
 from features.cut import Cut
 from features.datasets import Dataset, ImageFiles
 from features.errors import UserError
@@ -119,7 +119,7 @@ class Asked:
 
     def cut(self) -> Cut:
         """The backbone's cut, at the size asked for."""
-        backbone = load_backbone(self.request.backbone, self.request.weights, self.request.seed)
+        backbone = requested_backbone(self.request)
         return backbone.cut(self.request.image_size)
 
     def below(self, point: str) -> str:

@@ -24,6 +24,7 @@ def write_report(
     images: bool = True,
     stages: bool = True,
     dataset: str | None = None,
+    paths: bool = False,
     command: str = "",
     say: Callable[[str], None] | None = None,
 ) -> Path:
@@ -31,20 +32,25 @@ def write_report(
 
     sample: test images on the maps of the features, drawn with `seed`. maps, images, stages: whether there are maps of
     the features, images, and feature maps of one image. dataset: where the images are, if this home has not used
-    the data set that the records name. say: told what is worked on. Raises UserError where the folder
-    holds no results, something in it is damaged, or the page cannot be written.
+    the data set that the records name. paths: whether absolute paths are written out; else only their last name is, so
+    that the page tells nobody where things stand and who works there. say: told what is worked on. Raises UserError
+    where the folder holds no results, something in it is damaged, or the page cannot be written.
     """
     from classify.show.report.checks import show_checks
     from classify.show.report.folder import read_folder
     from classify.show.report.gather import PageRequest, gather
     from classify.show.report.page import render, templates
+    from classify.show.report.places import known_places, places_of, without_places
+    from features.home import home
 
     templates()  # what is not installed is said before minutes of work
     output = Path(output)
     checks = show_checks(Path(results), images=images, dataset=dataset)
     sections = read_folder(results, empty=bool(checks))
     gathered = gather(sections, PageRequest(sample, seed, maps, images, stages, dataset), say)
-    text = render(gathered, checks, str(results), command)
+    asked = [results, output, output.parent, dataset, Path.cwd(), home(), *places_of(sections)]
+    known = known_places(asked)
+    text = render(gathered, checks, str(results), command, str if paths else lambda text: without_places(text, known))
     try:
         with text_written(output) as stream:
             stream.write(text)

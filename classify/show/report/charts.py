@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from classify.measure.wording import one_line
-from classify.show.panels import Level, Line, Panel, drawn_by_errors, families, reach
+from classify.show.panels import Level, Line, Panel, drawn_by_errors, families, reach, twins, twins_along
 from classify.show.placing import place_names, text_width
 from classify.show.report import svg
 from classify.show.report.svg import MARKS, SERIES, Scale, element, mark, words
@@ -44,15 +44,21 @@ class Area:
         return (self.left + self.right) / 2
 
 
-def chart_figure(panels: Sequence[Panel], name: str, title: str, caption: str = "") -> Figure | None:
-    """Panels beside each other (below each other on a phone) as one figure; None where they have no point."""
+def chart_figure(
+    panels: Sequence[Panel], name: str, title: str, caption: str = "", beside: Sequence[Panel] = ()
+) -> Figure | None:
+    """Panels beside each other (below each other on a phone) as one figure; None where they have no point.
+
+    beside: panels of other figures, whose scales these have where both show the same.
+    """
     if not any(panel.drawn for panel in panels):
         return None
     title = one_line(title)
-    if any(drawn_by_errors([panel]) for panel in panels):
+    beside = (*panels, *beside)
+    if any(drawn_by_errors(twins(panel, beside)) for panel in panels):
         caption = f"{caption} The scale is stretched towards 100 %, by the share of errors.".strip()
     label = f"{title}. {_summary(panels)}"
-    drawings = tuple(_drawing(panels, label, wide) for wide in (True, False))
+    drawings = tuple(_drawing(panels, label, wide, beside) for wide in (True, False))
     return Figure(name, title, caption, drawings, _numbers(panels))
 
 
@@ -65,12 +71,12 @@ def _summary(panels: Sequence[Panel]) -> str:
     return "Highest: " + ", ".join(f"{one_line(label)} {top:.2f}".strip() for label, top in tops) + "."
 
 
-def _drawing(panels: Sequence[Panel], label: str, wide: bool) -> str:
+def _drawing(panels: Sequence[Panel], label: str, wide: bool, beside: Sequence[Panel]) -> str:
     width = 860 if wide else 380
     colours = families(panels)
     parts, foot = [], 0.0
     for panel, area in zip(panels, _areas(len(panels), width, wide), strict=True):
-        below, painted = _axes(panel, area, colours)
+        below, painted = _axes(panel, area, colours, beside)
         parts += painted
         foot = max(foot, area.foot + below)
     key, foot = _legend(panels, colours, foot + 4, width)
@@ -87,14 +93,15 @@ def _areas(number: int, width: float, wide: bool) -> list[Area]:
     return [Area(52 + part * place, part * (place + 1) - 18, 30, foot) for place in range(number)]
 
 
-def _axes(panel: Panel, area: Area, colours: list[str]) -> tuple[float, list[str]]:
+def _axes(panel: Panel, area: Area, colours: list[str], beside: Sequence[Panel]) -> tuple[float, list[str]]:
     """How much room is taken below the x axis, and a panel's parts."""
-    low, high = reach([panel])
+    alike = twins(panel, beside)
+    low, high = reach(alike)
     if panel.errors:
-        y = svg.accuracies(low, high, area.foot, area.top, drawn_by_errors([panel]))
+        y = svg.accuracies(low, high, area.foot, area.top, drawn_by_errors(alike))
     else:
         y = svg.linear(low, high, area.foot, area.top)
-    x, texts = _scale_along(panel, area)
+    x, texts = _scale_along(panel, area, twins_along(panel, beside))
     parts = [words(area.left - 40, area.top - 16, panel.y, "label strong")]
     for tick in y.ticks:
         parts.append(_across(area, y(tick), "grid"))
@@ -118,9 +125,9 @@ def _across(area: Area, y: float, class_: str, tip: str | None = None) -> str:
     return element("line", x1=area.left, x2=area.right, y1=y, y2=y, class_=class_, data_tip=tip)
 
 
-def _scale_along(panel: Panel, area: Area) -> tuple[Scale, list[tuple[float, str]]]:
-    """The scale along x, and the text at each of its ticks."""
-    points = [place for line in panel.drawn for place in line.x]
+def _scale_along(panel: Panel, area: Area, alike: Sequence[Panel]) -> tuple[Scale, list[tuple[float, str]]]:
+    """The scale along x, and the text at each of its ticks. alike: the panels that have the same scale."""
+    points = [place for other in alike for line in other.drawn for place in line.x]
     ticks = tuple(place for place, _ in panel.ticks)
     low, high = min((*points, *ticks)), max((*points, *ticks))
     if panel.log:
@@ -147,7 +154,12 @@ def _written_below(panel: Panel, area: Area, x: Scale, texts: Sequence[tuple[flo
         turns = [(x(at), text, f"rotate(-35 {x(at):.1f} {foot:.1f})") for at, text in texts]
         slanted = [words(at, foot + 2, text, anchor="end", transform=turn) for at, text, turn in turns]
         return 50 + int(0.6 * longest), slanted
-    parts = [words(x(at), area.foot + 18, text, anchor="middle") for at, text in texts]
+    parts, free = [], -math.inf
+    for at, text in texts:
+        # On a logarithmic scale ticks come close to each other: a text that would touch the one before is left out.
+        if x(at) - text_width(text) / 2 >= free:
+            parts.append(words(x(at), area.foot + 18, text, anchor="middle"))
+            free = x(at) + text_width(text) / 2 + 4
     return 52, [*parts, words(area.middle, area.foot + 36, one_line(panel.x), anchor="middle")]
 
 
@@ -211,7 +223,7 @@ def _legend(panels: Sequence[Panel], colours: list[str], foot: float, width: flo
     """What each colour and mark means, and where its last row stands."""
     keys: dict[str, str] = {}
     for panel in panels:
-        for line in panel.drawn:
+        for line in filter(lambda line: line.is_seen, panel.drawn):
             colour, shape = ("frontier", "") if line.frontier else _style(line, colours)
             dash, hollow = (" dashed", " hollow") if line.dashed else ("", "")
             stroke = f"line {colour}{dash}" if line.connected else ""

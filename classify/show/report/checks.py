@@ -33,12 +33,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Block:
-    """A finding: its kind, its line, the images and how many more there are."""
+    """A finding: its kind, its line, the images and how many more there are. listed: path, about and says of all."""
 
     kind: str
     line: str
     tiles: tuple[Tile, ...]
     more: int
+    listed: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,15 @@ def _block(finding: dict[str, Any], splits: dict[str, np.ndarray | ImageFiles]) 
         images, row = splits.get(item.get("split", "")), item.get("row")
         there = images is not None and isinstance(row, int) and 0 <= row < len(images)
         address = _thumbnail(images, row) if there and images is not None and row is not None else ""
-        about = ", ".join(one_line(item[name]) for name in ("split", "label") if item.get(name))
-        tiles.append(Tile(address, one_line(item["path"]), about, one_line(item.get("says", ""))))
-    return Block(one_line(finding["kind"]), one_line(finding["line"]), tuple(tiles), len(items) - len(tiles))
+        tiles.append(Tile(address, *_words(item)))
+    listed = tuple(map(_words, items))
+    return Block(one_line(finding["kind"]), one_line(finding["line"]), tuple(tiles), len(items) - len(tiles), listed)
+
+
+def _words(item: dict[str, Any]) -> tuple[str, str, str]:
+    """An image's path, its split and label, and what there is to say of it."""
+    about = ", ".join(one_line(item[name]) for name in ("split", "label") if item.get(name))
+    return one_line(item["path"]), about, one_line(item.get("says") or "")
 
 
 def _thumbnail(images: np.ndarray | ImageFiles, row: int) -> str:

@@ -28,17 +28,40 @@ CONTROLS = {
     "projection": "random projection to a common width",
 }
 _Written = TypeVar("_Written", Document, Study)
+# What is said once above all models where it is the same for them, and how it is spelled.
+_SHARED = {
+    "backbone": "{}",
+    "weights": "weights {}",
+    "image_size": "{} px",
+    "pool": "{} pooling",
+    "limit": "{:,} training images",
+    "seed": "seed {}",
+}
 # Of a configuration, what a model's name says already or nobody asks for.
 _NOT_TOLD = ("dataset", "dataset_sha256", "weights_sha256", "head", "layer", "refit", "limit_test", "row_seed")
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A record as the page calls it. kind: 'comparison', 'layer', a control's name, or 'other' for plain runs."""
+    """A record as the page calls it. kind: 'comparison', 'layer', a control's name, or 'other' for plain runs.
+
+    details: 'seed=1' and the like, in which it differs from others of its kind of model.
+    """
 
     saved: SavedResult
-    name: str
+    plain: str
     kind: str
+    details: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called where it stands among all others."""
+        return self.name_beside(())
+
+    def name_beside(self, shared: Container[str]) -> str:
+        """What it is called among models that share some details."""
+        differing = ", ".join(detail for detail in self.details if detail not in shared)
+        return f"{self.plain}, {differing[:80]}" if differing else self.plain
 
     @property
     def anchor(self) -> str:
@@ -186,8 +209,16 @@ def _models(saved: Sequence[SavedResult], documents: Sequence[Document]) -> tupl
     # What a head learnt from shuffled labels is a control wherever it came from.
     kinds |= {record.path.name: "shuffled" for record in saved if record.result.config.labels == "shuffled"}
     kinds = {record.path.name: kinds.get(record.path.name, "other") for record in saved}
-    called = _names([record.result.config for record in saved])
-    models = [Model(record, name, kinds[record.path.name]) for record, name in zip(saved, called, strict=True)]
+    # Models to choose from are told apart from each other; controls from these, too.
+    configs = [record.result.config for record in saved]
+    candidates = [place for place, record in enumerate(saved) if kinds[record.path.name] not in CONTROLS]
+    details = _details(configs)
+    for place, differing in zip(candidates, _details([configs[place] for place in candidates]), strict=True):
+        details[place] = differing
+    models = [
+        Model(record, plain_name(record.result.config), kinds[record.path.name], differing)
+        for record, differing in zip(saved, details, strict=True)
+    ]
 
     # A comparison's row over several seeds counts by its mean.
     by_name = {record.path.name: record.result for record in saved}
@@ -217,14 +248,32 @@ def plain_name(config: RowConfig) -> str:
     return one_line(f"{name} (refitted)" if config.refit else name)
 
 
-def _names(configs: Sequence[RowConfig]) -> list[str]:
-    """A name for each configuration; where names are equal, with what the configurations differ in."""
+def _details(configs: Sequence[RowConfig]) -> list[tuple[str, ...]]:
+    """For each configuration what it differs in from those that have the same name."""
     names = [plain_name(config) for config in configs]
+    details: list[tuple[str, ...]] = [()] * len(configs)
     for name in {name for name in names if names.count(name) > 1}:
         same = [place for place, other in enumerate(names) if other == name]
         fields = dict.fromkeys(field for place in same for field in configs[place] if field not in _NOT_TOLD)
         differing = [field for field in fields if len({str(configs[place].get(field)) for place in same}) > 1]
         for place in same:
             values = {field: configs[place][field] for field in differing if configs[place].get(field) is not None}
-            names[place] = f"{name}, {one_line(settings(values))[:80]}" if values else name
-    return names
+            details[place] = tuple(one_line(settings({field: value}))[:60] for field, value in values.items())
+    return details
+
+
+def shared_details(models: Sequence[Model]) -> tuple[str, ...]:
+    """The details that all of these models have, which need not be said of each."""
+    first = models[0].details if len(models) > 1 else ()
+    return tuple(detail for detail in first if all(detail in model.details for model in models))
+
+
+def shared_settings(section: Section) -> str:
+    """What all models that may be chosen were made with, as far as it is the same for all of them that have it."""
+    configs = [model.saved.result.config for model in section.candidates or section.models]
+    parts = []
+    for field, spelled in _SHARED.items():
+        values = {str(value): value for config in configs if (value := config.get(field)) is not None}
+        if len(values) == 1:
+            parts.append(spelled.format(next(iter(values.values()))))
+    return one_line(", ".join(parts))

@@ -13,6 +13,7 @@ import numpy as np
 
 from classify.measure.outcome import Predictions
 from classify.measure.wording import one_line, percent
+from classify.show.layers import depth_order
 from classify.show.report.folder import Section
 from features import store
 from features.errors import UserError
@@ -85,7 +86,10 @@ def map_layers(section: Section, rows: np.ndarray, seed: int) -> tuple[tuple[Map
 
 
 def _keys(section: Section) -> list[tuple[str, str, CacheKey, str]]:
-    """(trunk, layer, key, command) of the test features that records read, each once; pooled ones before unpooled."""
+    """(trunk, layer, key, command) of the test features that records read, each once; pooled ones before unpooled.
+
+    The trunk of the model best on validation comes first, those of controls last.
+    """
     keys: dict[str, tuple[str, str, CacheKey, str]] = {}
     depths: dict[str, int] = {}
     for model in section.models:
@@ -109,12 +113,12 @@ def _keys(section: Section) -> list[tuple[str, str, CacheKey, str]]:
     best: dict[tuple[str, str], tuple[str, str, CacheKey, str]] = {}
     for entry in entries:
         best.setdefault((entry[0], entry[1]), entry)
-    return sorted(best.values(), key=lambda entry: (entry[0], depths.get(entry[1], _depth(entry[1]))))
-
-
-def _depth(layer: str) -> int:
-    """An order for layers of which no probe says the depth: pooled output and classifier last."""
-    return {"avgpool": 1001, "fc": 1002}.get(layer, 1000)
+    trunks = list(dict.fromkeys(name for name, *_ in keys.values()))
+    deepest = len(depths)
+    return sorted(
+        best.values(),
+        key=lambda entry: (trunks.index(entry[0]), depths.get(entry[1], deepest), depth_order(entry[1])),
+    )
 
 
 def _read(key: CacheKey, rows: np.ndarray, cached: Sequence[store.FeatureFile]) -> np.ndarray | None:

@@ -8,7 +8,8 @@ but for SVG, every text of which is escaped where it is made, and data for the s
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -17,12 +18,14 @@ from typing import Any
 from classify.measure.environment import this_environment
 from classify.measure.outcome import Result
 from classify.measure.wording import one_line, percent, settings
-from classify.show.layers import LayerRow, layer_panels
 from classify.show.report.charts import Figure, chart_figure
 from classify.show.report.checks import Check
-from classify.show.report.documents import Document, Study
+from classify.show.report.contents import TITLES, contents
+from classify.show.report.curves import probe_curves, run_curves, time_figure
+from classify.show.report.documents import Study
+from classify.show.report.downloads import csv_address, table_csv
 from classify.show.report.errors import Shown
-from classify.show.report.folder import Model, Section
+from classify.show.report.folder import Model, Section, shared_details, shared_settings
 from classify.show.report.images import Sheet
 from classify.show.report.maps import MapGroup
 from classify.show.report.sentences import facts, headline, more_sentences, notes
@@ -33,7 +36,6 @@ from classify.show.report.tables import (
     standings_table,
 )
 from classify.show.tables import pairs_table
-from classify.show.trade_off import trade_off
 from classify.show.training import training_panels
 from features.digests import sha256_json
 from features.errors import UserError
@@ -42,8 +44,8 @@ MOST_CLASSES = 24  # in a confusion matrix; beyond, the pairs that are confused 
 MOST_MATRICES = 200  # models to choose from, the best on validation first
 MOST_PAIRS = 15
 MOST_SHOWN = 360  # wrong images of all models of a section together
-WHISKERS = "Whiskers are 95 % intervals over the test images. Dashed and dotted: controls that a layer has to beat."
-JOINED = "The line joins the models that no other beats in both. Whiskers are 95 % intervals over the test images."
+_NUMBER = re.compile(r"[-<\d]?\s?[\d.,]*(\s?(±|\+-|to|%|s|ms|min|h|GB)\s?[\d.,]*)*$")
+_SPOKEN = re.compile(r"""(>|aria-label="|data-tip=")([^<"]+)""")
 RINGED = "A ring marks the epoch whose weights were saved: the best on validation. The test set takes no part."
 
 
@@ -72,19 +74,37 @@ def templates() -> Any:
     return jinja2
 
 
-def render(sections: list[tuple[Section, Material]], checks: Sequence[Check], source: str, command: str) -> str:
-    """The page as a text; UserError where jinja2 is not installed."""
+def render(
+    sections: list[tuple[Section, Material]],
+    checks: Sequence[Check],
+    source: str,
+    command: str,
+    hide: Callable[[str], str] = str,
+) -> str:
+    """The page as a text; UserError where jinja2 is not installed. hide: takes out of a text what is not to be told."""
     jinja2 = templates()
     files = resources.files(__package__)
     style, script = (files.joinpath(name).read_text("utf-8") for name in ("report.css", "report.js"))
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # All that is written passes here, but for what is markup already: SVG, and data for the script.
+        finalize=lambda value: _hidden(value, hide) if type(value) is str else value,
     )
     template = environment.from_string(files.joinpath("report.html.jinja").read_text("utf-8"))
     made = this_environment()
+    shown = [_context(number, *section, hide) for number, section in enumerate(sections)]
     return template.render(
-        sections=[_context(number, *section) for number, section in enumerate(sections)],
+        sections=shown,
         checks=checks,
+        contents=contents(shown, checks),
+        titles=TITLES,
+        numeric=numeric,
+        csv=lambda header, rows: csv_address(header, rows, hide),
+        table_csv=lambda table: table_csv(table, hide),
+        painted=lambda drawings: painted(drawings, hide),
         style=style,
         script=script,
         style_hash=_csp_hash(style),
@@ -100,13 +120,33 @@ def _csp_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
+def numeric(header: Sequence[str], rows: Sequence[Sequence[str]]) -> frozenset[str]:
+    """The columns of numbers, which stand below each other digit by digit."""
+    cells = dict(zip(header, zip(*rows, strict=False), strict=False))
+    return frozenset(name for name, texts in cells.items() if all(_NUMBER.match(text) for text in texts))
+
+
+def painted(drawings: Sequence[str], hide: Callable[[str], str]) -> str:
+    """SVG for the page: texts and labels pass `hide`, pictures stay."""
+    return _SPOKEN.sub(lambda found: found[1] + hide(found[2]), "".join(drawings))
+
+
+def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
+    """JSON values, of which texts pass `hide`; pictures and the names of values stay."""
+    if isinstance(value, dict):
+        return {name: _hidden(part, hide) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(part, hide) for part in value]
+    return hide(value) if isinstance(value, str) and not value.startswith("data:") else value
+
+
 def script_json(value: Any) -> str:
     """JSON that may stand inside a script element: ASCII, without '<', '>' and '&'."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _context(number: int, section: Section, material: Material) -> dict[str, Any]:
+def _context(number: int, section: Section, material: Material, hide: Callable[[str], str]) -> dict[str, Any]:
     """What the template shows of a section."""
     prefix = f"s{number}"
     trained = training_panels([(model.name, model.saved.result) for model in section.candidates])
@@ -123,6 +163,7 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "id": prefix,
         "title": section.title,
         "headline": headline(section),
+        "shared": shared_settings(section),
         "more": more_sentences(section),
         "facts": facts(section),
         "notes": [*notes(section), *material.notes],
@@ -140,7 +181,7 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
         "map_size": len(material.sample),
         "map_model": section.best.name,
         "stages": material.stages,
-        "data": script_json(data),
+        "data": script_json(_hidden(data, hide)),
         "sources": [_source(model) for model in section.models],
         "has_errors": data["errors"] is not None,
     }
@@ -149,47 +190,29 @@ def _context(number: int, section: Section, material: Material) -> dict[str, Any
 def _answered(prefix: str, section: Section) -> dict[str, list[Any]]:
     """The tables and figures of a section's comparisons, probes and single runs."""
     blocks: dict[str, list[Any]] = {"curves": [], "layer_tables": [], "model_tables": [], "prices": []}
-
-    def add_models(rows: list[dict[str, Any]], best: int | None, name: str, caption: str) -> None:
-        blocks["model_tables"].append(model_table(rows, best, f"{name}-models", caption))
-        figure = chart_figure(trade_off(rows), f"{name}-time", "Accuracy against time", JOINED)
-        blocks["prices"] += [figure] if figure else []
-
     for place, document in enumerate(section.documents):
         name = f"{prefix}-{place}"
         if document.is_probe:
             blocks["layer_tables"].append(standings_table(document, section, f"{name}-layers"))
-            blocks["curves"] += _curves(document, name, section.dataset)
+            blocks["curves"] += probe_curves(document, name, section)
         else:
-            add_models(*comparison_rows(document, section), name, "Heads against networks")
+            rows, best = comparison_rows(document, section)
+            blocks["model_tables"].append(model_table(rows, best, f"{name}-models", "Heads against networks"))
     if section.alone:
         caption = "Other results in this folder" if section.documents else "Heads and networks"
-        add_models(*record_rows(section.alone), f"{prefix}-runs", caption)
+        rows, best = record_rows(section.alone)
+        table = model_table(rows, best, f"{prefix}-runs-models", caption, shared_details(section.alone))
+        blocks["model_tables"].append(table)
+        blocks["curves"] += run_curves(section.alone, f"{prefix}-runs", section)
+    if figure := time_figure(section, f"{prefix}-time"):
+        blocks["prices"].append(figure)
     return blocks
-
-
-def _curves(document: Document, name: str, dataset: str) -> list[Figure]:
-    config = document.body["rows"][0].get("config") or {}
-    about = [config.get("backbone"), config.get("weights"), config.get("image_size")]
-    network = f"{about[0]}, {about[1]}, {about[2]} px" if None not in about else dataset
-    panels = layer_panels([_layer_row(row) for row in document.body["rows"]])
-    curves = []
-    for place, panel in enumerate(panels):
-        pooling = f", {panel.x.removeprefix('layer, ')}" if len(panels) > 1 else ""
-        title = f"Accuracy by layer ({network}{pooling})"
-        curves.append(chart_figure([panel], f"{name}-curve-{place}", title, WHISKERS))
-    return [curve for curve in curves if curve]
-
-
-def _layer_row(row: dict[str, Any]) -> LayerRow:
-    estimate = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
-    return LayerRow(row["kind"], row["layer"], row["pool"], row["head"], row.get("validation") or 0.0, estimate)
 
 
 def _study(study: Study, name: str) -> dict[str, Any]:
     """What the template shows of a study."""
     figures = [
-        chart_figure([panel], f"{name}-{place}", panel.title or study.body["study"])
+        chart_figure([panel], f"{name}-{place}", panel.title or study.body["study"], beside=study.panels)
         for place, panel in enumerate(study.panels)
     ]
     return {

@@ -38,6 +38,24 @@
   system.addEventListener("change", showTheme);
   showTheme();
 
+  // ---- the table of contents: beside the page where there is room, folded above it where there is not
+
+  const contents = document.querySelector(".toc details");
+  const roomy = matchMedia("(min-width: 76.01rem)");
+  const fold = () => { contents.open = roomy.matches; };
+  roomy.addEventListener("change", fold);
+  fold();
+  const entries = new Map([...contents.querySelectorAll("a")].map((link) => [link.hash.slice(1), link]));
+  contents.addEventListener("click", (event) => { if (event.target.closest("a") && !roomy.matches) contents.open = false; });
+  function showPlace() {
+    // The last part whose top has passed the upper third of the window.
+    const tops = [...entries.keys()].map((id) => [id, document.getElementById(id).getBoundingClientRect().top]);
+    const [current] = tops.filter(([, top]) => top < innerHeight / 3).pop() || tops[0];
+    for (const [id, link] of entries) id === current ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+  }
+  addEventListener("scroll", showPlace, { passive: true });
+  showPlace();
+
   // ---- images: tiles of one picture
 
   function sheetOf(about) {
@@ -210,9 +228,9 @@
       const support = row.reduce((sum, count) => sum + count, 0);
       row.forEach((count, said) => {
         const share = support ? count / support : 0;
-        const cellOf = make("rect", { x: left + said * cell, y: top + truth * cell, width: cell, height: cell, rx: 3,
+        const cellOf = make("rect", { x: left + said * cell + 1, y: top + truth * cell + 1, width: cell - 2, height: cell - 2, rx: 3,
           class: `cell ${count ? (truth === said ? "right" : "wrong") : ""}` });
-        if (count) cellOf.setAttribute("fill-opacity", (0.12 + 0.58 * Math.sqrt(share)).toFixed(3));
+        if (count) cellOf.setAttribute("fill-opacity", (0.2 + 0.5 * Math.sqrt(share)).toFixed(3));
         cellOf.dataset.tip = `${classes[truth]} taken for ${classes[said]}\n${count.toLocaleString("en")} of ` +
           `${support.toLocaleString("en")} test images (${percent(share)})`;
         if (truth === said) cellOf.dataset.tip = cellOf.dataset.tip.replace("taken for", "said to be");

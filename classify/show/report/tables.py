@@ -9,15 +9,17 @@ from classify.measure.standing import p_values
 from classify.measure.wording import MISSING, one_line
 from classify.show import columns
 from classify.show.report.documents import Document
-from classify.show.report.folder import Model, Section
+from classify.show.report.folder import Model, Section, shared_details
 from classify.show.table import Column, Table
+from classify.show.trade_off import full_name
 
+# What people came for stands beside the name, where a phone shows it without scrolling.
 _MODELS = (
     columns.MODEL,
+    columns.accuracy(header="test accuracy %"),
+    columns.VALIDATION,
     columns.CUT,
     columns.FITTED_ON,
-    columns.VALIDATION,
-    columns.accuracy(header="test accuracy %"),
     columns.OVER_SEEDS,
     columns.P_VALUE,
     columns.BALANCED,
@@ -62,9 +64,12 @@ def _sorted_table(
     return SortedTable(name, table, tuple(row["anchor"] for row in rows))
 
 
-def model_table(rows: Sequence[dict[str, Any]], best: int | None, name: str, caption: str) -> SortedTable:
-    """Heads and networks as rows, which have the fields of a comparison's, and 'anchor'."""
-    notes = []
+def model_table(
+    rows: Sequence[dict[str, Any]], best: int | None, name: str, caption: str, shared: Sequence[str] = ()
+) -> SortedTable:
+    """Heads and networks as rows, which have the fields of a comparison's, and 'anchor'. shared: what all of them have
+    that their names do not say."""
+    notes = [f"All of them: {', '.join(shared)}."] if shared else []
     if best is not None:
         notes.append(f"Bold: best on validation ({one_line(rows[best]['model'])}), the one to choose.")
     if any(row.get("p_value") is not None for row in rows):
@@ -83,14 +88,15 @@ def comparison_rows(document: Document, section: Section) -> tuple[list[dict[str
     rows = []
     for row, names in zip(document.body["rows"], document.records, strict=True):
         models = [model for name in names if (model := section.find(name))]
-        rows.append({**row, "anchor": models[0].anchor if models else ""})
+        rows.append({**row, "model": full_name(row), "anchor": models[0].anchor if models else ""})
     best = document.best[0]
     return rows, next((place for place, names in enumerate(document.records) if best in names), None)
 
 
 def record_rows(models: Sequence[Model]) -> tuple[list[dict[str, Any]], int | None]:
     """Rows of the same form for records that no comparison names, paired tests among them."""
-    rows = [_record_row(model) for model in models]
+    shared = shared_details(models)
+    rows = [record_row(model, shared) for model in models]
     validated = [model for model, row in zip(models, rows, strict=True) if row["validation"] is not None]
     if not validated:
         return rows, None
@@ -103,14 +109,15 @@ def record_rows(models: Sequence[Model]) -> tuple[list[dict[str, Any]], int | No
     return rows, best
 
 
-def _record_row(model: Model) -> dict[str, Any]:
+def record_row(model: Model, shared: Sequence[str] = ()) -> dict[str, Any]:
+    """A record with the fields of a comparison's row, and 'anchor'. shared: details that its name need not say."""
     result = model.saved.result
     metrics, seconds, extra = result.metrics, result.seconds, result.extra
     low, high = metrics.accuracy_interval
     untrained = extra.trained_parameters == 0
     training = [seconds[step] for step in ("search", "fit") if step in seconds]
     return {
-        "model": model.name,
+        "model": model.name_beside(shared),
         "layer": result.config.layer or MISSING,
         "fitted_on": "train + validation" if result.refit else "nothing" if untrained else "train",
         "validation": result.validation_accuracy,
@@ -138,8 +145,8 @@ def standings_table(document: Document, section: Section, name: str) -> SortedTa
     shown = (
         columns.text("layer", means="the link leads to where its numbers come from"),
         *([columns.text("pool")] if several else []),
-        columns.BEST_HEAD,
         columns.accuracy(header="test accuracy %"),
+        columns.BEST_HEAD,
         columns.called(columns.P_VALUE, "p", format=lambda p: "best" if p is None else columns.spelled_p(p)),
         columns.GFLOP,
         columns.BYTES,

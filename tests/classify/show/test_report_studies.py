@@ -24,8 +24,12 @@ def with_a_study(tmp_path, monkeypatch) -> Path:
 
 def test_studies_are_shown_with_their_answer_tables_and_panels(with_a_study, tmp_path):
     page = write_report(with_a_study, tmp_path / "page.html", maps=False, stages=False).read_text()
-    study = page[page.index("Study of data-size: digits, resnet18, random, 32 px") :]
-    for words in ("centroid on layer1 leads finetune fc", "<td>41.25</td>", "one seed: nothing is said about"):
+    study = page[page.index("<h3>Study of data-size: digits, resnet18, random, 32 px") :]
+    for words in (
+        "centroid on layer1 leads finetune fc",
+        '<td class="number">41.25</td>',
+        "one seed: nothing is said about",
+    ):
         assert words in study
     figure = study[: study.index("The numbers of this figure")]
     assert "training images per class" in figure and 'class="chart wide"' in figure and 'class="chart narrow"' in figure
