@@ -24,6 +24,7 @@ from features.versions import version_of
 
 _MISSING = "--cluster needs Dask, and {name} is not installed; install it with `pip install 'layerprobe[cluster]'`"
 _SECONDS_TO_CONNECT = 30
+_SAFE_PATH = "PYTHONSAFEPATH"
 # What numbers come from, or is sent to workers by its name.
 _THE_SAME = ("layerprobe", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
@@ -46,6 +47,20 @@ def on_cluster(address: str | None) -> Iterator[Any]:
 
     with start() as client, joblib.parallel_config("dask", client=client):
         yield client
+
+
+@contextlib.contextmanager
+def modules_as_here() -> Iterator[None]:
+    """Meanwhile Python processes that are started look for modules where this one does, and not in the working folder
+    besides: what lies there may be anybody's."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_SAFE_PATH)
+        if before is not None:
+            os.environ[_SAFE_PATH] = before
 
 
 def cluster_client() -> Any:
@@ -224,7 +239,7 @@ def _local(count: int) -> Iterator[Any]:
     routes: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
     logs = logging.getLogger("distributed")
     before = logs.level
-    with dask.config.set(routes):
+    with dask.config.set(routes), modules_as_here():
         cluster = LocalCluster(
             n_workers=count,
             threads_per_worker=1,

@@ -31,8 +31,11 @@ def build_model(name: str, classes: int | None = None, **options: Any) -> nn.Mod
 
 def outline(name: str, classes: int | None = None, **options: Any) -> nn.Module:
     """The same network with names and shapes alone: its parameters are on the meta device, and nothing is drawn."""
+    family = family_of(name)
+    if not family.builds_outlines:
+        return family.build(name, classes, **options).to("meta")
     with _EmptyOnMeta():
-        return build_model(name, classes, **options)
+        return family.build(name, classes, **options)
 
 
 class _EmptyOnMeta(TorchFunctionMode):

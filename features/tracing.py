@@ -111,7 +111,8 @@ class _Sized(NodePathTracer):
     def _value(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
             default = node.args[0] if node.args else None
-            return default if self.values else torch.empty(self._images)
+            weight = next(self.root.parameters(), torch.empty(0))
+            return default if self.values else torch.empty(self._images, device=weight.device)
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.root)
         args, kwargs = map_arg((node.args, node.kwargs), self._given)

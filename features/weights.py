@@ -31,6 +31,7 @@ _OFFLINE_HINT = (
 _PROGRAMS = (
     ("constants.pkl", "a TorchScript archive", "torch.jit.load"),
     ("archive_format", "an exported program", "torch.export.load"),
+    ("serialized_exported_program.json", "an exported program", "torch.export.load"),  # of torch 2.6
 )
 _DEEPEST = 4
 

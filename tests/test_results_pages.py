@@ -64,3 +64,8 @@ def test_the_exercises_state_figures_of_the_records(name):
     known = set(re.findall(r"\d+\.\d+", json.dumps(records, ensure_ascii=False)))
     stated = _decimals((ROOT / "docs" / "tutorials" / f"{name}.md").read_text(encoding="utf-8"))
     assert len(stated) > 40 and stated <= known
+
+
+def test_no_line_of_a_page_is_taken_for_a_comment():
+    lines = [(name, line) for name, page in PAGES.items() for line in page.read_text(encoding="utf-8").splitlines()]
+    assert not [(name, line) for name, line in lines if re.match(r"\s*(> )?%", line)]

@@ -176,8 +176,7 @@ def add_model_options(add: Add) -> None:
     )
     add("--dataset", metavar="NAME", help="the best for this data set, named as in training")
     add("--weights", metavar="PATH", help="the file of the backbone's weights, if it cannot be found")
-    trust = "load a pickle or an altered head, and run code that the record names (python:...)"
-    add("--trust", action="store_true", typed_only=True, help=trust)
+    add_shared(add, "--trust")
 
 
 def _probability(text: str) -> float:

@@ -19,6 +19,8 @@ from classify.show.table import Cell, Table, table_of
 from classify.show.trade_off import trade_off
 from features.digests import sha256_json
 
+MOST_NAMED = 5  # of the rows that no other beats, in the sentence that people read
+
 
 @dataclass(frozen=True, eq=False)
 class ComparedRow:
@@ -32,6 +34,9 @@ class ComparedRow:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.name}, {percent(self.accuracy)} % of the test images>"
+
+    def _repr_html_(self) -> str:
+        return "".join(saved._repr_html_() for saved in self.saved)
 
     @property
     def first(self) -> Result:
@@ -182,10 +187,13 @@ class ComparisonResult(Outcome):
         return best, self.trade_off()
 
     def trade_off(self) -> str:
-        """Which rows no other row beats in both accuracy and cost, and what each further 0.1 points costs in time."""
-        rows = self.frontier
+        """Which rows no other row beats in both accuracy and cost, and what each further 0.1 points costs in time; of
+        many the most accurate are named."""
+        rows = self.frontier[-MOST_NAMED:]
         ahead = [f"{row.name} ({percent(row.accuracy)} %, {duration(row.cost)})" for row in rows]
         sentence = f"No other row is both more accurate and sooner ready than {_and(ahead)}"
+        if more := len(self.frontier) - len(rows):
+            sentence += f" (nor than {more} that are less accurate)"
         steps = []
         for before, after in zip(rows, rows[1:], strict=False):
             tenths = 1000 * (after.accuracy - before.accuracy)
@@ -263,10 +271,13 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
         notes[-1] += f", with seed {comparison.seeds[0]}; mean and standard deviation over seeds {seeds}"
         notes.append("all other figures are means over seeds")
     notes.append(columns.majority_note(comparison.best.first.metrics))
-    notes.append(
+    fitted = (
         "fitted on: a head's hyper-parameters and a network's epoch are chosen on validation; networks are not fitted "
         "again after that, so compare them with the rows fitted on train"
     )
+    if comparison.best.first.config.on_folds:
+        fitted = "fitted on: what was chosen out of folds, heads and networks alike, is fitted on all training images"
+    notes.append(fitted)
     notes.append(
         "extract: of the training images, all layers of the pass; train: search and last fit; one image: from its "
         "pixels to its class; memory: of the whole process at its most"
@@ -287,7 +298,8 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
 
 def _fitted_on(row: ComparedRow) -> str:
     untrained = row.first.extra.trained_parameters == 0
-    return "train + validation" if row.refit else "nothing" if untrained else "train"
+    fitted = "all of train" if row.first.config.on_folds else "train + validation" if row.refit else "train"
+    return "nothing" if untrained else fitted
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from classify.experiments.known import known_result
 from classify.experiments.parallel import in_parallel, threads_of
 from classify.experiments.row import Row
 from classify.experiments.settings import PLAINLY, How
+from classify.experiments.training_cost import trainings
 from classify.measure.results import SavedResult, find_result
 from classify.measure.saving import make_place
 from classify.measure.wording import duration, percent
@@ -197,7 +198,7 @@ WITH_TESTS = 1.1
 
 def weight(row: Row) -> float:
     """How long a row takes beside others, roughly: a network trains for as long as many heads are fitted."""
-    return 20.0 if row.head.one_at_a_time else 1.0
+    return 20.0 * trainings(row.settings) if row.head.one_at_a_time else 1.0
 
 
 def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str, bool]:

@@ -5,6 +5,7 @@
 
 import abc
 import html
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +21,7 @@ from features.notes import write_json
 class Outcome(abc.ABC):
     """The outcome of a probe, a comparison or a study: it shows itself in a line, as tables, and as a figure.
 
-    Subclasses are frozen dataclasses. `print(outcome)` gives sentences, notes and tables; a notebook shows them as
+    Subclasses are frozen dataclasses. `str(outcome)` gives sentences, notes and tables; a notebook shows them as
     HTML.
 
     Attributes
@@ -169,8 +170,8 @@ class Outcome(abc.ABC):
         return "\n\n".join(self._ordered(sentences, notes, [table.to_markdown() for table in self.tables])) + "\n"
 
     def __repr__(self) -> str:
-        words = " ".join(" ".join(self.sentences[:2]).split())
-        return f"<{type(self).__name__} {self.title.splitlines()[0]}: {words[:240]}>"
+        words = textwrap.shorten(" ".join(self.sentences[:2]), 240, placeholder=" …")
+        return f"<{type(self).__name__} {self.title.splitlines()[0]}: {words}>"
 
     def __str__(self) -> str:
         notes = "\n".join(f"note: {note}" for note in self.notes)

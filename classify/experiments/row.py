@@ -78,10 +78,15 @@ class Row:
     @property
     def _groups(self) -> str | None:
         """What decides, besides the labels, which rows are learnt from, chosen on and tested on, if that is drawn."""
-        splits = open_dataset(self.source.request.dataset).splits
-        if "train" not in splits or not (self.settings.validation or self.settings.test != "split"):
+        splits, settings = open_dataset(self.source.request.dataset).splits, self.settings
+        if "train" not in splits:
             return None
-        return self.source.groups_sha256(*(splits if self.settings.test != "split" else ("train",)))
+        if settings.test != "split":
+            return self.source.groups_sha256(*splits)
+        own = settings.validation and "validation" in splits
+        if not (self.head.holds_out or settings.validation and not own):
+            return None
+        return self.source.groups_sha256("train", *(["validation"] if own else []))
 
     def _plugins(self) -> list[str]:
         """Who brings what is not ours."""
@@ -172,7 +177,7 @@ class Row:
 
         source, settings = self.source, self.settings
         shared: dict[str, Any] = {"source": source, "settings": settings, "how": how, "tell": tell}
-        shared["place"] = self.place(how.folder)
+        shared |= {"place": self.place(how.folder), "called": self.label}
         if "train" not in open_dataset(source.request.dataset).splits:
             return Training(**shared)
         rows, train, validation = learning_rows(source, settings, self._worsened)
@@ -199,19 +204,19 @@ def network_row(request: Request, network: str, *, settings: Settings | None = N
     return Row(source=source, head=head, settings=_seeded(settings, request), **outer)
 
 
-def untouched_row(request: Request, reading: str) -> Row:
+def untouched_row(request: Request, reading: str, settings: Settings | None = None) -> Row:
     """The row of one reading of the untouched network's outputs; UserError where it has none."""
     source, head = Untouched.on(request, reading)
-    return Row(source=source, head=head, settings=_seeded(None, request))
+    return Row(source=source, head=head, settings=_seeded(settings, request))
 
 
-def untouched_rows(request: Request) -> tuple[Row, ...]:
+def untouched_rows(request: Request, settings: Settings | None = None) -> tuple[Row, ...]:
     """The rows that there are for a data set: three readings, or its own classes alone where there is no training
     split. UserError where the weights came without a classifier, or with one of fewer classes than there are labels."""
     from classify.heads.network.untouched import READINGS
 
     readings = READINGS if "train" in open_dataset(request.dataset).splits else ("own",)
-    rows = tuple(untouched_row(request, reading) for reading in readings)
+    rows = tuple(untouched_row(request, reading, settings) for reading in readings)
     # What the last reading asks for, the others ask for too.
     rows[-1].check()
     return rows

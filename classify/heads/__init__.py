@@ -34,7 +34,8 @@ class Head:
     name: as typed after `--model`. summary: one line for `--help`. estimator: 'module:Class'. grid: candidates, the
     first is the untuned default. complexity: orders candidates from the most to the least regularised; a search
     prefers the smaller on a tie and walks along it. search_rows: a search uses at most so many training rows
-    (None: all). plugin: the package that brings it, with its version; '' for ours.
+    (None: all). holds_out: it holds out some of the rows that it is fitted on by itself, and its `fit` takes `groups`,
+    codes (N,), none of which may be cut. plugin: the package that brings it, with its version; '' for ours.
     """
 
     name: str
@@ -43,7 +44,12 @@ class Head:
     grid: tuple[dict[str, Any], ...] = ({},)
     complexity: Callable[[Mapping[str, Any]], Any] = lambda params: 0
     search_rows: int | None = None
+    holds_out: bool = False
     plugin: str = ""
+
+    def told(self, groups: Any) -> dict[str, Any]:
+        """What its `fit` is told of the groups (N,) of the rows that it is given, or None, beside these."""
+        return {"groups": groups} if self.holds_out and groups is not None else {}
 
     def estimator_class(self) -> type[Any]:
         """The scikit-learn style class, imported now."""
@@ -95,7 +101,7 @@ _OWN = "classify.heads.own"  # where heads that are none of ours are made
 # What `--help` says of them.
 ANY_HEAD = (
     "python:MODULE:CLASS",
-    "any classifier like scikit-learn's, as in python:sklearn.ensemble:HistGradientBoostingClassifier?max_iter=50",
+    "like scikit-learn's, as in python:sklearn.svm:SVC?C=10",
 )
 
 _STEPS_OF_THREE = (0.01, 0.0003, 0.001, 0.003, 0.03, 0.1, 0.3, 1.0)
@@ -214,6 +220,7 @@ HEADS = Heads(
             _grid(hidden=(512, 128), learning_rate=(1e-3, 3e-3)),
             lambda params: (params["hidden"], params["learning_rate"]),
             search_rows=20_000,
+            holds_out=True,
         ),
     )
 )

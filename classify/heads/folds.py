@@ -72,10 +72,12 @@ def search_folds(
     class_weight: str | dict | None = None,
     jobs: int | None = None,
     device: str | None = None,
+    groups: np.ndarray | None = None,
 ) -> FoldSearch:
     """Fit every candidate of the head's grid outside each fold and choose by the mean score of what it predicts inside.
 
-    features: (N, D), an array or `Blocks`; labels: (N,); folds: of each repeat the fold's number of every row (N,).
+    features: (N, D), an array or `Blocks`; labels: (N,); folds: of each repeat the fold's number of every row (N,);
+    groups: codes (N,), for heads that hold rows out of those that they are fitted on.
     The folds of a repeat are scored together, so that every class is there whatever a fold holds (Forman and Scholz
     2010), and the repeats' scores are averaged. The best mean is taken; of means that are equal but for rounding the
     more regularised candidate's. Where the head limits its search (`head.search_rows`), a stratified, seeded subset of
@@ -90,7 +92,7 @@ def search_folds(
     if reduction is not None and reduction.kind == "projection":
         # It is drawn, whatever the rows.
         features, reduction = reduction.fit(features[:1]).apply(features), None
-    data = _Data(features, labels, tuple(folds), reduction)
+    data = _Data(features, labels, tuple(folds), reduction, groups)
     fitting: dict[str, Any] = {"seed": seed, "class_weight": class_weight, "jobs": jobs, "device": device}
     candidates = sorted(head.grid, key=head.complexity)
     at_once = max(1, KEPT_NUMBERS // (len(data.classes) * len(labels) * len(folds)))
@@ -150,6 +152,7 @@ class _Data:
     labels: np.ndarray
     folds: tuple[np.ndarray, ...]
     reduction: Reduction | None
+    groups: np.ndarray | None
     classes: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -232,20 +235,21 @@ def _said(head: Head, data: _Data, folds: list[Fold], fitting: dict[str, Any]) -
             X, queries = axes.apply(X), axes.apply(queries)
         weights = of_classes(fitting["class_weight"], data.classes[fold.classes])
         estimator = head.build(**(fitting | {"class_weight": weights}))
-        said = _said_of(estimator, X, data.labels[fold.training], queries, head.grid)
+        told = head.told(None if data.groups is None else data.groups[fold.training])
+        said = _said_of(estimator, X, data.labels[fold.training], queries, head.grid, told)
         for candidate, (predicted, scores) in enumerate(said):
             yield place, candidate, predicted, scores
 
 
 def _said_of(
-    estimator: Any, X: Any, y: np.ndarray, queries: Any, candidates: Sequence[dict]
+    estimator: Any, X: Any, y: np.ndarray, queries: Any, candidates: Sequence[dict], told: dict[str, Any]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Numbers of classes (n,) and scores (n, k) of queries (n, D) by each candidate fitted on X (N, D) and y (N,)."""
     if hasattr(estimator, "votes_path"):
         for votes in estimator.votes_path(X, y, queries, candidates):
             yield votes.argmax(axis=1), _logarithms(votes / votes.sum(axis=1, keepdims=True))
     else:
-        for fitted in head_path(estimator, X, y, candidates):
+        for fitted in head_path(estimator, X, y, candidates, told):
             if not hasattr(fitted, "codes_of"):  # none of ours
                 yield np.searchsorted(fitted.classes_, fitted.predict(queries)), class_scores(fitted, queries)
                 continue

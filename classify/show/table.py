@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import html
 import io
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Literal, TextIO
 
 from classify.measure.outcome import plain_json
 from classify.measure.wording import MISSING, one_line
+from features.commands.screen import folded
 from features.commands.speaking import printable
 from features.errors import UserError
 
@@ -235,18 +237,26 @@ class Table:
         return "\n".join([*notes, *rules]) + "\n"
 
     def to_html(self) -> str:
-        """A table element, everything in it escaped; marked cells in bold."""
-        head = "".join(f"<th>{html.escape(column.shown)}</th>" for column in self.columns)
+        """A table element that scrolls where it is too wide, everything in it escaped; marked cells in bold."""
+        # A notebook's own style would fold numbers and set headers apart from their columns.
+        styles = [
+            f"text-align: {column.align}" + ("" if column.prose else "; white-space: nowrap") for column in self.columns
+        ]
+        head = "".join(
+            f'<th scope="col" style="{style}">{html.escape(column.shown)}</th>'
+            for column, style in zip(self.columns, styles, strict=True)
+        )
         body = ""
         for i, row in enumerate(self.cells()):
             line = ""
             for j, text in enumerate(map(html.escape, row)):
                 text = f"<b>{text}</b>" if (i, j) in self.marked else text
-                line += f'<td style="text-align: {self.columns[j].align}">{text}</td>'
+                line += f'<td style="{styles[j]}">{text}</td>'
             body += f"<tr>{line}</tr>"
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.screen_notes)
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
+        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div style="overflow-x: auto">{table}</div>{notes}'
 
     _repr_html_ = to_html
 
@@ -307,7 +317,10 @@ def show(*parts: Any, stream: TextIO | None = None) -> None:
 
         console = Console(file=stream, highlight=False)
         for part in parts:
-            console.print(Text(printable(part)) if isinstance(part, str) else part, crop=False)
+            if isinstance(part, str):
+                fitting = [folded(line, console.width) for line in printable(part).split("\n")]
+                part = Text("\n".join(itertools.chain.from_iterable(fitting)), no_wrap=True, overflow="ignore")
+            console.print(part, crop=False)
         return
     for part in parts:
         text = printable(part)

@@ -70,12 +70,15 @@ def _wrapped(paragraph: str) -> str:
     """In lines of at most 120 characters; those of a quotation or of a list's item as Markdown wants them."""
     mark = "".join(re.findall(r"\A(?:- |> |\d+\. )", paragraph))
     later = mark if mark == "> " else " " * len(mark)
-    return textwrap.fill(paragraph, 120, subsequent_indent=later, break_long_words=False, break_on_hyphens=False)
+    # A line that begins with % is a comment to MyST.
+    joined = paragraph.replace(" %", "\0%")
+    lines = textwrap.fill(joined, 120, subsequent_indent=later, break_long_words=False, break_on_hyphens=False)
+    return lines.replace("\0", " ")
 
 
 def _continued(command: str) -> str:
-    """A command in lines of at most 120 characters, as a shell takes it."""
-    lines = textwrap.wrap(command, 116, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    """A command in lines that a page shows whole, as a shell takes them."""
+    lines = textwrap.wrap(command, 78, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
     return " \\\n".join(lines)
 
 

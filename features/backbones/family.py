@@ -71,10 +71,11 @@ class Family:
     """The defaults: a family without pre-trained weights whose files are PyTorch's, by the architecture's own names.
 
     graph_in_key: whether the traced graph is a part of what its features are known by, since no version of a package
-    says which network it was.
+    says which network it was. builds_outlines: whether its builders do without numbers (`features.architectures`).
     """
 
     graph_in_key = False
+    builds_outlines = True
 
     # ---- architectures -----------------------------------------------------------------------------------------
 

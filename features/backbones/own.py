@@ -44,6 +44,7 @@ class Own(Family):
     """Networks of which nothing is known but what they are."""
 
     graph_in_key = True
+    builds_outlines = False
 
     def knows(self, name: str) -> bool:
         return names_code(name) or name.startswith(HANDED_PREFIX)

@@ -121,21 +121,22 @@ SHARED: dict[str, dict[str, Any]] = {
     "--trust": {
         "typed_only": True,
         "action": "store_true",
-        "help": "run the code that a configuration or a record names (python:...)",
+        "help": "run code that a record or a configuration names (python:...), load a pickle or an altered head",
         "rare": True,
     },
     "--test": {
         "default": "auto",
         "metavar": "T",
         "help": "what is tested on: split, cv:K (all images, each out of a fold, the choice included), or auto "
-        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images",
+        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images; for networks "
+        "only where it is typed",
         "completer": completion.one_of("auto", "split", "cv:5"),
     },
     "--validate": {
         "default": "auto",
         "metavar": "V",
         "help": "what is chosen on: holdout, cv:K (folds), cv:KxR (drawn R times), or auto (default), which says what "
-        "it takes",
+        "it takes; networks are on a hold-out unless folds are typed",
         "completer": completion.one_of("auto", "holdout", "cv:5", "cv:5x3"),
     },
 }
@@ -162,12 +163,17 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
     names = offered(dataset_names(), "mnist")
     add("--dataset", default="mnist", metavar="NAME", help=names, completer=completion.datasets)
     by_name = "(default: by its name)"
-    add("--path-column", metavar="C", help=f"of csv:PATH, the column of the images' paths {by_name}", rare=True)
-    add("--label-column", metavar="C", help=f"of csv:PATH, the column of their labels {by_name}", rare=True)
+    add(
+        "--path-column",
+        metavar="C",
+        help=f"of csv:PATH or hf:PATH, the column of the images' paths {by_name}",
+        rare=True,
+    )
+    add("--label-column", metavar="C", help=f"of csv:PATH or hf:PATH, the column of their labels {by_name}", rare=True)
     add(
         "--group-column",
         metavar="C",
-        help="of csv:PATH, the column that says which images belong together (group)",
+        help="of csv:PATH or hf:PATH, the column that says which images belong together (group)",
         rare=True,
     )
     add(

@@ -4,6 +4,7 @@ Headers are broken between words, cells only where they are prose. What does not
 highest rank first, and named below with the place where the whole stands.
 """
 
+import re
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _GAP = "  "
+_GLUE = "\u00a0"  # where `textwrap` breaks no line
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|min|h|px|kB|MB|GB|GFLOP)(?!\w))")
 _PROSE = 24  # characters that a column of prose wants at least
 
 
@@ -61,31 +64,42 @@ def laid_out(
 
     kept = _fitting(columns, width)
     if title:
-        yield from (Text(line, "bold") for part in title.splitlines() for line in _folded(part, width))
+        yield from (Text(line, "bold") for part in title.splitlines() for line in folded(part, width))
         yield Text()
     widths = _widths(columns, kept, width)
-    headers = {place: _folded(columns[place].header, widths[place]) for place in kept}
+    headers = {place: folded(columns[place].header, widths[place]) for place in kept}
     for line in range(-max(map(len, headers.values()), default=0), 0):
         parts = {place: header[line] if -line <= len(header) else "" for place, header in headers.items()}
         yield _joined(columns, widths, parts, dict.fromkeys(kept, "bold"))
     yield Text(_GAP.join(rule * widths[place] for place in kept), "dim")
     for row in range(len(columns[0].cells) if columns else 0):
         cells = {
-            place: _folded(columns[place].cells[row], widths[place])
+            place: folded(columns[place].cells[row], widths[place])
             if columns[place].prose
             else [columns[place].cells[row]]
             for place in kept
         }
-        styles = {place: "bold green" for place in kept if (row, place) in marked}
+        # What marks a row has to be seen where the column that it is marked in has no room.
+        seen = {place if place in kept else kept[0] for number, place in marked if number == row}
+        styles = dict.fromkeys(seen, "bold green")
         for line in range(max(map(len, cells.values()), default=0)):
             parts = {place: cell[line] if line < len(cell) else "" for place, cell in cells.items()}
             yield _joined(columns, widths, parts, styles)
-    below = list(notes)
-    if missing := [column.header for place, column in enumerate(columns) if place not in kept]:
+    missing = [column.header for place, column in enumerate(columns) if place not in kept]
+    below = [note for note in notes if not _explains_only(note, missing)]
+    if missing:
         where = f"they stand in {whole}" if whole else "a wider terminal shows them"
         below.append(f"no room for {', '.join(missing)}: {where}")
     for note in below:
-        yield from (Text(line, "dim") for line in _folded(note, width))
+        # A path that is longer than a line stays one word, which can be copied.
+        yield from (Text(line, "dim", no_wrap=True, overflow="ignore") for line in folded(note, width))
+
+
+def _explains_only(note: str, headers: Sequence[str]) -> bool:
+    """Whether all that a note explains ('log loss, ECE: of probabilities') is columns of these headers."""
+    named, colon, _ = note.partition(": ")
+    plain = {header.removesuffix(" %") for header in headers}
+    return bool(colon) and all(name.removesuffix(" %") in plain for name in named.split(", "))
 
 
 def _fitting(columns: Sequence[ScreenColumn], width: int) -> list[int]:
@@ -131,6 +145,7 @@ def _joined(
     return line
 
 
-def _folded(text: str, width: int) -> list[str]:
-    """Lines of whole words."""
-    return textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
+def folded(text: str, width: int) -> list[str]:
+    """Lines of whole words, of which none begins with a number's unit."""
+    wrapped = textwrap.wrap(_UNIT.sub(_GLUE, text), max(width, 1), break_long_words=False, break_on_hyphens=False)
+    return [line.replace(_GLUE, " ") for line in wrapped] or [""]

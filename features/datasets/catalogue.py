@@ -35,12 +35,14 @@ KINDS = {
     "folder": "features.datasets.folder",
     "csv": "features.datasets.table",
     "npz": "features.datasets.npz",
+    "hf": "features.datasets.hub",
     "transfer": "features.datasets.transfer",
 }
-NEED_A_PATH = ("folder", "csv", "npz")
+NEED_A_PATH = ("folder", "csv", "npz", "hf")
+MAY_BE_ELSEWHERE = ("hf",)  # where no path is there it is a name on a hub
 NEED_TWO_PATHS = ("transfer",)
 TAKE_NO_PATH = ("digits",)
-TAKE_COLUMNS = ("csv",)  # behind the path: ?path=COLUMN&label=COLUMN&group=COLUMN
+TAKE_COLUMNS = ("csv", "hf")  # behind the path: ?path=COLUMN&label=COLUMN&group=COLUMN
 TAKE_GROUPS = ("folder", "csv", "transfer")  # behind the path: ?group_by=REGEX, as `with_groups` spells it
 ARROW = "->"  # between two paths
 GROUP_BY = "?group_by="  # behind a spec, a regular expression with %XX for what is not plain
@@ -133,11 +135,16 @@ def open_dataset(spec: Any) -> "Dataset":
     if name in TAKE_COLUMNS and path is not None and not path.exists():
         place, _, query = str(path).partition("?")
         path = Path(place)
-    if path is not None and not path.exists():
+    is_elsewhere = name in MAY_BE_ELSEWHERE and path is not None and not path.exists()
+    if is_elsewhere:
+        place, _, query = text.strip().partition("?")
+    elif path is not None and not path.exists():
         raise UserError(f"{path} does not exist; the data set '{spec}' should be there")
     if name in brought:
         return _of_plugin(brought[name], path)
     module = importlib.import_module(KINDS[name])
+    if is_elsewhere:
+        return module.open_named(name, place, query)
     return module.open_named(name, path, query) if query else module.open_named(name, path)
 
 
@@ -167,7 +174,7 @@ def with_columns(spec: str, *, path: str | None = None, label: str | None = None
     whole, bracket, classes = spec.partition("[") if spec.endswith("]") else (spec, "", "")
     if _kind(spec) not in TAKE_COLUMNS or "?" in whole:
         *others, last = (f"--{kind}-column" for kind, _ in pairs)
-        raise UserError(f"{', '.join(others)} and {last} name columns of csv:PATH; '{spec}' takes none")
+        raise UserError(f"{', '.join(others)} and {last} name columns of csv:PATH and hf:PATH; '{spec}' takes none")
     return f"{whole}?{urllib.parse.urlencode(columns)}{bracket}{classes}"
 
 
@@ -205,6 +212,8 @@ def absolute_spec(spec: str) -> str:
         return READABLE + absolute_spec(spec.removeprefix(READABLE))
     name, colon, text = re.sub(r"\s*,\s*(?=[^\[]*\]$)", ",", spec.strip()).partition(":")
     paths = [str(user_path(path.strip()).absolute()) for path in text.split(ARROW)]
+    if name.strip().lower() in MAY_BE_ELSEWHERE and not Path(paths[0].partition("?")[0]).exists():
+        paths = [text.strip()]
     return f"{name.strip().lower().replace('_', '-')}{colon}{ARROW.join(paths) if colon else ''}"
 
 

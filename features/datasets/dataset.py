@@ -16,6 +16,7 @@ from features.datasets.findings import Finding
 from features.datasets.images import ImageFiles
 from features.datasets.white import White
 from features.errors import UserError
+from features.grouping import joined_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +120,20 @@ class Dataset(abc.ABC):
     def digests(self, split: str) -> Sequence[str] | None:
         """What each row of a split holds, equal for equal images; None where they were not compared."""
         return None
+
+    def together(self, *splits: str) -> tuple[np.ndarray, ...] | None:
+        """Which rows of some splits no hold-out and no fold may part: those of one group, and those whose images are
+        equal. Codes, int64 (N,), for each of the splits, the same in all; None where there are no such rows."""
+        groups = [codes for split in splits if (codes := self.groups(split)) is not None]
+        digests = [own for split in splits if (own := self.digests(split)) is not None]
+        content = [digest for own in digests for digest in own]
+        if len(set(content)) == len(content):
+            return tuple(groups) or None
+        if groups:
+            codes = joined_groups(np.concatenate(groups), content)
+        else:
+            codes = np.unique(content, return_inverse=True)[1].astype(np.int64)
+        return tuple(np.split(codes, np.cumsum([len(own) for own in digests])[:-1]))
 
     def grouped_by(self, expression: str) -> "Dataset":
         """The same with groups told by the images' paths; UserError where they do not tell them.

@@ -52,18 +52,36 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, rows: slice) -> "ImageFiles":
-        return ImageFiles(self.paths[rows], self.white)
+        return self.take(np.arange(len(self))[rows])
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return map(self.read, range(len(self)))
+
+    @property
+    def identity(self) -> str:
+        """What tells them from others, without reading one."""
+        return "\n".join(map(str, self.paths))
 
     def take(self, rows: np.ndarray) -> "ImageFiles":
         """These rows of them."""
         return ImageFiles(tuple(self.paths[row] for row in rows.tolist()), self.white)
 
+    def joined(self, other: "ImageFiles") -> "ImageFiles":
+        """These, and others of the same data set behind them."""
+        return ImageFiles(self.paths + other.paths, self.white)
+
+    def source(self, row: int) -> Path | BinaryIO:
+        """What an image is read from."""
+        return self.paths[row]
+
+    def name(self, row: int) -> str:
+        """What people call an image."""
+        return str(self.paths[row])
+
     def read(self, row: int) -> np.ndarray:
         """One image as uint8 (H, W) if it is greyscale, else (H, W, 3); UserError with the path if it is unreadable."""
-        return read_image(self.paths[row], white=self.white)
+        source = self.source(row)
+        return read_image(source, "" if isinstance(source, Path) else self.name(row), white=self.white)
 
 
 class ReadingWarning(UserWarning):

@@ -178,6 +178,6 @@ def test_all_of_a_probe_works_on_a_module_from_python(tmp_path, monkeypatch):
     result = probe("digits", backbone=Len(), **options)
     assert {row.layer for row in result.rows} >= {"avgpool", "fc"}
     records = [json.loads(path.read_text()) for path in (tmp_path / "results").glob("*.json")]
-    configs = [record["config"] for record in records if "config" in record]
+    configs = [record["result"]["config"] for record in records if "result" in record]
     assert configs and all(config["backbone"].startswith("module:Len-") for config in configs)
     assert all("graph" in config["architecture"] for config in configs)

@@ -54,6 +54,10 @@ class Classical(Kind):
     def name(self) -> str:
         return self.head.name
 
+    @property
+    def holds_out(self) -> bool:
+        return self.head.holds_out
+
     def label(self, source: Source) -> str:
         described = source.config
         drawn = "random weights" if str(described.get("weights")).startswith("random (") else None
@@ -132,6 +136,7 @@ class Classical(Kind):
         features, labels = rows.features, rows.labels
         if training.folds is not None:
             return self._learn_on_folds(features, labels, training.folds, training)
+        told = [self.head.told(_some(rows.groups, part)) for part in (training.train, slice(None))]
         train, validation = training.train, training.validation
         axes = self.reduction.fit(features.take(train, axis=0)) if self.reduction else None
         if axes:
@@ -144,12 +149,13 @@ class Classical(Kind):
         predicted, scores = chosen.predicted if settings.refit and not unseen else None, None
         fitted: Any = None
         if predicted is None:
-            fitted = self.head.build(**fitting, **chosen.params).fit(features.take(train, axis=0), labels[train])
+            fitted = self.head.build(**fitting, **chosen.params)
+            fitted.fit(features.take(train, axis=0), labels[train], **told[0])
             predicted = fitted.predict(features.take(validation, axis=0)) if len(validation) else None
             scores = class_scores(fitted, features.take(validation, axis=0)) if unseen else None
         if settings.refit and predicted is not None:
             started = time.perf_counter()
-            fitted = self.head.build(**fitting, **chosen.params).fit(features, labels)
+            fitted = self.head.build(**fitting, **chosen.params).fit(features, labels, **told[1])
         took = time.perf_counter() - started
         trials = [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials]
         calibrated = fitted if scores is None else calibrate(fitted, scores, labels[validation])
@@ -170,22 +176,24 @@ class Classical(Kind):
         settings, fitting = training.settings, _fitting(training)
         grid = self.head.grid if settings.search else self.head.grid[:1]
         head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings), grid=grid)
-        score = SCORES[settings.score]
-        searched = search_folds(head, features, labels, list(folds), score=score, reduction=self.reduction, **fitting)
-        told = self._on_halves(features, labels, folds[0], searched.params, fitting)
+        score, groups = SCORES[settings.score], training.required().groups
+        searched = search_folds(
+            head, features, labels, list(folds), score=score, reduction=self.reduction, groups=groups, **fitting
+        )
+        half = self._on_halves(features, labels, folds[0], searched.params, groups, fitting)
         halves: dict[str, Any] = {}
-        if told is not None:
+        if half is not None:
             whole = searched.predicted[:1]
             halves["half"] = {
-                "accuracy": float(np.mean(told == labels)),
+                "accuracy": float(np.mean(half == labels)),
                 "whole": float(np.mean(whole == labels)),
-                "p_value": resampled_t(labels, whole, told[None], folds[:1]),
+                "p_value": resampled_t(labels, whole, half[None], folds[:1]),
             }
         started = time.perf_counter()
         axes = self.reduction.fit(features) if self.reduction else None
         if axes:
             features = axes.apply(features)
-        fitted = self.head.build(**fitting, **searched.params).fit(features, labels)
+        fitted = self.head.build(**fitting, **searched.params).fit(features, labels, **self.head.told(groups))
         took = time.perf_counter() - started
         calibrated = calibrate(fitted, searched.scores, labels) if settings.calibrate else fitted
         name = settings.score.replace("-", "_")
@@ -204,7 +212,13 @@ class Classical(Kind):
         )
 
     def _on_halves(
-        self, features: Any, labels: np.ndarray, folds: np.ndarray, params: dict[str, Any], fitting: dict[str, Any]
+        self,
+        features: Any,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        params: dict[str, Any],
+        groups: np.ndarray | None,
+        fitting: dict[str, Any],
     ) -> np.ndarray | None:
         """The labels (N,) told by heads that have seen half as many rows, of the same classes, outside each fold; None
         where half of them are of one class."""
@@ -218,7 +232,9 @@ class Classical(Kind):
             if self.reduction:
                 axes = self.reduction.fit(seen)
                 seen, asked = axes.apply(seen), axes.apply(asked)
-            predicted[inside] = self.head.build(**fitting, **params).fit(seen, labels[half]).predict(asked)
+            fitted = self.head.build(**fitting, **params)
+            fitted.fit(seen, labels[half], **self.head.told(_some(groups, half)))
+            predicted[inside] = fitted.predict(asked)
         return predicted
 
     def _search(self, features: Any, labels: np.ndarray, training: Training, fitting: dict[str, Any]) -> Search:
@@ -231,7 +247,8 @@ class Classical(Kind):
         head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings))
         train, validation = training.train, training.validation
         parts = [part for rows in (train, validation) for part in (features.take(rows, axis=0), labels[rows])]
-        return search(head, *parts, **fitting, score=SCORES[settings.score])
+        groups = _some(training.required().groups, train)
+        return search(head, *parts, **fitting, score=SCORES[settings.score], groups=groups)
 
     def kept(self, classifier: Any, keep: bool) -> Any:
         if not keep or not self.head.plugin or in_skops_format(classifier) is not None:
@@ -274,6 +291,7 @@ def head2toe(widths: Sequence[int]) -> Head:
         "the features of all layers that matter, selected by a group lasso, under a linear head",
         "classify.heads.head2toe:Head2Toe",
         ({"widths": tuple(widths)},),
+        holds_out=True,
     )
 
 
@@ -295,6 +313,10 @@ def _fitting(training: Training) -> dict[str, Any]:
     """What every head of a row is built with, whatever its parameters."""
     settings, device = training.settings, gpu_for_heads(training.source.request.device)
     return {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs, "device": device}
+
+
+def _some(groups: np.ndarray | None, rows: Any) -> np.ndarray | None:
+    return None if groups is None else groups[rows]
 
 
 def _guarded(head: Any, axes: Any, rows: Rows, settings: Settings) -> Guarded:

@@ -80,26 +80,16 @@ def probe(
         (`classify.heads.own`); by default logistic, linear-svm, ridge and knn.
     pools : str or list of str
         'avg', 'max' or 'grid:N': what becomes of a map of C channels (C, C, and C x N x N numbers).
-    quick : bool
-        A first answer in minutes; its notes say what was left out.
-    class_weight : {None, 'balanced'}
-        'balanced' weighs rare classes up.
-    search : bool
-        Search hyper-parameters on validation rows; else each head takes its untuned default.
-    refit : bool
-        Fit the chosen head again on training and validation rows together.
-    calibrate : bool
-        Calibrate probabilities by a temperature (Guo et al. 2017) on rows that the head has not seen.
-    validate : str
-        What is chosen on: 'holdout', 'cv:5', 'cv:5x3' (drawn three times) or 'auto'.
-    score : {'accuracy', 'macro-f1', 'balanced-accuracy', 'log-loss'}
-        What is chosen by.
-    test : str
-        What is tested on: 'split', 'cv:5' (all images, each out of a fold, the choice included) or 'auto'.
-    jobs : int, optional
-        Processor cores; by default all.
-    results : path
-        Folder for records, predictions and fitted heads.
+    quick, class_weight : bool, and None or 'balanced'
+        A first answer in minutes, whose notes say what was left out; rare classes weighed up.
+    search, refit, calibrate : bool
+        Search hyper-parameters on validation rows (else each head takes its untuned default); fit the chosen head again
+        on these too; calibrate probabilities on rows that the head has not seen (Guo et al. 2017).
+    validate, test, score : str
+        What is chosen on, and tested on: 'holdout' and 'split', 'cv:5' (tested so, on all images, the choice included),
+        'cv:5x3' (drawn three times), or 'auto'; and by 'accuracy', 'macro-f1', 'balanced-accuracy' or 'log-loss'.
+    jobs, results : int and path, optional
+        Processor cores, by default all; the folder for records, predictions and fitted heads.
     **options
         Of what is probed: `depth` ('stage' or 'block'); `controls` (random weights, raw pixels and shuffled labels);
         `widths` (readings at one common width); `scores` (transferability scores and CKA); `head2toe` (Evci et al.
@@ -124,24 +114,28 @@ def probe(
     ...                   limit_test=50, quick=True, jobs=1)
     >>> [(row.layer, row.head) for row in result.rows if row.kind == "layer"]
     [('avgpool', 'ridge'), ('fc', 'ridge')]
-    >>> result.best.accuracy > 0.3
-    True
-    >>> print(result.sentences[0])
-    Best on validation: ... with ridge (... %).
     """
-    # Absolute, since workers of a cluster start in folders of their own.
-    folder = Path(results) if cluster_client() is None else Path(results).absolute()
     options["jobs"] = jobs
-    how = How.of(folder, options)
+    how = How.of(_folder(results), options)
+    settings = Settings(class_weight=class_weight, search=search, refit=refit, jobs=jobs, calibrate=calibrate)
+    settings = dataclasses.replace(settings, validate=validate, score=score, test=test)
+    request, parts = _asked({**options, "dataset": dataset, "backbone": backbone, "layers": layers, "pools": pools})
+    heads = None if heads is None else heads_by_name(heads)
+    return answered(ask(request, heads, dataclasses.replace(settings, seed=request.seed), quick, **parts), how)
+
+
+def _folder(results: Path | str) -> Path:
+    # Absolute, since workers of a cluster start in folders of their own.
+    return Path(results) if cluster_client() is None else Path(results).absolute()
+
+
+def _asked(options: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
+    """What is asked of the features, and the parts of the question beside."""
     parts = {name: options.pop(name) for name in PARTS if name in options}
     sizes = options.pop("image_size", None)
     first, *others = dict.fromkeys(sizes) if isinstance(sizes, Iterable) else [sizes]
-    options["image_size"], parts["sizes"] = first, tuple(others)
-    request = Request(dataset=dataset, backbone=backbone, layers=as_items(layers), pools=as_items(pools), **options)
-    settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
-    settings = dataclasses.replace(settings, calibrate=calibrate, validate=validate, score=score, test=test)
-    heads = None if heads is None else heads_by_name(heads)
-    return answered(ask(request, heads, settings, quick, **parts), how)
+    options |= {name: as_items(options[name]) for name in ("layers", "pools")}
+    return Request(**options, image_size=first), {**parts, "sizes": tuple(others)}
 
 
 def _at_size(request: Request, size: int) -> Request:

@@ -10,6 +10,7 @@ from classify.experiments.settings import How
 from classify.experiments.studies import find_study
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
+from classify.heads.own import heads_by_name
 from features.errors import UserError
 from features.request import Request, as_items
 
@@ -20,7 +21,7 @@ def study(
     dataset: Any = None,
     backbone: str = "resnet18",
     *,
-    models: str | Sequence[str | Model] | None = None,
+    models: Any = None,
     seeds: int | Sequence[int] | None = None,
     training: Mapping[str, Any] | None = None,
     quick: bool = False,
@@ -85,7 +86,7 @@ def study(
     asked = Asked(
         request=request,
         seeds=tuple(dict.fromkeys(as_items(request.seed if seeds is None else seeds))) or (request.seed,),
-        models=None if models is None else tuple(dict.fromkeys(map(_model, as_items(models)))),
+        models=None if models is None else tuple(dict.fromkeys(map(_model, heads_by_name(models)))),
         training=dict(training or {}),
         quick=quick,
         how=how,

@@ -87,6 +87,7 @@ class ConvNetClassifier(TrainedNetwork):
         *,
         checkpoint: Path | str | None = None,
         on_epoch: OnEpoch | None = None,
+        last_epoch: int | None = None,
     ) -> "ConvNetClassifier":
         """Train on uint8 images (N, H, W) or (N, H, W, 3), or ImageFiles, and labels y (N,); as NetworkClassifier."""
         codes = self._start(X, y)
@@ -111,6 +112,7 @@ class ConvNetClassifier(TrainedNetwork):
             checkpoint=checkpoint,
             identity=self._identity(X, codes, held, network="convnet"),
             on_epoch=on_epoch,
+            last_epoch=last_epoch,
         )
         self.network_ = network.eval().requires_grad_(False)
         return self

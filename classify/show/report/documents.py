@@ -6,7 +6,7 @@ Those of version 0.1.0 are of the same format.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from classify.measure.wording import one_line, percent_interval
@@ -61,7 +61,7 @@ class Study:
     def name(self) -> str:
         """Which study it is, and what was asked of which network."""
         asked = self.body["question"]
-        about = [asked.get("dataset"), asked.get("backbone"), asked.get("weights")]
+        about = [asked.get("dataset"), asked.get("backbone"), PurePath(str(asked.get("weights") or "")).name]
         size = f"{asked['image_size']} px" if asked.get("image_size") else None
         return one_line(f"{self.body['study']}: {', '.join(str(part) for part in (*about, size) if part)}")
 

@@ -209,7 +209,12 @@ def _models(saved: Sequence[SavedResult], documents: Sequence[Document]) -> tupl
     # What a head learnt from shuffled labels is a control wherever it came from.
     kinds |= {record.path.name: "shuffled" for record in saved if record.result.config.labels == "shuffled"}
     kinds = {record.path.name: kinds.get(record.path.name, "other") for record in saved}
-    details = _details([record.result.config for record in saved])
+    # Models to choose from are told apart from each other; controls from these, too.
+    configs = [record.result.config for record in saved]
+    candidates = [place for place, record in enumerate(saved) if kinds[record.path.name] not in CONTROLS]
+    details = _details(configs)
+    for place, differing in zip(candidates, _details([configs[place] for place in candidates]), strict=True):
+        details[place] = differing
     models = [
         Model(record, plain_name(record.result.config), kinds[record.path.name], differing)
         for record, differing in zip(saved, details, strict=True)

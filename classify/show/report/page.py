@@ -91,7 +91,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
         # All that is written passes here, but for what is markup already: SVG, and data for the script.
-        finalize=lambda value: hide(value) if type(value) is str else value,
+        finalize=lambda value: _hidden(value, hide) if type(value) is str else value,
     )
     template = environment.from_string(files.joinpath("report.html.jinja").read_text("utf-8"))
     made = this_environment()

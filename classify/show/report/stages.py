@@ -44,13 +44,15 @@ def see_stages(section: Section, images: TestImages, row: int, truth: str, name:
     except UserError as error:
         return f"feature maps are left out: {one_line(error)}"
     about = f"{config.backbone}, {config.weights}, {config.image_size} px"
-    title = one_line(f"What {about} sees of one image")
+    title = "What the stages see of one image"
     caption = one_line(
-        f"Test image {row:,} (a {truth}). Of each stage the {CHANNELS} channels whose values differ most over the map, "
-        "each spread over all greys: bright is high, and channels cannot be compared with each other. Computed in "
-        "float32."
+        f"Test image {row:,} (a {truth}) in {about}. Of each stage the {CHANNELS} channels whose values differ most "
+        "over the map, each spread over all greys: bright is high, and channels cannot be compared with each other. "
+        "Computed in float32."
     )
-    drawings = tuple(_draw(stages, images.read(row), variant, f"{title}: {truth}") for variant in ("wide", "narrow"))
+    drawings = tuple(
+        _draw(stages, images.read(row), variant, f"{title}: {one_line(truth)}") for variant in ("wide", "narrow")
+    )
     return Figure(name, title, caption, drawings)
 
 

@@ -190,3 +190,15 @@ def test_a_description_is_plain_and_builds_the_same_again():
     assert describe(float("nan")) == {"float": "nan"} and np.isnan(build({"float": "nan"}))
     with pytest.raises(UserError, match="built again"):
         build({"class": "sklearn.svm:Absent", "params": {}})
+
+
+def test_a_comparison_takes_them_by_name_with_a_layer_and_as_objects():
+    from classify.experiments.models import parse_model
+
+    model = parse_model("python:sklearn.svm:SVC?C=3@layer3")
+    assert model.is_head and (model.name, model.layers) == ("python:sklearn.svm:SVC?C=3", ("layer3",))
+    assert str(model) == "python:sklearn.svm:SVC?C=3@layer3"
+    (name,) = heads_by_name(GaussianNB())
+    assert len(parse_model(name).layers) == 2
+    with pytest.raises(UserError, match="has no SVX"):
+        parse_model("python:sklearn.svm:SVX@layer3")

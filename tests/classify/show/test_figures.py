@@ -11,6 +11,10 @@ from classify.experiments.probe.found import ProbeRow, Standing
 from classify.measure.metrics import measure
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult
+from classify.show.figures import panels_figure, save_figure
+from classify.show.panels import Level, Line, Panel
+from classify.show.placing import text_width
+from classify.show.report.charts import chart_figure
 from features.errors import UserError
 
 pytest.importorskip("matplotlib")
@@ -103,3 +107,80 @@ def test_without_matplotlib_the_way_to_it_is_said(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match=r"pip install 'layerprobe\[figures\]'"):
         result.plot()
+
+
+def test_names_of_anybody_are_drawn_as_they_are(tmp_path, monkeypatch):
+    import matplotlib
+
+    lines = (
+        Line(r"a $\bad{$", (0.0, 1.0), (1.0, 2.0), names=("$", r"\$x$"), frontier=True),
+        Line("$b$", (0.5,), (1.5,)),
+    )
+    panel = Panel(r"$\foo$", "$x$", "$", lines, ticks=((0.0, "$0$"), (1.0, "$")), levels=(Level("$l$", 1.2),))
+    # As a matplotlibrc in the working folder would have it: a program would be started for each text.
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    (path,) = save_figure(panels_figure("$", (panel,)), tmp_path / "figure.svg")
+    assert path.stat().st_size > 1000 and matplotlib.rcParams["text.usetex"]
+
+
+def _line(label, ys, ends=(), **more):
+    low, high = ends or ((), ())
+    return Line(label, tuple(map(float, range(len(ys)))), tuple(ys), tuple(low), tuple(high), **more)
+
+
+def test_panels_that_measure_the_same_have_the_same_axes():
+    panels = [
+        Panel("noise", "severity", "accuracy, %", (_line("svm", (90.0, 20.0, 10.0, 5.0)),)),
+        Panel("blur", "severity", "accuracy, %", (_line("svm", (90.0, 85.0, 80.0)),)),
+        Panel("norm", "severity", "relative gradient norm", (_line("svm", (0.1, 0.2)),)),
+        Panel("other", "stage", "accuracy, %", (_line("svm", (50.0, 60.0)),)),
+    ]
+    noise, blur, norm, other = panels_figure("robustness", tuple(panels)).axes
+    assert noise.get_ylim() == blur.get_ylim() == other.get_ylim() != norm.get_ylim()
+    assert noise.get_xlim() == blur.get_xlim() == norm.get_xlim() != other.get_xlim()
+    assert noise.get_ylim()[0] < 5 and noise.get_ylim()[1] > 90 and norm.get_ylim()[1] < 1
+    # On the page, where each has a figure of its own, too.
+    alone, beside = (chart_figure(panels[1:2], "b", "blur", beside=others).drawings[0] for others in ((), panels))
+    ticks = [re.findall(r'text-anchor="end">([\d.]+)<', drawing) for drawing in (alone, beside)]
+    assert float(ticks[0][0]) >= 70 and float(ticks[1][0]) == 0
+    whole = chart_figure(panels[:1], "n", "noise", beside=panels).drawings[0]
+    assert re.findall(r'text-anchor="end">([\d.]+)<', whole) == ticks[1]
+
+
+def test_what_is_not_drawn_is_in_no_legend():
+    best = Line("best for the time", (1.0,), (90.0,), names=("svm",), frontier=True)
+    of_one_seed = _line("ridge", (80.0, 90.0), ((80.0, 90.0), (80.0, 90.0)))
+    panel = Panel("", "x", "y", (of_one_seed, _line("unseen", ()), best), levels=(85.0,))
+    figure = panels_figure("title", (panel,))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ridge"]
+    (container,) = figure.axes[0].containers
+    assert not container.has_yerr
+    for drawing in chart_figure([panel], "n", "title").drawings:
+        assert "best for the time<" not in drawing and "unseen" not in drawing and ">ridge<" in drawing
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c"), tuple(f"from webcam to amazon {n}" for n in range(7))])
+def test_texts_along_x_do_not_touch_each_other(names):
+    panel = Panel(
+        "", "x", "y", (_line("svm", range(len(names))),), ticks=tuple(zip(map(float, range(9)), names, strict=False))
+    )
+    figure = panels_figure("title", (panel,))
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_xticklabels()
+    turned = {label.get_rotation() for label in labels}
+    assert turned == ({0.0} if len(names) == 3 else {35.0})
+    if turned == {0.0}:
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(after.x0 > before.x1 for before, after in zip(boxes, boxes[1:], strict=False))
+
+
+def test_texts_of_a_logarithmic_scale_do_not_touch_each_other_on_a_phone():
+    ticks = tuple((float(size), f"{size:,} images") for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000))
+    line = Line("svm", tuple(at for at, _ in ticks), tuple(50.0 + n for n in range(10)))
+    narrow = chart_figure([Panel("", "x", "y", (line,), log=True, ticks=ticks)], "n", "t").drawings[1]
+    texts = re.findall(r'<text x="([\d.]+)" y="[\d.]+" class="label" text-anchor="middle">([\d,]+ images)<', narrow)
+    places = [(float(at), text_width(text) / 2) for at, text in texts]
+    assert len(places) > 2
+    assert all(
+        at + half <= after - next_half for (at, half), (after, next_half) in zip(places, places[1:], strict=False)
+    )

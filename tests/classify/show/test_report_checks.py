@@ -1,6 +1,9 @@
 """What `check` found on the page of the report: lines, thumbnails with their paths, and what is left out."""
 
+import base64
+import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -36,7 +39,8 @@ def test_a_page_of_a_check_alone(checked):
     root, results, page = checked
     text = write_report(results, page).read_text()
     assert "1 of 9 test images is also in train" in text and "2 things to look at in 17 images" in text
-    assert text.count('<img src="data:image/png;base64,') == 2
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]*)"', text)
+    assert [Image.open(io.BytesIO(base64.b64decode(text, validate=True))).size for text in pictures] == [(30, 40)] * 2
     assert 'alt="test/cat/leak &amp; more.png"' in text and "<b>pets" not in text
     assert "data:image" not in write_report(results, page, images=False).read_text()
 

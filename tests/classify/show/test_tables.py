@@ -62,7 +62,11 @@ def test_csv_and_json_hold_full_numbers(table):
 
 
 def test_html_is_escaped(table):
-    assert '<td style="text-align: left">a|b &lt;i&gt;</td>' in table.to_html()
+    assert '<td style="text-align: left; white-space: nowrap">a|b &lt;i&gt;</td>' in table.to_html()
+    # A header stands above its column, and a table that is too wide scrolls in its cell.
+    assert re.search(
+        r'^<div style="overflow-x: auto"><table>.*<th scope="col" style="text-align: right', table.to_html()
+    )
     assert "<b>98.42 ±0.25</b>" in table._repr_html_()
 
 

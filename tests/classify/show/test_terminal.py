@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from classify.experiments.probe.tables import shown_tables
 from classify.measure.metrics import measure
 from classify.measure.results import Result
 from classify.show import columns
-from classify.show.table import Column, Table
+from classify.show.table import Column, Table, show
 from classify.show.tables import confusion_table, network_tables, summary_table
 
 WIDTHS = (60, 64, 72, 80, 90, 100, 120, 140, 160, 200)
@@ -149,3 +150,37 @@ def test_wide_letters_take_the_room_that_they_take():
     table = Table("", (Column("class", align="left"), Column("images")), (("猫と犬", 3), ("cat", 12)))
     lines = _rendered(table, 60)
     assert lines[-2].index("3") == lines[-1].index("2") - 3
+
+
+def test_notes_on_columns_that_are_left_out_are_left_out():
+    notes = (
+        "p: of McNemar's test",
+        "log loss, ECE: of probabilities",
+        "model, p: what is what",
+        "majority baseline: 10 %",
+    )
+    shown = (Column("model", align="left"), *(Column(name) for name in ("accuracy", "p", "log loss", "ECE")))
+    table = Table("", shown, (("logistic on layer3", "97.50 ±1.25", "< 0.0001", "0.1234", "12.34"),), notes)
+    narrow, wide = " ".join(_rendered(table, 44)), " ".join(_rendered(table, 200))
+    assert all(note in wide for note in notes)
+    assert [note in narrow for note in notes] == [True, False, True, True]
+    marked = table.mark(0, "ECE", "best")
+    stream = io.StringIO()
+    Console(file=stream, width=40, force_terminal=True, color_system="standard").print(marked, crop=False)
+    assert re.search(r"\x1b\[1;32mlogistic on layer3", stream.getvalue())
+
+
+@pytest.mark.parametrize("width", range(20, 60, 3))
+def test_sentences_are_broken_neither_inside_a_word_nor_before_a_unit(width, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    sentence = "svm on layer3 gets 97.25 % of 2,000 images in 1.5 s (95 % interval 96.25 to 98.00 %), 0.4 ms an image."
+    show(f"{sentence}\n\n  indented  twice", stream=stream)
+    lines = stream.getvalue().splitlines()
+    assert " ".join(lines[:-2]) == sentence and lines[-2:] == ["", "  indented  twice"]
+    assert max(map(len, lines)) <= max(width, 20) and not any(line.startswith(("%", "s ", "ms")) for line in lines)
