@@ -83,27 +83,18 @@ def compare(
         regulariser), 'scratch', 'convnet', 'untouched', 'spottune', or a classifier like scikit-learn's, by name or as
         an object (`classify.heads.own`). By default the untouched network, a ConvNet and the backbone from scratch,
         fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`.
-    layers : str or list of str
-        Among which the best for the default heads is chosen, on validation.
-    seeds : int or list of int
-        Each decides rows, validation split, new weights and their order; the test rows of the first serve the paired
-        tests.
-    settings : TrainingSettings, optional
-        How networks are trained: epochs, learning rate, schedule, augmentation, ...
-    regularizers : str or list of str
-        Of every network that trains, as 'l2-sp=0.01'; one from random initialisation goes without those it has no use
-        for.
-    map_dtype : {'float32', 'float16'}
-        Of the cached maps below what is trained.
-    in_loop : bool
-        Compute the frozen part in the training loop instead of reading it from the cache.
+    layers, seeds : str and int, or lists of these
+        Among which layers the best for the default heads is chosen. A seed decides rows, validation split, new weights
+        and their order; the test rows of the first serve the paired tests.
+    settings, regularizers, map_dtype, in_loop, keep_networks
+        How networks are trained (`TrainingSettings`: epochs, learning rate, ...); with which regularisers, as
+        'l2-sp=0.01', where they have a use for them; from cached maps in 'float32' or 'float16', or with the frozen
+        part computed in the loop; whether they are saved, so that `load_model` finds them.
     search, calibrate, validate, score, results
         As in `probe`; validate='auto' holds a part out where a network is trained, so that all rows are chosen on the
         same, and 'cv:5' trains each network six times.
     quick : bool
         Few rows, small images and three epochs where nothing else is asked for.
-    keep_networks : bool
-        Save trained networks, so that `load_model` finds them.
     **options
         `jobs`, `again`, `say`, `on_epoch`, `progress`, and the fields of `features.request.Request`, as in `probe`.
 
@@ -125,49 +116,66 @@ def compare(
     >>> [(row.model, row.layer) for row in result.rows]
     [('ridge', 'avgpool'), ('ridge', 'fc')]
     """
-    notes: list[str] = []
     parse_folds(validate)
     check_score(score)
+    notes: list[str] = []
     how = How.of(results, options)
-    training = settings or (TrainingSettings(epochs=QUICK_EPOCHS) if quick else TrainingSettings())
-    if quick:
-        options = _quick(options, notes)
-    seeds, layers = tuple(dict.fromkeys(as_items(seeds))), as_items(layers)
-    models = None if models is None else heads_by_name(models)
-    if not seeds:
-        raise UserError("no seed was given; give at least one, as in --seeds 0")
-    requests = [Request(dataset=dataset, backbone=backbone, **{**options, "seed": seed}).normalised() for seed in seeds]
-    for request in requests:
-        require_training_rows(request)
+    options = {**(_quick(options, notes) if quick else options), "dataset": dataset, "backbone": backbone}
+    requests = _requests(options, seeds)
     chosen = _models(requests[0], models, parse_regularizers(as_items(regularizers)), notes)
     chosen_on = _chosen_on(validate, score, requests, chosen, notes)
+    training = settings or (TrainingSettings(epochs=QUICK_EPOCHS) if quick else TrainingSettings())
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
-    validating = Settings(validate=chosen_on)
-    rows = _network_rows(chosen, requests, map_dtype, network, validating, notes)
-    head_layers = [layer for model in chosen for layer in model.layers]
-    plans = _plans(requests, head_layers, layers)
+    rows = _network_rows(chosen, requests, map_dtype, network, Settings(validate=chosen_on), notes)
+    heads = Settings(search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
+    question = _question(requests, chosen, layers, options) | {"training": training.to_json(), "quick": quick}
+    return _answered(question, requests, chosen, rows, heads, how, notes)
 
+
+def _requests(options: dict[str, Any], seeds: int | Sequence[int]) -> list[Request]:
+    """What is asked of the features for each seed."""
+    requests = [Request(**{**options, "seed": seed}).normalised() for seed in dict.fromkeys(as_items(seeds))]
+    if not requests:
+        raise UserError("no seed was given; give at least one, as in --seeds 0")
+    for request in requests:
+        require_training_rows(request)
+    return requests
+
+
+def _question(
+    requests: Sequence[Request], models: Sequence[Model], layers: str | Sequence[str], options: dict[str, Any]
+) -> dict[str, Any]:
+    """What was asked, as the record has it."""
+    stated = _stated(options, requests[0])
+    return {
+        "dataset": requests[0].dataset,
+        "backbone": options["backbone"],
+        "models": [str(model) for model in models],
+        "layers": list(as_items(layers)),
+        "seeds": tuple(request.seed for request in requests),
+        "options": {name: value for name, value in stated.items() if name not in ("dataset", "backbone")},
+    }
+
+
+def _answered(
+    question: dict[str, Any],
+    requests: Sequence[Request],
+    models: Sequence[Model],
+    rows: dict[Model, list[Group]],
+    heads: Settings,
+    how: How,
+    notes: list[str],
+) -> ComparisonResult:
+    """The table, with the rows of networks as given and those of heads as they are chosen; saved."""
+    plans = _plans(requests, [layer for model in models for layer in model.layers], question["layers"])
     if cost := cost_of_folds([row for of_model in rows.values() for group in of_model for row in group], how):
         how.say(cost)
     making = Making(how)
-    settings_of = [
-        Settings(seed=request.seed, search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
-        for request in requests
-    ]
-    groups = _fit(chosen, rows, plans, making, settings_of, notes)
+    settings = [dataclasses.replace(heads, seed=request.seed) for request in requests]
+    groups = _fit(models, rows, plans, making, settings, notes)
     saved = making.test()
     compared = tuple(_compared(group, saved) for group in groups)
-    best = best_of(compared, lambda row: [saved.result for saved in row.saved], score)
-    question = {
-        "dataset": requests[0].dataset,
-        "backbone": backbone,
-        "models": [str(model) for model in chosen],
-        "layers": list(layers),
-        "seeds": seeds,
-        "training": training.to_json(),
-        "options": _stated(options, requests[0]),
-        "quick": quick,
-    }
+    best = best_of(compared, lambda row: [saved.result for saved in row.saved], heads.score)
     # The paired tests are on the first seed's test rows.
     p_values = against_best(best, compared, lambda row: row.saved[0])
     result = ComparisonResult(question, compared, best, p_values, tuple(notes), how.folder)
@@ -208,7 +216,8 @@ def _models(
             reason = "came without a classifier" if outputs is None else f"tells {outputs} classes apart, not {labels}"
             notes.append(f"no untouched network: {backbone.weights_name} {reason}")
     else:
-        models = tuple(model if isinstance(model, Model) else parse_model(model) for model in asked)
+        named = heads_by_name(asked)
+        models = tuple(model if isinstance(model, Model) else parse_model(model) for model in named)
         if not models:
             raise UserError("no model was given; leave out --model for the default set, or name some")
     regular = {model: with_regularizers(model, regularizers) for model in models}

@@ -21,7 +21,7 @@ from features.notes import write_json
 class Outcome(abc.ABC):
     """The outcome of a probe, a comparison or a study: it shows itself in a line, as tables, and as a figure.
 
-    Subclasses are frozen dataclasses. `print(outcome)` gives sentences, notes and tables; a notebook shows them as
+    Subclasses are frozen dataclasses. `str(outcome)` gives sentences, notes and tables; a notebook shows them as
     HTML.
 
     Attributes
