@@ -22,9 +22,9 @@ class Source:
     """A family, for those who only need its name.
 
     module: its file. prefix: what its names begin with ('timm:'); '' for names that it has to itself. names: where they
-    are few. packages: distributions whose versions its networks rest on. imports: the module to import, and install: the
-    line that brings it, where one is needed. noted: whether what a request comes to may be remembered:
-    not where the network is whatever a program makes. summary: for `--help`.
+    are few. packages: distributions whose versions its networks rest on. imports: the module to import, and install:
+    the line that brings it, where one is needed. noted: whether what a request comes to may be remembered: not where
+    the network is whatever a program makes. summary: for `--help`.
     """
 
     module: str
@@ -70,6 +70,14 @@ SOURCES = (
         packages=("timm",),
         imports="timm",
         install="pip install 'layerprobe[timm]'",
+    ),
+    Source(
+        "hugging_face",
+        "hf:NAME or hf:FOLDER",
+        prefix="hf:",
+        packages=("transformers",),
+        imports="transformers",
+        install="pip install 'layerprobe[hf]'",
     ),
     Source("own", "python:MODULE:CALLABLE (your own)", prefix="python:", noted=False),
     Source("own", "", prefix="module:", noted=False),
