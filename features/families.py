@@ -71,6 +71,14 @@ SOURCES = (
         imports="timm",
         install="pip install 'layerprobe[timm]'",
     ),
+    Source(
+        "hugging_face",
+        "hf:NAME or hf:FOLDER",
+        prefix="hf:",
+        packages=("transformers",),
+        imports="transformers",
+        install="pip install 'layerprobe[hf]'",
+    ),
     Source("own", "python:MODULE:CALLABLE (your own)", prefix="python:", noted=False),
     Source("own", "", prefix="module:", noted=False),
 )
