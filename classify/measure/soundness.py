@@ -110,8 +110,11 @@ def _prepared_otherwise(config: RowConfig, place: str | None) -> bool:
 def _wants_otherwise(backbone: str, weights: str, path: Path, image_size: int | None) -> bool:
     from features.presets import preset_of_earlier, preset_of_recorded
 
-    own = preset_of_recorded(backbone, weights, path)
-    return own is not None and own.at(image_size).describe() != preset_of_earlier(backbone).at(image_size).describe()
+    try:
+        own, earlier = preset_of_recorded(backbone, weights, path), preset_of_earlier(backbone)
+    except UserError:
+        return False  # of a network that is not known here nothing can be said
+    return own is not None and own.at(image_size).describe() != earlier.at(image_size).describe()
 
 
 def _read_by_another_rule(config: RowConfig, place: str | None) -> bool:

@@ -115,7 +115,7 @@ def test_a_file_of_weights_that_still_stands_is_known_by_its_content(home, rows,
 
     digits = models.ResNet50_Weights.IMAGENET1K_V1.url.rpartition("-")[2].partition(".")[0]
     files = {"other.pth": "0" * 64, "v1.pth": digits + "0" * 56}
-    monkeypatch.setattr("features.presets.sha256_file", lambda path: files[path.name])
+    monkeypatch.setattr("features.backbones.torchvision.sha256_file", lambda path: files[path.name])
     for name in files:
         (tmp_path / name).write_bytes(b"read by nothing here")
     config = {"backbone": "resnet50", "image_size": 224, "limit_test": None}
