@@ -16,8 +16,10 @@ from classify.measure.corrections import SEEN_BEFORE, superseded
 from classify.measure.outcome import Result
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
+from features.datasets.catalogue import absolute_spec
 from features.digests import sha256_rows
 from features.errors import UserError
+from features.first_use import is_known
 from features.home import user_path
 from features.notes import remembered_answer
 
@@ -113,8 +115,13 @@ def _wants_otherwise(backbone: str, weights: str, path: Path, image_size: int | 
 
 
 def _read_by_another_rule(config: RowConfig, place: str | None) -> bool:
-    # The other data sets are read as they were.
-    return place is not None and ":" in place and _differs_by_rule(place, config.dataset_sha256)
+    # The other data sets are read as they were; and a record may come from anybody, and name what is none of his.
+    return (
+        place is not None
+        and ":" in place
+        and is_known(absolute_spec(place))
+        and _differs_by_rule(place, config.dataset_sha256)
+    )
 
 
 @lru_cache
