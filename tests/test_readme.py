@@ -94,9 +94,13 @@ def _by_name(command):
 
 def _help(command: str, capsys) -> str:
     from classify.commands.console import main
+    from features.commands.program import started_as
 
-    with pytest.raises(SystemExit) as stopped:
-        main([*command.split(), "--help-all"])
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main([*command.split(), "--help-all"])
+    finally:
+        started_as("")
     assert stopped.value.code == 0
     return capsys.readouterr().out
 
