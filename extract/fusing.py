@@ -8,6 +8,7 @@ minute that compiling takes; what else it does is left to it.
 import copy
 import operator
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeGuard
 
 import torch
@@ -160,6 +161,18 @@ def _rounded(kernels: torch.Tensor) -> torch.Tensor:
     return rounded
 
 
+@cache
+def _adds_one_pixel() -> bool:
+    """Whether this torch adds a map of one pixel in the convolution's own step; 2.6 to 2.10 at least do not."""
+    how, pixel = ((0, 0), (1, 1), (1, 1), 1), torch.zeros(1, 64, 1, 1)
+    weight = torch.ops.mkldnn._reorder_convolution_weight(torch.zeros(64, 64, 1, 1), *how, [1, 64, 1, 1])
+    try:
+        torch.ops.mkldnn._convolution_pointwise.binary(pixel, pixel, weight, None, *how, "add", 1.0, None, [], "")
+    except RuntimeError:
+        return False
+    return True
+
+
 class PackedConvolution(nn.Module):
     """A convolution with its weights in oneDNN's own layout, what is added to it, and its activation."""
 
@@ -177,6 +190,9 @@ class PackedConvolution(nn.Module):
             return torch.ops.mkldnn._convolution_pointwise(
                 images, self.weight, self.bias, *self.how, self.activation, self.numbers, ""
             )
+        if other.shape[2:].numel() == 1 and not _adds_one_pixel():
+            alone = torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.how, "none", [], "")
+            return alone.add_(other) if self.activation == "none" else alone.add_(other).relu_()
         relu = self.activation if self.activation != "none" else None
         return torch.ops.mkldnn._convolution_pointwise.binary(
             images, other, self.weight, self.bias, *self.how, "add", 1.0, relu, [], ""
