@@ -46,10 +46,10 @@ def _parser() -> Parser:
 
 
 def _list_layers(options: argparse.Namespace) -> int:
-    from features.backbones import load_backbone
+    from features.backbones import requested_backbone
 
     request = request_from(options).normalised()
-    cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+    cut = requested_backbone(request).cut(request.image_size)
     stages = {cut.resolve(stage): stage for stage in cut.stages}
     put("layer, its output for one image, whether the network can be cut there; stages are marked with their name")
     for layer in cut.layers:

@@ -13,7 +13,7 @@ import torch
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Recipe, Trunk, choose_recipe, torch_threads
 from features import store
-from features.backbones import Backbone, load_backbone
+from features.backbones import Backbone, requested_backbone
 from features.cut import Cut
 from features.datasets import Dataset, Split, open_dataset
 from features.device import resolve_device
@@ -66,7 +66,7 @@ class Bench:
     def of(cls, request: Request) -> "Bench":
         """Load the network and open the data."""
         device = resolve_device(request.device)
-        backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+        backbone = requested_backbone(request)
         cut = backbone.cut(request.image_size)
         preprocessor = Preprocessor(backbone.preprocessing, device)
         return cls(request, device, backbone, cut, preprocessor, open_dataset(request.dataset))

@@ -1,15 +1,18 @@
 """Work spread over a Dask cluster, through joblib's own backend: where it is, what a task runs on, and its results.
 
 Inside `on_cluster(...)` joblib's active backend is the cluster, and extraction, `run` and `probe` use its workers. All
-of them, and this process, see the same home and results folders, under the same paths. A worker that is lost costs the
-task it was at: Dask gives that task to another one. What a task is, is left to others.
+of them, and this process, see the same home and results folders, under the same paths, and have the same versions of
+what computes. A worker that is lost costs the task it was at: Dask gives that task to another one; a scheduler that is
+lost costs the tasks begun, and the command ends. What a task is, is left to others.
 """
 
 import contextlib
 import importlib.util
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,13 @@ from features.commands.speaking import decoders_unheard, heard, tell_once
 from features.errors import UserError
 from features.home import home, user_path
 from features.notes import read_json
+from features.versions import version_of
 
 _MISSING = "--cluster needs Dask, and {name} is not installed; install it with `pip install 'layerprobe[cluster]'`"
 _SECONDS_TO_CONNECT = 30
+_SAFE_PATH = "PYTHONSAFEPATH"
+# What numbers come from, or is sent to workers by its name.
+_THE_SAME = ("layerprobe", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
 @contextlib.contextmanager
@@ -40,6 +47,20 @@ def on_cluster(address: str | None) -> Iterator[Any]:
 
     with start() as client, joblib.parallel_config("dask", client=client):
         yield client
+
+
+@contextlib.contextmanager
+def modules_as_here() -> Iterator[None]:
+    """Meanwhile Python processes that are started look for modules where this one does, and not in the working folder
+    besides: what lies there may be anybody's."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_SAFE_PATH)
+        if before is not None:
+            os.environ[_SAFE_PATH] = before
 
 
 def cluster_client() -> Any:
@@ -76,7 +97,8 @@ def spread(function: Callable[..., Any], tasks: Sequence[tuple], *, threads: int
     from distributed import KilledWorker
 
     order = "generator" if ordered else "generator_unordered"
-    calls = (joblib.delayed(_run_there)(str(home()), threads, function, task) for task in tasks)
+    versions = _versions()
+    calls = (joblib.delayed(_run_there)(str(home()), threads, function, task, versions) for task in tasks)
     try:
         for result, lines in joblib.Parallel(return_as=order, batch_size=1, pre_dispatch="all")(calls):
             for line in lines:
@@ -103,11 +125,47 @@ def where_this_runs() -> dict[str, Any] | None:
     return {"scheduler": "dask", "workers": len(workers), "tasks_at_once": sum(workers.values())}
 
 
-def _run_there(folder: str, threads: int, function: Callable[..., Any], task: tuple) -> tuple[Any, list[str]]:
-    """What a worker runs: the task, in the client's home, on its share of the threads; and what it told."""
+def _versions() -> dict[str, str | None]:
+    return {"Python": platform.python_version(), **{package: version_of(package) for package in _THE_SAME}}
+
+
+def _require_same_versions(client: Any, typed: str) -> None:
+    """UserError for a worker whose numbers would be those of other versions, or that cannot do a task at all."""
+
+    def versions(packages: tuple[str, ...]) -> dict[str, str | None]:
+        # Sent by what it does and not by its name: it must run where this package is another one, or is not there.
+        import importlib
+        import platform
+
+        try:
+            of = importlib.import_module("features.versions").version_of
+        except (ImportError, AttributeError):
+            return {"layerprobe": None}
+        return {"Python": platform.python_version(), **{package: of(package) for package in packages}}
+
+    for worker, there in client.run(versions, _THE_SAME).items():
+        _require_same(f"--cluster {typed}: the worker {worker}", there, _versions())
+
+
+def _require_same(who: str, there: dict[str, str | None], here: dict[str, str | None]) -> None:
+    for name, version in there.items():
+        # What names a build, as in 2.9.0+cpu, is of the machine.
+        if str(version).partition("+")[0] != str(here.get(name)).partition("+")[0]:
+            has = f"has {name} {version}" if version else f"has no {name}"
+            raise UserError(f"{who} {has}, and here it is {here.get(name)}; install the same on all machines")
+
+
+def _run_there(
+    folder: str, threads: int, function: Callable[..., Any], task: tuple, versions: dict[str, str | None]
+) -> tuple[Any, list[str]]:
+    """What a worker runs: the task, in the client's home, on its share of the threads; and what it told.
+
+    versions: those of the client. A worker may have come after the others had been asked for theirs.
+    """
     import joblib
     from threadpoolctl import threadpool_limits
 
+    _require_same(f"the worker on {platform.node()}", _versions(), versions)
     os.environ["LAYERPROBE_HOME"] = folder
     # A task's own parallel steps stay in its process: joblib would spread them over the cluster again.
     with joblib.parallel_config("threading", n_jobs=1), threadpool_limits(threads), decoders_unheard():
@@ -141,6 +199,8 @@ def _opening(address: str) -> Callable[[], contextlib.AbstractContextManager]:
 @contextlib.contextmanager
 def _remote(typed: str, address: str) -> Iterator[Any]:
     from distributed import Client
+    from distributed.comm import CommClosedError
+    from distributed.utils import silence_logging_cmgr
 
     try:
         client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
@@ -149,10 +209,20 @@ def _remote(typed: str, address: str) -> Iterator[Any]:
             f"--cluster {typed}: no scheduler answers there ({' '.join(str(error).split())}); start one with "
             "`dask scheduler`, and workers with `dask worker`"
         ) from error
-    with client:
-        if not client.nthreads():
-            raise UserError(f"--cluster {typed}: the scheduler has no workers; start some with `dask worker {typed}`")
-        yield client
+    try:
+        # What Dask logs of a scheduler that is gone is told below, in a line.
+        with silence_logging_cmgr("critical"), client:
+            if not client.nthreads():
+                raise UserError(
+                    f"--cluster {typed}: the scheduler has no workers; start some with `dask worker {typed}`"
+                )
+            _require_same_versions(client, typed)
+            yield client
+    except (CancelledError, CommClosedError) as error:
+        raise UserError(
+            f"--cluster {typed}: the scheduler is gone, and with it what its workers had begun; what is complete is "
+            "saved: start it again, and the same command carries on from there"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -169,7 +239,7 @@ def _local(count: int) -> Iterator[Any]:
     routes: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
     logs = logging.getLogger("distributed")
     before = logs.level
-    with dask.config.set(routes):
+    with dask.config.set(routes), modules_as_here():
         cluster = LocalCluster(
             n_workers=count,
             threads_per_worker=1,

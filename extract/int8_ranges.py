@@ -38,15 +38,15 @@ def find_ranges(dataset: Dataset, backbone: Backbone, preprocessing: Preprocessi
         )
     data = dataset.load("train")
     rows = limit_rows(data.labels, RANGE_ROWS, seed=0)
-    if isinstance(data.images, ImageFiles):
-        images: Any = [data.images.read(int(row)) for row in rows]
-    else:
-        images = data.images[rows]
+    images = data.images.take(rows) if isinstance(data.images, ImageFiles) else data.images[rows]
     return ranges_on(images, backbone.name, preprocessing, cut)
 
 
-def ranges_on(images: np.ndarray | Sequence[np.ndarray], name: str, preprocessing: Preprocessing, cut: Cut) -> Ranges:
-    """The ranges of a network on uint8 images, (N, H, W) or (N, H, W, 3) or a list of such; name: the network's."""
+def ranges_on(
+    images: np.ndarray | Sequence[np.ndarray] | ImageFiles, name: str, preprocessing: Preprocessing, cut: Cut
+) -> Ranges:
+    """The ranges of a network on uint8 images, (N, H, W) or (N, H, W, 3), or a list or files of such; name: the
+    network's."""
     _require_convolutions(name, cut.model)
     last = cut.resolve("avgpool" if cut.headless else "fc")
     network = fold_batch_norm(copy.deepcopy(cut.trunk([last])).eval().float())

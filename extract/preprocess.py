@@ -4,7 +4,7 @@ Follows torchvision's own transforms for the weights, on uint8 tensors. The shor
 the target is resized straight to it: resizing it to more and cropping would cut off a part of a digit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -26,15 +26,15 @@ class Preprocessor:
         self._mean = torch.tensor(steps.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(steps.std, device=self.device).view(1, -1, 1, 1)
 
-    def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> torch.Tensor:
-        """(N, 3, S, S) float32 from uint8 images (H, W) or (H, W, 3): one array, or a list of any sizes."""
+    def __call__(self, images: np.ndarray | Iterable[np.ndarray]) -> torch.Tensor:
+        """(N, 3, S, S) float32 from uint8 images (H, W) or (H, W, 3): one array, or several of any sizes."""
         if isinstance(images, np.ndarray):
             return self._normalise(self.resized(images))
         return torch.cat([self._normalise(self.resized(image[None])) for image in images])
 
-    def cropped(self, images: np.ndarray | Sequence[np.ndarray]) -> torch.Tensor:
+    def cropped(self, images: np.ndarray | Iterable[np.ndarray]) -> torch.Tensor:
         """The same images resized and cropped alone: uint8 (N, 3, S, S), as they stand before the normalisation."""
-        parts = [images] if isinstance(images, np.ndarray) else [image[None] for image in images]
+        parts = [images] if isinstance(images, np.ndarray) else (image[None] for image in images)
         return torch.cat([self.resized(part).expand(-1, self._channels, -1, -1) for part in parts])
 
     def resized(self, images: np.ndarray) -> torch.Tensor:

@@ -4,6 +4,7 @@ It computes what `python -m extract` computes, without the cache.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import load_backbone
 from features.commands.speaking import tell_once
+from features.datasets.given import image_of
+from features.datasets.images import read_image
 from features.datasets.white import FULL, whole_white
 from features.device import resolve_device, resolve_precision
 from features.pooling import canonical_pool, parse_pool, pooled_shape
@@ -25,14 +28,49 @@ from features.ranges import RANGE_ROWS, keep_ranges
 
 
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Images to the features of one layer of a frozen network: nothing is learnt, `fit` only loads the network.
+    """What a layer of a frozen network makes of images, as a scikit-learn transformer without the cache.
 
-    Images are uint8 (N, H, W) or (N, H, W, 3), or of the same shapes floats in [0, 1], or wider integers of which the
-    largest in `fit` settles what is white (`features.datasets.white`: 0 to 1, 0 to 255, 12 bits). Features are float32
-    (N, D), or (N, C, H, W) with pool='none'. The parameters are those of the command line.
+    Nothing is learnt: `fit` loads the network and looks at the images. These are uint8 (N, H, W), (N, H, W, 3) or
+    (N, 3, H, W), or of the same shapes floats in [0, 1], or wider integers of which the largest in `fit` settles what
+    is white; or a list of paths, of PIL images or of uint8 arrays, of any sizes. Features are float32 (N, D), or
+    (N, C, H, W) with pool='none'.
 
-    Attributes: image_shape_ (without N), white_ (in wider integers), weights_sha256_, preprocessing_ (of each image),
-    n_features_out_ (pool 'none': numbers per image), ranges_ (of int8).
+    Parameters
+    ----------
+    backbone, layer, pool, weights
+        As `probe` takes them; layer may be any node. pool='none' keeps the maps.
+    image_size, crop_mode, resize, interpolation, mean, std
+        How an image becomes what the network takes, sizes in pixels; by default as its weights want it.
+    precision : {'auto', 'float32', 'bfloat16', 'float16', 'int8'}
+        Of the computation; 'auto' is bfloat16 where the processor has it. int8 settles its ranges on 256 images in
+        `fit`.
+    device : str
+        'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.
+    random_state : int
+        Of random weights.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Numbers per image.
+    image_shape_ : tuple of int
+        Of one image; None of a list.
+    white_ : float
+        What is white where images are integers wider than a byte: 255, 1,023, 4,095, 16,383 or 65,535.
+    weights_sha256_ : str
+        SHA-256 of the network's tensors.
+    preprocessing_ : Preprocessing
+        What happens to an image before the network.
+    ranges_ : dict
+        Of int8.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> images = lp.open_dataset("digits").load("test").images[:8]
+    >>> extractor = lp.FeatureExtractor("efficientnet_lite0", "avgpool", image_size=32)
+    >>> extractor.fit_transform(images).shape
+    (8, 1280)
     """
 
     weights_sha256_: str
@@ -70,11 +108,27 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":
-        """Load the network and look at the shape of the images; for int8, find its ranges on 256 of them, evenly
-        spread. y is ignored."""
+        """Load the network and look at the shape of the images; for int8, settle its ranges on 256 of them.
+
+        Parameters
+        ----------
+        X : ndarray, (N, H, W) or (N, H, W, 3)
+            uint8, floats from 0 to 1, or wider integers, of which the largest settles what is white.
+        y : ignored
+
+        Returns
+        -------
+        FeatureExtractor
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Where X is no images; features.errors.UserError where there is no such network, layer or file of weights.
+        """
         self.white_ = _white(X)
         images = _as_images(X, self.white_)
-        self.image_shape_ = images.shape[1:]
+        self.image_shape_ = images.shape[1:] if isinstance(images, np.ndarray) else None
         # What an earlier fit knew is over; it binds only `transform` after loading from a file.
         for learned in ("weights_sha256_", "preprocessing_", "ranges_"):
             self.__dict__.pop(learned, None)
@@ -82,11 +136,26 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The features of the images, float32."""
+        """The features of images.
+
+        Parameters
+        ----------
+        X : ndarray
+            Images of the shape that `fit` saw.
+
+        Returns
+        -------
+        ndarray of float32, (N, D), or (N, C, H, W) with pool='none'
+
+        Raises
+        ------
+        ValueError
+            For images of another shape or range, and where the weights have changed since `fit`.
+        """
         check_is_fitted(self, "image_shape_")
         # Version 0.1.0 took 255 for white in all whole numbers.
         images = _as_images(X, getattr(self, "white_", FULL))
-        if images.shape[1:] != self.image_shape_:
+        if isinstance(images, np.ndarray) and self.image_shape_ not in (None, images.shape[1:]):
             raise ValueError(
                 f"X has images of shape {images.shape[1:]}, but FeatureExtractor was fitted on {self.image_shape_}; "
                 "resize them, or fit again"
@@ -102,7 +171,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             features[start : start + count] = self._trunk(ready)[0][:count].float().cpu().numpy()
         return features
 
-    def _load(self, images: np.ndarray | None = None) -> None:
+    def _load(self, images: np.ndarray | list[np.ndarray] | None = None) -> None:
         """images: those of `fit`."""
         prepared: Preparation | Preprocessing = self._asked()
         if images is None:
@@ -124,7 +193,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if precision == "int8":
             if images is not None:
                 chosen = np.unique(np.linspace(0, len(images) - 1, RANGE_ROWS).astype(int))
-                self.ranges_ = ranges_on(images[chosen], backbone.name, steps, cut)
+                some = images[chosen] if isinstance(images, np.ndarray) else [images[row] for row in chosen]
+                self.ranges_ = ranges_on(some, backbone.name, steps, cut)
             precision = keep_ranges(self.ranges_)
         node = cut.resolve(self.layer)
         pool = canonical_pool(parse_pool(self.pool), cut.shape(node), cut.layout(node))
@@ -169,17 +239,34 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
 def _white(X: Any) -> float:
     """What is white in the images of a fit where they are integers wider than a byte; ValueError beyond 16 bits."""
+    if _is_mixed(X):
+        return FULL
     images = np.asarray(X)
     if images.dtype.kind not in "iu" or images.dtype == np.uint8 or not images.size:
         return FULL
     return whole_white(float(images.max()))
 
 
-def _as_images(X: Any, white: float) -> np.ndarray:
-    """Images as uint8 (N, H, W) or (N, H, W, 3); ValueError where X is no such thing, as scikit-learn has it."""
+def _is_mixed(X: Any) -> bool:
+    """Whether it is a list of images that need not make one array."""
+    return isinstance(X, list | tuple) and len(X) > 0 and not isinstance(X[0], list | tuple | int | float)
+
+
+def _as_images(X: Any, white: float) -> np.ndarray | list[np.ndarray]:
+    """Images as uint8 (N, H, W) or (N, H, W, 3), or of a list each by itself; ValueError where X is no such thing, as
+    scikit-learn has it."""
+    if _is_mixed(X):
+        return [
+            read_image(image) if isinstance(image := image_of(given, f"image {row} of X"), Path) else image
+            for row, given in enumerate(X)
+        ]
     images = np.asarray(X)
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        images = np.moveaxis(images, 1, 3)
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise ValueError(f"X has shape {images.shape}; images are (N, H, W) or (N, H, W, 3): reshape your data to that")
+        raise ValueError(
+            f"X has shape {images.shape}; images are (N, H, W), (N, H, W, 3) or (N, 3, H, W): reshape your data to that"
+        )
     if len(images) == 0:
         raise ValueError("Found array with 0 sample(s), where at least one image is needed")
     if images.ndim == 4 and images.shape[3] == 1:

@@ -255,8 +255,8 @@ def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
     modules = dict(network.named_modules())
     for node in list(network.graph.nodes):
         norm = module_of(node, modules)
-        if not isinstance(norm, nn.BatchNorm2d):
-            continue
+        if type(norm) is not nn.BatchNorm2d:
+            continue  # some that are derived from it activate as well
         source = node.args[0]
         convolution = module_of(source, modules)
         shared = len(source.users) > 1 or _uses(network, source.target) > 1 or _uses(network, node.target) > 1

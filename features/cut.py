@@ -6,19 +6,24 @@ the model's own modules: nothing is copied, so whoever changes a module (folding
 
 import copy
 import difflib
+import hashlib
 import math
 import operator
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.node import map_aggregate, map_arg
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import models
-from torchvision.models.feature_extraction import NodePathTracer
 
+from features.backbones.family import Traits
+from features.backbones.torchvision import FAMILY as TORCHVISION
 from features.errors import UserError
 from features.overwriting import DROPOUTS, Watch, kept, written_over
+from features.pooling import tokens_layout
+from features.tracing import Traced
 
 
 class Cut:
@@ -28,19 +33,70 @@ class Cut:
     of `input`, `avgpool` (the pooled output, whatever this architecture calls it) and `fc` (the classifier's output).
     """
 
-    def __init__(self, model: nn.Module, image_size: int = 224, headless: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, image_size: int = 224, headless: bool = False, traits: Traits | None = None
+    ) -> None:
         self.model = model
+        self.traits = TORCHVISION.traits(model) if traits is None else traits
         self.image_size = image_size
         self.headless = headless
-        tracer = NodePathTracer()
-        self.graph = tracer.trace(model)
-        self._names = {node: tracer.node_to_qualname.get(node, node.name) for node in self.graph.nodes}
+        traced = Traced(model, image_size, self.traits)
+        self.graph, self._names = traced.graph, traced.names
         self._nodes = {name: node for node, name in self._names.items() if node.op != "output"}
         self._order = {node: position for position, node in enumerate(self.graph.nodes)}
         self._input = next(node for node in self.graph.nodes if node.op == "placeholder")
         self._output = next(node for node in self.graph.nodes if node.op == "output").args[0]
         if not isinstance(self._output, fx.Node):
-            raise UserError(f"{type(model).__name__} gives more than one output; a backbone gives the classes alone")
+            given = f"a dict of {', '.join(map(str, self._output))}" if isinstance(self._output, dict) else "a tuple"
+            raise UserError(
+                f"{type(model).__name__} gives {given}; a backbone gives the classes alone: have its forward return "
+                "the one tensor (N, classes), or wrap it in a module that does"
+            )
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the graph: what is computed from what, by which functions and modules; parameters by name,
+        and tensors that no state dict holds by what is in them."""
+        places, held = {node: place for place, node in enumerate(self.graph.nodes)}, self.model.state_dict().keys()
+
+        def written(value: Any) -> str:
+            if isinstance(value, torch.Tensor):
+                numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                return hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
+            if callable(value) and not isinstance(value, nn.Module):
+                return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value)}"
+            return str(value)
+
+        lines = []
+        for node in self.graph.nodes:
+            arguments = map_arg((node.args, node.kwargs), lambda source: f"%{places[source]}")
+            target = written(node.target)
+            if node.op == "call_module":
+                target += written(self.model.get_submodule(target))
+            if node.op == "get_attr":
+                target = target if target in held else written(operator.attrgetter(target)(self.model))
+            lines.append(f"{node.op} {target} {map_aggregate(arguments, written)}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def last_modules(self) -> tuple[str, ...]:
+        """The linear layer or convolution whose output the network gives, but for its shape; () where there is none."""
+        kept = (nn.Flatten, nn.Identity, nn.Dropout, nn.Softmax, nn.LogSoftmax)
+        node = self._output
+        while True:
+            module = self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                return (str(node.target),)
+            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+            passes = isinstance(module, kept) if module else name in ("flatten", "reshape", "view", "squeeze")
+            sources = self._sources(node)
+            if not passes or len(sources) != 1:
+                return ()
+            node = sources[0]
+
+    @property
+    def node_names(self) -> dict[str, str]:
+        """For each layer's name, what the node is called in the graphs that the cut gives."""
+        return {name: node.name for name, node in self._nodes.items()}
 
     # ---- names -------------------------------------------------------------------------------------------------
 
@@ -101,14 +157,17 @@ class Cut:
     def stages(self) -> tuple[str, ...]:
         """The names that `all` stands for, shallow to deep, `avgpool` and `fc` last.
 
-        A ResNet's are its own; any other's are found from the graph: the last block at each resolution (a network
+        Some networks declare theirs; any other's are found from the graph: the last block at each resolution (a network
         without blocks: the last legal cut), and where the resolution never changes, as in transformers, four blocks
         at even distances.
         """
         last = [] if self.headless else ["fc"]
-        if isinstance(self.model, models.ResNet):
-            return ("maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", *last)
         maps = self._legal_before_pooling
+        declared = [stage for stage in self.traits.stages if self.resolve(stage) in maps]
+        if declared and len(declared) == len(self.traits.stages):
+            return (*declared, "avgpool", *last)
+        if not maps:
+            return ("avgpool", *last)
         candidates = self.blocks if len(self.blocks) >= 4 else maps
         stages: dict[float, str] = {}
         side = math.inf
@@ -175,11 +234,17 @@ class Cut:
         return tuple(self._shapes[self._nodes[layer]][1:])
 
     def layout(self, layer: str) -> str:
-        """How a layer's output is laid out: 'flat', 'map' (channels first), 'map last', 'tokens', 'class tokens'."""
+        """How a layer's output is laid out: 'flat', 'map' (channels first), 'map last', or tokens in the words of
+        `features.pooling`."""
         shape = self._shapes[self._nodes[layer]]
         if len(shape) == 4:
             # Images are square, so a map's two equal sides tell where the channels stand.
             return "map last" if shape[1] == shape[2] != shape[3] else "map"
+        if len(shape) == 3 and self.traits.prefix_tokens is not None:
+            # Not in all layers: a class token may come late.
+            places = shape[1] - (prefix := self.traits.prefix_tokens)
+            is_there = prefix > 0 and places > 0 and math.isqrt(places) ** 2 == places
+            return tokens_layout(prefix, self.traits.has_class_token) if is_there else "tokens"
         if len(shape) == 3:
             return "class tokens" if math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1 else "tokens"
         return "flat" if len(shape) == 2 else "other"
@@ -319,7 +384,29 @@ class Cut:
     @cached_property
     def _flat(self) -> fx.Node:
         """The first legal node whose output has no place in the image left: one row of numbers per image."""
-        return next(n for n, shape in self._shapes.items() if len(shape) == 2 and self._names[n] in self.legal)
+        legal = [node for node in self._shapes if self._names[node] in self.legal]
+        flat = next((node for node in legal if len(self._shapes[node]) == 2), None)
+        if flat is None or len(self._shapes[self._output]) != 2:
+            shape = tuple(self._shapes[self._output][1:])
+            raise UserError(
+                f"{type(self.model).__name__} gives {shape} for an image, not one row of numbers; end it with pooling: "
+                "nn.Sequential(network, nn.AdaptiveAvgPool2d(1), nn.Flatten()), or give its classifier too"
+            )
+        if read := [source for node in self._classifying for source in self._sources(node)]:
+            # Above the pooled output stand a classifier that is a convolution, or several side by side.
+            before = [node for node in legal if self._order[node] <= min(self._order[node] for node in read)]
+            if len(self._classifying) > 1 and self._order[before[-1]] < self._order[flat]:
+                return before[-1]
+            if before[-1] is read[0] and self._shapes[read[0]][2:] == (1, 1):
+                return read[0]
+        return flat
+
+    @property
+    def _classifying(self) -> list[fx.Node]:
+        """The calls of the modules that are declared to give the classes."""
+        return [
+            node for node in self.graph.nodes if node.op == "call_module" and node.target in self.traits.classifiers
+        ]
 
     @cached_property
     def _pooled(self) -> fx.Node:
@@ -328,6 +415,8 @@ class Cut:
         Without such a node it is what is flattened, or the flat node itself where that one chooses (a class token).
         """
         node, numbers = self._flat, math.prod(self._shapes[self._flat])
+        if len(self._shapes[node]) == 3:
+            return node
         passed = [node]
         while not self._averages(node) and len(self._sources(node)) == 1:
             node = self._sources(node)[0]

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """What is wrong, what was expected and what to do next, in one line that needs no traceback."""
 
+    def __str__(self) -> str:
+        # What a user typed, or a name in a file, may hold line breaks.
+        return " ".join(super().__str__().splitlines())
+
 
 def unknown(problem: str, name: str, names: Iterable[str], more: str = "") -> UserError:
     """The error for a name that is none of those known: the problem, the nearest of them, all of them, then `more`."""

@@ -4,6 +4,7 @@ Stratified, and no group is ever cut. What is drawn depends on labels, groups an
 pooling, head and candidate is compared on the same rows.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,13 +19,21 @@ _TRIES = 20  # draws of grouped folds, until every class is in every training pa
 def draw_folds(
     labels: np.ndarray, *, count: int, repeats: int = 1, seed: int = 0, groups: np.ndarray | None = None
 ) -> np.ndarray:
-    """For each repeat the fold of every row, from 0 to count - 1: int64 (repeats, N).
+    """For each repeat the fold of every row, from 0 to count - 1: int64 (repeats, N), not to be written to.
 
     labels, groups: whole numbers (N,). count: 2 or more, and at most what `most_folds` says. Every class stands in
     every training part, and without groups in every fold. UserError where groups cannot be dealt out like that.
     """
+    content = None if groups is None else np.asarray(groups, np.int64).tobytes()
+    return _drawn(np.asarray(labels, np.int64).tobytes(), content, count, repeats, seed)
+
+
+@functools.lru_cache(maxsize=32)  # the rows of a table ask for the same ones, and those of groups take a while
+def _drawn(of_rows: bytes, of_groups: bytes | None, count: int, repeats: int, seed: int) -> np.ndarray:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    labels = np.frombuffer(of_rows, np.int64)
+    groups = None if of_groups is None else np.frombuffer(of_groups, np.int64)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     drawn = np.empty((repeats, len(labels)), np.int64)
     for repeat, numbers in enumerate(drawn):
@@ -40,6 +49,7 @@ def draw_folds(
                 f"the groups of {len(labels)} training rows cannot be dealt out to {count} folds so that every class "
                 "is in every training part; ask for fewer folds or --validate holdout, or make the groups smaller"
             )
+    drawn.flags.writeable = False
     return drawn
 
 

@@ -68,8 +68,8 @@ def too_few_groups(
         if len(own) < 2:
             name = label if classes is None else classes[label]
             return UserError(
-                f"all images of class '{name}' {where} are of one group, and two groups are needed, {both}; add images "
-                "of another group, make the groups smaller or leave the class out"
+                f"all images of class '{name}' {where} are of one group, and two groups are needed, {both} (equal "
+                "images are of one group); add images of another group, make the groups smaller or leave the class out"
             )
     count = len(np.unique(groups))
     return UserError(

@@ -20,8 +20,10 @@ import torch
 from torch import nn
 from torchvision import models
 
-from features.architectures import classifier_name, is_auxiliary, options_for, outline
+from features.architectures import outline
+from features.backbones.family import is_auxiliary
 from features.errors import UserError
+from features.families import family_of
 from features.weights import Table
 
 # What wrappers put into names in the middle of a network as well as before it.
@@ -96,8 +98,9 @@ class Architecture:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.family = family_of(name)
         self.model: nn.Module = outline(name)
-        self.classifier = classifier_name(self.model)
+        self.classifier = self.family.classifiers(self.model)[0]
         self._children = [child for child, _ in self.model.named_children()]
         state = self.model.state_dict()
         self.shapes = {key: tensor.shape for key, tensor in state.items() if not is_auxiliary(key)}
@@ -140,7 +143,7 @@ class Architecture:
 
     def _match(self, table: Table, prefix: str, tensors: Mapping[str, torch.Tensor]) -> Match:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
-        options = options_for(self.model, shapes)
+        options = self.family.options_for(self.model, shapes)
         wanted = dict(self.shapes)
         if options:
             wanted = {key: tensor.shape for key, tensor in outline(self.name, **options).state_dict().items()}

@@ -33,6 +33,11 @@ class Watch(fx.Interpreter):
         for place, node in enumerate(graph.nodes):
             node.meta |= {_PLACE: place, _WRITERS: set()}
 
+    def fetch_attr(self, target: str) -> Any:
+        """A parameter or buffer; tensors that are neither, as tracing leaves them, stayed where they were."""
+        value = super().fetch_attr(target)
+        return value.to("meta") if isinstance(value, torch.Tensor) else value
+
     def run_node(self, node: fx.Node) -> Any:
         """Run it, and compare the versions of all that it is given."""
         read = [self._values[source] for source in node.all_input_nodes if source in self._values]

@@ -108,12 +108,22 @@ class Preprocessing:
         return f"{words[self.crop_mode]} ({self.interpolation}{', antialiased' if self.antialias else ''})"
 
 
+class Scaled(Preprocessing):
+    """Of networks whose larger images are resized to the same multiple of any crop as of their own."""
+
+    def at(self, image_size: int | None) -> "Preprocessing":
+        """The same for another crop."""
+        if image_size is None or image_size == self.crop:
+            return self
+        return dataclasses.replace(self, crop=image_size, resize=round(self.resize * image_size / self.crop))
+
+
 @dataclass(frozen=True)
 class Preparation:
     """What is asked for in place of a network's own preprocessing; None: what that has.
 
     The fields are those of `Preprocessing`, with image_size for `crop`; mean and std of one number are that of every
-    channel.
+    channel. crop_mode 'center' is the network's own, which a few have as 'squash'.
     """
 
     image_size: int | None = None
@@ -165,7 +175,8 @@ class Preparation:
 
     def of(self, own: Preprocessing) -> Preprocessing:
         """A network's own preprocessing with what was asked for; UserError where the two do not go together."""
-        steps = dataclasses.replace(own.at(self.image_size), crop_mode=self.crop_mode)
+        own_mode = own.crop_mode if self.crop_mode == "center" else self.crop_mode
+        steps = dataclasses.replace(own.at(self.image_size), crop_mode=own_mode)
         channels = len(own.mean)
         mean, std = (
             numbers * channels if numbers is not None and len(numbers) == 1 else numbers

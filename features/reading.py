@@ -109,7 +109,8 @@ def require_training_rows(request: Request) -> None:
     dataset = open_dataset(request.dataset)
     if "validation" in dataset.splits:
         return
-    groups = dataset.groups("train")
+    together = dataset.together("train")
+    groups = None if together is None else together[0]
 
     def answer() -> str:
         labels = dataset.load("train").labels
@@ -123,21 +124,65 @@ def require_training_rows(request: Request) -> None:
 
 
 def load_features(
-    dataset: str = "mnist", layer: str = "avgpool", split: str = "train", pool: str = "avg", **options: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """The cached features and labels of one layer: X (N, D) float32, or (N, C, H, W) with pool='none', and y (N,).
+    dataset: Any = "mnist",
+    layer: str = "avgpool",
+    split: str = "train",
+    pool: str = "avg",
+    *,
+    names: bool = False,
+    **options: Any,
+) -> tuple[np.ndarray, ...]:
+    """The cached features and labels of one layer. Nothing is computed: what is missing is named, with the command.
 
-    options are the other fields of `features.request.Request` (backbone, weights, image_size, limit, ...). Nothing is
-    extracted here: what is missing is named, with the command that makes it.
+    Parameters
+    ----------
+    dataset : str or data
+        As `open_dataset` takes it.
+    layer : str
+        A stage or node, or joined ones ('layer2+layer3'), which stand side by side.
+    split : {'train', 'validation', 'test'}
+        'validation' where the data set has such a part of its own.
+    pool : str
+        'avg', 'max', 'grid:N' or 'none'.
+    names : bool
+        A third array besides, (N,), of what each image is called: its path relative to the data set, or its row.
+    **options
+        The other fields of `features.request.Request`, as they were in extraction: `backbone`, `weights`, `image_size`,
+        `limit`, ...
+
+    Returns
+    -------
+    X : ndarray of float32, (N, D), or (N, C, H, W) with pool='none'
+        float16 where it was stored so. Read-only where all rows of a file are wanted.
+    y : ndarray of int64, (N,)
+        Positions in the data set's `classes`.
+
+    Raises
+    ------
+    UserError
+        Where the features are not in the cache, with the `extract` command that makes them.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> _ = lp.probe("digits", "efficientnet_lite0", ["avgpool", "fc"], "ridge", image_size=32, limit=100,
+    ...              limit_test=50, quick=True, jobs=1)
+    >>> X, y = lp.load_features("digits", "avgpool", "test", backbone="efficientnet_lite0", image_size=32, limit=100,
+    ...                         limit_test=50)
+    >>> X.shape, X.dtype.name, y.shape
+    ((50, 1280), 'float32', (50,))
     """
     request = Request(dataset=dataset, layers=(layer,), pools=(pool,), **options)
     plan = requests.plan(request)
     if split not in plan.splits:
-        raise UserError(f"{dataset} has no split {split!r}; it has {' and '.join(plan.splits)}")
+        raise UserError(f"{request.dataset} has no split {split!r}; it has {' and '.join(plan.splits)}")
     if line := used_of_others(plan):
         tell_once(line)
     features, cached = read_layer(plan, layer, split)
-    return features, cached.labels()
+    if not names:
+        return features, cached.labels()
+    data = open_dataset(request.dataset)
+    return features, cached.labels(), np.array([data.name_of(split, int(row)) for row in cached.index()])
 
 
 def _spelled(numbers: tuple[float, ...] | None) -> str | None:

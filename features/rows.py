@@ -5,6 +5,7 @@ set is interleaved (even rows are about 7 points harder for a linear model) and 
 takes some rows of a group and leaves others out; a split leaves groups whole (`features.grouping`).
 """
 
+import functools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -61,7 +62,8 @@ def validation_split(
     rows of one group stay together, and a class needs two groups.
     """
     if groups is not None:
-        held = hold_out_groups(labels[rows], groups[rows], fraction, random.Random(f"validation {seed}"))
+        content = (np.asarray(own[rows], np.int64).tobytes() for own in (labels, groups))
+        held = _held_groups(*content, fraction, seed)
         if held is None:
             where = f"among the {len(rows)} training rows"
             raise too_few_groups(labels[rows], groups[rows], classes, where, "validate")
@@ -80,6 +82,12 @@ def validation_split(
         held_out.append(members[: max(1, round(fraction * len(members)))])
     validation = np.sort(np.concatenate(held_out))
     return np.setdiff1d(rows, validation), validation
+
+
+@functools.lru_cache(maxsize=32)  # the rows of a table ask for the same ones
+def _held_groups(of_rows: bytes, of_groups: bytes, fraction: float, seed: int) -> np.ndarray | None:
+    labels, groups = (np.frombuffer(content, np.int64) for content in (of_rows, of_groups))
+    return hold_out_groups(labels, groups, fraction, random.Random(f"validation {seed}"))
 
 
 def train_and_validation(

@@ -3,15 +3,15 @@
 Of files only the headers are read, once for each content of a data set.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from features.datasets import Dataset, ImageFiles
 from features.datasets.images import opened
 from features.notes import remembered_answer
 
 _READERS = 8
+_AT_ONCE = 4096
 
 
 def shortest_oblong(dataset: Dataset) -> int | None:
@@ -27,25 +27,27 @@ def shortest_oblong(dataset: Dataset) -> int | None:
             sides += [min(height, width)] if height != width else []
             continue
         question = f"the shortest side of an oblong image in {split} of {dataset.fingerprint()}"
-        answer = remembered_answer(question, lambda paths=images.paths: _shortest(paths))  # type: ignore[misc]  # default
+        answer = remembered_answer(question, lambda images=images: _shortest(images))  # type: ignore[misc]  # default
         sides += [int(answer)] if answer != "none" else []
     return min(sides, default=None)
 
 
-def sizes_of(paths: Iterable[Path]) -> list[tuple[int, int]]:
-    """(height, width) of the images in files, as their headers say, before a camera's turn; (0, 0) where none can."""
+def sizes_of(images: ImageFiles) -> Iterator[tuple[int, int]]:
+    """(height, width) of images in files, as their headers say, before a camera's turn; (0, 0) where none can."""
     with ThreadPoolExecutor(_READERS, "headers") as readers:
-        return list(readers.map(_size, paths))
+        for start in range(0, len(images), _AT_ONCE):
+            rows = range(start, min(start + _AT_ONCE, len(images)))
+            yield from readers.map(lambda row: _size(images, row), rows)
 
 
-def _shortest(paths: Iterable[Path]) -> str:
-    sides = [min(size) for size in sizes_of(paths) if size[0] != size[1] or not size[0]]
+def _shortest(images: ImageFiles) -> str:
+    sides = (min(size) for size in sizes_of(images) if size[0] != size[1] or not size[0])
     return str(min(sides, default="none"))
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _size(images: ImageFiles, row: int) -> tuple[int, int]:
     try:
-        with opened(path) as image:
+        with opened(images.source(row)) as image:
             return image.height, image.width
     except Exception:
         # Decoders meet damaged files with exceptions of every kind. Whoever reads the whole image names the file.

@@ -31,6 +31,7 @@ _OFFLINE_HINT = (
 _PROGRAMS = (
     ("constants.pkl", "a TorchScript archive", "torch.jit.load"),
     ("archive_format", "an exported program", "torch.export.load"),
+    ("serialized_exported_program.json", "an exported program", "torch.export.load"),  # of torch 2.6
 )
 _DEEPEST = 4
 
@@ -130,11 +131,7 @@ def _loaded(path: Path) -> Any:
         require_regular(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); name a file of weights") from error
-    try:
-        is_zip = zipfile.is_zipfile(path)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{damaged} ({error}); {again}") from error
-    if is_zip:
+    if _is_zip(path):
         _check_zip(path, damaged, again)
     elif path.suffix == ".safetensors" or _is_safetensors(path):
         from safetensors import SafetensorError
@@ -215,13 +212,22 @@ def _placeholders(held: Any, depth: int = 0) -> set[str]:
     return {name for value in inner for name in _placeholders(value, depth + 1)} if depth < _DEEPEST else set()
 
 
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True  # a broken one
+
+
 def _check_zip(path: Path, damaged: str, again: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             refuse_zip_bomb(path, archive)
             members = {name.rpartition("/")[2] for name in archive.namelist()}
             broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # Python's readers of archives meet damaged ones with exceptions of every kind
         raise UserError(f"{damaged} ({error}); {again}") from error
     if broken:
         raise UserError(f"{damaged} (its part {broken} fails its check sum); {again}")

@@ -12,8 +12,8 @@ import pytest
 from features.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-# Nothing in the project calls these: all of what users need, and what the notebook and these tests take.
-NEVER_MISSED = {"all", "fuzz", "notebook", "test"}
+# Nothing in the project calls these: all of what users need, and what the notebooks, the pages and these tests take.
+NEVER_MISSED = {"all", "docs", "fuzz", "notebook", "test"}
 
 
 def _extras() -> dict[str, set[str]]:
@@ -31,11 +31,11 @@ def test_every_extra_is_named_where_it_is_missed_and_every_name_is_one():
 
 def test_the_tests_install_what_they_use_of_the_extras():
     extras = _extras()
-    # The README's test command asks for these by name.
-    by_name = {"all", "offline", "fast", "figures", "test"}
+    # The README's test command asks for these by name, and CI for what builds the pages.
+    by_name = {"all", "docs", "offline", "fast", "figures", "test"}
     for name in set(extras) - by_name:
         assert extras[name] <= extras["test"] | extras["figures"], name
-    of_users = set(extras) - {"all", "fuzz", "notebook", "test"}
+    of_users = set(extras) - NEVER_MISSED
     assert set.union(*(extras[name] for name in of_users)) <= extras["all"]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from classify.measure.choice import merit_of
 from classify.measure.metrics import measure
 from classify.measure.results import Predictions, Result, load_results, sealed
 from classify.measure.saving import save_result
@@ -166,3 +167,44 @@ def test_a_closed_stream_is_one_line_and_a_status(home, tmp_path, stream):
         assert done.stderr == "error: the standard output is closed; leave it open, or send it to /dev/null\n"
     else:
         assert done.returncode == 0 and "empty" in done.stdout
+
+
+EXTRAS = {
+    "a calibration without numbers": {"calibration": {}},
+    "a calibration of text": {"calibration": {"temperature": 1.0, "log_loss_before": "x", "ece_before": "x",
+                                              "log_loss_after": 0.1, "ece_after": 0.1}},
+    "half of a half": {"half": {"accuracy": 0.5}},
+    "a half of text": {"half": {"accuracy": "x", "whole": 1.0, "p_value": 0.1}},
+    "what is seen as nothing": {"seen_as": {"0": [["x"]]}},
+    "what is seen as words": {"seen_as": {"0": [["x", "y"]]}},
+    "a number beyond all": {"peak_host_bytes": 10**400},
+    "a share beyond all": {"unlike": 10**400},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EXTRAS)
+def test_a_forged_note_in_a_record_gets_one_line(tmp_path, kind):
+    path = _saved(tmp_path).path
+    record = json.loads(path.read_text())
+    record["result"]["extra"] |= EXTRAS[kind]
+    path.write_text(json.dumps(sealed(record)))
+    with pytest.raises(UserError, match=path.name) as caught:
+        load_results(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_forged_scores_are_neither_better_than_all_right_nor_a_crash():
+    for value, rows in ((5.0, 100), (-3.0, 100), (1e308, 2**63), (0.5, -7)):
+        forged = merit_of({"accuracy": value, "rows": rows}, "accuracy", numbers=None, name="forged")
+        assert forged.rank <= 1 and forged.near >= 0
+    assert merit_of({"accuracy": 0.5}, "accuracy", numbers=None, name="forged").rank < 0.5
+
+
+def test_predictions_out_of_other_folds_than_the_record_counts_get_one_line(tmp_path):
+    labels = np.arange(6) % 2
+    for folds in (None, np.array([0, 1, 2, 0, 1, 7]), np.array([0, 1, -2, 0, 1, 1])):
+        folder = tmp_path / f"{folds is None}-{folds is not None and folds.max()}"
+        result = Result({"dataset": "x"}, measure(labels, labels), extra={"outer": [{"rows": 2.0}] * 3})
+        saved = save_result(folder, result, Predictions(np.arange(6), labels, labels, folds=folds))
+        with pytest.raises(UserError, match="no predictions in it .*not those of 3 folds"):
+            saved.predictions()

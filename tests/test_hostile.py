@@ -218,3 +218,34 @@ def test_digits_that_mean_several_files_remove_none(home, capsys):
         path.rename(path.with_name(f"{path.stem[:-16]}abcd{number}{path.stem[-11:]}.h5"))
     assert "means 2 files" in _complaint(capsys, cache.main, "remove", "abcd")
     assert len(list((home / "features").glob("*.h5"))) == len(before)
+
+
+@pytest.mark.parametrize("way", ["processes", "cluster"])
+def test_modules_in_the_working_folder_are_not_run_by_processes_that_are_started(home, tmp_path, way):
+    if way == "cluster":
+        pytest.importorskip("distributed", reason="needs pip install 'layerprobe[cluster]'")
+    scripts = {
+        "processes": "from classify.experiments.parallel import in_parallel\n"
+        "if __name__ == '__main__': print(list(in_parallel(str, [(1,), (2,)], 2)))",
+        "cluster": "from extract.cluster import on_cluster, spread\n"
+        "if __name__ == '__main__':\n"
+        "    with on_cluster('local:2'): print(list(spread(str, [(1,), (2,)])))",
+    }
+    # As the console command is, the script lies elsewhere: what Python itself imports is not from here.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "command.py").write_text(scripts[way])
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
+    for name in ("joblib", "multiprocessing", "numpy", "torch", "distributed", "json", "classify", "extract"):
+        (hostile / f"{name}.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "LAYERPROBE_HOME": str(home)}
+    environment.pop("PYTHONSAFEPATH", None)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "bin" / "command.py")],
+        capture_output=True,
+        text=True,
+        cwd=hostile,
+        env=environment,
+    )
+    assert done.stdout == "['1', '2']\n", done.stderr
+    assert not (tmp_path / "mark").exists()

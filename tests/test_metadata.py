@@ -37,3 +37,11 @@ def test_the_packages_are_those_of_the_import_rules():
     assert {name.removesuffix(".*") for name in included} == set(PACKAGES)
     assert "py.typed" in _metadata()["options.package_data"]["layerprobe"]
     assert (ROOT / "layerprobe" / "py.typed").exists()
+
+
+def test_the_lowest_versions_that_tests_are_run_with_are_those_that_are_stated():
+    metadata = _metadata()
+    groups = [metadata["options"]["install_requires"], *metadata["options.extras_require"].values()]
+    lines = {line.partition(";")[0].strip() for group in groups for line in group.splitlines() if line.strip()}
+    pinned = (ROOT / ".ci" / "lowest-versions.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == {line.replace("==", ">=") for line in pinned if not line.startswith("#")}

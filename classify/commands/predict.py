@@ -176,8 +176,7 @@ def add_model_options(add: Add) -> None:
     )
     add("--dataset", metavar="NAME", help="the best for this data set, named as in training")
     add("--weights", metavar="PATH", help="the file of the backbone's weights, if it cannot be found")
-    trust = "load a pickle, which can run code, or an altered head"
-    add("--trust", action="store_true", typed_only=True, help=trust)
+    add_shared(add, "--trust")
 
 
 def _probability(text: str) -> float:

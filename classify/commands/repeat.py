@@ -4,7 +4,7 @@ same; status 1 if it did not."""
 from collections.abc import Sequence
 
 from features.commands.help import purpose
-from features.commands.options import Parser
+from features.commands.options import Parser, add_shared
 from features.commands.speaking import put
 
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         if dataset is None and (dataset := recorded_option(saved, "dataset")) is not None:
             require_used_here(dataset, saved.result.config.dataset_sha256)
         weights = options.weights or recorded_option(saved, "weights")
-        repetition = repeat(saved, dataset=dataset, weights=weights, afresh=options.afresh)
+        repetition = repeat(saved, dataset=dataset, weights=weights, afresh=options.afresh, trust=options.trust)
         different += not repetition.same
         put(f"{saved.path}\n{repetition}")
     return 1 if different else 0
@@ -35,4 +35,5 @@ def _parser() -> Parser:
     add("--dataset", metavar="NAME", help="where the data set stands now (default: where it stood)")
     add("--weights", metavar="W", help="where the weights stand now (default: where they stood)")
     add("--afresh", action="store_true", help="extract the features again too, instead of reading the cache")
+    add_shared(add, "--trust")
     return parser

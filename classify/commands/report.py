@@ -9,6 +9,7 @@ from features.commands.help import purpose
 from features.commands.options import Parser, add_shared, positive
 from features.commands.speaking import say, tell
 from features.errors import UserError
+from features.named_code import trusting
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,19 +24,20 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.show.report import write_report
 
-    path = write_report(
-        options.results,
-        output,
-        sample=options.sample,
-        seed=options.seed,
-        maps=not options.no_maps,
-        images=not options.no_images,
-        stages=not options.no_stages,
-        dataset=options.dataset,
-        paths=options.paths,
-        command=options.command_line,
-        say=tell,
-    )
+    with trusting(options.trust):
+        path = write_report(
+            options.results,
+            output,
+            sample=options.sample,
+            seed=options.seed,
+            maps=not options.no_maps,
+            images=not options.no_images,
+            stages=not options.no_stages,
+            dataset=options.dataset,
+            paths=options.paths,
+            command=options.command_line,
+            say=tell,
+        )
     say(f"written: {path} ({path.stat().st_size / 1e6:.2f} MB); open it in a browser")
     return 0
 
@@ -46,7 +48,7 @@ def _parser() -> Parser:
     add_shared(add, "--results")
     add("--output", default="report.html", metavar="PATH", help="the page (report.html)")
     add("--dataset", metavar="NAME", help="where the images are, if nothing was made from them here before")
-    add_shared(add, "--overwrite")
+    add_shared(add, "--overwrite", "--trust")
     add("--sample", default=400, type=positive, metavar="N", help="test images on the maps of the features (400)")
     add("--seed", default=0, type=int, metavar="K", help="of that sample and of the maps")
     add("--no-maps", action="store_true", help="leave out the maps of the features, which take a second a layer")

@@ -43,12 +43,16 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     refuse_contradictions(options)
     from classify.experiments.making import make, make_all
     from classify.experiments.run import RunOutcome
+    from classify.experiments.training_cost import cost_of_folds
     from extract.cluster import on_cluster
 
-    rows, of_heads, of_networks = _network_rows(options, networks), [], []
-    of_features = _head_rows(options, names)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     how = how_from(options, say=say)
+    settings = _settings(options, names, networks)
+    rows, of_heads, of_networks = _network_rows(options, networks, settings), [], []
+    of_features = _head_rows(options, names, settings)
+    if cost := cost_of_folds(rows, how):
+        say(cost)
     with on_cluster(options.cluster), tensorboard_log(options) as log:
         for saved in make_all(of_features, how):
             of_heads.append(saved)
@@ -73,17 +77,10 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     return 0
 
 
-def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
-    """The rows of the heads, each on each layer; nothing is extracted yet."""
-    if not names:
-        return []
-    from classify.experiments.kinds.classical import Classical
-    from classify.experiments.row import Row
+def _settings(options: argparse.Namespace, names: Sequence[str], networks: Sequence[str]) -> Any:
+    """How the rows are fitted: what is chosen and tested on is settled, and said."""
     from classify.experiments.settings import Settings
-    from classify.experiments.sources import CachedLayer
-    from classify.experiments.validating import HOLDOUT, SPLIT, check_score, parse_folds, settle
-    from classify.heads.on_axes import Reduction
-    from extract.planning import plan
+    from classify.experiments.validating import check_score, for_networks, parse_folds, settle
     from features.reading import require_training_rows
 
     # A head that cannot do what is asked says so before hours of extraction.
@@ -92,7 +89,8 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     parse_folds(options.validate)
     check_score(options.score)
     request = request_from(options)
-    require_training_rows(request)
+    if names:
+        require_training_rows(request)
     settings = Settings(
         seed=options.seed,
         class_weight=options.class_weight,
@@ -105,11 +103,30 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
         jobs=options.jobs,
         blocks=options.in_blocks,
     )
-    settings, lines = settle(settings, request, names)
-    if find_models(options.model)[1] and (settings.validate != HOLDOUT or settings.test != SPLIT):
-        lines.append("networks are chosen on a tenth of the training images, held out, and tested on the test images")
+    if not names:
+        settings = for_networks(settings, options.validate, options.test)
+    settings, lines = settle(settings, request, names or networks)
+    if networks and (held := for_networks(settings, options.validate, options.test)) != settings:
+        chosen = "" if held.validate == settings.validate else "chosen on a tenth of the training images, held out"
+        tested = "" if held.test == settings.test else "tested on the test images"
+        asks = "--validate cv:5 and --test cv:5 train them on folds"
+        lines.append(f"networks are {' and '.join(filter(None, (chosen, tested)))}: {asks}")
     for line in lines:
         say(line)
+    return settings
+
+
+def _head_rows(options: argparse.Namespace, names: Sequence[str], settings: Any) -> list:
+    """The rows of the heads, each on each layer; nothing is extracted yet."""
+    if not names:
+        return []
+    from classify.experiments.kinds.classical import Classical
+    from classify.experiments.row import Row
+    from classify.experiments.sources import CachedLayer
+    from classify.heads.on_axes import Reduction
+    from extract.planning import plan
+
+    request = request_from(options)
     reduction = Reduction("pca", options.pca) if options.pca else None
     planned = plan(request)
     sources = [CachedLayer(planned, layer, pool) for layer, pool in planned.distinct()]
@@ -117,23 +134,29 @@ def _head_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
     return [Row(source=source, head=head, settings=settings) for source in sources for head in heads]
 
 
-def _network_rows(options: argparse.Namespace, names: Sequence[str]) -> list:
+def _network_rows(options: argparse.Namespace, names: Sequence[str], of_heads: Any) -> list:
     """The rows of the networks, in the order asked; nothing is extracted or trained yet."""
     if not names:
         return []
     from classify.experiments.row import network_row, untouched_rows
+    from classify.experiments.settings import Settings
+    from classify.experiments.validating import for_networks
 
     request = request_from(options)
     maps = dataclasses.replace(request, dtype=options.map_dtype or "float32")
     described = row_options(options)
     described["training"] = described.pop("settings")
+    asked = for_networks(of_heads, options.validate, options.test)
+    settings = Settings(validate=asked.validate, test=asked.test)
     rows: list = []
     for name in names:
         if name == "untouched":
-            rows += untouched_rows(request)
+            rows += untouched_rows(request, settings)
             continue
         unfreeze = (options.unfreeze or ["all"]) if name == "finetune" else ["all"]
-        made = [network_row(maps, name, unfreeze=point, **described) for point in dict.fromkeys(unfreeze)]
+        made = [
+            network_row(maps, name, unfreeze=point, settings=settings, **described) for point in dict.fromkeys(unfreeze)
+        ]
         for row in made:
             row.check()
         rows += made

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from classify.heads import HEADS
+from classify.heads import ANY_HEAD, HEADS
 from classify.heads.legal import OneOf
 from classify.heads.network import NETWORKS
 from classify.heads.network.settings import AUGMENTATIONS, LEGAL, TrainingSettings
@@ -89,9 +89,7 @@ RULES = (
             "--no-refit",
             "--no-calibrate",
             "--in-blocks",
-            "--validate",
             "--score",
-            "--test",
         ),
         HEADS,
         "is about heads on cached features, and none was asked for; leave it out",
@@ -129,7 +127,7 @@ def add_training_options(parser: Parser, cuts: bool = True) -> None:
 
 def models_explained(*, networks: bool = True) -> list[tuple[str, str]]:
     """What `--help` says below the options: each head, and each network, by name."""
-    heads = list(HEADS.summaries().items())
+    heads = [*HEADS.summaries().items(), ANY_HEAD]
     return heads + [(network.name, network.summary) for network in NETWORKS.values() if networks]
 
 
@@ -189,7 +187,7 @@ def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     """The names of heads and those of networks, each once; UserError with the nearest names for an unknown one."""
     names, models = tuple(dict.fromkeys(names)), (*HEADS, *NETWORKS)
     for name in names:
-        if name not in models:
+        if name not in models and name not in HEADS:
             raise unknown(f"there is no model called {name!r}", name, models)
     return tuple(name for name in names if name in HEADS), tuple(name for name in names if name in NETWORKS)
 
@@ -198,7 +196,7 @@ def refuse_unread(options: argparse.Namespace, models: Sequence[str], rules: Ite
     """Raise UserError for an option that none of the models would read. models: names of heads and networks."""
     for rule in rules:
         given = [option for option in rule.options if option in options.given]
-        if given and not set(rule.readers) & set(models):
+        if given and not any(model in rule.readers for model in models):
             raise UserError(f"{given[0]} {rule.complaint.format(models=', '.join(models))}")
 
 

@@ -18,7 +18,15 @@ from classify.experiments.outcome import Outcome
 from classify.experiments.settings import Say
 from classify.experiments.sources import CachedLayer, Rows
 from classify.measure.environment import this_environment
-from classify.measure.suspicion import NEAR, contradicted, far_from_all, near_duplicates, out_of_fold
+from classify.measure.glances import SIDE, glances
+from classify.measure.suspicion import (
+    NEAR,
+    NEAR_AT_A_GLANCE,
+    contradicted,
+    far_from_all,
+    near_duplicates,
+    out_of_fold,
+)
 from classify.measure.wording import percent
 from classify.show.panels import Panel
 from classify.show.table import Cell, Column, Table, spelled, table_of
@@ -29,7 +37,6 @@ from features.datasets.findings import Finding, Item
 from features.datasets.survey import AbsentImages, UnreadableImages
 from features.digests import sha256_json
 from features.first_use import ChangedContent
-from features.grouping import joined_groups
 from features.request import Request
 
 HEAD = "logistic"  # whose out-of-fold predictions the labels are held against
@@ -203,6 +210,7 @@ def _in_features(request: Request, dataset: Dataset, *, compiled: str, jobs: int
     source.ensure(compiled=compiled, jobs=jobs)
     read = {split: source.read(split) for split in planned.splits}
     rows = _Rows(dataset, read)
+    say(f"comparing {len(rows.labels):,} images with each other across splits")
     yield from _nearly_the_same(rows, layer)
     say(f"fitting {HEAD} on {layer}, on all folds but one in turn")
     probabilities = out_of_fold(
@@ -250,19 +258,27 @@ def _nearly_the_same(rows: "_Rows", layer: str) -> Iterator[Finding]:
             second = np.array(
                 [row for row in rows.numbers[split].tolist() if rows.content[row] not in equal], dtype=np.int64
             )
-            near, twins, distances = near_duplicates(rows.features, rows.numbers[other], second)
-            if not len(near):
+            in_features = near_duplicates(rows.features, rows.numbers[other], second)
+            at_a_glance = near_duplicates(rows.glances, rows.numbers[other], second, NEAR_AT_A_GLANCE, 0.0)
+            # An image that is near in both ways is named once.
+            pairs = {
+                int(row): (int(twin), float(distance))
+                for near in (at_a_glance, in_features)
+                for row, twin, distance in zip(*near, strict=True)
+            }
+            if not pairs:
                 continue
             items = tuple(
-                rows.item(int(row), f"nearly {rows.item(int(twin)).path} in {other}", float(distance))
-                for row, twin, distance in zip(near, twins, distances, strict=True)
+                rows.item(row, f"nearly {rows.item(twin).path} in {other}", distance)
+                for row, (twin, distance) in sorted(pairs.items(), key=lambda pair: (pair[1][1], pair[0]))
             )
             are = "is" if len(items) == 1 else "are"
             named = [f"{item.path}, {item.says}" for item in items]
             yield Finding(
                 f"nearly in {other}",
                 f"{len(items)} of {len(rows.numbers[split])} {split} images {are} nearly the same as one in {other} "
-                f"({_some(named, '; ')}): closer in {layer} than {NEAR} of the distance to the tenth nearest",
+                f"({_some(named, '; ')}): closer in {layer} than {NEAR} of the distance to the tenth nearest, or than "
+                f"{NEAR_AT_A_GLANCE} of it as {SIDE} x {SIDE} grey pixels",
                 items,
             )
 
@@ -285,6 +301,13 @@ class _Rows:
             own = rows.index.tolist()
             self.content += [digests[row] for row in own] if digests else [f"{row} of {split}" for row in own]
 
+    @cached_property
+    def glances(self) -> np.ndarray:
+        """The images themselves (N, D), small and grey."""
+        return np.concatenate(
+            [glances(self._dataset.load(split).images, rows.index.tolist()) for split, rows in self._read.items()]
+        )
+
     def item(self, row: int, says: str = "", value: float | None = None) -> Item:
         """A row as findings name it."""
         split = next(split for split, numbers in self.numbers.items() if len(numbers) and row <= numbers[-1])
@@ -295,8 +318,10 @@ class _Rows:
     @property
     def together(self) -> np.ndarray:
         """Codes (N,) that are equal for rows of one group, and for copies, which know each other's label."""
-        groups = [rows.groups for rows in self._read.values() if rows.groups is not None]
-        return joined_groups(np.concatenate(groups) if groups else np.arange(len(self.labels)), self.content)
+        codes = self._dataset.together(*self._read)
+        if codes is None:
+            return np.arange(len(self.labels))
+        return np.concatenate([own[rows.index] for own, rows in zip(codes, self._read.values(), strict=True)])
 
 
 def _items_table(findings: tuple[Finding, ...], most: int | None) -> Table:

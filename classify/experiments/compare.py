@@ -18,11 +18,13 @@ from classify.experiments.row import Row, network_row, untouched_rows
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import CachedLayer, training_image
 from classify.experiments.timing import pass_for_one
+from classify.experiments.training_cost import cost_of_folds
 from classify.experiments.validating import AUTO, HOLDOUT, check_score, parse_folds, settled
 from classify.heads import HEADS
 from classify.heads.network import DRAWN
 from classify.heads.network.network import unfreeze_points
 from classify.heads.network.settings import TrainingSettings
+from classify.heads.own import heads_by_name
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.choice import best_of
 from classify.measure.record import RowConfig
@@ -30,7 +32,7 @@ from classify.measure.results import SavedResult
 from classify.measure.standing import against_best
 from extract.commands.ensure import ensure_features
 from extract.planning import plan
-from features.backbones import load_backbone
+from features.backbones import requested_backbone
 from features.commands.progress import going
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -48,9 +50,9 @@ Group = tuple[Row, ...]
 
 @followed
 def compare(
-    dataset: str = "mnist",
+    dataset: Any = "mnist",
     backbone: str = "resnet18",
-    models: str | Sequence[str | Model] | None = None,
+    models: Any = None,
     *,
     layers: str | Sequence[str] = ("all",),
     seeds: int | Sequence[int] = (0,),
@@ -67,62 +69,113 @@ def compare(
     results: Path | str = "results",
     **options: Any,
 ) -> ComparisonResult:
-    """Compare models on one data set; the answer, also kept in the folder `results`.
+    """Heads on frozen features against networks that are trained, on the same training images, in one table.
 
-    models: as `parse_model` reads them; by default the untouched network, a ConvNet and the backbone from scratch,
-    fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`, which is
-    chosen on validation. seeds: each decides rows, validation split, new weights and order; the first one's test rows
-    serve the paired tests. validate, score: what is chosen on, and by which score; 'auto' holds a part out where a
-    network is trained, so that all are chosen on the same rows. calibrate: the heads' probabilities. settings,
-    regularizers, map_dtype and in_loop are about networks that train; beside one that is fine-tuned those from drawn
-    weights go without what they have no use for. quick: few rows, small images and three epochs where nothing else is
-    asked for. options are the other fields of `How` (jobs, again, say, on_epoch, ...) and of
-    `features.request.Request`: weights, image_size, limit, limit_test, precision, dtype, device.
+    Everything is chosen on validation rows; the test rows are read once, at the end, and rows are compared with the
+    best by McNemar tests with Holm's correction. A string or number where a list can be given is a list of one.
 
-    A text where a list can be given is a list of one.
+    Parameters
+    ----------
+    dataset, backbone : str
+        As `probe` takes them.
+    models : str, classifier, or list of these, optional
+        'svm@layer3' (a head on a layer), 'finetune:layer4' (trained from there on), 'finetune:all+l2-sp=0.01' (with a
+        regulariser), 'scratch', 'convnet', 'untouched', 'spottune', or a classifier like scikit-learn's, by name or as
+        an object (`classify.heads.own`). By default the untouched network, a ConvNet and the backbone from scratch,
+        fine-tuning from three stages on, and svm, logistic and linear at `avgpool` and at the best of `layers`.
+    layers, seeds : str and int, or lists of these
+        Among which layers the best for the default heads is chosen. A seed decides rows, validation split, new weights
+        and their order; the test rows of the first serve the paired tests.
+    settings, regularizers, map_dtype, in_loop, keep_networks
+        How networks are trained (`TrainingSettings`: epochs, learning rate, ...); with which regularisers, as
+        'l2-sp=0.01', where they have a use for them; from cached maps in 'float32' or 'float16', or with the frozen
+        part computed in the loop; whether they are saved, so that `load_model` finds them.
+    search, calibrate, validate, score, results
+        As in `probe`; validate='auto' holds a part out where a network is trained, so that all rows are chosen on the
+        same, and 'cv:5' trains each network six times.
+    quick : bool
+        Few rows, small images and three epochs where nothing else is asked for.
+    **options
+        `jobs`, `again`, `say`, `on_epoch`, `progress`, and the fields of `features.request.Request`, as in `probe`.
 
-    Raises UserError for what cannot be compared, before anything is extracted or trained.
+    Returns
+    -------
+    ComparisonResult
+        A row for each model, with accuracy (0 to 1), seconds and p-values; also saved in `results`.
+
+    Raises
+    ------
+    UserError
+        For what cannot be compared, before anything is extracted or trained.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> result = lp.compare("digits", "efficientnet_lite0", ["ridge@avgpool", "ridge@fc"], image_size=32, limit=100,
+    ...                     limit_test=50, search=False, jobs=1)
+    >>> [(row.model, row.layer) for row in result.rows]
+    [('ridge', 'avgpool'), ('ridge', 'fc')]
     """
-    notes: list[str] = []
     parse_folds(validate)
     check_score(score)
+    notes: list[str] = []
     how = How.of(results, options)
-    training = settings or (TrainingSettings(epochs=QUICK_EPOCHS) if quick else TrainingSettings())
-    if quick:
-        options = _quick(options, notes)
-    seeds, layers = tuple(dict.fromkeys(as_items(seeds))), as_items(layers)
-    models = None if models is None else as_items(models)
-    if not seeds:
-        raise UserError("no seed was given; give at least one, as in --seeds 0")
-    requests = [Request(dataset=dataset, backbone=backbone, **{**options, "seed": seed}).normalised() for seed in seeds]
-    for request in requests:
-        require_training_rows(request)
+    options = {**(_quick(options, notes) if quick else options), "dataset": dataset, "backbone": backbone}
+    requests = _requests(options, seeds)
     chosen = _models(requests[0], models, parse_regularizers(as_items(regularizers)), notes)
     chosen_on = _chosen_on(validate, score, requests, chosen, notes)
+    training = settings or (TrainingSettings(epochs=QUICK_EPOCHS) if quick else TrainingSettings())
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
-    rows = _network_rows(chosen, requests, map_dtype, network, notes)
-    head_layers = [layer for model in chosen for layer in model.layers]
-    plans = _plans(requests, head_layers, layers)
+    rows = _network_rows(chosen, requests, map_dtype, network, Settings(validate=chosen_on), notes)
+    heads = Settings(search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
+    question = _question(requests, chosen, layers, options) | {"training": training.to_json(), "quick": quick}
+    return _answered(question, requests, chosen, rows, heads, how, notes)
 
+
+def _requests(options: dict[str, Any], seeds: int | Sequence[int]) -> list[Request]:
+    """What is asked of the features for each seed."""
+    requests = [Request(**{**options, "seed": seed}).normalised() for seed in dict.fromkeys(as_items(seeds))]
+    if not requests:
+        raise UserError("no seed was given; give at least one, as in --seeds 0")
+    for request in requests:
+        require_training_rows(request)
+    return requests
+
+
+def _question(
+    requests: Sequence[Request], models: Sequence[Model], layers: str | Sequence[str], options: dict[str, Any]
+) -> dict[str, Any]:
+    """What was asked, as the record has it."""
+    stated = _stated(options, requests[0])
+    return {
+        "dataset": requests[0].dataset,
+        "backbone": options["backbone"],
+        "models": [str(model) for model in models],
+        "layers": list(as_items(layers)),
+        "seeds": tuple(request.seed for request in requests),
+        "options": {name: value for name, value in stated.items() if name not in ("dataset", "backbone")},
+    }
+
+
+def _answered(
+    question: dict[str, Any],
+    requests: Sequence[Request],
+    models: Sequence[Model],
+    rows: dict[Model, list[Group]],
+    heads: Settings,
+    how: How,
+    notes: list[str],
+) -> ComparisonResult:
+    """The table, with the rows of networks as given and those of heads as they are chosen; saved."""
+    plans = _plans(requests, [layer for model in models for layer in model.layers], question["layers"])
+    if cost := cost_of_folds([row for of_model in rows.values() for group in of_model for row in group], how):
+        how.say(cost)
     making = Making(how)
-    settings_of = [
-        Settings(seed=request.seed, search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
-        for request in requests
-    ]
-    groups = _fit(chosen, rows, plans, making, settings_of, notes)
+    settings = [dataclasses.replace(heads, seed=request.seed) for request in requests]
+    groups = _fit(models, rows, plans, making, settings, notes)
     saved = making.test()
     compared = tuple(_compared(group, saved) for group in groups)
-    best = best_of(compared, lambda row: [saved.result for saved in row.saved], score)
-    question = {
-        "dataset": dataset,
-        "backbone": backbone,
-        "models": [str(model) for model in chosen],
-        "layers": list(layers),
-        "seeds": seeds,
-        "training": training.to_json(),
-        "options": _stated(options, requests[0]),
-        "quick": quick,
-    }
+    best = best_of(compared, lambda row: [saved.result for saved in row.saved], heads.score)
     # The paired tests are on the first seed's test rows.
     p_values = against_best(best, compared, lambda row: row.saved[0])
     result = ComparisonResult(question, compared, best, p_values, tuple(notes), how.folder)
@@ -148,13 +201,13 @@ def _stated(options: dict[str, Any], request: Request) -> dict[str, Any]:
 
 def _models(
     request: Request,
-    asked: Sequence[str | Model] | None,
+    asked: Sequence[Any] | None,
     regularizers: tuple[RegularizerSpec, ...],
     notes: list[str],
 ) -> tuple[Model, ...]:
     """The models, each once; notes are taken of those left out of the default set."""
     if asked is None:
-        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        backbone = requested_backbone(request)
         cut, labels = backbone.cut(request.image_size), len(open_dataset(request.dataset).classes)
         models = default_models(unfreeze_points(cut))
         outputs = None if backbone.headless else cut.shape(cut.resolve("fc"))[0]
@@ -163,7 +216,8 @@ def _models(
             reason = "came without a classifier" if outputs is None else f"tells {outputs} classes apart, not {labels}"
             notes.append(f"no untouched network: {backbone.weights_name} {reason}")
     else:
-        models = tuple(model if isinstance(model, Model) else parse_model(model) for model in asked)
+        named = heads_by_name(asked)
+        models = tuple(model if isinstance(model, Model) else parse_model(model) for model in named)
         if not models:
             raise UserError("no model was given; leave out --model for the default set, or name some")
     regular = {model: with_regularizers(model, regularizers) for model in models}
@@ -177,7 +231,12 @@ def _models(
 
 
 def _network_rows(
-    models: Sequence[Model], requests: Sequence[Request], map_dtype: str, options: dict[str, Any], notes: list[str]
+    models: Sequence[Model],
+    requests: Sequence[Request],
+    map_dtype: str,
+    options: dict[str, Any],
+    settings: Settings,
+    notes: list[str],
 ) -> dict[Model, list[Group]]:
     """For each model that is a network its rows, checked (the untouched one has three groups); notes are taken of those
     that train otherwise than was asked for all."""
@@ -186,7 +245,7 @@ def _network_rows(
     drawn = asked.from_drawn_weights() if any(model.name == "finetune" for model in models) else asked
     for model in models:
         if model.name == "untouched":
-            rows[model] = list(zip(*(untouched_rows(request) for request in requests), strict=True))
+            rows[model] = list(zip(*(untouched_rows(request, settings) for request in requests), strict=True))
         elif not model.is_head:
             described = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
             if model.name in DRAWN and drawn != asked:
@@ -195,7 +254,7 @@ def _network_rows(
                     f"{model.label} starts from a random initialisation: no head from a probe, no batch norm frozen"
                 )
             maps = [dataclasses.replace(request, dtype=map_dtype) for request in requests]
-            rows[model] = [tuple(network_row(request, model.name, **described) for request in maps)]
+            rows[model] = [tuple(network_row(request, model.name, settings=settings, **described) for request in maps)]
             for row in rows[model][0]:
                 row.check()
     return rows
@@ -253,15 +312,10 @@ def _chosen_on(
     """What every model is chosen on, the same for all; a note is taken of why."""
     heads = [model.name for model in models if model.is_head]
     networks = [model.label for model in models if not model.is_head]
-    if networks and parse_folds(validate):
-        raise UserError(
-            f"--validate {validate} is about heads, and {networks[0]} is chosen on held-out images, as all that are "
-            "compared with it; leave the option out, or name heads alone with --models"
-        )
-    if networks or not heads:
+    if networks and not parse_folds(validate):
         return HOLDOUT
     # Of several seeds and a limit each takes rows of its own: the folds are those that all of them can have.
-    told = [settled(validate, request, heads, score=score) for request in requests]
+    told = [settled(validate, request, heads or networks, score=score) for request in requests]
     on, line = min(told, key=lambda pair: _order_of(pair[0]))
     notes += [line] if line else []
     return on

@@ -110,11 +110,18 @@ class ComparedRow:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ComparisonResult(Outcome):
-    """What a comparison found.
+    """What `layerprobe.compare` found.
 
-    question: what was asked, as plain values. rows: in the order of the models. best: the row with the highest
-    validation accuracy. p_values: of McNemar's mid-p test of each row against `best` on the first seed's test
-    predictions, Holm's correction over all rows; None for `best` itself. notes: what was left out and why.
+    Attributes
+    ----------
+    rows : tuple of ComparedRow
+        In the order of the models: `model`, `layer`, `accuracy` (0 to 1, mean over seeds), `deviation`, `cost` in
+        seconds.
+    best : ComparedRow
+        The row to choose, by validation.
+    p_values : tuple of float or None
+        Of McNemar's mid-p test of each row against `best` on the first seed's test predictions, Holm's correction over
+        all rows; None for `best` itself.
     """
 
     FORMAT: ClassVar[str] = "layerprobe comparison"
@@ -264,10 +271,13 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
         notes[-1] += f", with seed {comparison.seeds[0]}; mean and standard deviation over seeds {seeds}"
         notes.append("all other figures are means over seeds")
     notes.append(columns.majority_note(comparison.best.first.metrics))
-    notes.append(
+    fitted = (
         "fitted on: a head's hyper-parameters and a network's epoch are chosen on validation; networks are not fitted "
         "again after that, so compare them with the rows fitted on train"
     )
+    if comparison.best.first.config.on_folds:
+        fitted = "fitted on: what was chosen out of folds, heads and networks alike, is fitted on all training images"
+    notes.append(fitted)
     notes.append(
         "extract: of the training images, all layers of the pass; train: search and last fit; one image: from its "
         "pixels to its class; memory: of the whole process at its most"
@@ -288,7 +298,8 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
 
 def _fitted_on(row: ComparedRow) -> str:
     untrained = row.first.extra.trained_parameters == 0
-    return "train + validation" if row.refit else "nothing" if untrained else "train"
+    fitted = "all of train" if row.first.config.on_folds else "train + validation" if row.refit else "train"
+    return "nothing" if untrained else fitted
 
 
 def _and(parts: Sequence[str]) -> str:

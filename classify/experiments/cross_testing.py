@@ -6,6 +6,7 @@ images.
 """
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,28 +44,36 @@ class CrossTested:
 
 def cross_test(head: Kind, training: Training) -> CrossTested:
     """Learn a row's head outside each outer fold of its settings, and ask it of the images inside."""
-    rows, source = training.required(), training.source
+    rows = training.required()
     folds = outer_folds(rows.labels, training.settings, rows.groups)
     predicted = np.empty(len(rows.labels), np.int64)
     shares: list[tuple[np.ndarray, np.ndarray]] = []
     outer = []
     for fold in range(folds.max() + 1):
         inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        part = _part(training, outside)
-        learned = head.learn(part)
-        said = head.predict(learned.classifier, _rows(rows, inside), source)
-        predicted[inside] = said.predicted
-        if said.probabilities is not None:
-            shares.append((inside, said.probabilities))
-        assert learned.predicted is not None  # there is always something to choose on
-        known, labels = np.unique(part.required().labels), part.required().labels[part.validation]
-        outer.append({**validation_scores(labels, learned.predicted, learned.scores, known), "rows": len(labels)})
+        part = _part(head, training, outside).at(f"tested-{fold}", f"tested on fold {fold + 1} of {folds.max() + 1}")
+        arrays = head.once(part.place, functools.partial(_outcome, head, part, _rows(head, rows, inside)))
+        predicted[inside] = arrays.pop("predicted")
+        if "probabilities" in arrays:
+            shares.append((inside, arrays.pop("probabilities")))
+        outer.append({**{name: float(score) for name, score in arrays.items()}, "rows": len(part.validation)})
     probabilities = None
     if shares:
         probabilities = np.empty((len(rows.labels), shares[0][1].shape[1]), np.float32)
         for inside, of_fold in shares:
             probabilities[inside] = of_fold
     return CrossTested(folds, predicted, probabilities, outer)
+
+
+def _outcome(head: Kind, part: Training, asked: Rows) -> dict[str, np.ndarray]:
+    """What is predicted for the rows of a fold by what is learnt outside it, and the scores that this is chosen by."""
+    learned = head.learn(part)
+    said = head.predict(learned.classifier, asked, part.source)
+    assert learned.predicted is not None  # there is always something to choose on
+    known, labels = np.unique(part.required().labels), part.required().labels[part.validation]
+    scores = validation_scores(labels, learned.predicted, learned.scores, known)
+    probabilities = {} if said.probabilities is None else {"probabilities": said.probabilities}
+    return {"predicted": said.predicted, **probabilities, **{name: np.array(value) for name, value in scores.items()}}
 
 
 def outer_folds(labels: np.ndarray, settings: Settings, groups: np.ndarray | None) -> np.ndarray:
@@ -74,9 +83,9 @@ def outer_folds(labels: np.ndarray, settings: Settings, groups: np.ndarray | Non
     return draw_folds(labels, count=asked.count, seed=settings.seed, groups=groups)[0]
 
 
-def _part(training: Training, numbers: np.ndarray) -> Training:
+def _part(head: Kind, training: Training, numbers: np.ndarray) -> Training:
     """The same training on some of its rows."""
-    rows, settings = _rows(training.required(), numbers), training.settings
+    rows, settings = _rows(head, training.required(), numbers), training.settings
     every = np.arange(len(numbers))
     if settings.validate == HOLDOUT:
         classes = training.source.classes
@@ -92,9 +101,9 @@ def _part(training: Training, numbers: np.ndarray) -> Training:
     return dataclasses.replace(training, rows=rows, train=every, validation=every, folds=folds)
 
 
-def _rows(rows: Rows, numbers: np.ndarray) -> Rows:
+def _rows(head: Kind, rows: Rows, numbers: np.ndarray) -> Rows:
     groups = None if rows.groups is None else rows.groups[numbers]
-    return Rows(rows.features.take(numbers, axis=0), rows.labels[numbers], rows.index[numbers], groups)
+    return Rows(head.take(rows.features, numbers), rows.labels[numbers], rows.index[numbers], groups)
 
 
 @dataclass(frozen=True, eq=False)

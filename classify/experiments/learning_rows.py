@@ -4,7 +4,6 @@ Where a data set brings a validation part of its own it is chosen on that, and e
 part of the training rows is held out. On folds every training row is both.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -45,11 +44,12 @@ def learning_rows(
             f"the validation part of {source.request.dataset} has no image of the classes of the {len(rows.labels)} "
             "training rows; raise --limit, or add some"
         )
+    codes = source.together("train", VALIDATION)
     joined = Rows(
         _below(rows.features, held.features),
         np.concatenate([rows.labels, held.labels]),
         np.concatenate([rows.index, held.index]),
-        None if rows.groups is None or held.groups is None else np.concatenate([rows.groups, held.groups]),
+        None if codes is None else np.concatenate([codes[0][rows.index], codes[1][held.index]]),
     )
     numbers = np.arange(len(joined.labels))
     return joined, numbers[: len(rows.labels)], numbers[len(rows.labels) :]
@@ -58,11 +58,13 @@ def learning_rows(
 def all_rows(source: Source, blocks: str = "off") -> Rows:
     """The training rows and below them the test rows; the training rows' places are counted down from -1."""
     train, test = source.read("train", blocks), source.read("test", blocks)
+    codes = source.together("train", "test")
+    groups = None if codes is None else np.concatenate([codes[0][train.index], codes[1][test.index]])
     return Rows(
         _below(train.features, test.features),
         np.concatenate([train.labels, test.labels]),
         np.concatenate([-1 - train.index, test.index]),
-        None if train.groups is None or test.groups is None else np.concatenate([train.groups, test.groups]),
+        groups,
     )
 
 
@@ -101,7 +103,7 @@ def _of_classes(held: Rows, labels: np.ndarray) -> Rows:
 def _below(first: Any, second: Any) -> Any:
     """Inputs with others below them: images, or features, which stay where they are if they are large."""
     if isinstance(first, ImageFiles):
-        return dataclasses.replace(first, paths=first.paths + second.paths)
+        return first.joined(second)
     if isinstance(first, Blocks) or isinstance(second, Blocks) or first.ndim == 4 and first.dtype != np.uint8:
         return Stacked([first, second])
     return np.concatenate([first, second])

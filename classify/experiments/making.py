@@ -1,13 +1,14 @@
 """From rows to results: what stands in the folder is taken, all else is fitted, and at the very end tested.
 
 A fitted row waits for its test where its head puts it aside: what is stopped carries on with the rows that it lacks.
-Nothing in `Making.fit` opens the test split, and whoever has several rows chooses before `Making.test`.
+What cannot be put aside is held in memory, and fitted again after a kill. Nothing in `Making.fit` opens the test split,
+and whoever has several rows chooses before `Making.test`.
 """
 
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from classify.experiments.known import known_result
 from classify.experiments.parallel import in_parallel, threads_of
 from classify.experiments.row import Row
 from classify.experiments.settings import PLAINLY, How
+from classify.experiments.training_cost import trainings
 from classify.measure.results import SavedResult, find_result
 from classify.measure.saving import make_place
 from classify.measure.wording import duration, percent
@@ -60,12 +62,14 @@ def make_all(rows: Sequence[Row], how: How = PLAINLY) -> Iterator[SavedResult]:
 class Making:
     """Rows on their way to results, by the digests of their configurations.
 
-    known: results that stood in the folder. waiting: rows that are fitted and lack their test.
+    known: results that stood in the folder. waiting: rows that are fitted and lack their test. held: the fitted ones of
+    those that could not be put aside.
     """
 
     how: How = PLAINLY
     known: dict[str, SavedResult] = field(default_factory=dict)
     waiting: dict[str, Row] = field(default_factory=dict)
+    held: dict[str, Fitted] = field(default_factory=dict)
     _ensured: set[tuple[type, Request]] = field(default_factory=set)
     _said: set[str] = field(default_factory=set)
 
@@ -75,7 +79,7 @@ class Making:
             self.ensure(row)
             with self.alone(row):
                 if not self.knows(row):
-                    fitted, _ = _fitted(row, self.how, aside=row.head.one_at_a_time)
+                    fitted, *_ = _fitted(row, self.how, aside=row.head.one_at_a_time)
                     self.known[row.digest] = test(fitted, row.source.read("test", row.settings.blocks), self.how)
                     row.head.forget(row.place(self.how.folder))
         return self.known[row.digest]
@@ -88,10 +92,14 @@ class Making:
         if not self.knows(row):
             self.ensure(row)
             with self.alone(row):
+                if row.digest in self.held:
+                    return self.held[row.digest].fields
                 if not self.knows(row):
                     # What this very run put aside is taken up again whatever `again` says.
                     how = replace(self.how, again=self.how.again and row.digest not in self.waiting)
-                    fitted, line = _fitted(row, how, aside=True)
+                    fitted, line, is_aside = _fitted(row, how, aside=True)
+                    if not is_aside:
+                        self.held[row.digest] = fitted
                     if row.digest not in self.waiting and row.head.announced:
                         self.how.say(f"{line}{remark}")
                     self.waiting[row.digest] = row
@@ -114,7 +122,9 @@ class Making:
         tasks = [(row, _quiet(self.how)) for row in todo]
         costs = [row.head.cost(row.source) for row in todo]
         going().expect(WITH_TESTS * sum(costs))
-        for number, line in enumerate(in_parallel(_fit_aside, tasks, self.how.jobs), start=1):
+        for number, (line, held) in enumerate(in_parallel(_fit_aside, tasks, self.how.jobs), start=1):
+            if held is not None:
+                self.held[held.row.digest] = held
             going().advance(costs[number - 1], f"{number}/{len(tasks)}")
             if not going().is_bar or is_verbose():
                 self.how.say(f"{number}/{len(tasks)} {line}")
@@ -125,7 +135,10 @@ class Making:
         groups: dict[Any, list[Row]] = {}
         for row in self.waiting.values():
             groups.setdefault((row.source, row.settings.blocks), []).append(row)
-        tasks = [(rows, _quiet(self.how)) for rows in groups.values()]
+        tasks = [
+            (rows, {row.digest: self.held[row.digest] for row in rows if row.digest in self.held}, _quiet(self.how))
+            for rows in groups.values()
+        ]
         tested = (
             in_parallel(_test_aside, tasks, self.how.jobs) if side_by_side else itertools.starmap(_test_aside, tasks)
         )
@@ -136,6 +149,7 @@ class Making:
         for row in self.waiting.values():
             row.head.forget(row.place(self.how.folder))
         self.waiting.clear()
+        self.held.clear()
         return dict(self.known)
 
     def scout(self, row: Row) -> float:
@@ -184,11 +198,12 @@ WITH_TESTS = 1.1
 
 def weight(row: Row) -> float:
     """How long a row takes beside others, roughly: a network trains for as long as many heads are fitted."""
-    return 20.0 if row.head.one_at_a_time else 1.0
+    return 20.0 * trainings(row.settings) if row.head.one_at_a_time else 1.0
 
 
-def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str]:
-    """A row fitted now, or in an earlier run that was stopped before its test, and a line that says what came out."""
+def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str, bool]:
+    """A row fitted now, or in an earlier run that was stopped before its test; a line that says what came out; and
+    whether it stands aside."""
     place, head = row.place(how.folder), row.head
     if how.again:
         head.forget(place)
@@ -196,24 +211,25 @@ def _fitted(row: Row, how: How, *, aside: bool) -> tuple[Fitted, str]:
         line = f"{row.label}: {head.verb} in an earlier run"
         if not head.announced:
             how.say(line)
-        return Fitted(row, **content), line
+        return Fitted(row, **content), line, True
     started = time.perf_counter()
     if head.one_at_a_time:
         make_place(place, how.folder)
     fitted = fit(row, how)
-    if aside:
-        head.put_aside({name: value for name, value in vars(fitted).items() if name != "row"}, place)
+    content = {name: value for name, value in vars(fitted).items() if name != "row"}
+    is_aside = aside and head.put_aside(content, place)
     seconds = duration(time.perf_counter() - started)
-    return fitted, f"{row.label}: {percent(fitted.fields['validation_accuracy'])} % on validation, {seconds}"
+    return fitted, f"{row.label}: {percent(fitted.fields['validation_accuracy'])} % on validation, {seconds}", is_aside
 
 
-def _fit_aside(row: Row, how: How) -> str:
-    """Fit a row and put it aside, in a process of its own; what it has to say."""
-    return _fitted(row, how, aside=True)[1]
+def _fit_aside(row: Row, how: How) -> tuple[str, Fitted | None]:
+    """Fit a row and put it aside, in a process of its own; what it has to say, and the row where it cannot be."""
+    fitted, line, is_aside = _fitted(row, how, aside=True)
+    return line, None if is_aside else fitted
 
 
-def _test_aside(rows: Sequence[Row], how: How) -> list[SavedResult]:
-    """Test rows of one source that wait for it."""
+def _test_aside(rows: Sequence[Row], held: Mapping[str, Fitted], how: How) -> list[SavedResult]:
+    """Test rows of one source that wait for it, some of them in memory."""
     saved, inputs = [], None
     for row in rows:
         # Another process that waited for the same network may have tested it in the meantime.
@@ -221,12 +237,14 @@ def _test_aside(rows: Sequence[Row], how: How) -> list[SavedResult]:
             saved.append(tested)
             continue
         place = row.place(how.folder)
-        content = row.head.take_up(place)
-        if content is None:
+        fitted = held.get(row.digest)
+        if fitted is None and (content := row.head.take_up(place)) is not None:
+            fitted = Fitted(row, **content)
+        if fitted is None:
             raise UserError(f"{place} was removed while it was waiting for its test; run the same command again")
         if inputs is None:
             inputs = row.source.read("test", row.settings.blocks)
-        saved.append(test(Fitted(row, **content), inputs, how))
+        saved.append(test(fitted, inputs, how))
     return saved
 
 

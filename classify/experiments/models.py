@@ -5,10 +5,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from classify.heads import HEADS
+from classify.heads import HEADS, find_head
 from classify.heads.network import NETWORKS
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
 from features.errors import UserError, unknown
+from features.named_code import names_code
 
 DEFAULT_HEADS = ("svm", "logistic", "linear")
 BEST = "best"
@@ -57,6 +58,10 @@ def default_models(points: Sequence[str]) -> tuple[Model, ...]:
 
 def parse_model(text: str) -> Model:
     """Read HEAD, HEAD@LAYER, NETWORK or finetune:STAGE, the last two with +REGULARIZER behind; UserError otherwise."""
+    if names_code(text):
+        name, _, layer = text.strip().partition("@")
+        find_head(name)
+        return Model(name, (layer,) if layer else ("avgpool", BEST))
     match = re.fullmatch(r"([^:@+]+)(?::([^@+]+))?(?:@([^:+]+(?:\+[^:=]+)?))?((?:\+.+)?)", text.strip())
     if match is None:
         raise UserError(f"{text!r} is no model; give one {_FORMS}")

@@ -19,10 +19,25 @@ from features.notes import write_json
 
 
 class Outcome(abc.ABC):
-    """The outcome of a probe, a comparison or a study; subclasses are frozen dataclasses.
+    """The outcome of a probe, a comparison or a study: it shows itself in a line, as tables, and as a figure.
 
-    question: what was asked, as plain values. notes: what was left out, and how to read it. folder: where results and
-    figures are kept. table_first: what people came for is the table, and the sentences are the last word.
+    Subclasses are frozen dataclasses. `str(outcome)` gives sentences, notes and tables; a notebook shows them as
+    HTML.
+
+    Attributes
+    ----------
+    question : dict
+        What was asked, as plain values.
+    sentences : tuple of str
+        The answer, the first sentence what people came for.
+    notes : tuple of str
+        What was left out, and how to read it.
+    tables : tuple of Table
+        The most important first.
+    folder : Path
+        Where results and figures are kept.
+    table_first : bool
+        Whether the table is what people came for, and the sentences the last word.
     """
 
     FORMAT: ClassVar[str]
@@ -74,15 +89,41 @@ class Outcome(abc.ABC):
 
     @property
     def predictions(self) -> Predictions:
-        """What the row best on validation predicts for the test images; UserError where that is not saved."""
+        """What the row best on validation predicts for the test images.
+
+        Returns
+        -------
+        Predictions
+            `rows`, `labels` and `predicted`, int64 (N,), and `probabilities`, float32 (N, K), or None.
+
+        Raises
+        ------
+        UserError
+            Where that is not saved.
+        """
         if (saved := self.best_saved) is None:
             raise UserError(f"{self.title}: no result of it stands in {self.folder}, so there are no predictions")
         return saved.predictions()
 
     def plot(self, path: Path | str | None = None, *, ax: Any = None) -> Any:
-        """The matplotlib figure, written to `path` if given: its ending says how, and without one both PNG and SVG are
-        written. ax: an Axes to draw in, which is returned in the place of a figure; what has several panels takes as
-        many, and draws the first in one alone. UserError where matplotlib is not installed."""
+        """Draw the outcome.
+
+        Parameters
+        ----------
+        path : path, optional
+            Write the figure there: its ending says how, and without one both PNG and SVG are written.
+        ax : Axes or array of Axes, optional
+            Draw there. What has several panels takes as many, and draws the first in one alone.
+
+        Returns
+        -------
+        matplotlib.figure.Figure, or `ax` where that is given
+
+        Raises
+        ------
+        UserError
+            Where matplotlib is not installed, or there is nothing to draw.
+        """
         if ax is not None:
             return draw_into(ax, self.title, self.panels)
         figure = panels_figure(self.title, self.panels)
@@ -91,7 +132,18 @@ class Outcome(abc.ABC):
         return figure
 
     def to_pandas(self) -> Any:
-        """All rows as a pandas DataFrame with full numbers; UserError where pandas is not installed."""
+        """All rows with full numbers.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Accuracies between 0 and 1, times in seconds.
+
+        Raises
+        ------
+        UserError
+            Where pandas is not installed.
+        """
         return self.all_rows.to_pandas()
 
     def to_latex(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from extract.cluster import cluster_client, spread, threads_each
+from extract.cluster import cluster_client, modules_as_here, spread, threads_each
 from features.commands.speaking import decoders_unheard, heard, tell_once
 from features.home import home
 
@@ -34,7 +34,8 @@ def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int 
             yield from (function(*task) for task in tasks)
         return
     here = str(home()), str(Path.cwd())
-    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads_of(jobs, len(tasks))):
+    inner = threads_of(jobs, len(tasks))
+    with modules_as_here(), joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=inner):
         calls = (joblib.delayed(_called)(here, function, task) for task in tasks)
         for result, lines in joblib.Parallel(return_as="generator", batch_size=1)(calls):
             for line in lines:

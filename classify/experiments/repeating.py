@@ -22,6 +22,7 @@ from classify.measure.outcome import Predictions, plain_json
 from classify.measure.results import SavedResult
 from classify.measure.wording import count, percent
 from features.home import home
+from features.named_code import trusting
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,22 @@ class Repetition:
 
 
 def repeat(
-    saved: SavedResult, *, dataset: str | None = None, weights: str | None = None, afresh: bool = False
+    saved: SavedResult,
+    *,
+    dataset: str | None = None,
+    weights: str | None = None,
+    afresh: bool = False,
+    trust: bool = False,
 ) -> Repetition:
     """Make the row of a record again, in a folder that goes away, and compare.
 
     dataset, weights: where these stand now, as the command line has them; by default those of the name in the record.
-    afresh: extract the features again as well, into a home that goes away. UserError where data or weights are not
+    afresh: extract the features again as well, into a home that goes away. trust: run the code that the record names
+    (`features.named_code`). UserError where data or weights are not
     those of the record, and for a row that its configuration does not describe in full.
     """
     before = saved.predictions()
-    with tempfile.TemporaryDirectory(prefix="repeat-") as aside, _own_home(Path(aside), afresh):
+    with tempfile.TemporaryDirectory(prefix="repeat-") as aside, _own_home(Path(aside), afresh), trusting(trust):
         saved.bring_ranges()
         row = Row.from_config(saved.result.config, dataset=dataset, weights=weights, keep=False)
         made = make(row, How(folder=Path(aside) / "results"))

@@ -30,6 +30,7 @@ from features.datasets import open_dataset
 from features.datasets.catalogue import dataset_plugin
 from features.digests import canonical_json, sha256_json
 from features.errors import UserError
+from features.named_code import require_trust
 from features.plugins import plugins
 from features.preprocessing import Preparation, Preprocessing
 from features.request import Request
@@ -77,10 +78,15 @@ class Row:
     @property
     def _groups(self) -> str | None:
         """What decides, besides the labels, which rows are learnt from, chosen on and tested on, if that is drawn."""
-        splits = open_dataset(self.source.request.dataset).splits
-        if "train" not in splits or not (self.settings.validation or self.settings.test != "split"):
+        splits, settings = open_dataset(self.source.request.dataset).splits, self.settings
+        if "train" not in splits:
             return None
-        return self.source.groups_sha256(*(splits if self.settings.test != "split" else ("train",)))
+        if settings.test != "split":
+            return self.source.groups_sha256(*splits)
+        own = settings.validation and "validation" in splits
+        if not (self.head.holds_out or settings.validation and not own):
+            return None
+        return self.source.groups_sha256("train", *(["validation"] if own else []))
 
     def _plugins(self) -> list[str]:
         """Who brings what is not ours."""
@@ -117,9 +123,11 @@ class Row:
     ) -> "Row":
         """The row that a configuration describes; UserError where it comes to another one here.
 
-        dataset, weights: where these stand now, as the command line has them; by default those of the same names.
+        dataset, weights: where these stand now, as the command line has them; by default those of the same names. Code
+        that it names is run where that is trusted (`features.named_code`).
         """
         written = RowConfig(config)
+        require_trust(written.backbone, "the record")
         if wrong := superseded(written):
             raise UserError(f"the row cannot be made again as it was: {wrong}; run it anew")
         request = _request(written, dataset, weights)
@@ -169,7 +177,7 @@ class Row:
 
         source, settings = self.source, self.settings
         shared: dict[str, Any] = {"source": source, "settings": settings, "how": how, "tell": tell}
-        shared["place"] = self.place(how.folder)
+        shared |= {"place": self.place(how.folder), "called": self.label}
         if "train" not in open_dataset(source.request.dataset).splits:
             return Training(**shared)
         rows, train, validation = learning_rows(source, settings, self._worsened)
@@ -196,19 +204,19 @@ def network_row(request: Request, network: str, *, settings: Settings | None = N
     return Row(source=source, head=head, settings=_seeded(settings, request), **outer)
 
 
-def untouched_row(request: Request, reading: str) -> Row:
+def untouched_row(request: Request, reading: str, settings: Settings | None = None) -> Row:
     """The row of one reading of the untouched network's outputs; UserError where it has none."""
     source, head = Untouched.on(request, reading)
-    return Row(source=source, head=head, settings=_seeded(None, request))
+    return Row(source=source, head=head, settings=_seeded(settings, request))
 
 
-def untouched_rows(request: Request) -> tuple[Row, ...]:
+def untouched_rows(request: Request, settings: Settings | None = None) -> tuple[Row, ...]:
     """The rows that there are for a data set: three readings, or its own classes alone where there is no training
     split. UserError where the weights came without a classifier, or with one of fewer classes than there are labels."""
     from classify.heads.network.untouched import READINGS
 
     readings = READINGS if "train" in open_dataset(request.dataset).splits else ("own",)
-    rows = tuple(untouched_row(request, reading) for reading in readings)
+    rows = tuple(untouched_row(request, reading, settings) for reading in readings)
     # What the last reading asks for, the others ask for too.
     rows[-1].check()
     return rows

@@ -83,7 +83,7 @@ class RunOutcome(Outcome):
     @property
     def _called(self) -> str:
         config = self.best.config
-        return f"{config.head} on {config.layer}{f' ({config.pool} pooling)' if config.pool else ''}"
+        return f"{config.network_label} on {config.layer}{f' ({config.pool} pooling)' if config.pool else ''}"
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -123,4 +123,4 @@ class RunOutcome(Outcome):
 
 
 def _name(result: Result) -> str:
-    return f"{result.config.head} on {result.config.layer}"
+    return f"{result.config.network_label} on {result.config.layer}"

@@ -29,7 +29,8 @@ MOST_BYTES = 4_000_000_000  # of pixels as float32, beyond which the control is 
 @dataclass(frozen=True)
 class Rows:
     """features (N, D) or (N, C, H, W), possibly a read-only map of a file, or `Blocks` of it, or images; labels int64
-    (N,); index int64 (N,), places in the split. groups: int64 codes (N,) of rows that belong together, or None.
+    (N,); index int64 (N,), places in the split. groups: int64 codes (N,) of rows that belong together, those of equal
+    images among them, or None.
     """
 
     features: Any
@@ -70,16 +71,18 @@ class Source(abc.ABC):
         return tuple(open_dataset(self.request.dataset).classes)
 
     def groups_of(self, split: str, index: np.ndarray) -> np.ndarray | None:
-        """The groups of rows at these places in a split, int64 codes; None where the data set has none."""
-        groups = _groups(self.request.dataset, self.config["dataset_sha256"], split)
-        return None if groups is None else groups[index]
+        """Which rows at these places in a split belong together, int64 codes; None where none do."""
+        codes = self.together(split)
+        return None if codes is None else codes[0][index]
+
+    def together(self, *splits: str) -> tuple[np.ndarray, ...] | None:
+        """See `Dataset.together`."""
+        return _together(self.request.dataset, self.config["dataset_sha256"], splits)
 
     def groups_sha256(self, *splits: str) -> str | None:
         """What says which rows of some splits belong together, whatever the groups are called; None where nothing
         does."""
-        groups = [_groups(self.request.dataset, self.config["dataset_sha256"], split) for split in splits]
-        own = [codes for codes in groups if codes is not None]
-        if not own:
+        if (own := self.together(*splits)) is None:
             return None
         _, first, codes = np.unique(np.concatenate(own), return_index=True, return_inverse=True)
         return sha256_rows(first[codes])
@@ -289,9 +292,9 @@ def _white(dataset: str, fingerprint: str) -> dict[str, float]:
 
 
 @lru_cache(maxsize=16)
-def _groups(dataset: str, fingerprint: str, split: str) -> np.ndarray | None:
-    """The groups of a split, by the data set's spec, in which it stands how they are told."""
-    return open_dataset(dataset).groups(split)
+def _together(dataset: str, fingerprint: str, splits: tuple[str, ...]) -> tuple[np.ndarray, ...] | None:
+    """By the data set's spec, in which it stands how groups are told."""
+    return open_dataset(dataset).together(*splits)
 
 
 def take_images(images: Any, rows: np.ndarray) -> Any:

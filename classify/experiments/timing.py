@@ -42,11 +42,11 @@ def pass_for_one(source: CachedLayer, image: Any) -> float:
 def _measure(request: Request, keys: Sequence[CacheKey], image: Any) -> float:
     from extract.preprocess import Preprocessor
     from extract.trunk import Output, Trunk, choose_recipe
-    from features.backbones import load_backbone
+    from features.backbones import requested_backbone
     from features.device import resolve_device
 
     device = resolve_device(request.device)
-    backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+    backbone = requested_backbone(request)
     cut = backbone.cut(request.image_size)
     outputs = [Output(key.layer, key.pool) for key in keys]
     recipe = choose_recipe(cut, outputs, images=1, precision=keys[0].precision, device=device, compiled="off")

@@ -6,8 +6,10 @@ much there is to fit, never on what comes out.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +18,11 @@ from classify.measure.choice import LOG_LOSS
 from classify.measure.record import RowConfig
 from classify.measure.scores import SCORES
 from classify.measure.wording import count
-from features.datasets import open_dataset
+from features.datasets import Dataset, open_dataset
+from features.digests import sha256_rows
 from features.errors import UserError, unknown
 from features.folds import draw_folds, most_folds
+from features.notes import remembered_answer
 from features.request import Request
 from features.rows import limit_rows
 
@@ -72,14 +76,24 @@ def settle(settings: Settings, request: Request, heads: Sequence[str]) -> tuple[
     heads: all that are to be fitted on one layer. UserError for what cannot be done, before anything is extracted.
     """
     refit = settings.refit
-    validate, line = settled(settings.validate, request, heads, refit=refit, score=settings.score)
-    test, tested = settled_test(settings.test, request, validate, refit=refit)
-    folds = parse_folds(validate)
-    if settings.validate == AUTO and test != SPLIT and folds and folds.repeats > 1:
+    chosen_on = _settled(settings.validate, request, heads, refit=refit, score=settings.score)
+    test, tested = settled_test(settings.test, request, chosen_on.validate, refit=refit)
+    if settings.validate == AUTO and test != SPLIT and chosen_on.folds and chosen_on.folds.repeats > 1:
         # All is done once more for each fold that is tested: drawn once they do.
-        validate, line = settled(str(Folds(FOLDS)), request, heads, score=settings.score)
-    lines = [remark for remark in (line, tested) if remark]
-    return dataclasses.replace(settings, validate=validate, test=test), lines
+        chosen_on = dataclasses.replace(chosen_on, folds=Folds(chosen_on.folds.count), reason="")
+    lines = [remark for remark in (chosen_on.line, tested) if remark]
+    return dataclasses.replace(settings, validate=chosen_on.validate, test=test), lines
+
+
+def for_networks(settings: Settings, validate: str, test: str) -> Settings:
+    """The same settings for networks, which are trained on folds only where these were asked for: validate and test,
+    as they were typed."""
+    asked = test not in (AUTO, SPLIT)
+    return dataclasses.replace(
+        settings,
+        validate=settings.validate if parse_folds(validate) else HOLDOUT,
+        test=settings.test if asked else SPLIT,
+    )
 
 
 def settled(
@@ -92,62 +106,129 @@ def settled(
     where a class, or its groups, cannot be dealt out to so many. UserError for what cannot be done, before anything is
     extracted.
     """
-    on, line = _settled(validate, request, heads, refit)
-    if score == LOG_LOSS and on == HOLDOUT:
+    chosen_on = _settled(validate, request, heads, refit=refit, score=score)
+    return chosen_on.validate, chosen_on.line
+
+
+@dataclass(frozen=True)
+class _ChosenOn:
+    """What is chosen on: folds, fewer of them than were asked for where `fewer` says so, or a hold-out; and why."""
+
+    folds: Folds | None = None
+    fewer: str = ""
+    reason: str = ""
+
+    @property
+    def validate(self) -> str:
+        return HOLDOUT if self.folds is None else str(self.folds)
+
+    @property
+    def line(self) -> str:
+        if self.folds is None:
+            return self.reason
+        return f"chosen by cross-validation, {self.folds.described}{self.fewer}{self.reason}"
+
+
+def _settled(validate: str, request: Request, heads: Sequence[str], *, refit: bool, score: str) -> _ChosenOn:
+    chosen_on = _on_folds_or_not(validate, request, heads, refit)
+    if score == LOG_LOSS and chosen_on.folds is None:
         raise UserError(
-            f"--score {score} is measured out of folds, and here is {line or 'chosen on a hold-out'}; give --validate "
-            "cv:5, or another score"
+            f"--score {score} is measured out of folds, and here is {chosen_on.line or 'chosen on a hold-out'}; give "
+            "--validate cv:5, or another score"
         )
-    return on, line
+    return chosen_on
 
 
-def _settled(validate: str, request: Request, heads: Sequence[str], refit: bool) -> tuple[str, str]:
+def _on_folds_or_not(validate: str, request: Request, heads: Sequence[str], refit: bool) -> _ChosenOn:
     asked = parse_folds(validate)
     dataset = open_dataset(request.dataset)
     if validate == HOLDOUT or "train" not in dataset.splits:
-        return HOLDOUT, ""
+        return _ChosenOn()
     if "validation" in dataset.splits:
         if asked is None:
-            return HOLDOUT, f"chosen on {dataset.name}'s own validation part"
+            return _ChosenOn(reason=f"chosen on {dataset.name}'s own validation part")
         raise UserError(
             f"--validate {validate}: {request.dataset} brings a validation part of its own, and that is what is chosen "
             "on; leave the option out"
         )
     if not refit:
         if asked is None:
-            return (
-                HOLDOUT,
-                "chosen on a tenth of the training images, held out, since --no-refit wants a last fit without",
+            return _ChosenOn(
+                reason="chosen on a tenth of the training images, held out, since --no-refit wants a last fit without"
             )
         raise UserError(
             f"--validate {validate} fits on all training images in the end; leave out --no-refit, or give --validate "
             "holdout"
         )
-    labels = dataset.load("train").labels
-    rows = limit_rows(labels, request.limit, request.seed)
-    groups = dataset.groups("train")
-    n, reason = len(rows), ""
+    rows, reason = _TrainingRows(dataset, request), ""
     if asked is None:
-        repeats = next((repeats for repeats, most in REPEATS if n * len(heads) <= most), None)
-        fitted = f"{count(n)} training images x {len(heads)} head{'s' if len(heads) > 1 else ''}"
+        repeats = next((repeats for repeats, most in REPEATS if rows.count * len(heads) <= most), None)
+        fitted = f"{count(rows.count)} training images x {len(heads)} head{'s' if len(heads) > 1 else ''}"
         if repeats is None:
-            return HOLDOUT, (
-                f"chosen on a tenth of the training images, held out: {fitted} are more than {count(REPEATS[-1][1])}, "
-                "and folds would take long (--validate cv:5 has them)"
+            return _ChosenOn(
+                reason=f"chosen on a tenth of the training images, held out: {fitted} are more than "
+                f"{count(REPEATS[-1][1])}, and folds would take long (--validate cv:5 has them)"
             )
         asked = Folds(FOLDS, repeats)
         reason = f": {fitted} are few enough (--validate holdout holds a tenth out)"
-    groups = None if groups is None else groups[rows]
-    most = most_folds(labels[rows], groups, classes=dataset.classes)
-    fewer = ""
+    most, fewer = rows.most_folds, ""
     if most < asked.count:
-        what = "images" if groups is None else "groups"
-        fewer = f"; not {asked.count}, since the smallest class has {most} {what}"
+        fewer = f"; not {asked.count}, since the smallest class has {most} {rows.units}"
         asked = Folds(most, asked.repeats)
-    if groups is not None:
-        # That they cannot be dealt out is said now.
-        draw_folds(labels[rows], count=asked.count, repeats=asked.repeats, seed=request.seed, groups=groups)
-    return str(asked), f"chosen by cross-validation, {asked.described}{fewer}{reason}"
+    rows.require_folds(asked)
+    return _ChosenOn(asked, fewer, reason)
+
+
+@dataclass(frozen=True, eq=False)
+class _TrainingRows:
+    """What folds ask of the training rows that a request takes: worked out once for the same rows of the same data,
+    whose labels are not opened again."""
+
+    dataset: Dataset
+    request: Request
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """Of all training rows."""
+        together = self.dataset.together("train")
+        return None if together is None else together[0]
+
+    @property
+    def units(self) -> str:
+        """What is dealt out to folds, in the plural."""
+        if self.groups is None:
+            return "images"
+        return "different images" if self.dataset.groups("train") is None else "groups"
+
+    @cached_property
+    def count(self) -> int:
+        return int(self._remembered("how many", lambda: len(self._taken[0])))
+
+    @cached_property
+    def most_folds(self) -> int:
+        """UserError as from `features.folds.most_folds`."""
+        classes = self.dataset.classes
+        return int(self._remembered("the most folds", lambda: most_folds(*self._taken, classes=classes)))
+
+    def require_folds(self, folds: Folds) -> None:
+        """UserError where groups cannot be dealt out to them."""
+        if self.groups is not None:
+            drawn = {"count": folds.count, "repeats": folds.repeats, "seed": self.request.seed}
+            self._remembered(f"{folds}", lambda: draw_folds(self._taken[0], groups=self._taken[1], **drawn).shape)
+
+    @cached_property
+    def _taken(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels and groups of the rows taken."""
+        labels = self.dataset.load("train").labels
+        rows = limit_rows(labels, self.request.limit, self.request.seed)
+        return labels[rows], None if self.groups is None else self.groups[rows]
+
+    def _remembered(self, what: str, work_out: Callable[[], Any]) -> str:
+        rows = (
+            f"{self.request.limit} of the training rows with seed {self.request.seed} of {self.dataset.fingerprint()}"
+        )
+        rows += "" if self.groups is None else f" in the groups {sha256_rows(self.groups)}"
+        return remembered_answer(f"{what} of {rows}", lambda: str(work_out()))
 
 
 def settled_test(test: str, request: Request, validate: str, *, refit: bool = True) -> tuple[str, str]:
@@ -174,18 +255,17 @@ def settled_test(test: str, request: Request, validate: str, *, refit: bool = Tr
         raise UserError(f"--test {test} fits on all images in the end; leave out --no-refit or --test")
     # Opened only where it matters: labels may stand beside all images.
     parts = {split: dataset.load(split).labels for split in ("train", "test")}
-    n = sum(map(len, parts.values()))
-    if test == AUTO and n >= MOST_CROSS_TESTED:
+    if test == AUTO and sum(map(len, parts.values())) >= MOST_CROSS_TESTED:
         return SPLIT, ""
     taken = {
         split: limit_rows(labels, limit, request.seed)
         for (split, labels), limit in zip(parts.items(), (request.limit, request.limit_test), strict=True)
     }
     labels = np.concatenate([parts[split][rows] for split, rows in taken.items()])
-    of_parts = [dataset.groups(split) for split in parts]
+    together = dataset.together(*parts)
     groups = None
-    if all(codes is not None for codes in of_parts):
-        groups = np.concatenate([codes[rows] for codes, rows in zip(of_parts, taken.values(), strict=True)])  # type: ignore[index]
+    if together is not None:
+        groups = np.concatenate([codes[rows] for codes, rows in zip(together, taken.values(), strict=True)])
     folds = Folds(FOLDS) if test == AUTO else parse_folds(test, "--test")
     assert folds is not None
     try:
@@ -200,4 +280,7 @@ def settled_test(test: str, request: Request, validate: str, *, refit: bool = Tr
             return SPLIT, ""
         raise
     why = "no test part is named" if test == AUTO else "as asked"
-    return f"cv:{count}", f"tested by cross-validation of all {n:,} images, {count} folds, the choice included: {why}"
+    return (
+        f"cv:{count}",
+        f"tested by cross-validation of all {len(labels):,} images, {count} folds, the choice included: {why}",
+    )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.errors import UserError, unknown
+from features.named_code import names_code
 from features.plugins import Plugin, blamed, plugins
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Head:
     name: as typed after `--model`. summary: one line for `--help`. estimator: 'module:Class'. grid: candidates, the
     first is the untuned default. complexity: orders candidates from the most to the least regularised; a search
     prefers the smaller on a tie and walks along it. search_rows: a search uses at most so many training rows
-    (None: all). plugin: the package that brings it, with its version; '' for ours.
+    (None: all). holds_out: it holds out some of the rows that it is fitted on by itself, and its `fit` takes `groups`,
+    codes (N,), none of which may be cut. plugin: the package that brings it, with its version; '' for ours.
     """
 
     name: str
@@ -42,13 +44,27 @@ class Head:
     grid: tuple[dict[str, Any], ...] = ({},)
     complexity: Callable[[Mapping[str, Any]], Any] = lambda params: 0
     search_rows: int | None = None
+    holds_out: bool = False
     plugin: str = ""
+
+    def told(self, groups: Any) -> dict[str, Any]:
+        """What its `fit` is told of the groups (N,) of the rows that it is given, or None, beside these."""
+        return {"groups": groups} if self.holds_out and groups is not None else {}
 
     def estimator_class(self) -> type[Any]:
         """The scikit-learn style class, imported now."""
         module, name = self.estimator.split(":")
-        with blamed(self.name, self.plugin) if self.plugin else contextlib.nullcontext():
+        with self.blamed():
             return getattr(importlib.import_module(module), name)
+
+    @property
+    def params(self) -> dict[str, Any] | None:
+        """What a record says of it beside its name, where that is not all."""
+        return None
+
+    def blamed(self) -> contextlib.AbstractContextManager:
+        """What a plug-in's head raises is a line that names it."""
+        return blamed(self.name, self.plugin) if self.plugin else contextlib.nullcontext()
 
     def build(
         self,
@@ -77,15 +93,23 @@ class Head:
             )
         shared = {"random_state": seed, "seed": seed, "class_weight": class_weight, "jobs": jobs, "device": device}
         given = {name: value for name, value in shared.items() if name in accepted} | self.grid[0] | params
-        with blamed(self.name, self.plugin) if self.plugin else contextlib.nullcontext():
+        with self.blamed():
             return kind(**given)
 
+
+_OWN = "classify.heads.own"  # where heads that are none of ours are made
+# What `--help` says of them.
+ANY_HEAD = (
+    "python:MODULE:CLASS",
+    "like scikit-learn's, as in python:sklearn.svm:SVC?C=10",
+)
 
 _STEPS_OF_THREE = (0.01, 0.0003, 0.001, 0.003, 0.03, 0.1, 0.3, 1.0)
 
 
 class Heads(Mapping[str, Head]):
-    """Heads by name: ours, and behind them those of plug-ins, each of which is loaded when it is asked for."""
+    """Heads by name: ours, and behind them those of plug-ins, each of which is loaded when it is asked for. A name that
+    means code (`classify.heads.own`) is one as well, and is not listed."""
 
     def __init__(self, heads: Iterable[Head]) -> None:
         self._ours = {head.name: head for head in heads}
@@ -94,10 +118,12 @@ class Heads(Mapping[str, Head]):
         return {name: plugin for name, plugin in plugins("heads").items() if name not in self._ours}
 
     def __getitem__(self, name: str) -> Head:
+        if names_code(name):
+            return importlib.import_module(_OWN).head_called(name)
         return self._ours[name] if name in self._ours else _of_plugin(self._plugins()[name])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ours or name in self._plugins()
+        return name in self._ours or name in self._plugins() or names_code(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter((*self._ours, *self._plugins()))
@@ -194,6 +220,7 @@ HEADS = Heads(
             _grid(hidden=(512, 128), learning_rate=(1e-3, 3e-3)),
             lambda params: (params["hidden"], params["learning_rate"]),
             search_rows=20_000,
+            holds_out=True,
         ),
     )
 )
@@ -203,4 +230,4 @@ def find_head(name: str) -> Head:
     """The head of that name; UserError with the nearest names if there is none."""
     if name in HEADS:
         return HEADS[name]
-    raise unknown(f"there is no head called {name!r}", name, HEADS)
+    raise unknown(f"there is no head called {name!r}", name, HEADS, f", or name one of your own: {ANY_HEAD[0]}")

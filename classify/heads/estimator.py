@@ -87,9 +87,12 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         if sample_weight is None:
             return None
         try:
-            return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         except ValueError as error:
             raise FitError(f"{type(self).__name__}: {one_line(error)}") from error
+        if not weights.any():  # scikit-learn before 1.9 does not ask
+            raise FitError(f"{type(self).__name__}: Sample weights must contain at least one non-zero number.")
+        return weights
 
     def _start_like(self, other: "HeadClassifier") -> None:
         """Begin a fit on the samples that `other` has checked."""

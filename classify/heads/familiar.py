@@ -3,6 +3,8 @@
 The distance is to the k-th nearest training image, as `classify.measure.foreign.NearestNeighbours` has it (Sun et al.
 2022). On MNIST, clothes, and ants and bees it told 68 to 100 % of foreign images at 1 % of false alarms on `avgpool`
 (of clothes on `layer3` 19 %); Mahalanobis' distance (Lee et al. 2018) told 0 to 91 % beside few training images.
+Photos whose colours are inverted still look like photos to these features: 1 % of clothes and 5 % of insects are told,
+and Euclidean, standardised and Mahalanobis' distances on four layers tell 25 % at most at as few false alarms.
 """
 
 from dataclasses import dataclass

@@ -72,10 +72,12 @@ def search_folds(
     class_weight: str | dict | None = None,
     jobs: int | None = None,
     device: str | None = None,
+    groups: np.ndarray | None = None,
 ) -> FoldSearch:
     """Fit every candidate of the head's grid outside each fold and choose by the mean score of what it predicts inside.
 
-    features: (N, D), an array or `Blocks`; labels: (N,); folds: of each repeat the fold's number of every row (N,).
+    features: (N, D), an array or `Blocks`; labels: (N,); folds: of each repeat the fold's number of every row (N,);
+    groups: codes (N,), for heads that hold rows out of those that they are fitted on.
     The folds of a repeat are scored together, so that every class is there whatever a fold holds (Forman and Scholz
     2010), and the repeats' scores are averaged. The best mean is taken; of means that are equal but for rounding the
     more regularised candidate's. Where the head limits its search (`head.search_rows`), a stratified, seeded subset of
@@ -90,7 +92,7 @@ def search_folds(
     if reduction is not None and reduction.kind == "projection":
         # It is drawn, whatever the rows.
         features, reduction = reduction.fit(features[:1]).apply(features), None
-    data = _Data(features, labels, tuple(folds), reduction)
+    data = _Data(features, labels, tuple(folds), reduction, groups)
     fitting: dict[str, Any] = {"seed": seed, "class_weight": class_weight, "jobs": jobs, "device": device}
     candidates = sorted(head.grid, key=head.complexity)
     at_once = max(1, KEPT_NUMBERS // (len(data.classes) * len(labels) * len(folds)))
@@ -122,11 +124,14 @@ def class_scores(head: Any, X: Any) -> np.ndarray:
     """What a fitted head says for each of its classes, float64 (N, K): log-probabilities, of at least LEAST where they
     are logarithms of shares, of a head that has probabilities; else decision values, those of two classes being minus
     and plus half of the one that tells them apart."""
-    if hasattr(head, "decision_function"):
-        return _columns(head, head.decision_function(X))
+    # The decision values of a head that is not ours need not be the logits of its probabilities.
+    if hasattr(head, "decision_function") and (hasattr(head, "codes_of") or not hasattr(head, "predict_proba")):
+        columns = _columns(head, head.decision_function(X))
+        if columns.shape[1] == len(head.classes_):
+            return columns
     if hasattr(head, "predict_proba"):
         return _logarithms(head.predict_proba(X))
-    # A plug-in's head may have decisions alone.
+    # A head that is not ours may have decisions alone, or values for pairs of classes.
     return np.eye(len(head.classes_))[np.searchsorted(head.classes_, head.predict(X))]
 
 
@@ -147,6 +152,7 @@ class _Data:
     labels: np.ndarray
     folds: tuple[np.ndarray, ...]
     reduction: Reduction | None
+    groups: np.ndarray | None
     classes: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -198,7 +204,7 @@ class _Outputs:
 
 def _try(head: Head, data: _Data, fitting: dict[str, Any]) -> list[_Outputs]:
     """What each candidate of the head's grid says of rows that it has not seen."""
-    outputs = [_Outputs(data, hasattr(head.estimator_class(), "predict_proba")) for _ in head.grid]
+    outputs = [_Outputs(data, hasattr(head.build(**fitting), "predict_proba")) for _ in head.grid]
     folds = data.split(head.search_rows, fitting["seed"])
     before = time.perf_counter()
     for place, candidate, predicted, scores in _said(head, data, folds, fitting):
@@ -229,21 +235,22 @@ def _said(head: Head, data: _Data, folds: list[Fold], fitting: dict[str, Any]) -
             X, queries = axes.apply(X), axes.apply(queries)
         weights = of_classes(fitting["class_weight"], data.classes[fold.classes])
         estimator = head.build(**(fitting | {"class_weight": weights}))
-        said = _said_of(estimator, X, data.labels[fold.training], queries, head.grid)
+        told = head.told(None if data.groups is None else data.groups[fold.training])
+        said = _said_of(estimator, X, data.labels[fold.training], queries, head.grid, told)
         for candidate, (predicted, scores) in enumerate(said):
             yield place, candidate, predicted, scores
 
 
 def _said_of(
-    estimator: Any, X: Any, y: np.ndarray, queries: Any, candidates: Sequence[dict]
+    estimator: Any, X: Any, y: np.ndarray, queries: Any, candidates: Sequence[dict], told: dict[str, Any]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Numbers of classes (n,) and scores (n, k) of queries (n, D) by each candidate fitted on X (N, D) and y (N,)."""
     if hasattr(estimator, "votes_path"):
         for votes in estimator.votes_path(X, y, queries, candidates):
             yield votes.argmax(axis=1), _logarithms(votes / votes.sum(axis=1, keepdims=True))
     else:
-        for fitted in head_path(estimator, X, y, candidates):
-            if not hasattr(fitted, "codes_of"):  # a plug-in's
+        for fitted in head_path(estimator, X, y, candidates, told):
+            if not hasattr(fitted, "codes_of"):  # none of ours
                 yield np.searchsorted(fitted.classes_, fitted.predict(queries)), class_scores(fitted, queries)
                 continue
             decisions = fitted.decision_function(queries)

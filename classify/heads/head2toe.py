@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from classify.heads.estimator import FitError, HeadClassifier, Number, OneOf
 from classify.heads.scaling import at_length_one
+from features.errors import UserError
 from features.rows import limit_rows, validation_split
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -67,10 +68,13 @@ class Head2Toe(HeadClassifier):
     max_steps: int = 500
     seed: int = 0
 
-    def fit(self, X: Any, y: Any, validation_rows: np.ndarray | None = None) -> "Head2Toe":
+    def fit(
+        self, X: Any, y: Any, validation_rows: np.ndarray | None = None, groups: np.ndarray | None = None
+    ) -> "Head2Toe":
         """Select on all rows but `validation_rows`, choose the fraction on those, then fit the head on every row.
 
-        X (N, D), labels y (N,). Without `validation_rows`, 10 % of the rows are drawn, stratified and seeded. Raises
+        X (N, D), labels y (N,). Without `validation_rows`, 10 % of the rows are drawn, stratified and seeded, in whole
+        groups, codes (N,), where there are some and they can be cut so that every class is on both sides. Raises
         FitError for widths that do not add up to D, fractions or a strength out of range, a single class, and where a
         class has no second row to validate on.
         """
@@ -84,7 +88,10 @@ class Head2Toe(HeadClassifier):
                     f"Head2Toe needs two rows of each class, one to select on and one to validate on, and class "
                     f"{self.classes_.tolist()[counts.argmin()]!r} has one; add rows, or give validation_rows"
                 )
-            train, validation = validation_split(codes, rows, self.seed, classes=self.classes_)
+            try:
+                train, validation = validation_split(codes, rows, self.seed, groups=groups)
+            except UserError:
+                train, validation = validation_split(codes, rows, self.seed)
         else:
             train, validation = np.setdiff1d(rows, validation_rows), np.asarray(validation_rows)
         train = train[limit_rows(codes[train], self.search_rows, self.seed)]

@@ -8,6 +8,7 @@ from scipy.special import softmax
 
 from classify.heads.estimator import JOBS, HeadClassifier, Number, by_blocks, class_shares, threads
 from classify.heads.scaling import Standardiser
+from features.errors import UserError
 from features.rows import validation_split
 
 HELD_OUT = 0.1  # share of the training rows that decide when to stop
@@ -18,9 +19,10 @@ ENOUGH_ROWS = 100  # below which holding rows out costs more than it tells
 class MLP(HeadClassifier):
     """softmax(max(0, Z A + a) B + b), cross entropy, AdamW; the epoch with the lowest loss on held-out rows is kept.
 
-    A tenth of the rows given to fit, stratified and seeded, is held out; with under 100 rows, or a class with a single
-    row, none is and all epochs are run. hidden: units. class_weight: None, 'balanced' or a dict. jobs: threads.
-    `converged_` says whether the training ended because it no longer got better.
+    A tenth of the rows given to fit, stratified and seeded, is held out, in whole groups where there are some; with
+    under 100 rows, or a class with a single row or group, none is and all epochs are run. hidden: units. class_weight:
+    None, 'balanced' or a dict. jobs: threads. `converged_` says whether the training ended because it no longer got
+    better.
     """
 
     LEGAL = {
@@ -44,8 +46,9 @@ class MLP(HeadClassifier):
     jobs: int | None = None
     random_state: int = 0
 
-    def fit(self, X: Any, y: Any) -> "MLP":
-        """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
+    def fit(self, X: Any, y: Any, groups: np.ndarray | None = None) -> "MLP":
+        """Fit on X (N, D) and labels y (N,), whose rows belong together as groups say, codes (N,); raises FitError for
+        an argument that is not legal."""
         # Not at the top: a head that is fitted predicts without torch.
         from torch.nn.functional import linear, relu
 
@@ -56,7 +59,7 @@ class MLP(HeadClassifier):
 
         X, codes = self._start(X, y)
         shares = class_shares(self.class_weight, self.classes_, codes)
-        training, held_out = self._held_out(codes)
+        training, held_out = self._held_out(codes, groups)
         self.scale_ = Standardiser.fit(X[training])
         random = np.random.default_rng(self.random_state)
         start = [
@@ -74,11 +77,14 @@ class MLP(HeadClassifier):
         self.n_iter_, self.converged_ = done.epochs, done.converged
         return self
 
-    def _held_out(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def _held_out(self, codes: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         rows = np.arange(len(codes))
-        if len(rows) < ENOUGH_ROWS or np.bincount(codes).min() < 2:
+        if len(rows) < ENOUGH_ROWS:
             return rows, None
-        return validation_split(codes, rows, self.random_state, HELD_OUT, self.classes_)
+        try:
+            return validation_split(codes, rows, self.random_state, HELD_OUT, groups=groups)
+        except UserError:  # A class cannot be on both sides.
+            return rows, None
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores before the softmax, float64: (N, K), or with two classes their difference (N,)."""

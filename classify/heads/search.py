@@ -52,17 +52,20 @@ def search(
     jobs: int | None = None,
     device: str | None = None,
     score: Score = accuracy,
+    groups: np.ndarray | None = None,
 ) -> Search:
     """Fit every candidate of the head's grid on training rows and choose by a score, accuracy, on validation rows.
 
-    score: of labels and predictions alone. On a tie the more regularised candidate wins. Where the head limits its
-    search (`head.search_rows`), a stratified, seeded subset of the training rows is used and its size is in the result.
+    score: of labels and predictions alone. groups: of the training rows, for heads that hold some of them out. On a tie
+    the more regularised candidate wins. Where the head limits its search (`head.search_rows`), a stratified, seeded
+    subset of the training rows is used and its size is in the result.
     """
     began = time.perf_counter()
     rows = limit_rows(y_train, head.search_rows, seed)
     part = len(rows) < len(X_train)
     if part:
         X_train, y_train = X_train.take(rows, axis=0), y_train[rows]
+        groups = None if groups is None else groups[rows]
     # What every candidate reads anew is better in memory, where it fits.
     X_train, X_validation = in_memory(X_train), in_memory(X_validation)
     candidates = sorted(head.grid, key=head.complexity)
@@ -72,7 +75,9 @@ def search(
     labels: np.ndarray | None = None
     before, highest = began, 0.0
     for params, predicted in zip(
-        candidates, _predictions(estimator, X_train, y_train, X_validation, candidates), strict=True
+        candidates,
+        _predictions(estimator, X_train, y_train, X_validation, candidates, head.told(groups)),
+        strict=True,
     ):
         now = time.perf_counter()
         trials.append(Trial(dict(params), accuracy(y_validation, predicted), now - before))
@@ -87,22 +92,29 @@ def search(
 
 
 def _predictions(
-    estimator: Any, X: np.ndarray, y: np.ndarray, X_validation: np.ndarray, candidates: Sequence[Mapping]
+    estimator: Any,
+    X: np.ndarray,
+    y: np.ndarray,
+    X_validation: np.ndarray,
+    candidates: Sequence[Mapping],
+    told: Mapping[str, Any],
 ) -> Iterator[np.ndarray]:
     """The labels that each candidate predicts: `predict_path(X, y, queries, candidates)` yields them where a head has
     it."""
     if hasattr(estimator, "predict_path"):
         yield from estimator.predict_path(X, y, X_validation, candidates)
     else:
-        for fitted in head_path(estimator, X, y, candidates):
+        for fitted in head_path(estimator, X, y, candidates, told):
             yield fitted.predict(X_validation)
 
 
-def head_path(estimator: Any, X: Any, y: np.ndarray, candidates: Sequence[Mapping]) -> Iterator[Any]:
+def head_path(
+    estimator: Any, X: Any, y: np.ndarray, candidates: Sequence[Mapping], told: Mapping[str, Any]
+) -> Iterator[Any]:
     """A fitted head for each candidate, sharing work where the head offers it: `fit_path(X, y, candidates)` yields
-    fitted heads; one without is fitted once for each."""
+    fitted heads; one without is fitted once for each. told: what `Head.told` gives for these rows."""
     if hasattr(estimator, "fit_path"):
         yield from estimator.fit_path(X, y, candidates)
     else:
         for params in candidates:
-            yield clone(estimator).set_params(**params).fit(X, y)
+            yield clone(estimator).set_params(**params).fit(X, y, **told)

@@ -28,18 +28,20 @@ from classify.heads.solvers.pair_folds import FoldPart, SharedRows
 from classify.heads.solvers.pairs import (
     FINE,
     Penalties,
-    margins_of_pairs,
+    decisions_of_pairs,
     solve_pairs,
     squared_distances,
     squared_lengths,
 )
+from classify.heads.solvers.small_pairs import stretches
 from features.commands.speaking import tell
 
 MANY_ROWS = 10_000
 MODERATE = 60.0  # binary digits of the total variance up to which float32 holds all squares and sums
 LARGEST_GAMMA = 1e30
 SHARED_ROWS = 6_000  # of which the distances from each other, for all folds of a search, take 144 MB
-KERNEL_NUMBERS = 8_000_000  # of the kernel kept in memory at once in prediction, float64
+KERNEL_NUMBERS = 8_000_000  # of the kernel kept in memory at once in prediction, float64, and of what it says
+VECTORS = 4_000  # of as many classes as have no more together, float64 at once in prediction
 
 
 def solver_name() -> str:
@@ -159,9 +161,9 @@ class RBFSVM(PathHead):
                 starts = shared.starts(parts, chosen, self.tol)
             for place, part in enumerate(parts):
                 with threads(self.jobs):
-                    said = shared.margins(part, chosen, starts, self.tol)
-                for number, margins in zip(chosen, said, strict=True):
-                    yield place, number, _decisions(margins, len(part.classes))
+                    decided = shared.decisions(part, chosen, starts, self.tol)
+                for number, decisions in zip(chosen, decided, strict=True):
+                    yield place, number, decisions
 
     def _gamma(self, variance: float) -> float:
         return min(float(self.width / variance), LARGEST_GAMMA) if variance else 1.0
@@ -218,7 +220,9 @@ class RBFSVM(PathHead):
         """Scores, float64: with two classes (N,), positive for the second; else (N, K), votes before confidences."""
         X = self._samples(X)
         with threads(self.jobs):
-            return _decisions(self._margins(X), len(self.classes_))
+            together = max(self.n_support_.max(), min(VECTORS, self.n_support_.sum()))
+            blocks = row_blocks(len(X), max(1, KERNEL_NUMBERS // int(max(together, len(self.classes_) ** 2))))
+            return np.concatenate([self._decisions(X[rows]) for rows in blocks])
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with most votes among the pairs, the first of them on a tie, as in scikit-learn."""
@@ -253,38 +257,22 @@ class RBFSVM(PathHead):
                     centred[rows] = (chosen - self.mean_) * self.unit_
         return np.clip(centred, -FAR, FAR, out=centred)
 
-    def _margins(self, X: np.ndarray) -> np.ndarray:
-        """For each pair of classes i < j a number that is positive for i, float64 (N, pairs)."""
-        bounds = np.concatenate([[0], np.cumsum(self.n_support_)])
-        margins = []
-        for rows in row_blocks(len(X), max(1, KERNEL_NUMBERS // max(*self.n_support_))):
-            centred = self._centred(X[rows]).astype(np.float64)
-            # Class by class, so that no second copy of all support vectors is made.
-            parts = [self._against(centred, slice(low, high)) for low, high in itertools.pairwise(bounds)]
-            margins.append(margins_of_pairs(parts))
-        return np.concatenate(margins) + self.intercept_
-
-    def _against(self, rows: np.ndarray, support: slice) -> np.ndarray:
-        """What these support vectors say of centred rows (N, D), against each rival: float64 (N, K - 1)."""
-        vectors = self.vectors_[support].astype(np.float64)
-        kernel = squared_distances(rows, vectors, squared_lengths(vectors))
-        kernel *= -self.gamma_
-        np.exp(kernel, out=kernel)
-        return kernel @ self.coefficients_[support].astype(np.float64)
-
-
-def _decisions(margins: np.ndarray, classes: int) -> np.ndarray:
-    """Votes before confidences, float64 (N, K), of margins (N, pairs); with two classes (N,)."""
-    if classes == 2:
-        return -margins[:, 0]
-    votes = np.zeros((len(margins), classes))
-    confidence = np.zeros_like(votes)
-    for column, (i, j) in enumerate(_pairs(classes)):
-        votes[:, i] += margins[:, column] > 0
-        votes[:, j] += margins[:, column] <= 0
-        confidence[:, i] += margins[:, column]
-        confidence[:, j] -= margins[:, column]
-    return votes + confidence / (3 * (np.abs(confidence) + 1))
+    def _decisions(self, X: np.ndarray) -> np.ndarray:
+        rows = self._centred(X).astype(np.float64)
+        lengths = squared_lengths(rows)
+        said = np.empty((len(self.classes_), self.coefficients_.shape[1], len(rows)))
+        # Some classes at a time, so that no second copy of all support vectors is made.
+        for classes in stretches(self.n_support_, VECTORS):
+            ends = np.cumsum(self.n_support_[classes])
+            support = slice(int(self.n_support_[: classes.start].sum()), None)
+            vectors = self.vectors_[support][: ends[-1]].astype(np.float64)
+            coefficients = self.coefficients_[support][: ends[-1]].astype(np.float64)
+            kernel = squared_distances(vectors, rows, lengths)
+            kernel *= -self.gamma_
+            np.exp(kernel, out=kernel)
+            for number, (low, high) in enumerate(itertools.pairwise([0, *ends.tolist()]), start=classes.start):
+                np.matmul(coefficients[low:high].T, kernel[low:high], out=said[number])
+        return decisions_of_pairs(said, self.intercept_)
 
 
 def _total_variance(scale: Standardiser, unit: float) -> float:

@@ -55,9 +55,11 @@ def merit_of(scores: Mapping[str, float], score: str, *, numbers: float | None, 
     loss, numbers = scores.get("log_loss", math.inf), numbers or math.inf
     if score == LOG_LOSS:
         return Merit(-loss, 0.0, loss, numbers, name)
-    n, value = int(scores["rows"]), scores.get(score.replace("-", "_"))
+    n, value = int(scores.get("rows", 0)), scores.get(score.replace("-", "_"))
     if value is None:
         return Merit(-1.0, 0.0, loss, numbers, name)
+    # Records come from anybody; and what is below chance in a score of somebody's own is as bad as nothing right.
+    value = min(max(value, 0.0), 1.0)
     if n < 1:
         # Of how many rows is not known: behind all that prove something.
         return Merit(value - 1, 0.0, loss, numbers, name)

@@ -2,8 +2,9 @@
 
 A joblib file is a pickle, and runs whatever its author put into it as soon as it is read. A skops file holds arrays and
 the names of types; one with any other type than a class of `classify.heads` that says `kept_in_files` of itself, as all
-heads do by their base, is refused before anything of it is built. What the file's SHA-256 should be is left to
-`results`. joblib and skops are imported where they are used: reading a record does without.
+heads do by their base, or of scikit-learn that holds parameters alone, is refused before anything of it is built. What
+the file's SHA-256 should be is left to `results`. joblib and skops are imported where they are used: reading a record
+does without.
 """
 
 import importlib
@@ -21,6 +22,14 @@ from features.plugins import plugins
 
 # Where heads and what they are made of stand. skops itself knows numpy's and scikit-learn's types.
 _OURS = "classify.heads."
+# Modules of scikit-learn whose classes skops does not know, and which hold parameters in plain Python. What compiled
+# code walks through without looking (trees, neighbours) stays out: a crafted file would lead it anywhere.
+_PLAIN = (
+    "sklearn.metrics._scorer",
+    "sklearn.model_selection._split",
+    "sklearn.neural_network._stochastic_optimizers",
+    "sklearn.utils._bunch",
+)
 # Types that files of earlier versions know by another name.
 MOVED = {f"classify.experiments.width_matching.{name}": f"classify.heads.on_axes.{name}" for name in ("Axes", "OnAxes")}
 # skops looks through every package of scikit-learn when it is imported. These hold no estimator, and bring torch and
@@ -100,12 +109,14 @@ def _trusted(name: str) -> bool:
     # Whoever installs a plug-in runs its code; what stands beside its head is a part of it.
     if module in {plugin.value.partition(":")[0].strip() for plugin in plugins("heads").values()}:
         return True
-    if not module.startswith(_OURS):
+    if not module.startswith(_OURS) and module not in _PLAIN:
         return False
     try:
         head_part = getattr(importlib.import_module(module), kind, None)
     except (ImportError, ValueError):
         return False
+    if module in _PLAIN:
+        return isinstance(head_part, type) and head_part.__module__ == module
     return isinstance(head_part, type) and getattr(head_part, "kept_in_files", False) is True
 
 

@@ -177,7 +177,7 @@ del _HINTS["metrics"]
 def plain_json(value: Any, where: str = "value") -> Any:
     """The same value made of dicts with text keys, lists, text, numbers, booleans and None.
 
-    ValueError, naming `where`, for a number that is not finite or a thing that has no such form.
+    ValueError, naming `where`, for a number that is not finite or beyond 64 bits, or a thing that has no such form.
     """
     if hasattr(value, "tolist"):
         value = value.tolist()
@@ -186,6 +186,8 @@ def plain_json(value: Any, where: str = "value") -> Any:
     if isinstance(value, (str, os.PathLike)):
         return str(value)
     if isinstance(value, int):
+        if abs(value) >= 1 << 64:
+            raise ValueError(f"{where} holds a whole number beyond 64 bits")
         return int(value)
     if isinstance(value, float):
         if not -float("inf") < value < float("inf"):

@@ -25,6 +25,25 @@ class EpochRecord(TypedDict):
     validation_macro_f1: NotRequired[float | None]
 
 
+class Calibration(TypedDict):
+    """What calibrating a head did to its probabilities on the test images; None where there were none to measure."""
+
+    temperature: float
+    log_loss_before: float | None
+    ece_before: float | None
+    log_loss_after: float | None
+    ece_after: float | None
+
+
+class Half(TypedDict):
+    """Accuracy out of folds of heads that saw half of the images and of those that saw the whole, and whether they
+    differ."""
+
+    accuracy: float
+    whole: float
+    p_value: float
+
+
 class TypedMapping(Mapping[str, Any]):
     """A read-only mapping from JSON whose annotated fields are attributes as well."""
 
@@ -161,9 +180,9 @@ class Extra(TypedMapping):
     kept_by_layer: list[int] | None = None
     validation_scores: dict[str, float] | None = None
     outer: list[dict[str, float]] | None = None
-    half: dict[str, float] | None = None
+    half: Half | None = None
     head_one_seconds: float | None = None
-    calibration: dict[str, Any] | None = None
+    calibration: Calibration | None = None
     unlike: float | None = None
     predict_one_seconds: float | None = None
     epochs: int | None = None
@@ -174,7 +193,7 @@ class Extra(TypedMapping):
     learned: dict[str, Any] | None = None
     network_sha256: str | None = None
     network_json_sha256: str | None = None
-    seen_as: dict[str, list[list[Any]]] | None = None
+    seen_as: dict[str, list[tuple[str, float]]] | None = None
     map: dict[str, str] | None = None
     top1: float | None = None
     top5: float | None = None
@@ -199,6 +218,8 @@ def fits(value: Any, kind: Any) -> bool:
             fits(value[name], hint) if name in value else name not in kind.__required_keys__
             for name, hint in typing.get_type_hints(kind, include_extras=True).items()
         )
+    if origin is tuple:  # of JSON, a list
+        return isinstance(value, list) and len(value) == len(parts) and all(map(fits, value, parts))
     if origin is list:
         return isinstance(value, list) and all(fits(item, parts[0]) for item in value)
     if origin is dict:

@@ -123,6 +123,10 @@ class SavedResult:
             counted += [kept.rows, kept.validation_rows]
         if len(kept.rows) != metrics.n or any(part is not None and (part < 0).any() for part in counted):
             raise ValueError(f"they are not those of {metrics.n} test images")
+        if (outer := self.result.extra.outer) is not None and (
+            kept.folds is None or not 0 <= kept.folds.min(initial=0) <= kept.folds.max(initial=0) < len(outer)
+        ):
+            raise ValueError(f"they are not those of {len(outer)} folds")
         if (kept.labels >= len(metrics.classes)).any():
             raise ValueError(f"there are labels beyond the {len(metrics.classes)} classes")
         if kept.probabilities is not None and not np.isfinite(kept.probabilities).all():

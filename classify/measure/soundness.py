@@ -74,13 +74,18 @@ def _written_over(backbone: str) -> frozenset[str]:
     """The layers of an architecture that are written over, by all of their names."""
 
     def work_out() -> str:
-        from features.architectures import backbone_names, fixed_size, outline
+        from features.architectures import outline
         from features.cut import Cut
+        from features.families import family_of
 
-        if backbone not in backbone_names():
+        try:
+            family = family_of(backbone)
+        except UserError:
             return "[]"
+        if family.preset_of_earlier(backbone) is None:
+            return "[]"  # version 0.1.0 had none of that family
         model = outline(backbone).eval()
-        cut = Cut(model, fixed_size(model) or 224)
+        cut = Cut(model, family.fixed_size(model) or 224, traits=family.traits(model))
         names = {name for name, _ in model.named_modules() if name}
         same = {name for name in names if any(layer.startswith(f"{name}.") for layer in cut.layers)}
         return json.dumps(sorted(cut.overwritten | {name for name in same if cut.resolve(name) in cut.overwritten}))

@@ -3,7 +3,9 @@
 Colours are Okabe and Ito's, which people with any colour vision tell apart, and every line has a marker of its own.
 """
 
-from collections.abc import Sequence
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +24,39 @@ _ANCHORS = {"start": "left", "middle": "center", "end": "right"}
 _PIXEL = 0.75  # points in a pixel of a page
 
 
+@contextlib.contextmanager
+def _without_tex() -> Iterator[None]:
+    """Meanwhile no text is handed to LaTeX, whatever a matplotlibrc says that stands in the working folder.
+
+    UserError with the way out where matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure
+    except ImportError as error:
+        raise UserError("figures need one more package: pip install 'layerprobe[figures]'") from error
+    with matplotlib.rc_context({"text.usetex": False}):
+        yield
+
+
+@_without_tex()
 def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
     """The panels side by side under one title, with one legend: a series has the same colour in each of them.
 
     UserError where matplotlib is not installed.
     """
+    from matplotlib.figure import Figure  # which needs no display
+
     panels = tuple(panel for panel in panels if panel.drawn)
     if not panels:
         raise UserError(f"{title}: there is nothing to draw")
+    title, panels = _literal(title), _literal(panels)
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     shares = [panel.share for panel in panels]
     # Panels of stated widths share the scale, which stands at the first of them.
     joined = all(shares) and rows == 1
     size = (2.6 + 0.95 * sum(shares), 4.8) if joined else (1.8 + 4.2 * max(columns, 1.5), 0.6 + 3.9 * rows)
-    figure = _figure_class()(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     widths: dict[str, Any] = {"sharey": True, "width_ratios": shares} if joined else {}
     axes = figure.subplots(rows, columns, squeeze=False, **widths).ravel()
     colours = families(panels)
@@ -58,6 +78,7 @@ def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
     return figure
 
 
+@_without_tex()
 def draw_into(ax: Any, title: str, panels: tuple[Panel, ...]) -> Any:
     """Draw panels into Axes of the caller's, which are returned: one for each, or the first into the one there is."""
     places = list(np.ravel(ax)) if isinstance(ax, np.ndarray | list | tuple) else [ax]
@@ -65,7 +86,7 @@ def draw_into(ax: Any, title: str, panels: tuple[Panel, ...]) -> Any:
         raise UserError(f"{title}: there is nothing to draw")
     if len(places) not in (1, len(panels)):
         raise UserError(f"there are {len(panels)} panels to draw, and {len(places)} axes; give one, or one for each")
-    shown = panels[: len(places)]
+    title, shown = _literal(title), _literal(panels[: len(places)])
     colours = families(shown)
     for place, panel in zip(places, shown, strict=True):
         _draw(place, panel, colours)
@@ -82,6 +103,7 @@ def draw_into(ax: Any, title: str, panels: tuple[Panel, ...]) -> Any:
     return ax
 
 
+@_without_tex()
 def save_figure(figure: Any, path: Path | str) -> list[Path]:
     """Write a figure and say where; a path without .png, .svg or .pdf gets both a PNG and an SVG file beside it."""
     path = Path(path)
@@ -100,13 +122,17 @@ def save_figure(figure: Any, path: Path | str) -> list[Path]:
     return paths
 
 
-def _figure_class():
-    """matplotlib's `Figure`, which needs no display; UserError with the way out where it is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("figures need one more package: pip install 'layerprobe[figures]'") from error
-    return Figure
+def _literal(value: Any) -> Any:
+    """A text, or panels with all texts in them, such that a '$' is drawn as one: names come from anybody, and what
+    stands between two of them would be read as a formula."""
+    if isinstance(value, str):
+        return value.replace("$", r"\$")
+    if isinstance(value, tuple):
+        return tuple(map(_literal, value))
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = {field.name: _literal(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return dataclasses.replace(value, **fields)
 
 
 def _draw(axes: Any, panel: Panel, colours: list[str]) -> None:

@@ -177,7 +177,8 @@ def epochs_table(result: Result) -> Table:
     history = result.extra.history or []
     rows = tuple(tuple(epoch.get(column.name) for column in shown) for epoch in history)
     best = result.chosen.get("epoch")
-    marked = frozenset((place, 3) for place, epoch in enumerate(history) if epoch["epoch"] == best)
+    chosen = (epoch["epoch"] == best and epoch["validation_accuracy"] is not None for epoch in history)
+    marked = frozenset((place, 3) for place, is_best in enumerate(chosen) if is_best)
     return Table("Epochs", shown, rows, ("* the best epoch, whose weights were saved",) if marked else (), marked)
 
 

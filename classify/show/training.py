@@ -10,7 +10,8 @@ MOST = 7  # lines that can be told apart
 
 
 def training_panels(networks: Sequence[tuple[str, Result]]) -> tuple[Panel, ...]:
-    """The chart of networks by name; the epoch whose weights were kept is ringed. None where no epochs are known."""
+    """The chart of networks by name; the epoch whose weights were kept is ringed. None where no epochs are known, and
+    none of the validation where no network was validated after its epochs."""
     trained = [(name, result, result.extra.history) for name, result in networks if result.extra.history][:MOST]
     if not trained:
         return ()
@@ -22,11 +23,12 @@ def training_panels(networks: Sequence[tuple[str, Result]]) -> tuple[Panel, ...]
         kept = result.chosen.get("epoch")
         losses.append(_line(name, [(epoch, epoch.get("loss")) for epoch in history], kept))
         percents = [(epoch, _percent(epoch.get("validation_accuracy"))) for epoch in history]
-        validated.append(_line(name, percents, kept))
-    return (
-        Panel("", "epoch", "training loss", tuple(losses), ticks=ticks),
-        Panel("", "epoch", "validation accuracy, %", tuple(validated), ticks=ticks, errors=True),
-    )
+        if any(percent is not None for _, percent in percents):
+            validated.append(_line(name, percents, kept))
+    loss = Panel("", "epoch", "training loss", tuple(losses), ticks=ticks)
+    if not validated:
+        return (loss,)
+    return loss, Panel("", "epoch", "validation accuracy, %", tuple(validated), ticks=ticks, errors=True)
 
 
 def _line(name: str, heights: Sequence[tuple[EpochRecord, float | None]], kept: int | None) -> Line:

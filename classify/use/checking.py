@@ -1,8 +1,10 @@
 """Exported networks held to the model they were made from, on real images, before anybody sees the file."""
 
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ _MOST = 48
 class CheckImages:
     """Real images, uint8 (H, W) or (H, W, 3); where they are from; what the result kept of them, or None."""
 
-    images: list[np.ndarray]
+    images: Sequence[np.ndarray] | ImageFiles
     origin: str
     predicted: np.ndarray | None = None
 
@@ -57,14 +59,15 @@ def check_images(model: SavedModel, named: Sequence[str] = ()) -> CheckImages:
     UserError for a named image that cannot be read.
     """
     if named:
-        read = [
-            given.read(model.white) for given, _ in zip(given_images(named, io.BytesIO()), range(_MOST), strict=False)
-        ]
-        return CheckImages(read, "the images named")
+        given = list(itertools.islice(given_images(named, io.BytesIO()), _MOST))
+        if problems := [image.problem for image in given if image.problem]:
+            raise UserError(problems[0])
+        paths = tuple(image.source for image in given if isinstance(image.source, Path))
+        return CheckImages(ImageFiles(paths, model.white), "the images named")
     return _own_test_images(model) or _digits(model)
 
 
-def reference(model: SavedModel, images: list[np.ndarray]) -> Answers:
+def reference(model: SavedModel, images: Sequence[np.ndarray] | ImageFiles) -> Answers:
     """What a model says in float32; it was opened as `exact`."""
     ready = model.prepare(images)
     if not isinstance(model.head, TrainedNetwork):
@@ -115,9 +118,8 @@ def _own_test_images(model: SavedModel) -> CheckImages | None:
             return None
         kept, data = model.saved.predictions().of_test_split(), dataset.load("test")
         places = np.unique(np.linspace(0, len(kept.rows) - 1, _MOST).astype(int))
-        rows = kept.rows[places].tolist()
-        read = data.images.read if isinstance(data.images, ImageFiles) else data.images.__getitem__
-        images = [read(row) for row in rows]
+        rows = kept.rows[places]
+        images = data.images.take(rows) if isinstance(data.images, ImageFiles) else list(data.images[rows])
     except (UserError, IndexError):
         return None
     # What was predicted out of folds was not predicted by this model.

@@ -7,10 +7,12 @@ prepared, where it is from and how it was checked. ONNX and .pt2 files hold it i
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -37,9 +39,11 @@ from classify.use.plain import architecture, plain_state
 from classify.use.saved import Answers, SavedModel, logit_answers
 from classify.use.whole import input_shape, preprocessing, whole_network
 from features.architectures import build_model
+from features.commands.speaking import say
 from features.digests import sha256_file
 from features.errors import UserError
 from features.notes import write_json
+from features.store.locks import lock_digest
 from features.weights import read_state_dict
 from features.written import note_written
 
@@ -104,12 +108,12 @@ def export_model(
     write, run = {"onnx": (_write_onnx, _run_onnx), "torch": (_write_program, _run_program)}.get(
         form, (_write_state, _run_state)
     )
+    sidecar = sidecar_of(output)
     with _aside(output) as path:
         write(path, made, model, about)
         agreement = agree(model, checked, expected, run(path, model, checked))
         digest = sha256_file(path, fresh=True)
-    sidecar = sidecar_of(output)
-    write_json(sidecar, {**about, "sha256": digest, "checked": dataclasses.asdict(agreement)})
+        write_json(sidecar_of(path), {**about, "sha256": digest, "checked": dataclasses.asdict(agreement)})
     for written in (output, sidecar):
         note_written(written)
     return Exported(output, sidecar, agreement)
@@ -163,13 +167,24 @@ def _builder(model: SavedModel) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _aside(output: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `output` at the block's end, and goes if that raises."""
-    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=output.absolute().parent) as folder:
-        path = Path(folder) / output.name
-        yield path
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-        path.replace(output)
+    """A path to write to, with its sidecar, which becomes `output` at the block's end, and goes if that raises.
+
+    Whenever it is killed, a whole file stands there, the old one or the new one, and no sidecar of another one; what it
+    leaves goes with the next export to that place.
+    """
+    parent = output.absolute().parent
+    place = f"exporting-{hashlib.sha256(os.fsencode(output.absolute())).hexdigest()[:16]}"
+    with lock_digest(place, wait=True, say=say, folder=parent, doing="exporting to the same file"):
+        for left in parent.glob(f".{place}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".{place}-", dir=parent) as folder:
+            path = Path(folder) / output.name
+            yield path
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            sidecar_of(output).unlink(missing_ok=True)
+            path.replace(output)
+            sidecar_of(path).replace(sidecar_of(output))
 
 
 def _example(made: torch.nn.Module, model: SavedModel) -> tuple[tuple[torch.Tensor], dict[str, Any]]:

@@ -13,9 +13,11 @@ from torch import fx, nn
 from classify.heads.network.trained import TrainedNetwork
 from classify.use.modules import linear_form
 from classify.use.saved import SavedModel
-from features.architectures import built_with, classifier_name, drop_auxiliary, is_auxiliary, outline
+from features.architectures import drop_auxiliary, outline
+from features.backbones.family import is_auxiliary
 from features.cut import Cut
 from features.errors import UserError
+from features.families import family_of
 
 _OTHERS = "take --format onnx or torch"
 _RESHAPING = ("flatten", "reshape", "view", "squeeze", "contiguous", "dropout")
@@ -29,10 +31,10 @@ def architecture(model: SavedModel) -> tuple[str, dict[str, Any]]:
         backbone = getattr(model.head.network_, "backbone", None)
     if backbone is None:
         raise UserError(f"the {model.saved.result.config.head} is no architecture that others have; {_OTHERS}")
-    fresh = outline(backbone.name, **built_with(backbone.model))
+    fresh = outline(backbone.name, **backbone.family.options_of(backbone.model))
     # They are no part of a frozen network, and of a trained one no longer.
     drop_auxiliary(fresh)
-    return backbone.name, built_with(fresh)
+    return backbone.name, backbone.family.options_of(fresh)
 
 
 def plain_state(model: SavedModel) -> "OrderedDict[str, torch.Tensor]":
@@ -44,7 +46,7 @@ def plain_state(model: SavedModel) -> "OrderedDict[str, torch.Tensor]":
     """
     name, options = architecture(model)
     fresh = outline(name, classes=len(model.classes), **options)
-    final = classifier_name(fresh)
+    final = family_of(name).classifiers(fresh)[0]
     if isinstance(model.head, TrainedNetwork):
         state = dict(model.head.whole().state_dict())
     elif not isinstance(fresh.get_submodule(final), nn.Linear):

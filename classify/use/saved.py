@@ -19,6 +19,7 @@ from classify.heads.around import plain_head
 from classify.heads.familiar import Guarded
 from classify.heads.folds import class_scores
 from classify.heads.network import NETWORKS
+from classify.heads.network.checkpoint import read_network
 from classify.heads.network.trained import TrainedNetwork
 from classify.heads.on_axes import OnAxes
 from classify.measure.results import SavedResult, open_result
@@ -34,6 +35,7 @@ from features.device import resolve_device
 from features.digests import sha256_file
 from features.errors import UserError
 from features.key import CacheKey
+from features.named_code import require_trust, trusting
 from features.preprocessing import EARLIER
 from features.request import split_names
 
@@ -59,11 +61,22 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A trained model with all that goes before it.
+    """A trained model with all that goes before it: network, preprocessing, layers, pooling, head.
 
-    saved: its record. classes: the name of each output. labels: int64 (K,), the data set's number of each. head: the
-    fitted head or network. reader: what gives it features; None for a network that takes images. backbone: what the
-    features come from; None for such a network.
+    Attributes
+    ----------
+    saved : SavedResult
+        Its record.
+    classes : tuple of str
+        The name of each of the K outputs.
+    labels : ndarray of int64, (K,)
+        The data set's number of each.
+    head : object
+        The fitted head or network.
+    reader : LayerReader or None
+        What gives it features; None for a network that takes images.
+    backbone : Backbone or None
+        What the features come from; None for such a network.
     """
 
     saved: SavedResult
@@ -85,24 +98,26 @@ class SavedModel:
     ) -> "SavedModel":
         """The model of a result, or of the record in a file.
 
-        trust: load its head although its SHA-256 is not that of the record (a pickle can run any code). weights: where
-        the backbone's weights are, if they cannot be found. exact: compute features in float32 and do not round them,
-        whatever was done in training. Raises UserError where head, network or weights were not kept, are not found or
-        are not what they were, and for a result that is known to be wrong.
+        trust: load its head although its SHA-256 is not that of the record (a pickle can run any code), and run the
+        code that the record names, if it does. weights: where the backbone's weights are, if they cannot be found.
+        exact: compute features in float32 and do not round them, whatever was done in training. Raises UserError where
+        head, network or weights were not kept, are not found or are not what they were, and for a result that is known
+        to be wrong.
         """
         saved = record if isinstance(record, SavedResult) else open_result(record)
         if saved.fault:
             raise UserError(f"{saved.path} is not used: {saved.fault}; run it again")
         saved.bring_ranges()
         config = saved.result.config
-        if config.head in TRAINED:
-            head = load_network(saved, device=device)
-            keys = _keys(saved, optional=True)
-            backbone = _lower_part(head, keys[0]) if keys else None
-        else:
-            head = saved.load_head(trust)
-            keys = _keys(saved)
-            backbone = backbone_of(saved, keys[0], weights)
+        with trusting(trust):
+            if config.head in TRAINED:
+                head = load_network(saved, device=device)
+                keys = _keys(saved, optional=True)
+                backbone = _lower_part(head, keys[0]) if keys else None
+            else:
+                head = saved.load_head(trust)
+                keys = _keys(saved)
+                backbone = backbone_of(saved, keys[0], weights)
         if exact:
             keys = tuple(dataclasses.replace(key, precision="float32", dtype="float32") for key in keys)
         reader = (
@@ -150,9 +165,24 @@ class SavedModel:
         return head_answers(self.head, self.reader.features(ready))
 
     def predict(self, images: np.ndarray | Sequence[Any], reject: float = 0.0) -> np.ndarray:
-        """The names of the classes of images, (N,): one array (N, H, W) or (N, H, W, 3), or a list of such images and
-        of paths. Arrays hold uint8, or what the data set's held. reject: 'unsure' where the largest probability is
-        below it. UserError for what is no image, and for a reject that cannot be."""
+        """The class of each image.
+
+        Parameters
+        ----------
+        images : ndarray (N, H, W) or (N, H, W, 3), or list of images and paths
+            Arrays hold uint8, or what the data set's images held.
+        reject : float
+            'unsure' where the largest probability is below it, 0 to 1.
+
+        Returns
+        -------
+        ndarray of str, (N,)
+
+        Raises
+        ------
+        UserError
+            For what is no image, and for a `reject` that cannot be.
+        """
         require_probabilities(self, reject)
         names = []
         for outputs in self._through(images):
@@ -162,7 +192,25 @@ class SavedModel:
         return np.concatenate(names)
 
     def unlike(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
-        """Whether images are unlike the training images, bool (N,); AttributeError for a model that does not know."""
+        """Whether images are unlike the training images.
+
+        Further from the 5th nearest of up to 2,000 training images than 99 % of the training images are, by the cosine
+        of their features.
+
+        Parameters
+        ----------
+        images
+            As `predict` takes them.
+
+        Returns
+        -------
+        ndarray of bool, (N,)
+
+        Raises
+        ------
+        AttributeError
+            For a model that does not know: a network, or one of version 0.1.0.
+        """
         parts = []
         for outputs in self._through(images):
             if outputs.distance is None:
@@ -171,7 +219,23 @@ class SavedModel:
         return np.concatenate(parts)
 
     def predict_proba(self, images: np.ndarray | Sequence[Any]) -> np.ndarray:
-        """Probabilities (N, K) in the order of `classes`; AttributeError for a head that has none."""
+        """The calibrated probability of each class.
+
+        Parameters
+        ----------
+        images
+            As `predict` takes them.
+
+        Returns
+        -------
+        ndarray of float, (N, K)
+            In the order of `classes`.
+
+        Raises
+        ------
+        AttributeError
+            For a head that has scores and no probabilities.
+        """
         parts = []
         for outputs in self._through(images):
             if outputs.probabilities is None:
@@ -187,7 +251,8 @@ class SavedModel:
         white = white_among(paths, self.white)
         for start in range(0, len(images), self.batch):
             part = images[start : start + self.batch]
-            read = images_in_8_bits(part, white) if is_array else [_read(image, white) for image in part]
+            # One at a time is in memory at its own size.
+            read = images_in_8_bits(part, white) if is_array else (_read(image, white) for image in part)
             yield self.answers(self.prepare(read))
 
     def __repr__(self) -> str:
@@ -215,12 +280,38 @@ def require_probabilities(model: SavedModel, reject: float) -> None:
 
 
 def load_model(source: SavedResult | Path | str = "results", **options: Any) -> SavedModel:
-    """The saved model in a record, or the one in a folder of results that was best on validation.
+    """A saved head or network, ready for new images.
 
-    options: those of `SavedModel.open`, and `dataset` to say which of several the folder's best should be for.
+    Parameters
+    ----------
+    source : path or SavedResult
+        A record (`results/....json`), or a folder, of which the model best on validation is taken.
+    **options
+        `dataset`: for which data set the folder's best should be, where there are several. `trust`: read a head that is
+        a pickle alone (which can run any code). `weights`: where the backbone's weights are, if they cannot be found.
+        `device`: 'auto', 'cpu', 'cuda', ... `exact`: compute features in float32, whatever was done in training.
+
+    Returns
+    -------
+    SavedModel
+        With `predict`, `predict_proba` and `unlike`.
+
+    Raises
+    ------
+    UserError
+        Where head, network or weights are not found or not what they were, and for results that are known to be wrong.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> _ = lp.probe("digits", "efficientnet_lite0", ["avgpool", "fc"], "ridge", image_size=32, limit=100,
+    ...              limit_test=50, quick=True, jobs=1)
+    >>> model = lp.load_model("results", dataset="digits")
+    >>> images = lp.open_dataset("digits").load("test").images[:3]
+    >>> model.predict(images).shape, model.predict_proba(images).shape
+    ((3,), (3, 10))
     """
-    dataset = options.pop("dataset", None)
-    return SavedModel.open(choose_result(source, dataset), **options)
+    return SavedModel.open(choose_result(source, options.pop("dataset", None)), **options)
 
 
 def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
@@ -234,6 +325,7 @@ def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
         path = folder / name
         if not path.is_file() or (digest is not None and sha256_file(path, fresh=True) != digest):
             raise UserError(f"{path}: not the network that {saved.path.name} was written with; run it again")
+    require_trust(read_network(folder).get("backbone"), folder)
     return NETWORKS[saved.result.config.head].estimator_class().load(folder, device=device)
 
 
@@ -256,7 +348,7 @@ def head_answers(head: Any, features: np.ndarray) -> Answers:
         head, features = head.head, head.given(features)
     probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
     plain = plain_head(head)
-    if hasattr(plain, "decision_function"):
+    if hasattr(plain, "decision_function") and hasattr(plain, "codes_of"):
         scores = plain.decision_function(features)
     else:
         scores = plain.predict_proba(features) if hasattr(plain, "predict_proba") else class_scores(plain, features)

@@ -6,10 +6,11 @@ Images stay where they are: what is made are links to them, or copies. Nothing t
 
 import contextlib
 import csv
+import itertools
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from classify.use.predicting import CSV_FIELDS, Prediction
@@ -47,12 +48,14 @@ def sorted_into(place: Path, way: str) -> Iterator[Callable[[Prediction], None]]
     with (place / LIST).open("x", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.DictWriter(stream, ("file", *CSV_FIELDS), lineterminator="\n")
         writer.writeheader()
+        folders: dict[tuple[bool, str], str] = {}  # of each class, and of the unsure ones, which a class may be called
 
         def put(prediction: Prediction) -> None:
             source = Path(prediction.image)
             file = ""
             if prediction.problem is None and source.is_file():
-                folder = place / _folder_name(prediction.named)
+                named = prediction.unsure, prediction.named
+                folder = place / folders.setdefault(named, _folder_name(prediction.named, folders.values()))
                 file = str(_put(source.absolute(), folder, way).relative_to(place))
             for record in prediction.records():
                 writer.writerow({"file": file, **record})
@@ -77,7 +80,12 @@ def _put(source: Path, folder: Path, way: str) -> Path:
     return target
 
 
-def _folder_name(name: str) -> str:
-    """A class's name as a folder's: without what leads elsewhere or cannot be written."""
-    cleaned = re.sub(r'[\x00-\x1f/\\:*?"<>|]+', "_", name).strip(" .")
-    return (cleaned or "class")[:100]
+def _folder_name(name: str, taken: Collection[str]) -> str:
+    """A class's name as that of a folder of its own: without what leads elsewhere or cannot be written, and with a
+    number behind it where it is taken, be it in other letters' case."""
+    cleaned = re.sub(r'[\x00-\x1f/\\:*?"<>|]+', "_", name)
+    # File systems count bytes, and take 255 of them.
+    short = cleaned.encode(errors="replace")[:200].decode(errors="ignore").strip(" .") or "class"
+    others = {LIST, *(other.casefold() for other in taken)}
+    names = itertools.chain([short], (f"{short}-{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in names if candidate.casefold() not in others)

@@ -13,6 +13,8 @@ from features.backbones import Backbone, load_backbone
 from features.errors import UserError
 from features.home import weights_folder
 from features.key import CacheKey
+from features.named_code import require_trust
+from features.preprocessing import Preparation
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
@@ -22,12 +24,14 @@ def backbone_of(saved: SavedResult, key: CacheKey, given: str | None = None) -> 
 
     UserError where none of the places that the record leads to has them.
     """
+    require_trust(key.backbone, saved.path)
     recorded_name = str(saved.result.config.weights)
     made_with = f"{saved.path.name} was made with {recorded_name} (SHA-256 of its tensors {key.weights[:16]})"
+    prepared = Preparation(key.image_size)  # some networks are made for one size
     tried = []
     for weights, seed in [(given, 0)] if given is not None else _candidates(saved, recorded_name):
         try:
-            backbone = load_backbone(key.backbone, weights, seed, sha256=key.weights)
+            backbone = load_backbone(key.backbone, weights, seed, sha256=key.weights, prepared=prepared)
             if backbone.weights_sha256 == key.weights:
                 return backbone
             tried.append(f"{weights} gives others")
@@ -47,7 +51,7 @@ def _candidates(saved: SavedResult, recorded_name: str) -> Iterator[tuple[str, i
         yield "random", int(initialised[1])
         return
     if re.fullmatch(r"[A-Z0-9_]+", recorded_name):
-        # The name of one of torchvision's: downloaded if need be, as it was then.
+        # The name of one of torchvision's entries: downloaded if need be, as it was then.
         yield recorded_name, 0
         return
     seen = set()

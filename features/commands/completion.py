@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import UserError
+from features.families import SOURCES
 from features.plugins import plugins
-
-# The backbone that is not torchvision's: `features.backbones` says so too, and imports torch.
-OFFLINE = "efficientnet_lite0"
 
 
 def is_completing() -> bool:
@@ -61,7 +59,9 @@ def words_typed(verbs: Sequence[str]) -> list[str]:
 def backbones(**_: object) -> list[str]:
     """The names that `--backbone` takes, read from torchvision's source rather than by importing it."""
     package = importlib.util.find_spec("torchvision")
-    names = [OFFLINE, *plugins("backbones")]
+    names = [*plugins("backbones")]
+    for source in SOURCES:
+        names += source.names or filter(None, (source.prefix,))
     for path in Path(package.origin).parent.glob("models/*.py") if package and package.origin else ():
         names += re.findall(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", path.read_text(encoding="utf-8"), re.M)
     return sorted(names)

@@ -4,7 +4,8 @@ A file becomes words of the command line, put behind those that were typed, so t
 checked by the same parser, and the command that results record is complete. What was typed wins. What stands in the
 file under a name that is no option, or with a value that its option does not take, is refused by name before that.
 Arguments without an option's name (the images of `predict`) are not part of it, nor is what all commands take. A file
-may come from anybody: options that let something in (`--trust`, `--cluster`) or let a file go are typed or not given.
+may come from anybody: options that let something in (`--trust`, `--cluster`) or let a file go are typed or not given,
+and a name that means code (`python:...`) needs a typed `--trust`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any, NoReturn, Protocol
 
 from features.errors import UserError
 from features.home import user_path
+from features.named_code import require_trust, trusting
 from features.regular import read_regular
 from features.whole import whole
 
@@ -73,6 +75,9 @@ def replayed(parser: Optioned, arguments: Sequence[str]) -> list[str]:
                 f"{path}: {name} is taken from the command line alone, since such a file may come from anybody; take "
                 f"the line out, and type --{name} if you mean it"
             )
+        with trusting("--trust" in given):
+            for entry in value if isinstance(value, list) else [value]:
+                require_trust(entry, path)
         # What is the default anyhow would only make the recorded command long.
         if f"--{name}" not in given and _toml(value) != _toml(action.default):
             words += spelled

@@ -15,6 +15,7 @@ from features.commands.stopping import status_of, told_to_stop
 from features.datasets.catalogue import READABLE, dataset_names, with_columns, with_groups
 from features.datasets.pixels import IN_FLIGHT, MAX_PIXELS, limits_put_back
 from features.errors import UserError
+from features.families import SOURCES
 from features.home import home
 from features.plugins import plugins
 from features.preprocessing import CROP_MODES, INTERPOLATIONS
@@ -117,18 +118,25 @@ SHARED: dict[str, dict[str, Any]] = {
         "rare": True,
     },
     "--seeds": {"nargs": "+", "type": int, "metavar": "K", "help": "several seeds (default --seed)"},
+    "--trust": {
+        "typed_only": True,
+        "action": "store_true",
+        "help": "run code that a record or a configuration names (python:...), load a pickle or an altered head",
+        "rare": True,
+    },
     "--test": {
         "default": "auto",
         "metavar": "T",
         "help": "what is tested on: split, cv:K (all images, each out of a fold, the choice included), or auto "
-        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images",
+        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images; for networks "
+        "only where it is typed",
         "completer": completion.one_of("auto", "split", "cv:5"),
     },
     "--validate": {
         "default": "auto",
         "metavar": "V",
         "help": "what is chosen on: holdout, cv:K (folds), cv:KxR (drawn R times), or auto (default), which says what "
-        "it takes",
+        "it takes; networks are on a hold-out unless folds are typed",
         "completer": completion.one_of("auto", "holdout", "cv:5", "cv:5x3"),
     },
 }
@@ -155,12 +163,17 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
     names = offered(dataset_names(), "mnist")
     add("--dataset", default="mnist", metavar="NAME", help=names, completer=completion.datasets)
     by_name = "(default: by its name)"
-    add("--path-column", metavar="C", help=f"of csv:PATH, the column of the images' paths {by_name}", rare=True)
-    add("--label-column", metavar="C", help=f"of csv:PATH, the column of their labels {by_name}", rare=True)
+    add(
+        "--path-column",
+        metavar="C",
+        help=f"of csv:PATH or hf:PATH, the column of the images' paths {by_name}",
+        rare=True,
+    )
+    add("--label-column", metavar="C", help=f"of csv:PATH or hf:PATH, the column of their labels {by_name}", rare=True)
     add(
         "--group-column",
         metavar="C",
-        help="of csv:PATH, the column that says which images belong together (group)",
+        help="of csv:PATH or hf:PATH, the column that says which images belong together (group)",
         rare=True,
     )
     add(
@@ -170,7 +183,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
         "this expression's first parentheses, found in the path; they are never on both sides of a split",
     )
     brought = "".join(f", {name} ({plugin.summary})" for name, plugin in plugins("backbones").items())
-    names = f"any torchvision classifier, or {completion.OFFLINE}{brought}"
+    names = "; ".join(source.in_help for source in SOURCES if source.summary) + brought
     add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
     add(
         "--weights",
@@ -214,7 +227,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
     unreadable = "leave out images that are broken or absent, and say which"
     add("--skip-unreadable", action="store_true", help=unreadable, rare=True)
-    add_shared(add, "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
+    add_shared(add, "--device", "--jobs", "--max-pixels", "--pixels-in-flight", "--trust")
 
 
 def _add_preparation_options(add: Add) -> None:
@@ -269,8 +282,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence
             sys.stdout.flush()
         return status
     except UserError as error:
-        # What a user typed, or a file's name, may hold line breaks; a complaint stays one line.
-        complain(f"error: {' '.join(str(error).splitlines())}")
+        complain(f"error: {error}")
         return 2
     except KeyboardInterrupt as stop:
         complain(_stopped(typed=arguments is None))

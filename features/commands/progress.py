@@ -165,11 +165,13 @@ def _drawn() -> Iterator[Any]:
     console = Console(stderr=True)
     shown = console.is_terminal and not is_quiet()
     columns = (TextColumn("{task.description}"), BarColumn(), Done(), TextColumn("{task.fields[rate]}"), Left())
-    with Progress(*columns, console=console, transient=True, disable=not shown) as _bars:
-        try:
+    _bars = Progress(*columns, console=console, transient=True, disable=not shown)
+    try:
+        # Bars that are not shown are not begun: rich before 15 ends those with an empty line.
+        with _bars if shown else contextlib.nullcontext():
             yield _bars
-        finally:
-            _bars = None
+    finally:
+        _bars = None
 
 
 @contextlib.contextmanager

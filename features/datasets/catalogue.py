@@ -10,6 +10,7 @@ import importlib
 import re
 import typing
 from pathlib import Path
+from typing import Any
 
 from features.errors import UserError
 from features.home import user_path
@@ -34,12 +35,14 @@ KINDS = {
     "folder": "features.datasets.folder",
     "csv": "features.datasets.table",
     "npz": "features.datasets.npz",
+    "hf": "features.datasets.hub",
     "transfer": "features.datasets.transfer",
 }
-NEED_A_PATH = ("folder", "csv", "npz")
+NEED_A_PATH = ("folder", "csv", "npz", "hf")
+MAY_BE_ELSEWHERE = ("hf",)  # where no path is there it is a name on a hub
 NEED_TWO_PATHS = ("transfer",)
 TAKE_NO_PATH = ("digits",)
-TAKE_COLUMNS = ("csv",)  # behind the path: ?path=COLUMN&label=COLUMN&group=COLUMN
+TAKE_COLUMNS = ("csv", "hf")  # behind the path: ?path=COLUMN&label=COLUMN&group=COLUMN
 TAKE_GROUPS = ("folder", "csv", "transfer")  # behind the path: ?group_by=REGEX, as `with_groups` spells it
 ARROW = "->"  # between two paths
 GROUP_BY = "?group_by="  # behind a spec, a regular expression with %XX for what is not plain
@@ -63,13 +66,42 @@ def dataset_plugin(spec: str) -> str:
     return plugin.origin if (plugin := _brought().get(name)) else ""
 
 
-def open_dataset(spec: str) -> "Dataset":
-    """The data set that `spec` names: NAME, or NAME:PATH for a file, a folder or another root of a named data set, and
-    behind either [CLASS,CLASS] for some of its classes. readable:... is the same without images that cannot be read.
+def open_dataset(spec: Any) -> "Dataset":
+    """The data set of that name, folder, list or file of arrays. Nothing is read or downloaded yet.
 
-    Nothing is downloaded yet: `fingerprint()` and `load()` do that. Raises UserError for an unknown name (with the
-    nearest ones), and for a path at which the data set cannot stand.
+    Parameters
+    ----------
+    spec : str or data
+        'mnist' or another name; 'folder:PATH', 'csv:PATH', 'npz:PATH', 'transfer:SOURCE->TARGET'; a name with another
+        root for its files, 'mnist:PATH'. '[CLASS,CLASS]' behind it takes some of the classes, 'readable:' before it
+        leaves out images that cannot be read. Or the data themselves, such as (X, y): see `features.datasets.given`.
+
+    Returns
+    -------
+    Dataset
+        With `classes`, `splits`, `fingerprint()` and `load(split)`.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, with the nearest ones, and for a path at which the data set cannot be.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> digits = lp.open_dataset("digits")
+    >>> digits.splits, len(digits.classes)
+    (('train', 'test'), 10)
+    >>> test = digits.load("test")
+    >>> test.images.shape, test.images.dtype.name, test.labels.shape
+    ((599, 8, 8), 'uint8', (599,))
+    >>> lp.open_dataset("digits[3,5,8]").classes
+    ('3', '5', '8')
     """
+    if not isinstance(spec, str):
+        from features.datasets.given import spec_of
+
+        spec = spec_of(spec)
     place = spec.partition(":")[2]
     # A folder may be called so itself.
     if spec.endswith("]") and "[" in spec and not (place and user_path(place).exists()):
@@ -103,11 +135,16 @@ def open_dataset(spec: str) -> "Dataset":
     if name in TAKE_COLUMNS and path is not None and not path.exists():
         place, _, query = str(path).partition("?")
         path = Path(place)
-    if path is not None and not path.exists():
+    is_elsewhere = name in MAY_BE_ELSEWHERE and path is not None and not path.exists()
+    if is_elsewhere:
+        place, _, query = text.strip().partition("?")
+    elif path is not None and not path.exists():
         raise UserError(f"{path} does not exist; the data set '{spec}' should be there")
     if name in brought:
         return _of_plugin(brought[name], path)
     module = importlib.import_module(KINDS[name])
+    if is_elsewhere:
+        return module.open_named(name, place, query)
     return module.open_named(name, path, query) if query else module.open_named(name, path)
 
 
@@ -137,7 +174,7 @@ def with_columns(spec: str, *, path: str | None = None, label: str | None = None
     whole, bracket, classes = spec.partition("[") if spec.endswith("]") else (spec, "", "")
     if _kind(spec) not in TAKE_COLUMNS or "?" in whole:
         *others, last = (f"--{kind}-column" for kind, _ in pairs)
-        raise UserError(f"{', '.join(others)} and {last} name columns of csv:PATH; '{spec}' takes none")
+        raise UserError(f"{', '.join(others)} and {last} name columns of csv:PATH and hf:PATH; '{spec}' takes none")
     return f"{whole}?{urllib.parse.urlencode(columns)}{bracket}{classes}"
 
 
@@ -175,6 +212,8 @@ def absolute_spec(spec: str) -> str:
         return READABLE + absolute_spec(spec.removeprefix(READABLE))
     name, colon, text = re.sub(r"\s*,\s*(?=[^\[]*\]$)", ",", spec.strip()).partition(":")
     paths = [str(user_path(path.strip()).absolute()) for path in text.split(ARROW)]
+    if name.strip().lower() in MAY_BE_ELSEWHERE and not Path(paths[0].partition("?")[0]).exists():
+        paths = [text.strip()]
     return f"{name.strip().lower().replace('_', '-')}{colon}{ARROW.join(paths) if colon else ''}"
 
 

@@ -16,14 +16,19 @@ from features.datasets.findings import Finding
 from features.datasets.images import ImageFiles
 from features.datasets.white import White
 from features.errors import UserError
+from features.grouping import joined_groups
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """The rows of one split, in the data set's own order.
 
-    images: uint8 (N, H, W) for greyscale or (N, H, W, 3) for colour, or ImageFiles, read row by row. labels: int64
-    (N,), positions in the data set's `classes`.
+    Attributes
+    ----------
+    images : ndarray of uint8 or ImageFiles
+        (N, H, W) for greyscale or (N, H, W, 3) for colour; ImageFiles are read row by row.
+    labels : ndarray of int64, (N,)
+        Positions in the data set's `classes`.
     """
 
     images: np.ndarray | ImageFiles
@@ -54,9 +59,17 @@ class Survey:
 class Dataset(abc.ABC):
     """A data set of images with one label each.
 
-    name: for display and for file names (letters, digits, '.', '_' and '-'). spec: what `open_dataset` takes to open it
-    again from anywhere. classes: the names of the labels 0, 1, ... splits: of 'train', 'validation' and 'test' those
-    that there are; without a part for validation some training rows are held out.
+    Attributes
+    ----------
+    name : str
+        For display and for file names: letters, digits, '.', '_' and '-'.
+    spec : str
+        What `open_dataset` takes to open it again from anywhere.
+    classes : tuple of str
+        The names of the labels 0, 1, ...
+    splits : tuple of str
+        Of 'train', 'validation' and 'test' those that there are; without a part for validation some training rows are
+        held out.
     """
 
     if TYPE_CHECKING:
@@ -107,6 +120,20 @@ class Dataset(abc.ABC):
     def digests(self, split: str) -> Sequence[str] | None:
         """What each row of a split holds, equal for equal images; None where they were not compared."""
         return None
+
+    def together(self, *splits: str) -> tuple[np.ndarray, ...] | None:
+        """Which rows of some splits no hold-out and no fold may part: those of one group, and those whose images are
+        equal. Codes, int64 (N,), for each of the splits, the same in all; None where there are no such rows."""
+        groups = [codes for split in splits if (codes := self.groups(split)) is not None]
+        digests = [own for split in splits if (own := self.digests(split)) is not None]
+        content = [digest for own in digests for digest in own]
+        if len(set(content)) == len(content):
+            return tuple(groups) or None
+        if groups:
+            codes = joined_groups(np.concatenate(groups), content)
+        else:
+            codes = np.unique(content, return_inverse=True)[1].astype(np.int64)
+        return tuple(np.split(codes, np.cumsum([len(own) for own in digests])[:-1]))
 
     def grouped_by(self, expression: str) -> "Dataset":
         """The same with groups told by the images' paths; UserError where they do not tell them.

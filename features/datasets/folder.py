@@ -3,9 +3,9 @@
 With folders for training and testing (`train/` and `test/`, `Training/` and `Testing/`, `seg_train/` and `seg_test/`)
 those are the splits; a validation folder (`val/`, `valid/`) beside them is the split 'validation', and the test set
 where there is no other. Else one image in five of each class is the test set, always the same ones, equal files on one
-side. Classes are the sub-folders' names, sorted as text, as torchvision's ImageFolder numbers them. Images may stand in
-deeper folders; hidden files and folders and other kinds of files are skipped. What could be parts or classes is
-refused.
+side. Classes are the sub-folders' names, sorted as text, as torchvision's ImageFolder numbers them; sub-folders whose
+names look the same are one class. Images may stand in deeper folders; hidden files and folders and other kinds of files
+are skipped. What could be parts or classes is refused.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from features.datasets.dataset import name_of
 from features.datasets.images import IMAGE_SUFFIXES
+from features.datasets.labels import alike_joined, as_seen
 from features.datasets.listed import UNCUT, ListedImages, Rows
 from features.datasets.parts import PARTS, are_folds, part_called, parts_among
 from features.datasets.tree import Seen, folders_in, images_below, look_into, some
@@ -44,7 +45,7 @@ def open_named(name: str, path: Path) -> ListedImages:
 
 
 def classes_in(folder: Path, seen: Seen | None = None) -> tuple[str, ...]:
-    """The names of the sub-folders; UserError where there are fewer than two."""
+    """The names of the sub-folders, each as it is seen once; UserError where there are fewer than two."""
     folders, loose = look_into(folder, seen)
     if not folders:
         content = "holds images but no sub-folders" if loose else "holds no images"
@@ -53,25 +54,36 @@ def classes_in(folder: Path, seen: Seen | None = None) -> tuple[str, ...]:
         raise UserError(
             f"{folder} {content}; it should have one sub-folder per class, named after it, with its images{hint}"
         )
-    if len(folders) == 1:
+    joined, remarks = alike_joined(folders)
+    classes = sorted({joined.get(name, name) for name in folders})
+    if len(classes) == 1:
         inner = folder / folders[0]
         hint = f"; if the classes are in it, name {inner}" if len(folders_in(inner)) > 1 else ""
-        raise UserError(f"{folder} has the one class '{folders[0]}'; two are needed, one sub-folder each{hint}")
-    if loose and seen is not None:
+        raise UserError(f"{folder} has the one class '{classes[0]}'; two are needed, one sub-folder each{hint}")
+    if seen is not None:
         seen.loose += loose
-    return tuple(folders)
+        seen.remarks += remarks
+        seen.later = seen.later or bool(joined)
+    return tuple(classes)
 
 
 def labelled_rows(folder: Path, classes: tuple[str, ...], seen: Seen, known_as: str = "") -> Rows:
     """Paths and labels below `folder`; for a test folder `known_as` is the one that has all classes."""
     folders, loose = look_into(folder)
-    if known_as and (strange := sorted(set(folders) - set(classes))):
-        raise UserError(
-            f"{folder} has the class '{strange[0]}', which {known_as} has not; both should have the same sub-folders"
-        )
+    of_class: dict[str, list[str]] = {as_seen(class_name): [] for class_name in classes}
+    for name in folders:
+        if known_as and as_seen(name) not in of_class:
+            raise UserError(
+                f"{folder} has the class '{name}', which {known_as} has not; both should have the same sub-folders"
+            )
+        of_class.setdefault(as_seen(name), []).append(name)
+    if known_as and (others := [name for name in folders if name not in classes]):
+        _, remarks = alike_joined([*classes, *others])
+        seen.remarks += [remark for remark in remarks if remark not in seen.remarks]
+        seen.later = True
     paths, labels = [], []
     for label, class_name in enumerate(classes):
-        images = images_below(folder / class_name, seen)
+        images = [path for name in of_class[as_seen(class_name)] for path in images_below(folder / name, seen)]
         if not images and not known_as:
             raise UserError(
                 f"{folder / class_name} holds no image ({', '.join(IMAGE_SUFFIXES)}); add images or delete the folder"

@@ -9,6 +9,7 @@ changes any of this changes the features: raise `READING`, which is part of the 
 
 import contextlib
 import functools
+import io
 import stat
 import sys
 import threading
@@ -38,7 +39,8 @@ _DIM = 64  # of the 256 levels that Pillow leaves of 16-bit colours; below this 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that stay in their files; row i is the file paths[i]. Can be pickled and read from several threads.
+    """Images that stay in their files; row i is the file paths[i]. Can be pickled and read from several threads. A loop
+    over them reads each when it is its turn: photographs are never in memory together.
 
     white: of the data set that they belong to.
     """
@@ -49,13 +51,37 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __getitem__(self, rows: slice) -> "ImageFiles":
+        return self.take(np.arange(len(self))[rows])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.read, range(len(self)))
+
+    @property
+    def identity(self) -> str:
+        """What tells them from others, without reading one."""
+        return "\n".join(map(str, self.paths))
+
     def take(self, rows: np.ndarray) -> "ImageFiles":
         """These rows of them."""
         return ImageFiles(tuple(self.paths[row] for row in rows.tolist()), self.white)
 
+    def joined(self, other: "ImageFiles") -> "ImageFiles":
+        """These, and others of the same data set behind them."""
+        return ImageFiles(self.paths + other.paths, self.white)
+
+    def source(self, row: int) -> Path | BinaryIO:
+        """What an image is read from."""
+        return self.paths[row]
+
+    def name(self, row: int) -> str:
+        """What people call an image."""
+        return str(self.paths[row])
+
     def read(self, row: int) -> np.ndarray:
         """One image as uint8 (H, W) if it is greyscale, else (H, W, 3); UserError with the path if it is unreadable."""
-        return read_image(self.paths[row], white=self.white)
+        source = self.source(row)
+        return read_image(source, "" if isinstance(source, Path) else self.name(row), white=self.white)
 
 
 class ReadingWarning(UserWarning):
@@ -104,6 +130,14 @@ def read_image(source: Path | BinaryIO, name: str = "", white: White = _UNKNOWN)
             # Decoders meet damaged files with exceptions of every kind; all of them mean this file.
             reason = reason_for(error)
             raise UserError(f"cannot read the image {name or source} ({reason}); replace it or take it out") from error
+
+
+def pillow_in_8_bits(image: Any, name: str) -> np.ndarray:
+    """The pixels of Pillow's image, wherever it is from, as `read_image` gives them; UserError where there are none."""
+    try:
+        return _scaled(pixels_of(image, io.BytesIO()), _UNKNOWN)
+    except Exception as error:
+        raise UserError(f"cannot read {name} ({reason_for(error)}); replace it or take it out") from error
 
 
 def reason_for(error: Exception) -> str:
@@ -210,7 +244,7 @@ def pixels_of(image: Any, source: Path | BinaryIO, deep: int | None = None) -> P
     from PIL import ImageOps
 
     take_pixels(image.width * image.height)
-    raw_mode = str(image.tile)
+    raw_mode = str(getattr(image, "tile", ""))  # what was made by hand has none
     has_deep_colours = image.mode in ("RGB", "RGBA") and ";16" in raw_mode
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):

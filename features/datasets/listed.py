@@ -4,9 +4,12 @@ Its fingerprint is made of the files' digests and labels in order, and of the cl
 folder that is moved or a file that is renamed without changing the order holds the same rows.
 """
 
+import contextlib
 import dataclasses
 import os
 import re
+import signal
+import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ from features.datasets.doubles import find_copies, find_divided, find_doubles
 from features.datasets.findings import Finding, Item, find_class_sizes
 from features.datasets.forms import find_forms, forms_of
 from features.datasets.images import READING, ImageFiles
-from features.datasets.labels import alike_classes
+from features.datasets.labels import alike_classes, as_seen
 from features.datasets.splitting import cut_test_rows, require_two_of_each
 from features.datasets.survey import Held, UnreadableImages, held_by, white_remarks, why_not_opened
 from features.datasets.tree import below, some
@@ -29,6 +32,7 @@ from features.digests import sha256_files, sha256_json, sha256_rows
 from features.errors import UserError
 from features.grouping import group_codes
 
+_MOST_SECONDS = 20.0  # of the processor, for an expression that looks into paths
 UNCUT = "uncut"  # stands for a split where training and test rows are still to be cut
 
 Rows = tuple[tuple[Path, ...], np.ndarray]
@@ -250,10 +254,35 @@ def groups_in(paths: Sequence[str], expression: str) -> tuple[str, ...]:
         raise UserError(
             f"--group-by {expression}: what tells the group should stand in parentheses, as in '(patient[0-9]+)'"
         )
-    found = [match[1] if (match := pattern.search(path.replace(os.sep, "/"))) else None for path in paths]
+    with _bounded(expression):
+        found = [match[1] if (match := pattern.search(path.replace(os.sep, "/"))) else None for path in paths]
     if missing := [path for path, name in zip(paths, found, strict=True) if not name]:
         raise UserError(
             f"--group-by {expression}: it finds no group in {len(missing):,} of {len(paths):,} paths, the first of "
             f"them '{missing[0]}'; correct the expression, which is searched for in paths like this one"
         )
-    return tuple(name for name in found if name)
+    return tuple(as_seen(name) for name in found if name)
+
+
+@contextlib.contextmanager
+def _bounded(expression: str) -> Iterator[None]:
+    """Meanwhile end what takes too long, by a UserError: expressions with repeats in repeats take for ever, and those
+    of a configuration come from anybody. Only the main thread can be stopped so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise UserError(
+            f"--group-by {expression}: it takes more than {_MOST_SECONDS:.0f} s of looking into the paths; write it "
+            "without repeats in repeats, such as (a+)+"
+        )
+
+    # Time of the processor: a busy machine is no reason to stop.
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _MOST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

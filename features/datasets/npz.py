@@ -14,9 +14,7 @@ their channels elsewhere; whole numbers from 0 to 255, or floating-point numbers
 import functools
 import hashlib
 import json
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +28,7 @@ from features.datasets.arrays import images_in_8_bits, white_in, with_channels_l
 from features.datasets.dataset import Dataset, Split, Survey, name_of
 from features.datasets.doubles import find_copies, find_divided, find_doubles
 from features.datasets.findings import Finding, Item, find_class_sizes
-from features.datasets.labels import composed_once, ordered_classes, stands_for_none
+from features.datasets.labels import alike_classes, alike_joined, as_seen, ordered_classes, stands_for_none
 from features.datasets.parts import PARTS, part_called
 from features.datasets.splitting import CUT, TEST_FRACTION, cut_test_rows
 from features.datasets.survey import nothing_seen, white_remarks
@@ -51,7 +49,9 @@ def open_named(name: str, path: Path) -> "NpzDataset":
         with zipfile.ZipFile(path) as archive:
             refuse_zip_bomb(path, archive)
             names = sorted(Path(member).stem for member in archive.namelist())
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # Python's readers of archives meet damaged ones with exceptions of every kind
         raise UserError(
             f"cannot read {path} ({error}); it is cut short or was not written by numpy's savez: write it again"
         ) from error
@@ -97,7 +97,7 @@ class NpzDataset(Dataset):
             **({} if usual else {"parts": [[part, *self.pairs.get(part, ())] for part in parts]}),
             **({"equal": "on one side"} if self._is_cut and self._equal else {}),
             **({"groups": "on one side"} if self._is_cut and self.group_arrays else {}),
-            **({"labels": "composed"} if composed_once(np.unique(np.concatenate(self._texts)).tolist())[0] else {}),
+            **({"labels": "as seen"} if alike_joined(np.unique(np.concatenate(self._texts)).tolist())[0] else {}),
         }
 
     def survey(self) -> Survey:
@@ -110,6 +110,8 @@ class NpzDataset(Dataset):
     def _findings(self) -> Iterator[Finding]:
         """What is wrong with the rows."""
         parts = {part: labels for part, (_, labels) in self._labels[1].items()}
+        if alike := alike_classes(self.classes):
+            yield Finding("classes called alike", alike)
         yield from find_class_sizes(parts, self.classes)
         names = self._group_names
         if names is not None and not self._is_cut:
@@ -168,7 +170,7 @@ class NpzDataset(Dataset):
                     f"{self._called(array)} says '{texts[none[0]]}' in row {none[0]}, which stands for no group; give "
                     "each image one"
                 )
-            names += texts
+            names += map(as_seen, texts)
         return names if self.group_arrays else None
 
     @property
@@ -269,8 +271,8 @@ class NpzDataset(Dataset):
     def _labels(self) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
         """The classes; for each split its rows in the array and their labels; what is to be said of the splits."""
         everything, inverse = np.unique(np.concatenate(self._texts), return_inverse=True)
-        composed, composing = composed_once(everything.tolist())
-        words = [composed.get(text, text) for text in everything.tolist()]
+        joined, joining = alike_joined(everything.tolist())
+        words = [joined.get(text, text) for text in everything.tolist()]
         classes = ordered_classes(words)
         rank = {class_name: label for label, class_name in enumerate(classes)}
         labels = np.array([rank[word] for word in words], dtype=np.int64)[inverse]
@@ -290,7 +292,7 @@ class NpzDataset(Dataset):
                 raise UserError(f"{self.path} has no image to {part}; add some")
         if (strange := np.setdiff1d(labels, parts["train"][1])).size:
             raise UserError(f"{self.path} has no training image of class '{classes[strange[0]]}'; add some")
-        remarks = composing
+        remarks = joining
         if "validation" in parts:
             count = len(parts["validation"][0])
             remarks.append(f"{count} images are for validation, and what is chosen is chosen on them")
@@ -324,10 +326,7 @@ class NpzDataset(Dataset):
             if not isinstance(array, np.ndarray):
                 raise ValueError("it is no array")
             return array
-        except (
-            OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, SyntaxError, TypeError,
-            zipfile.BadZipFile, zlib.error, tokenize.TokenError,
-        ) as error:  # fmt: skip
+        except Exception as error:  # of every kind, as above
             reason = "it holds pickled objects" if "allow_pickle" in str(error) else " ".join(str(error).split())
             raise UserError(
                 f"cannot read the array '{name}' in {self.path} ({reason}); write the file again with numpy's savez "

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from features.commands.progress import progress_if_slow
 from features.datasets.dataset import Dataset
@@ -180,7 +180,7 @@ def held_by(digests: Mapping[Path, str]) -> Held:
                     _NOTES.put(question, noted)
             seen |= noted
             done += len(group)
-    return _summed_up(seen)
+    return summed_up(seen)
 
 
 def _looked_at(files: Mapping[str, Path], advance: Callable[[int], None]) -> tuple[dict[str, dict[str, Any]], bool]:
@@ -195,7 +195,7 @@ def _looked_at(files: Mapping[str, Path], advance: Callable[[int], None]) -> tup
         nonlocal lasting
         with being_read(digest):
             try:
-                return _look_at(path)
+                return _out_of_the_common(path)
             except Exception as error:  # of every kind, as in `read_image`
                 # Memory and permissions come and go.
                 lasting = lasting and not (isinstance(error, MemoryError) or getattr(error, "errno", None))
@@ -212,8 +212,15 @@ def _looked_at(files: Mapping[str, Path], advance: Callable[[int], None]) -> tup
     return {digest: notes for digest, notes in seen.items() if notes}, lasting
 
 
-def _look_at(path: Path) -> dict[str, Any]:
-    """What is out of the common with an image: nothing, in most."""
+def look_at(source: Path | BinaryIO) -> dict[str, Any]:
+    """What there is to note of an image: nothing, of most."""
+    try:
+        return _out_of_the_common(source)
+    except Exception as error:  # of every kind, as in `read_image`
+        return {"unreadable": reason_for(error)}
+
+
+def _out_of_the_common(path: Path | BinaryIO) -> dict[str, Any]:
     with opened(path) as image:
         width, height = image.size
         if image.format == "JPEG" and min(width, height) >= 64:
@@ -232,7 +239,9 @@ def _look_at(path: Path) -> dict[str, Any]:
     return {pixels.kind: [low, high, spread, max(high, pixels.least_white)]}
 
 
-def _summed_up(seen: Mapping[str, Mapping[str, Any]]) -> Held:
+def summed_up(seen: Mapping[str, Mapping[str, Any]]) -> Held:
+    """What images hold by what was noted of each, by its digest or its number."""
+
     def highest(kind: str) -> float | None:
         return max((notes[kind][3] for notes in seen.values() if kind in notes), default=None)
 

@@ -21,7 +21,7 @@ import numpy as np
 from features.datasets.columns import OPTIONS, Columns, find_columns
 from features.datasets.dataset import name_of
 from features.datasets.images import IMAGE_SUFFIXES
-from features.datasets.labels import ordered_classes, settled_labels, stands_for_none
+from features.datasets.labels import as_seen, ordered_classes, settled_labels, stands_for_none
 from features.datasets.listed import UNCUT, ListedImages
 from features.datasets.parts import PARTS
 from features.datasets.survey import AbsentImages
@@ -110,7 +110,7 @@ def _label_part_and_group(where: str, cells: list[str], columns: Columns) -> tup
     label = cells[columns.label].strip()
     if not label:
         raise UserError(f"{where}: the label is empty; fill it in or take the line out")
-    group = "" if columns.group is None else cells[columns.group].strip()
+    group = "" if columns.group is None else as_seen(cells[columns.group].strip())
     if columns.group is not None and stands_for_none(group):
         raise UserError(f"{where}: the group is '{group}', which stands for none; fill it in, or name another column")
     if columns.split is None:
@@ -231,7 +231,7 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
         table = _cells(text[said.end() :], said[1], skipped=1) if said else _cells(text, _SEPARATORS[0])
         if table and len(table[0][1]) == 1 and not said:
             tables = [_cells(text, separator) for separator in _SEPARATORS]
-            table = max(tables, key=lambda table: len(table[0][1]))
+            table = max(filter(None, tables), key=lambda table: len(table[0][1]))
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"cannot read {path} as comma-separated UTF-8 text ({error}); save it as such") from error
     if "\0" in text:

@@ -9,6 +9,7 @@ from pathlib import Path
 from features.datasets.catalogue import ARROW
 from features.datasets.dataset import name_of
 from features.datasets.folder import classes_in, labelled_rows
+from features.datasets.labels import as_seen
 from features.datasets.listed import ListedImages
 from features.datasets.tree import Seen
 from features.errors import UserError
@@ -18,7 +19,8 @@ def open_named(name: str, source: Path, target: Path) -> ListedImages:
     """The data set of two folders; UserError where one is empty, or the second has a class that the first has not."""
     seen = Seen()
     classes = classes_in(source, seen)
-    if missing := sorted(set(classes) - set(classes_in(target, seen))):
+    there = set(map(as_seen, classes_in(target, seen)))
+    if missing := [name for name in classes if as_seen(name) not in there]:
         raise UserError(
             f"{target} has not the class '{missing[0]}', which {source} has; both should have the same sub-folders"
         )

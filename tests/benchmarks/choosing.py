@@ -1,7 +1,8 @@
 """What choosing on folds is worth where images are few: `python -m tests.benchmarks.choosing DATASET --weights W`.
 
-For each seed the same probe is chosen on a hold-out and on what `auto` takes: the test accuracy of the chosen row, how
-far it is behind the row that is best on the test set, and how much less it is than where it was chosen.
+For each seed the same probe is chosen on a hold-out and on what `auto` takes, or as --validate says: the test accuracy
+of the chosen row, how far it is behind the row that is best on the test set, and how much less it is than where it was
+chosen. A DATASET with {seed} in its name is another one, or another split of it, for each seed.
 """
 
 import argparse
@@ -23,14 +24,15 @@ def main() -> None:
     parser.add_argument("--layer", nargs="+", default=["all"])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--validate", nargs="+", default=["holdout", "auto"])
     options = parser.parse_args()
     lines = []
-    for validate in ("holdout", "auto"):
+    for validate in options.validate:
         reached, behind, optimism, chosen = [], [], [], []
         for seed in range(options.seeds):
             with tempfile.TemporaryDirectory() as results:
                 found = probe(
-                    options.dataset,
+                    options.dataset.format(seed=seed),
                     layers=options.layer,
                     heads=options.model,
                     weights=options.weights,

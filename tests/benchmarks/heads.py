@@ -6,6 +6,9 @@ the share of equal predictions and, for logistic, the objective reached stand be
 
 `--folds K` asks something else of our own heads alone: how many times as long as a search on a hold-out a search over K
 folds takes, the fit on all rows that follows either one included; `--repeats R` draws the folds R times.
+
+`--cells` takes clouds that overlap in the place of features, from two classes to a thousand and from three rows of each
+to thousands.
 """
 
 import argparse
@@ -20,6 +23,10 @@ import numpy as np
 
 from tests.benchmarks.contest import Contender, Outcome, compete, timed
 
+_CELLS = (
+    "2x50x512", "2x1000x512", "2x6000x256", "10x20x512", "10x100x256", "10x600x2048", "10x2000x512", "31x20x256",
+    "31x100x512", "120x3x256", "120x10x256", "120x60x512", "200x15x256", "1000x3x64", "1000x20x64",
+)  # fmt: skip
 _HEADS = ("svm", "linear-svm", "logistic", "ridge", "knn")
 _LIBRARIES = ("sklearn", "sklearnex")
 
@@ -34,6 +41,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--layer", nargs="+", default=["avgpool"])
     add("--image-size", type=int)
     add("--rows", type=int, help="of the training split (default: all)")
+    add(
+        "--cells",
+        nargs="*",
+        metavar="CxRxD",
+        help="classes, rows of each, numbers: made-up features instead of a data set's (with no value: a grid of them)",
+    )
     add("--folds", type=int, help="a search over so many folds beside one on a hold-out")
     add("--repeats", type=int, default=1, help="of the folds")
     add("--clock", default="wall", choices=("wall", "cpu"), help="cpu: seconds of all threads, on a busy machine")
@@ -41,6 +54,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> Iterator[Outcome]:
     """A contest for each head."""
+    if options.cells is not None:
+        for cell in options.cells or _CELLS:
+            data = _clouds(*map(int, cell.split("x")))
+            for name in options.heads:
+                yield _contest(name, data, options)
+        return
     from features.reading import load_features
 
     asked = {"weights": options.weights, "image_size": options.image_size, "limit": options.rows}
@@ -49,7 +68,8 @@ def measure(options: argparse.Namespace) -> Iterator[Outcome]:
         # Folds leave the test split closed.
         names = ("train", "test") if options.folds is None else ("train", "train")
         splits = [load_features(options.dataset, layer, split, **asked) for split in names]
-        data = _Data(layer, *(np.ascontiguousarray(array) for split in splits for array in split))
+        origin = f"{options.dataset} {layer} at {options.image_size or 'the usual'} pixels"
+        data = _Data(origin, *(np.ascontiguousarray(array) for split in splits for array in split))
         for name in options.heads:
             if options.folds is None:
                 yield _contest(name, data, options)
@@ -82,7 +102,7 @@ def _over_folds(name: str, data: "_Data", options: argparse.Namespace) -> Outcom
         head.build(**chosen.params).fit(X, y)
 
     return compete(
-        f"{name}, {len(X):,} x {X.shape[1]:,} of {options.dataset} {data.layer}, {options.clock} seconds",
+        f"{name}, {len(X):,} x {X.shape[1]:,} of {data.origin}, {options.clock} seconds",
         [
             Contender("hold-out", timed(on_holdout, options.clock)),
             Contender(f"{options.repeats} x {options.folds} folds", timed(on_folds, options.clock)),
@@ -95,11 +115,20 @@ def _over_folds(name: str, data: "_Data", options: argparse.Namespace) -> Outcom
 
 @dataclass(frozen=True)
 class _Data:
-    layer: str
+    origin: str
     X: np.ndarray
     y: np.ndarray
     X_test: np.ndarray
     y_test: np.ndarray
+
+
+def _clouds(classes: int, rows: int, numbers: int) -> _Data:
+    """A cloud of rows around each of as many centres; as many others to predict."""
+    random = np.random.default_rng(0)
+    centres = 3 * random.normal(size=(classes, numbers)) / np.sqrt(numbers)
+    y = np.repeat(np.arange(classes), rows)
+    X, X_test = (centres[y] + random.normal(size=(2, len(y), numbers))).astype(np.float32)
+    return _Data(f"{classes:,} clouds of {rows:,}", X, y, X_test, y)
 
 
 class _Turns:
@@ -128,8 +157,8 @@ def _contest(name: str, data: _Data, options: argparse.Namespace) -> Outcome:
         if (build := _theirs(name, library, data)) is not None:
             turns[library] = _Turns(build, data, options.clock)
     outcome = compete(
-        f"{name}, {data.X.shape[0]:,} x {data.X.shape[1]:,} to {len(data.X_test):,} of {options.dataset} "
-        f"{data.layer} at {options.image_size or 'the usual'} pixels, {options.clock} seconds",
+        f"{name}, {data.X.shape[0]:,} x {data.X.shape[1]:,} to {len(data.X_test):,} of {data.origin}, "
+        f"{options.clock} seconds",
         [Contender(title, turn) for title, turn in turns.items()],
         amount=len(data.X),
         unit="rows",
@@ -192,8 +221,14 @@ def _theirs(name: str, library: str, data: _Data) -> Callable[[], Any] | None:
         return (lambda: kind("neighbors", "KNeighborsClassifier")(**of_ours)) if library == "sklearn" else None
     if library != "sklearn":
         return None
+    if name == "lda":
+        return lambda: kind("discriminant_analysis", "LinearDiscriminantAnalysis")()
+    if name == "centroid":
+        return lambda: standardised(kind("neighbors", "NearestCentroid")())
     if name == "linear-svm":
         return lambda: standardised(kind("svm", "LinearSVC")(C=untuned["C"], max_iter=10_000))
+    if name != "ridge":
+        return None
     penalties = sorted(candidate["alpha"] for candidate in head.grid)
     return lambda: standardised(kind("linear_model", "RidgeClassifierCV")(alphas=penalties))
 

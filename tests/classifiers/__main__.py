@@ -1,6 +1,8 @@
-"""`python -m tests.classifiers`: every classifier of torchvision, tried in all that is promised of a backbone.
+"""`python -m tests.classifiers`: every classifier of torchvision, and many networks of the other families (timm's where
+it is installed, and of one's own), tried in all that is promised of a backbone.
 
-Weights are random values in files as torchvision writes them, which its own builder and loader read too. A process for
+Weights of torchvision's are random values in files as it writes them, which its own builder and loader read too; of
+others they are random. A process for
 each network, which may take --seconds. --json keeps the rows, and those that stand there are not made again. 1 if a
 column of any went wrong; what is refused in a line did not.
 """
@@ -15,12 +17,13 @@ from pathlib import Path
 
 from tests.classifiers.checks import COLUMNS, row
 from tests.classifiers.networks import SHORT, networks
+from tests.classifiers.others import SHORT_OTHERS, others
 
 
 def main() -> int:
     """Parse the command line, make the rows and print the table."""
     options = _parser().parse_args()
-    chosen = {str(network): network for network in networks()}
+    chosen = {str(network): network for network in (*networks(), *others())}
     if options.row:
         told = Path(options.json)
         row(
@@ -29,7 +32,8 @@ def main() -> int:
         return 0
     kept = Path(options.json) if options.json else None
     rows = json.loads(kept.read_text()) if kept and kept.exists() else {}
-    for name in SHORT if options.short else options.only or chosen:
+    short = (*SHORT, *(name for name in SHORT_OTHERS if name in chosen))
+    for name in short if options.short else options.only or chosen:
         if name not in rows:
             rows[name] = _made(name, options)
             print(_line(rows[name]), flush=True)
@@ -78,7 +82,7 @@ def _table(rows: dict[str, dict]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.classifiers", description=__doc__)
-    parser.add_argument("--short", action="store_true", help=f"only {', '.join(SHORT)}")
+    parser.add_argument("--short", action="store_true", help=f"only {', '.join((*SHORT, *SHORT_OTHERS))}")
     parser.add_argument("--only", nargs="+", metavar="NETWORK", help="these: NAME, or NAME:ENTRY as the table has it")
     parser.add_argument("--without", nargs="*", default=(), choices=COLUMNS, help="leave these columns out")
     parser.add_argument("--seconds", type=int, default=900, help="the longest that a network may take (900)")

@@ -23,9 +23,11 @@ from features.backbones import Backbone, load_backbone
 from features.commands.options import run_command
 from features.cut import Cut
 from features.errors import UserError
+from features.preprocessing import Preparation
 from tests.classifiers.networks import Network, downloaded
+from tests.classifiers.others import Other
 
-COLUMNS = ("loads", "stages", "hooks", "finetune", "predict", "onnx", "state dict")
+COLUMNS = ("loads", "stages", "hooks", "logistic", "finetune", "predict", "onnx", "state dict")
 # Above so many million parameters only the new classifier trains, and above so many an image is not seen by torch's
 # exporter: both for the machine's memory and time, not for anything that could not be done.
 _WHOLLY_TRAINED, _EXPORTED = 100, 400
@@ -118,12 +120,101 @@ class Bench:
         return "ok"
 
 
-def row(network: Network, columns: Sequence[str], folder: Path, seen: Callable[[dict[str, Any]], None]) -> None:
+@dataclass
+class OtherBench(Bench):
+    """The same for a network of another family, with random weights."""
+
+    network: Other  # type: ignore[assignment]  # it has what is asked for here
+
+    def _weights(self) -> tuple[str, ...]:
+        return "--backbone", self.network.name, "--weights", "random", "--image-size", str(self.size)
+
+    def loads(self) -> str:
+        """Twice the same weights from one seed."""
+        self.backbone = load_backbone(self.network.name, "random")
+        again = load_backbone(self.network.name, "random", 0).weights_sha256
+        _require(again == self.backbone.weights_sha256, "other weights from the same seed")
+        return "ok"
+
+    def stages(self) -> str:
+        for size in (*_SIZES, self.backbone.preprocessing.crop):
+            with contextlib.suppress(UserError):
+                backbone = load_backbone(self.network.name, "random", prepared=Preparation(size))
+                stages = backbone.cut(size).stages
+                self.size, self.backbone = size, backbone
+                break
+        _require("avgpool" in stages[-2:] and len(stages) >= 4, f"only {stages}")
+        return f"ok ({len(stages)} at {self.size} px)"
+
+    def hooks(self) -> str:
+        """All stages from one pass; from each of them the tail gives what the network gives."""
+        cut, model = self.backbone.cut(self.size), self.backbone.model
+        pixels = torch.randn(3, 3, self.size, self.size, generator=torch.Generator().manual_seed(1))
+        taken = _taken(model, pixels)
+        nodes = [cut.resolve(stage) for stage in cut.stages]
+        with torch.no_grad():
+            outputs = cut.trunk(nodes)(pixels)
+            for stage, node, output in zip(cut.stages, nodes, outputs, strict=True):
+                _require(node in cut.legal, f"{stage} is no cut")
+                if stage in taken:
+                    _require(torch.equal(output, taken[stage]), f"{stage} is not what a hook takes")
+                tail = output if stage == "fc" else cut.tail(node)(output)
+                gap = float((tail - taken["<logits>"]).abs().max() / taken["<logits>"].abs().max())
+                _require(gap == 0, f"above {stage} the tail is off by {gap:.1e}")
+        return "ok"
+
+    def logistic(self) -> str:
+        """A head on every stage, chosen and tested by a probe."""
+        _images(self.folder)
+        _command(
+            "classify", "probe", "--model", "logistic", "--layer", "all", "--dataset", "npz:images.npz",
+            *self._weights(), "--no-controls", "--no-widths", "--jobs", "1",
+        )  # fmt: skip
+        return "ok"
+
+    def finetune(self) -> str:
+        """One step of training above a frozen half, to a saved result."""
+        _images(self.folder)
+        point = self.backbone.cut(self.size).inner_stages[-1]
+        _command(
+            "classify", "--model", "finetune", "--unfreeze", point, "--steps", "1", "--batch-size", "6", "--dataset",
+            "npz:images.npz", *self._weights(), "--precision", "float32", "--train-precision", "float32",
+            "--compile", "off", "--jobs", "1", "--results", "results",
+        )  # fmt: skip
+        return f"ok (from {point})"
+
+    def predict(self) -> str:
+        _command("classify", "predict", "image.png", "--from", self._record(), "--json", "answer.json", "--trust")
+        (answer,) = json.loads(Path("answer.json").read_text())["images"]
+        _require(answer["class"] in ("0", "1", "2") and 0 < answer["probability"] <= 1, str(answer))
+        return "ok"
+
+    def onnx(self) -> str:
+        _command("classify", "export", "--from", self._record(), "--output", "model.onnx", "--trust")
+        return "ok"
+
+    def state_dict(self) -> str:
+        _command(
+            "classify", "export", "--from", self._record(), "--format", "state-dict", "--output", "plain.pth", "--trust"
+        )
+        return "ok"
+
+    def _record(self) -> str:
+        """Of the network that was trained."""
+        records = {path: json.loads(path.read_text()) for path in Path("results").glob("*.json")}
+        configs = {path: record.get("result", {}).get("config", {}) for path, record in records.items()}
+        return next(str(path) for path, config in configs.items() if config.get("unfreeze"))
+
+
+def row(network: Network | Other, columns: Sequence[str], folder: Path, seen: Callable[[dict[str, Any]], None]) -> None:
     """Try these columns, in a folder of its own; `seen` gets the row as it grows."""
     os.chdir(folder)
     os.environ["LAYERPROBE_HOME"] = str(folder / "home")
-    bench, done = Bench(folder, network), {"network": str(network), "seconds": {}}
+    bench = OtherBench(folder, network) if isinstance(network, Other) else Bench(folder, network)
+    done: dict[str, Any] = {"network": str(network), "seconds": {}}
     for column in columns:
+        if not hasattr(bench, column.replace(" ", "_")):
+            continue
         started = time.monotonic()
         try:
             done[column] = getattr(bench, column.replace(" ", "_"))()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,6 +108,24 @@ def test_what_tasks_say_is_heard_once_where_people_look_and_what_decoders_warn_o
             assert sorted(said.err.splitlines()) == ["of all tasks", "task 0", "task 1"] and said.out == ""
             speaking._told.clear()  # as in another process
     assert not [warning for warning in recwarn if "EXIF" in str(warning.message)]
+
+
+def test_a_worker_that_comes_later_with_another_version_does_no_task(home, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="needs pip install 'layerprobe[cluster]'")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, host="127.0.0.1", protocol="tcp", dashboard_address=None
+        ) as standing,
+        on_cluster(standing.scheduler_address),
+    ):
+        here = threading.current_thread()
+        versions = {"layerprobe": "1.0.0+cpu", "torch": "2.0"}
+        other = {**versions, "layerprobe": "1.0.0", "torch": None}
+        monkeypatch.setattr(cluster, "_versions", lambda: versions if threading.current_thread() is here else other)
+        with pytest.raises(UserError, match=r"worker on .* has no torch, and here it is 2\.0"):
+            list(spread(str, [(1,)]))
+        other["torch"] = "2.0+cu130"
+        assert list(spread(str, [(1,)])) == ["1"]
 
 
 def test_an_address_that_is_none_and_one_where_nobody_answers_are_told(home, tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from torch import fx, nn
 from extract.fusing import PackedConvolution, can_fuse, fuse_convolutions, grey_suffices, take_grey
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe, pooled_trunk
-from features.backbones import build_model, load_backbone
+from features.architectures import build_model
+from features.backbones import load_backbone
 from features.cut import Cut
 from features.weights import state_sha256
 

@@ -18,7 +18,8 @@ from extract.planning import plan
 from extract.preprocess import Preprocessor
 from extract.quantising import quantise_convolutions
 from extract.trunk import Output, Trunk, choose_recipe, pooled_trunk
-from features.backbones import build_model, load_backbone
+from features.architectures import build_model
+from features.backbones import load_backbone
 from features.commands.options import run_command
 from features.cut import Cut
 from features.datasets import open_dataset

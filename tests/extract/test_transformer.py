@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn
+from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -157,3 +158,24 @@ def test_one_that_version_0_1_0_fitted_goes_on_giving_the_features_that_it_gave(
     assert not np.allclose(loaded.transform(LONG), fitted.transform(LONG), atol=0.01)
     assert loaded.get_params()["crop_mode"] == "center"
     assert clone(loaded).fit(LONG).preprocessing_ == fitted.preprocessing_
+
+
+def test_paths_pictures_and_channels_first_give_what_arrays_give(home, tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 255, (4, 20, 20, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(image) for image in images]
+    for row, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{row}.png")
+    extractor = FeatureExtractor(weights="random", layer="layer1", image_size=32, precision="float32")
+    expected = extractor.fit_transform(images)
+    paths = [str(tmp_path / f"{row}.png") for row in range(4)]
+    for same in (np.moveaxis(images, -1, 1), np.moveaxis(images, -1, 1) / 255, pictures, paths, list(images)):
+        np.testing.assert_allclose(extractor.fit_transform(same), expected, atol=1e-5)
+    wide = [*pictures[:2], pictures[2].resize((31, 20))]
+    mixed = extractor.fit(wide).transform(wide)
+    np.testing.assert_allclose(mixed[:2], expected[:2], atol=1e-5)
+    assert mixed.shape == (3, expected.shape[1]) and np.isfinite(mixed).all()
+    with pytest.raises(UserError, match=r"image 0 of X is a dict"):
+        extractor.fit([{"a": 1}])
+    with pytest.raises(UserError, match="cannot read the image"):
+        extractor.transform([tmp_path / "absent.png"])

@@ -49,7 +49,7 @@ def saved_weights(path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from features.backbones import build_model
+    from features.architectures import build_model
 
     torch.manual_seed(1)
     state = build_model(NETWORK[-1], classes=4).state_dict()

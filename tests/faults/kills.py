@@ -6,8 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
+from classify.use.exporting import SUFFIXES, sidecar_of
+from features.digests import sha256_file
+from features.notes import read_json
 from tests.faults.bench import (
     EXTRACT,
+    NETWORK,
     TRAIN,
     TRAIN_SMALL,
     Bench,
@@ -50,6 +56,56 @@ def training_interrupted(bench: Bench, tally: Tally, count: int) -> None:
     job = ("classify", TRAIN_SMALL, bench.trained_small, results_of)
     _struck(bench, tally, count // 2, signal.SIGINT, job)
     _struck(bench, tally, count - count // 2, signal.SIGTERM, job)
+
+
+@fault("kill -9 at random moments of export, over an earlier file", short=3, long=100)
+def export_killed(bench: Bench, tally: Tally, count: int) -> None:
+    place = bench.place("exported")
+    small = (*NETWORK[:6], "--limit", "60", "--limit-test", "20", "--layer", "avgpool", "--model")
+    for head in ("ridge", "centroid"):
+        bench.run(place, "classify", *small, head, "--results", head)
+    seconds, made = {}, {}
+    for form in ("state-dict", "torch"):
+        path = place / f"network{SUFFIXES[form][0]}"
+        for head in ("ridge", "centroid"):
+            started = time.monotonic()
+            if (process := bench.run(place, "classify", *_exporting(head, form, path))).status:
+                raise RuntimeError(process.complained)
+            seconds[form] = time.monotonic() - started
+            made[form, head] = read_json(sidecar_of(path))["sha256"]
+    for number in range(count):
+        # Programs take torch's exporter seconds.
+        form, head = ("torch", "state-dict")[number % 4 > 0], ("ridge", "centroid")[number % 2]
+        path = place / f"network{SUFFIXES[form][0]}"
+        process = bench.start(place, "classify", *_exporting(head, form, path))
+        time.sleep(bench.random.uniform(0, 1.1 * seconds[form]))
+        process.send(signal.SIGKILL)
+        process.wait()
+        digest = sha256_file(path, fresh=True)
+        known = form == "torch" or digest in (made[form, "ridge"], made[form, "centroid"])
+        losses = ["" if known else "the file is neither the old nor the new one"]
+        if (sidecar := sidecar_of(path)).exists() and read_json(sidecar)["sha256"] != digest:
+            losses.append("the sidecar is that of another file")
+        if form == "torch" and (unread := bench.call(place, lambda path=path: _unread(path))):
+            losses.append(unread)
+        tally.count(losses)
+    for form in ("state-dict", "torch"):
+        bench.run(place, "classify", *_exporting("ridge", form, place / f"network{SUFFIXES[form][0]}"))
+    left = sorted(path.name for path in place.glob(".*"))
+    tally.count(f"left behind: {left}" if left else "")
+
+
+def _exporting(head: str, form: str, path: Path) -> tuple[str, ...]:
+    return ("export", "--from", head, "--format", form, "--output", str(path), "--overwrite")
+
+
+def _unread(path: Path) -> str:
+    """Why an exported program cannot be read; '' where it can."""
+    try:
+        torch.export.load(path)
+    except Exception as error:
+        return f"the file in place cannot be read: {type(error).__name__}: {error}"
+    return ""
 
 
 Job = tuple[str, tuple[str, ...], Unbroken, Callable[[Path], dict[str, str]]]

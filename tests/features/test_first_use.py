@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from features.backbones import build_model, load_backbone
+from features.architectures import build_model
+from features.backbones import load_backbone
 from features.commands.cache import main
 from features.digests import sha256_file
 from features.errors import UserError

@@ -145,7 +145,7 @@ def test_the_command_line_spells_them(photos):
     assert spec("--dataset", "csv:l.csv", "--group-column", "who") == "csv:l.csv?group=who"
     with pytest.raises(UserError, match="--group-by reads groups from the paths of .*; 'mnist' has none"):
         spec("--group-by", "(.)")
-    with pytest.raises(UserError, match="and --group-column name columns of csv:PATH; 'mnist' takes none"):
+    with pytest.raises(UserError, match="and --group-column name columns of csv:PATH and hf:PATH; 'mnist' takes none"):
         spec("--group-column", "who")
     with pytest.raises(UserError, match="by --group-by or by --group-column, and"):
         spec("--dataset", "csv:l.csv", "--group-column", "who", "--group-by", "(.)")
@@ -234,3 +234,10 @@ def test_arrays_of_groups_for_each_part(npz):
 def test_arrays_that_are_no_groups(npz, groups, complaint):
     with pytest.raises(UserError, match=complaint):
         npz(images=IMAGES, labels=LABELS, groups=groups).fingerprint()
+
+
+def test_an_expression_that_takes_for_ever_is_ended(monkeypatch):
+    monkeypatch.setattr(listed, "_MOST_SECONDS", 0.2)
+    with pytest.raises(UserError, match=r"--group-by \(a\+\)\+\$: it takes more than"):
+        listed.groups_in(["a" * 60 + "!/1.png"], "(a+)+$")
+    assert listed.groups_in(["ab/1.png"], "(a.)/") == ("ab",)

@@ -305,3 +305,10 @@ def test_a_link_that_leads_nowhere_is_left_out_of_a_folder_too(photos):
         open_dataset(f"folder:{photos / 'p'}").fingerprint()
     dataset = open_dataset(f"readable:folder:{photos / 'p'}")
     assert len(dataset.files()) == len(IMAGES) and "1 unreadable image is left out" in dataset.survey().remarks[-1]
+
+
+@pytest.mark.parametrize("text", [";", "|", ";;\n||", "sep=;\n;;", ",", '""', "\ufeff;"])
+def test_a_list_of_nothing_but_separators_is_told_in_a_line(tmp_path, text):
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"list\.csv"):
+        open_dataset(f"csv:{tmp_path / 'list.csv'}")

@@ -42,11 +42,13 @@ def test_every_field_of_a_request_has_an_option_that_is_read_back():
         "jobs",
         "max_pixels",
         "pixels_in_flight",
+        "trust",
         *OF_THE_DATA_SET,
     }
     # Nothing here is checked or converted: a request is what the options say.
-    typed = argparse.Namespace(**{singular.get(name, name): [name] for name in fields})
-    assert request_from(typed) == Request(**{name: (name,) for name in fields})
+    fields.remove("dataset")
+    typed = argparse.Namespace(dataset="digits", **{singular.get(name, name): [name] for name in fields})
+    assert request_from(typed) == Request(dataset="digits", **{name: (name,) for name in fields})
 
 
 def test_without_options_a_request_is_the_usual_one():
@@ -61,7 +63,7 @@ def test_the_columns_of_a_list_become_a_part_of_its_name():
 
     assert dataset("csv:l.csv", "--path-column", "id", "--label-column", "a & b") == "csv:l.csv?path=id&label=a+%26+b"
     assert dataset("csv:l.csv[x,y]", "--label-column", "breed") == "csv:l.csv?label=breed[x,y]"
-    with pytest.raises(UserError, match="name columns of csv:PATH; 'mnist' takes none"):
+    with pytest.raises(UserError, match="name columns of csv:PATH and hf:PATH; 'mnist' takes none"):
         dataset("mnist", "--label-column", "breed")
 
 

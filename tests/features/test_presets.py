@@ -9,14 +9,14 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torchvision import models
 
-import features.backbones
 from extract.__main__ import main as extract
 from extract.preprocess import Preprocessor
 from features.backbones import load_backbone
+from features.backbones.torchvision import FAMILY, preset_of_entry
 from features.commands.options import run_command
 from features.errors import UserError
 from features.preprocessing import Preparation, Preprocessing
-from features.presets import preset_of_default, preset_of_earlier, preset_of_entry, preset_of_file
+from features.presets import preset_of_earlier
 
 ENTRIES = [entry for name in models.list_models(module=models) for entry in models.get_model_weights(name)]
 TRANSFORMED = {"inception_v3": models.Inception_V3_Weights, "googlenet": models.GoogLeNet_Weights}
@@ -71,7 +71,7 @@ def test_logits_are_those_of_torchvisions_network_with_transformed_input(name, h
 
 @pytest.mark.parametrize("name", TRANSFORMED)
 def test_random_weights_are_given_what_they_were(name):
-    assert preset_of_default(name).describe() == preset_of_earlier(name).describe()
+    assert FAMILY.preset(name).describe() == preset_of_earlier(name).describe()
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def mobilenet(home, tmp_path) -> Path:
 
 
 def test_an_entry_asked_for_is_prepared_as_itself(mobilenet, monkeypatch):
-    monkeypatch.setattr(features.backbones, "download", lambda url: mobilenet)
+    monkeypatch.setattr("features.backbones.torchvision.download", lambda url: mobilenet)
     assert load_backbone("mobilenet_v2", "IMAGENET1K_V1").preprocessing.resize == 256
     assert load_backbone("mobilenet_v2", "IMAGENET1K_V2").preprocessing.resize == 232
     assert load_backbone("mobilenet_v2", "default").preprocessing.resize == 232
@@ -90,9 +90,12 @@ def test_an_entry_asked_for_is_prepared_as_itself(mobilenet, monkeypatch):
 
 
 def test_a_file_is_prepared_as_the_entry_whose_hash_it_has(mobilenet, monkeypatch):
-    monkeypatch.setattr("features.presets.sha256_file", lambda path: "b0353104" + "0" * 56)
+    monkeypatch.setattr("features.backbones.torchvision.sha256_file", lambda path: "b0353104" + "0" * 56)
     assert models.MobileNet_V2_Weights.IMAGENET1K_V1.url.endswith("-b0353104.pth")
-    assert preset_of_file("mobilenet_v2", mobilenet) == (preset_of_entry(models.MobileNet_V2_Weights.IMAGENET1K_V1), "")
+    assert FAMILY.preset_of_file("mobilenet_v2", mobilenet) == (
+        preset_of_entry(models.MobileNet_V2_Weights.IMAGENET1K_V1),
+        "",
+    )
 
 
 @pytest.mark.parametrize(

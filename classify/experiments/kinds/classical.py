@@ -1,6 +1,5 @@
 """A scikit-learn style head on features: searched on validation rows or on folds, refitted, perhaps on axes."""
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -22,14 +21,16 @@ from classify.heads.folds import class_scores, search_folds
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
 from classify.heads.search import Search, Trial, search
+from classify.measure.kept_heads import in_skops_format
 from classify.measure.metrics import measure
 from classify.measure.paired import resampled_t
 from classify.measure.record import RowConfig
 from classify.measure.scores import SCORES
 from extract.planning import plan
 from features.blocks import Blocks
+from features.commands.speaking import tell_once
 from features.errors import UserError
-from features.plugins import blamed
+from features.named_code import names_code
 from features.reading import require_training_rows
 from features.request import Request
 from features.rows import limit_rows
@@ -53,6 +54,10 @@ class Classical(Kind):
     def name(self) -> str:
         return self.head.name
 
+    @property
+    def holds_out(self) -> bool:
+        return self.head.holds_out
+
     def label(self, source: Source) -> str:
         described = source.config
         drawn = "random weights" if str(described.get("weights")).startswith("random (") else None
@@ -67,14 +72,18 @@ class Classical(Kind):
         return {
             "calibrate": settings.calibrate and settings.validation,
             "search_rows": None if rows == self.head.search_rows else rows,
-            "head_params": None if self.head.name in HEADS else dict(self.head.grid[0]),
+            "head_params": self.head.params if self.head.name in HEADS else dict(self.head.grid[0]),
             "reduction": reduction.kind if reduction else None,
             "width": reduction.width if reduction else None,
         }
 
     @classmethod
     def from_config(cls, config: RowConfig, request: Request) -> tuple[Source, Self]:
-        if config.head in HEADS:
+        if names_code(config.head):
+            from classify.heads.own import head_recorded
+
+            head: Head = head_recorded(config.head, config.head_params)
+        elif config.head in HEADS:
             head = HEADS[config.head]
         elif config.head == HEAD2TOE and config.head_params:
             head = head2toe(config.head_params["widths"])
@@ -115,22 +124,19 @@ class Classical(Kind):
         return dataclasses.replace(settings, jobs=None if shares_work else threads)
 
     def learn(self, training: Training) -> Learned:
-        with self._blamed():
+        with self.head.blamed():
             return self._learned(training)
 
-    def _blamed(self) -> contextlib.AbstractContextManager:
-        """What a plug-in's head raises is a line that names it."""
-        return blamed(self.name, self.head.plugin) if self.head.plugin else contextlib.nullcontext()
-
-    def put_aside(self, content: dict[str, Any], place: Path) -> None:
-        with self._blamed():
-            super().put_aside(content, place)
+    def put_aside(self, content: dict[str, Any], place: Path) -> bool:
+        with self.head.blamed():
+            return super().put_aside(content, place)
 
     def _learned(self, training: Training) -> Learned:
         rows, settings = training.required(), training.settings
         features, labels = rows.features, rows.labels
         if training.folds is not None:
             return self._learn_on_folds(features, labels, training.folds, training)
+        told = [self.head.told(_some(rows.groups, part)) for part in (training.train, slice(None))]
         train, validation = training.train, training.validation
         axes = self.reduction.fit(features.take(train, axis=0)) if self.reduction else None
         if axes:
@@ -143,12 +149,13 @@ class Classical(Kind):
         predicted, scores = chosen.predicted if settings.refit and not unseen else None, None
         fitted: Any = None
         if predicted is None:
-            fitted = self.head.build(**fitting, **chosen.params).fit(features.take(train, axis=0), labels[train])
+            fitted = self.head.build(**fitting, **chosen.params)
+            fitted.fit(features.take(train, axis=0), labels[train], **told[0])
             predicted = fitted.predict(features.take(validation, axis=0)) if len(validation) else None
             scores = class_scores(fitted, features.take(validation, axis=0)) if unseen else None
         if settings.refit and predicted is not None:
             started = time.perf_counter()
-            fitted = self.head.build(**fitting, **chosen.params).fit(features, labels)
+            fitted = self.head.build(**fitting, **chosen.params).fit(features, labels, **told[1])
         took = time.perf_counter() - started
         trials = [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials]
         calibrated = fitted if scores is None else calibrate(fitted, scores, labels[validation])
@@ -169,22 +176,24 @@ class Classical(Kind):
         settings, fitting = training.settings, _fitting(training)
         grid = self.head.grid if settings.search else self.head.grid[:1]
         head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings), grid=grid)
-        score = SCORES[settings.score]
-        searched = search_folds(head, features, labels, list(folds), score=score, reduction=self.reduction, **fitting)
-        told = self._on_halves(features, labels, folds[0], searched.params, fitting)
+        score, groups = SCORES[settings.score], training.required().groups
+        searched = search_folds(
+            head, features, labels, list(folds), score=score, reduction=self.reduction, groups=groups, **fitting
+        )
+        half = self._on_halves(features, labels, folds[0], searched.params, groups, fitting)
         halves: dict[str, Any] = {}
-        if told is not None:
+        if half is not None:
             whole = searched.predicted[:1]
             halves["half"] = {
-                "accuracy": float(np.mean(told == labels)),
+                "accuracy": float(np.mean(half == labels)),
                 "whole": float(np.mean(whole == labels)),
-                "p_value": resampled_t(labels, whole, told[None], folds[:1]),
+                "p_value": resampled_t(labels, whole, half[None], folds[:1]),
             }
         started = time.perf_counter()
         axes = self.reduction.fit(features) if self.reduction else None
         if axes:
             features = axes.apply(features)
-        fitted = self.head.build(**fitting, **searched.params).fit(features, labels)
+        fitted = self.head.build(**fitting, **searched.params).fit(features, labels, **self.head.told(groups))
         took = time.perf_counter() - started
         calibrated = calibrate(fitted, searched.scores, labels) if settings.calibrate else fitted
         name = settings.score.replace("-", "_")
@@ -203,7 +212,13 @@ class Classical(Kind):
         )
 
     def _on_halves(
-        self, features: Any, labels: np.ndarray, folds: np.ndarray, params: dict[str, Any], fitting: dict[str, Any]
+        self,
+        features: Any,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        params: dict[str, Any],
+        groups: np.ndarray | None,
+        fitting: dict[str, Any],
     ) -> np.ndarray | None:
         """The labels (N,) told by heads that have seen half as many rows, of the same classes, outside each fold; None
         where half of them are of one class."""
@@ -217,7 +232,9 @@ class Classical(Kind):
             if self.reduction:
                 axes = self.reduction.fit(seen)
                 seen, asked = axes.apply(seen), axes.apply(asked)
-            predicted[inside] = self.head.build(**fitting, **params).fit(seen, labels[half]).predict(asked)
+            fitted = self.head.build(**fitting, **params)
+            fitted.fit(seen, labels[half], **self.head.told(_some(groups, half)))
+            predicted[inside] = fitted.predict(asked)
         return predicted
 
     def _search(self, features: Any, labels: np.ndarray, training: Training, fitting: dict[str, Any]) -> Search:
@@ -230,12 +247,21 @@ class Classical(Kind):
         head = dataclasses.replace(self.head, search_rows=_search_rows(self.head, settings))
         train, validation = training.train, training.validation
         parts = [part for rows in (train, validation) for part in (features.take(rows, axis=0), labels[rows])]
-        return search(head, *parts, **fitting, score=SCORES[settings.score])
+        groups = _some(training.required().groups, train)
+        return search(head, *parts, **fitting, score=SCORES[settings.score], groups=groups)
+
+    def kept(self, classifier: Any, keep: bool) -> Any:
+        if not keep or not self.head.plugin or in_skops_format(classifier) is not None:
+            return classifier if keep else None
+        tell_once(
+            f"{self.name}: skops' format has no form for it fitted; its numbers are saved, and no head to predict with"
+        )
+        return None
 
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         head, features = _plain(classifier, rows.features)
         started = time.perf_counter()
-        with self._blamed():
+        with self.head.blamed():
             predicted = head.predict(features)
             seconds = time.perf_counter() - started
             probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
@@ -265,6 +291,7 @@ def head2toe(widths: Sequence[int]) -> Head:
         "the features of all layers that matter, selected by a group lasso, under a linear head",
         "classify.heads.head2toe:Head2Toe",
         ({"widths": tuple(widths)},),
+        holds_out=True,
     )
 
 
@@ -288,6 +315,10 @@ def _fitting(training: Training) -> dict[str, Any]:
     return {"seed": settings.seed, "class_weight": settings.class_weight, "jobs": settings.jobs, "device": device}
 
 
+def _some(groups: np.ndarray | None, rows: Any) -> np.ndarray | None:
+    return None if groups is None else groups[rows]
+
+
 def _guarded(head: Any, axes: Any, rows: Rows, settings: Settings) -> Guarded:
     """A fitted head on its axes, which knows what is unlike the rows that it learnt from."""
     classifier = OnAxes(axes, head) if axes else head
@@ -301,6 +332,8 @@ def _extra(fitted: Any, features: Any) -> dict[str, Any]:
         extra["read"] = "in blocks"
     if hasattr(fitted, "kept_by_layer_"):
         extra["kept_by_layer"] = fitted.kept_by_layer_
+    if found := getattr(getattr(fitted, "head_", None), "best_params_", None):
+        extra["own_search"] = {name: str(value) for name, value in found.items()}
     return extra
 
 

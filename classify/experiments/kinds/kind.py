@@ -1,6 +1,7 @@
 """What every kind of head is asked for, and what goes back and forth."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,18 +25,29 @@ class Training:
     rows: None where the data set has no training split. train, validation: sorted numbers into `rows`; the second may
     be none. folds: of each repeat the fold of every row, (R, N), where rows are chosen on folds: all of them are both
     learnt from and chosen on; else None. place: where the row waits for its test, and where a killed run left what it
-    had. tell: told every `Epoch`.
+    had. called: in what is said of it. tell: told every `Epoch`.
     """
 
     source: Source
     settings: Settings
     how: How
     place: Path
+    called: str
     tell: Callable[[Any], None]
     rows: Rows | None = None
     train: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     validation: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     folds: np.ndarray | None = None
+
+    def at(self, name: str, called: str) -> Self:
+        """The same for one of several trainings of a row, which leaves what it has in a folder of this name; called:
+        which of them it is."""
+        called = f"{self.called}, {called}"
+
+        def tell(epoch: Any) -> None:
+            self.how.say(f"{called}: {epoch}")
+
+        return dataclasses.replace(self, place=self.place / name, called=called, tell=tell)
 
     def required(self) -> Rows:
         """The rows; UserError where there are none."""
@@ -95,6 +107,11 @@ class Kind(abc.ABC):
         """A row of this head in a few words."""
 
     @property
+    def holds_out(self) -> bool:
+        """Whether it holds out some of the rows that it learns from by itself."""
+        return False
+
+    @property
     def unread(self) -> tuple[str, ...]:
         """The fields of the source's configuration that change nothing for this head."""
         return ()
@@ -132,6 +149,11 @@ class Kind(abc.ABC):
     def learn(self, training: Training) -> Learned:
         """Learn; the test split is not opened."""
 
+    def once(self, place: Path, work_out: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """What came of learning on some of the rows, worked out now; a head that learns for long finds at the place
+        what an earlier run had of it, or got as far as."""
+        return work_out()
+
     @abc.abstractmethod
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         """What the fitted classifier says of rows."""
@@ -148,9 +170,9 @@ class Kind(abc.ABC):
         """Where a fitted row waits for its test; folder: that of the results."""
         return home() / "fitted" / f"{digest}.fitted"
 
-    def put_aside(self, content: dict[str, Any], place: Path) -> None:
-        """Leave a fitted row where it waits."""
-        waiting.write(place, content)
+    def put_aside(self, content: dict[str, Any], place: Path) -> bool:
+        """Leave a fitted row where it waits; False where that is not possible."""
+        return waiting.write(place, content)
 
     def take_up(self, place: Path) -> dict[str, Any] | None:
         """What was left there; None where there is nothing that this version wrote."""

@@ -3,19 +3,27 @@
 One that trains from above its input reads the cached maps below the cut; others read images. A run that was killed
 carries on from its last epoch, and one that only lacks its test is not trained again: what is trained waits in the
 results' folder, in .running-<digest>.
+
+On folds it is trained outside each of them, its epoch chosen on rows held out there, so that the rows inside choose
+nothing; the last training, on all rows, ends after the median of these epochs.
 """
 
+import contextlib
 import dataclasses
+import functools
 import shutil
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from classify.experiments.kinds.kind import Kind, Learned, Predicted, Training
+from classify.experiments.kinds.running import Arrays, kept_arrays, read_fitted, write_fitted
 from classify.experiments.settings import Settings
 from classify.experiments.sources import Images, Maps, Rows, Source, take_images, training_image
 from classify.experiments.timing import seconds_for_one
@@ -25,14 +33,15 @@ from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.corrections import SEEN_BEFORE, corrections
 from classify.measure.record import RowConfig
+from classify.measure.wording import duration, percent
 from extract.planning import plan
 from features.datasets import ImageFiles, open_dataset
-from features.digests import sha256_file, sha256_json
+from features.digests import sha256_file
 from features.errors import UserError
-from features.notes import read_json, write_json
 from features.ranges import asks_int8
 from features.reading import require_splits, require_training_rows
 from features.request import Request
+from features.rows import train_and_validation
 from features.sizes import sizes_of
 
 # The two files of a trained network, by what a record calls the SHA-256 of each.
@@ -112,7 +121,7 @@ class Network(Kind):
         precision = self.precision(source)
         training = {**self.training.to_json(), "precision": precision}
         del training["seed"]
-        config: dict[str, Any] = {"refit": False, "training": training}
+        config: dict[str, Any] = {"refit": settings.validate != RowConfig.validate, "training": training}
         if not NETWORKS[self.network].drawn:
             config["unfreeze"] = self.unfreeze
         if isinstance(source, Images) and source.layer != "input":
@@ -141,10 +150,10 @@ class Network(Kind):
         layers = [layer for spec in self.regularizers for layer in spec.layers]
         if not layers:
             return False
-        from features.backbones import load_backbone
+        from features.backbones import requested_backbone
 
         request = source.request
-        cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+        cut = requested_backbone(request).cut(request.image_size)
         # What is no layer of it is refused by `check`.
         return any(layer in cut.layers and cut.resolve(layer) in cut.overwritten for layer in layers)
 
@@ -211,38 +220,101 @@ class Network(Kind):
             import torch
 
             torch.set_num_threads(training.how.jobs)
-        rows, source, place, validation = training.required(), training.source, training.place, training.validation
+        try:
+            if training.folds is not None:
+                return self._learn_on_folds(training, training.folds)
+            validation = training.validation
+            network, seconds = self._train(training, training.train, validation)
+        except FitError:
+            # The same settings would fail again; others make a run of their own.
+            self.forget(training.place)
+            raise
+        predicted = network.predict(take(training.required().features, validation)) if len(validation) else None
+        chosen = {"epoch": network.best_epoch_} if training.settings.validation and not self.training.steps else {}
+        return self._learned(training, network, predicted, chosen=chosen, seconds={"fit": seconds})
+
+    def _train(
+        self, training: Training, train: np.ndarray, validation: np.ndarray, last_epoch: int | None = None
+    ) -> tuple[Any, float]:
+        """A network trained on some of the rows, its epoch chosen on others where there are some, and the seconds that
+        it took; carried on from what a killed run left at the training's place."""
+        rows, epochs = training.required(), []
         inputs, labels = rows.features, rows.labels
         held = (take(inputs, validation), labels[validation]) if len(validation) else None
-        network, epochs = self.build(source), []
+        network = self.build(training.source)
 
         def noted(epoch: Any) -> None:
             epochs.append(epoch.seconds)
             training.tell(epoch)
 
         started = time.perf_counter()
+        fitting = {"checkpoint": training.place / "run", "on_epoch": noted, "last_epoch": last_epoch}
+        network.fit(take(inputs, train), labels[train], held, **fitting)
+        return network, network.seconds_ + max(0.0, time.perf_counter() - started - sum(epochs))
+
+    def _learn_on_folds(self, training: Training, folds: np.ndarray) -> Learned:
+        """Train outside each fold, and then on all rows, for as many epochs as the median network outside one."""
+        labels, say = training.required().labels, training.how.say
+        places = [(repeat, fold) for repeat, numbers in enumerate(folds) for fold in np.unique(numbers).tolist()]
+        logits = np.empty((*folds.shape, len(training.source.classes)))
+        epochs: list[int] = []
+        searched = 0.0
+        for number, (repeat, fold) in enumerate(places, start=1):
+            inside = folds[repeat] == fold
+            part = training.at(f"fold-{repeat}-{fold}", f"fold {number} of {len(places)}")
+            outcome = self.once(part.place, functools.partial(self._out_of_fold, part, inside))
+            logits[repeat, inside] = outcome["logits"]
+            epochs.append(int(outcome["epoch"]))
+            searched += float(outcome["seconds"])
+            right = percent(float(np.mean(logits[repeat, inside].argmax(axis=1) == labels[inside])))
+            left = len(places) + 1 - number
+            say(f"{part.called}: {right} % right; {left} more to train, about {duration(left * searched / number)}")
+        last = None if self.training.steps else statistics.median_low(epochs)
+        network, seconds = self._train(training, np.arange(len(labels)), np.empty(0, np.int64), last)
+        return self._learned(
+            training,
+            network,
+            logits.argmax(axis=2),
+            scores=log_softmax(logits[:, :, np.unique(labels)], axis=2),
+            chosen={} if last is None else {"epoch": last},
+            refit=True,
+            seconds={"search": searched, "fit": seconds},
+        )
+
+    def _out_of_fold(self, part: Training, inside: np.ndarray) -> Arrays:
+        """What a network says of the rows inside a fold that has seen none of them and was chosen on none."""
+        rows, settings = part.required(), part.settings
+        outside, held = np.flatnonzero(~inside), np.empty(0, np.int64)
+        train = outside
+        # A class with one image, or group, outside cannot be held out: all epochs are run then.
+        with contextlib.suppress(UserError):
+            if not self.training.steps:
+                groups = None if rows.groups is None else rows.groups[outside]
+                share = settings.validation_share
+                cut = train_and_validation(rows.labels[outside], settings.seed, share=share, groups=groups)
+                train, held = outside[cut[0]], outside[cut[1]]
+        network, seconds = self._train(part, train, held)
+        logits = network.decision_function(take(rows.features, np.flatnonzero(inside)))
+        return {"logits": logits, "epoch": np.array(network.best_epoch_), "seconds": np.array(seconds)}
+
+    def once(self, place: Path, work_out: Callable[[], Arrays]) -> Arrays:
         try:
-            network.fit(
-                take(inputs, training.train),
-                labels[training.train],
-                held,
-                checkpoint=place / "run",
-                on_epoch=noted,
-            )
+            arrays = kept_arrays(place.with_suffix(".npz"), work_out)
         except FitError:
-            # The same settings would fail again; others make a run of their own.
-            self.forget(place)
+            self.forget(place.parent)
             raise
-        preparing = max(0.0, time.perf_counter() - started - sum(epochs))
-        predicted = network.predict(held[0]) if held else None
+        self.forget(place)
+        return arrays
+
+    def _learned(self, training: Training, network: Any, predicted: np.ndarray | None, **fields: Any) -> Learned:
+        """What is told of the network that is kept; fields: the others of `Learned`."""
+        place, source = training.place, training.source
         network.save(place / "network")
         return Learned(
             # What is tested is what was kept.
             place / "network",
             predicted,
-            chosen={"epoch": network.best_epoch_} if training.settings.validation and not self.training.steps else {},
             converged=network.converged_,
-            seconds={"fit": network.seconds_ + preparing},
             extra={
                 "trained_parameters": network.trained_parameters_,
                 "epochs": network.history_[-1].epoch,
@@ -253,6 +325,7 @@ class Network(Kind):
                 **({"learned": learned} if (learned := getattr(network, "learned_", None)) else {}),
                 "predict_one_seconds": seconds_for_one(network.predict, training_image(source.request)),
             },
+            **fields,
         )
 
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
@@ -269,23 +342,15 @@ class Network(Kind):
     def place(self, digest: str, folder: Path) -> Path:
         return folder / f".running-{digest[:16]}"
 
-    def put_aside(self, content: dict[str, Any], place: Path) -> None:
-        noted = {name: value for name, value in content.items() if name != "classifier"}
-        lists = {name: value.tolist() for name, value in noted.items() if isinstance(value, np.ndarray)}
-        noted |= lists
-        write_json(place / "fitted.json", {"noted": noted, "sha256": sha256_json(noted)})
+    def put_aside(self, content: dict[str, Any], place: Path) -> bool:
+        write_fitted(place, {name: value for name, value in content.items() if name != "classifier"})
         # The last epoch's state is of no use any more, and takes three times the network's room.
         shutil.rmtree(place / "run", ignore_errors=True)
+        return True
 
     def take_up(self, place: Path) -> dict[str, Any] | None:
-        note = read_json(place / "fitted.json")
-        noted = note.get("noted") if isinstance(note, dict) else None
-        if not isinstance(noted, dict) or note.get("sha256") != sha256_json(noted) or "fields" not in noted:
-            return None
-        for name in ("validation_rows", "validation_predicted"):
-            if noted[name] is not None:
-                noted[name] = np.array(noted[name], dtype=np.int64)
-        return {"classifier": place / "network", **noted}
+        noted = read_fitted(place)
+        return None if noted is None else {"classifier": place / "network", **noted}
 
     def forget(self, place: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
@@ -306,9 +371,9 @@ def _require_size(request: Request) -> None:
 
     images = open_dataset(request.dataset).load("train").images
     sizes = {(int(images.shape[1]), int(images.shape[2]))} if isinstance(images, np.ndarray) else set()
-    if isinstance(images, ImageFiles) and min(sizes_of(images.paths[:1])[0]) < SIDE:
+    if isinstance(images, ImageFiles) and min(next(sizes_of(images))) < SIDE:
         # What has no header that can be read is named by whoever reads it.
-        sizes = set(sizes_of(images.paths)) - {(0, 0)}
+        sizes = set(sizes_of(images)) - {(0, 0)}
     if len(sizes) == 1:
         require_size(*sizes.pop())
 
@@ -318,9 +383,9 @@ def _source(request: Request, unfreeze: str, *, in_loop: bool) -> Source:
     layer = "input"
     if unfreeze != "all":
         from classify.heads.network.network import layer_below
-        from features.backbones import load_backbone
+        from features.backbones import requested_backbone
 
-        backbone = load_backbone(request.backbone, request.weights, request.seed)
+        backbone = requested_backbone(request)
         layer = layer_below(backbone.cut(request.image_size), unfreeze)
     if layer == "input" or in_loop:
         return Images(plan(dataclasses.replace(request, layers=("avgpool",), pools=("avg",))), layer)

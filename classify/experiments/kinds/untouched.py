@@ -87,9 +87,10 @@ class Untouched(Kind):
             extra["map"] = {
                 names[label]: categories[place] if categories else f"class {place}" for label, place in pairs
             }
-        return Learned(
-            classifier, classifier.predict(logits[training.validation]), seconds={"fit": seconds}, extra=extra
-        )
+        predicted = classifier.predict(logits[training.validation])
+        if training.folds is not None:
+            predicted = _out_of_folds(UntouchedClassifier(self.reading), logits, labels, training.folds)
+        return Learned(classifier, predicted, seconds={"fit": seconds}, extra=extra)
 
     def predict(self, classifier: Any, rows: Rows, source: Source) -> Predicted:
         started = time.perf_counter()
@@ -112,8 +113,18 @@ class Untouched(Kind):
         return extra
 
 
+def _out_of_folds(classifier: Any, logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """What is predicted for each row (R, N) by the map that was learnt outside its fold."""
+    predicted = np.empty_like(folds)
+    for repeat, numbers in enumerate(folds):
+        for fold in np.unique(numbers):
+            inside = numbers == fold
+            predicted[repeat, inside] = classifier.fit(logits[~inside], labels[~inside]).predict(logits[inside])
+    return predicted
+
+
 def _backbone(source: Source) -> Any:
-    from features.backbones import load_backbone
+    from features.backbones import requested_backbone
 
     request = source.request
-    return load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+    return requested_backbone(request)

@@ -31,6 +31,7 @@ from classify.experiments.probe.selecting import select as select_greedily
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import Pixels
 from classify.experiments.validating import AUTO
+from classify.heads.own import heads_by_name
 from classify.measure.standing import not_distinguishable
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
@@ -41,10 +42,10 @@ from features.request import Plan, Request, as_items
 
 @followed
 def probe(
-    dataset: str = "mnist",
+    dataset: Any = "mnist",
     backbone: str = "resnet18",
     layers: str | Sequence[str] = ("all",),
-    heads: str | Sequence[str] | None = None,
+    heads: Any = None,
     *,
     pools: str | Sequence[str] = ("avg",),
     quick: bool = False,
@@ -59,38 +60,82 @@ def probe(
     results: Path | str = "results",
     **options: Any,
 ) -> ProbeResult:
-    """Probe layers of a frozen network; the answer, also kept in the folder `results`.
+    """Which layer of a frozen network transfers best: every layer with every head, with controls, tests and costs.
 
-    layers: names, joined ones ('layer2+layer3') or 'all' (every stage; with depth 'block' every block too). heads:
-    names from `classify.heads.HEADS`, by default logistic, linear-svm, ridge and knn. pools: 'avg', 'max', 'grid:N'.
-    quick: a first answer in minutes, saying what it leaves out. validate: what is chosen on, 'holdout', 'cv:5',
-    'cv:5x3' or 'auto' (`validating`); score: by which, of `classify.measure.scores.SCORES`.
-    test: what is tested on, 'split', 'cv:5' or 'auto'. calibrate: the heads' probabilities, on rows that they have not
-    seen. jobs: processor cores (None: all).
+    Layer, head and hyper-parameters are chosen on validation rows; the test rows are read once, at the end. What was
+    computed before, features in the cache and rows in `results`, is taken from there. A string where a list can be
+    given is a list of one.
 
-    options, of what is probed (`Question`): depth; controls: random weights, raw pixels and shuffled labels beside
-    every row; widths: PCA and a random projection to one common width; scores: transferability scores and CKA; head2toe
-    and select: rows over several layers. Of how rows are made (`How`): again: make rows again that stand in `results`;
-    say: told each row as it is fitted; compiled, command. All others are fields of `features.request.Request`:
-    weights, image_size (several are compared), limit, limit_test, seed, precision, dtype, device.
+    Parameters
+    ----------
+    dataset : str or data
+        A name ('mnist', 'digits', ...), 'folder:PATH', 'csv:PATH', 'npz:PATH', or the data themselves, such as (X, y),
+        as `open_dataset` takes them.
+    backbone : str
+        A torchvision classifier, 'efficientnet_lite0', or a plug-in's.
+    layers : str or list of str
+        Names, joined ones ('layer2+layer3') or 'all': every stage; with depth='block' every block.
+    heads : str, classifier, or list of these, optional
+        Names from `classify.heads.HEADS`, or classifiers like scikit-learn's, as objects or as 'python:MODULE:CLASS'
+        (`classify.heads.own`); by default logistic, linear-svm, ridge and knn.
+    pools : str or list of str
+        'avg', 'max' or 'grid:N': what becomes of a map of C channels (C, C, and C x N x N numbers).
+    quick, class_weight : bool, and None or 'balanced'
+        A first answer in minutes, whose notes say what was left out; rare classes weighed up.
+    search, refit, calibrate : bool
+        Search hyper-parameters on validation rows (else each head takes its untuned default); fit the chosen head again
+        on these too; calibrate probabilities on rows that the head has not seen (Guo et al. 2017).
+    validate, test, score : str
+        What is chosen on, and tested on: 'holdout' and 'split', 'cv:5' (tested so, on all images, the choice included),
+        'cv:5x3' (drawn three times), or 'auto'; and by 'accuracy', 'macro-f1', 'balanced-accuracy' or 'log-loss'.
+    jobs, results : int and path, optional
+        Processor cores, by default all; the folder for records, predictions and fitted heads.
+    **options
+        Of what is probed: `depth` ('stage' or 'block'); `controls` (random weights, raw pixels and shuffled labels);
+        `widths` (readings at one common width); `scores` (transferability scores and CKA); `head2toe` (Evci et al.
+        2022); `select` (layers joined greedily). Of how it runs: `again`, `say`, `progress`, `compiled`. All others are
+        fields of `features.request.Request`: `weights`, `image_size` in pixels (several are compared), `limit` and
+        `limit_test` in images, `seed`, `precision`, `dtype`, `device`, ...
 
-    A text where a list can be given is a list of one.
+    Returns
+    -------
+    ProbeResult
+        The answer, its rows and tables; also saved in `results`. Accuracies are between 0 and 1.
 
-    Raises UserError for what cannot be answered, before anything is extracted.
+    Raises
+    ------
+    UserError
+        For what cannot be answered, before anything is computed.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> result = lp.probe("digits", "efficientnet_lite0", ["avgpool", "fc"], "ridge", image_size=32, limit=100,
+    ...                   limit_test=50, quick=True, jobs=1)
+    >>> [(row.layer, row.head) for row in result.rows if row.kind == "layer"]
+    [('avgpool', 'ridge'), ('fc', 'ridge')]
     """
-    # Absolute, since workers of a cluster start in folders of their own.
-    folder = Path(results) if cluster_client() is None else Path(results).absolute()
     options["jobs"] = jobs
-    how = How.of(folder, options)
+    how = How.of(_folder(results), options)
+    settings = Settings(class_weight=class_weight, search=search, refit=refit, jobs=jobs, calibrate=calibrate)
+    settings = dataclasses.replace(settings, validate=validate, score=score, test=test)
+    request, parts = _asked({**options, "dataset": dataset, "backbone": backbone, "layers": layers, "pools": pools})
+    heads = None if heads is None else heads_by_name(heads)
+    return answered(ask(request, heads, dataclasses.replace(settings, seed=request.seed), quick, **parts), how)
+
+
+def _folder(results: Path | str) -> Path:
+    # Absolute, since workers of a cluster start in folders of their own.
+    return Path(results) if cluster_client() is None else Path(results).absolute()
+
+
+def _asked(options: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
+    """What is asked of the features, and the parts of the question beside."""
     parts = {name: options.pop(name) for name in PARTS if name in options}
     sizes = options.pop("image_size", None)
     first, *others = dict.fromkeys(sizes) if isinstance(sizes, Iterable) else [sizes]
-    options["image_size"], parts["sizes"] = first, tuple(others)
-    request = Request(dataset=dataset, backbone=backbone, layers=as_items(layers), pools=as_items(pools), **options)
-    settings = Settings(seed=request.seed, class_weight=class_weight, search=search, refit=refit, jobs=jobs)
-    settings = dataclasses.replace(settings, calibrate=calibrate, validate=validate, score=score, test=test)
-    heads = None if heads is None else as_items(heads)
-    return answered(ask(request, heads, settings, quick, **parts), how)
+    options |= {name: as_items(options[name]) for name in ("layers", "pools")}
+    return Request(**options, image_size=first), {**parts, "sizes": tuple(others)}
 
 
 def _at_size(request: Request, size: int) -> Request:

@@ -24,14 +24,26 @@ MOST_NAMED = 6  # rows that are as good as the best, in a sentence
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ProbeResult(Outcome):
-    """All that a probe found, and how people read it.
+    """What `layerprobe.probe` found.
 
-    question: what was asked, as plain values. rows: all rows, controls among them. best: the row to choose.
-    standings: every layer held against it. scores: those that need no training, or None.
-    selection: the layers joined greedily, or None. notes: what was left out and why. pass_seconds: of the pass over all
-    layers, training images alone, where it was measured. folder: where results and figures are kept. equals: the
-    candidates that cannot be told from the best on what it was chosen on. tested: what choosing among the candidates
-    comes to, where all images were tested by cross-validation.
+    Attributes
+    ----------
+    best : ProbeRow
+        The row to choose, by validation: `layer`, `pool`, `head`, `validation` and `accuracy` (0 to 1), `saved`.
+    rows : tuple of ProbeRow
+        All rows, controls among them; `kind` is 'layer', 'random', 'pixels', ...
+    standings : tuple of Standing
+        Every layer held against the best: p-value, FLOP and bytes for an image.
+    equals : tuple of ProbeRow
+        Those that cannot be told from the best on what it was chosen on.
+    scores : Scores or None
+        Those that need no training, and CKA.
+    selection : Selection or None
+        The layers joined greedily.
+    pass_seconds : float or None
+        Seconds of the pass over all layers, training images alone, where it was measured.
+    tested : str
+        What choosing among the candidates comes to, where all images were tested by cross-validation.
     """
 
     FORMAT: ClassVar[str] = "layerprobe probe"
@@ -50,7 +62,7 @@ class ProbeResult(Outcome):
 
     @property
     def table(self) -> Any:
-        """All rows, controls among them: a pandas DataFrame where pandas is installed, else a `Table`."""
+        """All rows, controls among them, as a pandas DataFrame where pandas is installed, else as a `Table`."""
         try:
             import pandas
         except ImportError:

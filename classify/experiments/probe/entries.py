@@ -24,9 +24,9 @@ def probe_layers(request: Request, depth: str) -> tuple[str, ...]:
     """
     if depth == "stage" or "all" not in request.layers:
         return request.layers
-    from features.backbones import load_backbone
+    from features.backbones import requested_backbone
 
-    cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+    cut = requested_backbone(request).cut(request.image_size)
     order = {name: place for place, name in enumerate(cut.layers)}
     names = {cut.resolve(stage): stage for stage in reversed(cut.stages)}
     for block in cut.blocks:

@@ -12,7 +12,7 @@ from classify.measure.results import SavedResult
 from classify.measure.standing import against_best, differs
 from classify.measure.wording import percent
 from classify.show.columns import estimate
-from features.backbones import load_backbone
+from features.backbones import requested_backbone
 from features.digests import sha256_json
 from features.notes import remembered_answer
 from features.request import Plan
@@ -166,7 +166,7 @@ def layer_flops(plan: Plan, layers: Sequence[str]) -> dict[str, int]:
     key, request = plan.wanted[0].key, plan.request
 
     def count() -> str:
-        cut = load_backbone(request.backbone, request.weights, request.seed).cut(request.image_size)
+        cut = requested_backbone(request).cut(request.image_size)
         return json.dumps({layer: cut.flops(parts) for layer, parts in nodes.items()})
 
     question = sha256_json([key.backbone, key.image_size, key.weights, nodes])

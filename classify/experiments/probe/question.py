@@ -176,4 +176,6 @@ def _check_rows(request: Request) -> None:
             "take another data set"
         )
     if "validation" not in dataset.splits:
-        validation_split(labels, rows, request.seed, classes=dataset.classes, groups=dataset.groups("train"))
+        together = dataset.together("train")
+        groups = None if together is None else together[0]
+        validation_split(labels, rows, request.seed, classes=dataset.classes, groups=groups)

@@ -21,7 +21,7 @@ from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import SavedResult
 from classify.measure.wording import percent
 from extract.planning import plan
-from features.backbones import load_backbone
+from features.backbones import requested_backbone
 from features.cut import Cut
 from features.datasets import Dataset, ImageFiles
 from features.errors import UserError
@@ -119,7 +119,7 @@ class Asked:
 
     def cut(self) -> Cut:
         """The backbone's cut, at the size asked for."""
-        backbone = load_backbone(self.request.backbone, self.request.weights, self.request.seed)
+        backbone = requested_backbone(self.request)
         return backbone.cut(self.request.image_size)
 
     def below(self, point: str) -> str:
@@ -185,9 +185,9 @@ class Asked:
 
 
 def images_at(dataset: Dataset, split: str, rows: np.ndarray) -> Any:
-    """These images of a data set's split: one uint8 array, or a list where they are files."""
+    """These images of a data set's split: one uint8 array, or files to be read one by one."""
     images = dataset.load(split).images
-    return [images.read(int(row)) for row in rows] if isinstance(images, ImageFiles) else images[rows]
+    return images.take(rows) if isinstance(images, ImageFiles) else images[rows]
 
 
 def features_and_networks(asked: Asked) -> tuple[Model, ...]:

@@ -184,7 +184,7 @@ def _some(asked: Asked, dataset: Dataset) -> tuple[Any, np.ndarray]:
 
 def _noise(asked: Asked, home: Dataset) -> np.ndarray:
     """Evenly distributed pixels, in the shape of the data set's own images."""
-    first = images_at(home, "test", np.arange(1))[0]
+    first = next(iter(images_at(home, "test", np.arange(1))))
     wanted = asked.request.limit_test or 1_000
     draw = np.random.default_rng([asked.request.seed, 4])
     return draw.integers(0, 256, (wanted, *first.shape), dtype=np.uint8)

@@ -17,10 +17,19 @@ from features.digests import sha256_json
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StudyResult(Outcome):
-    """The outcome of one study.
+    """What `layerprobe.study` found.
 
-    study: its name. question: what was asked, as plain values. answer: sentences, the first what people came for.
-    notes: what was cut and how to read it. results: the records of all rows, which hold predictions and environment.
+    Attributes
+    ----------
+    study : str
+        Its name.
+    answer : tuple of str
+        Sentences, the first what people came for.
+    tables : tuple of Table
+    panels : tuple of Panel
+        Of the figure.
+    results : tuple of SavedResult
+        The records of all rows, which hold predictions and environment.
     """
 
     FORMAT: ClassVar[str] = "layerprobe study"

@@ -5,7 +5,7 @@ of the network from scratch, as mean corruption error is beside a reference netw
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,12 +22,13 @@ from classify.show import columns
 from classify.show.panels import Line, Panel
 from classify.show.table import Column, Table
 from classify.use.saved import SavedModel
-from features.datasets import open_dataset
+from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
 
 QUICK_ROWS, QUICK_TEST_ROWS, EPOCHS = 2_000, 500, (3, 10)
 NOISE = (0.1, 0.2, 0.4)
 IMBALANCE = (10, 100)
+_FILES_AT_A_TIME = 32
 
 # model -> corruption -> accuracy at each severity
 Accuracies = dict[Model, dict[str, tuple[float, ...]]]
@@ -94,18 +95,27 @@ def _corrupted(asked: Asked, clean: dict[Model, SavedResult], kinds: Sequence[st
     accuracies: Accuracies = {model: {} for model in clean}
     for kind in kinds:
         for severity in SEVERITIES:
-            seed = asked.request.seed
-            changed = (
-                corrupt(images, kind, severity, seed)
-                if isinstance(images, np.ndarray)
-                else [corrupt(image[None], kind, severity, seed + n)[0] for n, image in enumerate(images)]
-            )
-            for model, loaded in opened.items():
-                right = float(np.mean(loaded.predict(changed) == truth))
-                accuracies[model][kind] = (*accuracies[model].get(kind, ()), right)
+            right = dict.fromkeys(opened, 0)
+            for start, changed in _changed(images, kind, severity, asked.request.seed):
+                for model, loaded in opened.items():
+                    right[model] += int(np.sum(loaded.predict(changed) == truth[start : start + len(changed)]))
+            for model in opened:
+                accuracies[model][kind] = (*accuracies[model].get(kind, ()), right[model] / len(truth))
         means = (f"{model.label} {percent(float(np.mean(accuracies[model][kind])))} %" for model in opened)
         asked.how.say(f"{kind}: {', '.join(means)}")
     return accuracies
+
+
+def _changed(
+    images: np.ndarray | ImageFiles, kind: str, severity: int, seed: int
+) -> Iterator[tuple[int, np.ndarray | list[np.ndarray]]]:
+    """Corrupted images, with the row of the first: an array at once, files a few at a time."""
+    if isinstance(images, np.ndarray):
+        yield 0, corrupt(images, kind, severity, seed)
+        return
+    for start in range(0, len(images), _FILES_AT_A_TIME):
+        part = images[start : start + _FILES_AT_A_TIME]
+        yield start, [corrupt(image[None], kind, severity, seed + n)[0] for n, image in enumerate(part, start)]
 
 
 def _corruption_table(clean: dict[Model, SavedResult], accuracies: Accuracies, reference: Model | None) -> Table:

@@ -10,6 +10,7 @@ from classify.experiments.settings import How
 from classify.experiments.studies import find_study
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.outcome import StudyResult
+from classify.heads.own import heads_by_name
 from features.errors import UserError
 from features.request import Request, as_items
 
@@ -17,28 +18,58 @@ from features.request import Request, as_items
 @followed
 def study(
     name: str,
-    dataset: str | None = None,
+    dataset: Any = None,
     backbone: str = "resnet18",
     *,
-    models: str | Sequence[str | Model] | None = None,
+    models: Any = None,
     seeds: int | Sequence[int] | None = None,
     training: Mapping[str, Any] | None = None,
     quick: bool = False,
     results: Path | str = "results",
     **options: Any,
 ) -> StudyResult:
-    """Run one of the studies; its outcome, also kept in the folder `results`.
+    """When, what and where to transfer: one of seven studies.
 
-    name: 'data-size', 'convergence', 'robustness', 'out-of-domain', 'transferability', 'where' or 'office31'. dataset:
-    by default 'mnist'. models: as `compare` takes them, None for the study's own. seeds: of the studies that have
-    several, by default the one seed. training: fields of `TrainingSettings` that are given, as {'epochs': 3}; about the
-    others the study decides. quick: a smaller study, which says what it cut. options: what that study alone takes
-    (per_class, corruptions, others, foreign, stages, data); the other fields of `How` (jobs, again, say, ...) and of
-    `features.request.Request` (weights, image_size, limit, seed, device, ...).
+    Parameters
+    ----------
+    name : {'data-size', 'convergence', 'robustness', 'out-of-domain', 'transferability', 'where', 'office31'}
+        Which one. 'transferability' is that of Yosinski et al. (2014), 'where' has SpotTune (Guo et al. 2019), L2T-ww
+        (Jang et al. 2019) and surgical fine-tuning (Lee et al. 2022).
+    dataset : str, optional
+        As `probe` takes it; by default 'mnist'. 'office31' takes `data`, a folder, instead.
+    backbone : str
+        As `probe` takes it.
+    models : str or list of str, optional
+        As `compare` takes them; by default the study's own.
+    seeds : int or list of int, optional
+        Of the studies that have several; by default the one `seed`.
+    training : dict, optional
+        Fields of `TrainingSettings` to set, as {'epochs': 3}; the study decides about the others.
+    quick : bool
+        A smaller study; its notes say what was cut.
+    results : path
+        Folder for records and for the study's own.
+    **options
+        What that study alone takes (`per_class`, `corruptions`, `others`, `foreign`, `stages`, `data`), `jobs`,
+        `again`, `say`, `progress`, and the fields of `features.request.Request`.
 
-    A text or number where a list can be given is a list of one.
+    Returns
+    -------
+    StudyResult
+        An answer in sentences, tables and panels; also saved in `results`.
 
-    Raises UserError for what cannot be studied.
+    Raises
+    ------
+    UserError
+        For what cannot be studied.
+
+    Examples
+    --------
+    >>> import layerprobe as lp
+    >>> result = lp.study("data-size", "digits", "efficientnet_lite0", models="ridge@avgpool", per_class=[2, 5],
+    ...                   image_size=32, limit_test=50, jobs=1)
+    >>> result.study, len(result.results)
+    ('data-size', 2)
     """
     wanted = find_study(name)
     own = {option: options.pop(option, None) for option in wanted.options if option not in ("models", "seeds")}
@@ -51,11 +82,11 @@ def study(
     }
     how = How.of(results, {**options, "with_models": True})
     options = {option: value for option, value in options.items() if option not in How.__dataclass_fields__}
-    request = Request(dataset=dataset or "mnist", backbone=backbone, **options).normalised()
+    request = Request(dataset="mnist" if dataset is None else dataset, backbone=backbone, **options).normalised()
     asked = Asked(
         request=request,
         seeds=tuple(dict.fromkeys(as_items(request.seed if seeds is None else seeds))) or (request.seed,),
-        models=None if models is None else tuple(dict.fromkeys(map(_model, as_items(models)))),
+        models=None if models is None else tuple(dict.fromkeys(map(_model, heads_by_name(models)))),
         training=dict(training or {}),
         quick=quick,
         how=how,

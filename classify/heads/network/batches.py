@@ -1,8 +1,9 @@
 """Where a network's input comes from, a batch at a time: uint8 images, or the cached maps of the layer at the cut.
 
-Whole batches are tensor operations; only image files are read one by one, by several threads. A batch is read while the
-one before it trains; tensor operations stay on the thread that trains, because two teams of threads get in each other's
-way. What augmentation draws depends on the seed, the epoch and the place in it alone.
+Whole batches are tensor operations on the thread that trains, because two teams of threads get in each other's way.
+Image files alone are read and resized one by one, by several threads: a batch of photographs is never in memory at
+their own size. A batch is read while the one before it trains. What augmentation draws depends on the seed, the epoch
+and the place in it alone.
 """
 
 import math
@@ -18,6 +19,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from classify.heads.estimator import FitError
 from extract.preprocess import Preprocessor
 from features.datasets import ImageFiles
+from features.datasets.pixels import pixels_held
 
 # Degrees, share of the side, and factor: far enough to matter, near enough that a 6 stays no 9.
 _ROTATION, _SHIFT, _SCALE = 15.0, 0.1, 0.1
@@ -39,7 +41,10 @@ class Inputs(Protocol):
 
 @dataclass(eq=False)
 class ImageSource:
-    """uint8 images, preprocessed, augmented on demand, and run through the frozen trunk where there is one."""
+    """uint8 images, preprocessed, augmented on demand, and run through the frozen trunk where there is one.
+
+    preprocess: an array or a list of images to the network's input; several threads call it.
+    """
 
     images: np.ndarray | ImageFiles
     preprocess: Callable[[Any], torch.Tensor]
@@ -52,14 +57,20 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, rows: np.ndarray) -> np.ndarray | list[np.ndarray]:
-        """uint8 images: one array, or a list where they come from files."""
-        if isinstance(self.images, np.ndarray):
-            return self.images[rows]
-        return list(self._readers.map(self.images.read, map(int, rows)))
+    def read(self, rows: np.ndarray) -> np.ndarray | torch.Tensor:
+        """uint8 images, or preprocessed ones where they come from files."""
+        files = self.images
+        if isinstance(files, np.ndarray):
+            return files[rows]
 
-    def prepare(self, read: Any, draw: np.random.Generator | None = None) -> torch.Tensor:
-        ready = self.preprocess(read)
+        def preprocessed(row: int) -> torch.Tensor:
+            with pixels_held():
+                return self.preprocess([files.read(row)])
+
+        return torch.cat(list(self._readers.map(preprocessed, rows.tolist())))
+
+    def prepare(self, read: np.ndarray | torch.Tensor, draw: np.random.Generator | None = None) -> torch.Tensor:
+        ready = self.preprocess(read) if isinstance(read, np.ndarray) else read
         if draw is not None and self.augment:
             ready = augment_images(ready, self.augment, draw)
         return ready if self.trunk is None else self.trunk(ready)

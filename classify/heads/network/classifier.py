@@ -77,12 +77,14 @@ class NetworkClassifier(TrainedNetwork):
         *,
         checkpoint: Path | str | None = None,
         on_epoch: OnEpoch | None = None,
+        last_epoch: int | None = None,
     ) -> "NetworkClassifier":
         """Train on X and labels y (N,).
 
         X: uint8 images (N, H, W) or (N, H, W, 3), ImageFiles, or the maps of the layer at the cut, unpooled, (N, C,
         H, W) float32 or float16. validation: (X, y) that choose the epoch, never trained on. checkpoint: a folder that
-        a killed run is carried on from. on_epoch: called with each `Epoch`. Raises UserError.
+        a killed run is carried on from. on_epoch: called with each `Epoch`. last_epoch: the one after which to end,
+        with the learning rates of the whole schedule. Raises UserError.
         """
         specs = parse_regularizers(self.regularizers)
         data, context = self.starting(X, y)
@@ -115,7 +117,15 @@ class NetworkClassifier(TrainedNetwork):
                 stack.enter_context(penalty.attached())
             stack.enter_context(small_map_convolutions(module))
             trainee = self._trainee(network, penalties)
-            self._train(trainee, data, held, checkpoint=checkpoint, identity=identity, on_epoch=on_epoch)
+            self._train(
+                trainee,
+                data,
+                held,
+                checkpoint=checkpoint,
+                identity=identity,
+                on_epoch=on_epoch,
+                last_epoch=last_epoch,
+            )
         network.model.eval()
         module.eval().requires_grad_(False)
         self.network_ = network

@@ -87,6 +87,7 @@ class ConvNetClassifier(TrainedNetwork):
         *,
         checkpoint: Path | str | None = None,
         on_epoch: OnEpoch | None = None,
+        last_epoch: int | None = None,
     ) -> "ConvNetClassifier":
         """Train on uint8 images (N, H, W) or (N, H, W, 3), or ImageFiles, and labels y (N,); as NetworkClassifier."""
         codes = self._start(X, y)
@@ -111,6 +112,7 @@ class ConvNetClassifier(TrainedNetwork):
             checkpoint=checkpoint,
             identity=self._identity(X, codes, held, network="convnet"),
             on_epoch=on_epoch,
+            last_epoch=last_epoch,
         )
         self.network_ = network.eval().requires_grad_(False)
         return self
@@ -132,7 +134,7 @@ class ConvNetClassifier(TrainedNetwork):
         mean, deviation = pixel_moments((self._fitted(X.read(row)) for row in rows) if files else X[::stride])
         self.pixel_mean_, self.pixel_deviation_ = mean, max(deviation, 1.0)
 
-    def _stack(self, images: list[np.ndarray]) -> np.ndarray:
+    def _stack(self, images: Iterable[np.ndarray]) -> np.ndarray:
         return np.stack([self._fitted(image) for image in images])
 
     def _fitted(self, image: np.ndarray) -> np.ndarray:
@@ -143,15 +145,15 @@ class ConvNetClassifier(TrainedNetwork):
         picture = Image.fromarray(image).convert("RGB" if channels == 3 else "L")
         return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
-    def prepare(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
-        """(N, C, H, W) float32 from uint8 images, one array or a list of any sizes."""
+    def prepare(self, images: np.ndarray | Iterable[np.ndarray]) -> torch.Tensor:
+        """(N, C, H, W) float32 from uint8 images, one array or several of any sizes."""
         return self.cropped(images).float().sub_(self.pixel_mean_).div_(self.pixel_deviation_)
 
-    def cropped(self, images: np.ndarray | list[np.ndarray]) -> torch.Tensor:
+    def cropped(self, images: np.ndarray | Iterable[np.ndarray]) -> torch.Tensor:
         """The images at the network's size: (N, C, H, W) uint8."""
         channels, height, width = self.image_shape_
         whole = isinstance(images, np.ndarray) and images.shape[1:] == (height, width, *([3] if channels == 3 else []))
-        pixels = torch.from_numpy(np.require(images if whole else self._stack(list(images)), requirements=("W",)))
+        pixels = torch.from_numpy(np.require(images if whole else self._stack(images), requirements=("W",)))
         pixels = pixels.to(self._device)
         return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
 

@@ -6,15 +6,14 @@ The backbone that it is made from never changes: everything is copied. What is t
 
 import copy
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
 
 from classify.heads.network.graph import NORMALISATIONS, parameters_of
-from features.architectures import build_model, built_with, classifier_name, drop_auxiliary, outline
+from features.architectures import drop_auxiliary, outline
 from features.backbones import Backbone
+from features.backbones.family import another_classifier
 from features.cut import Cut
 from features.errors import UserError, unknown
 
@@ -60,9 +59,11 @@ class Network:
         self.classes = classes
         self.model = copy.deepcopy(backbone.model)
         drop_auxiliary(self.model)
-        self.source_head = None if backbone.headless else self.model.get_submodule(classifier_name(self.model))
-        self.classifier = self._replace_classifier(seed)
-        self.cut = Cut(self.model, size)
+        family = backbone.family
+        self.source_head = None if backbone.headless else self.model.get_submodule(family.classifiers(self.model)[0])
+        self.classifiers = self._replace_classifier(seed)
+        self.classifier = self.classifiers[0]
+        self.cut = backbone.cut_of(self.model, size)
         self.layer = self.cut.resolve(layer_below(self.cut, point))
         self.scratch = fresh_above == "input"
         self.fresh = frozenset() if fresh_above is None else self._initialise(self.cut.resolve(fresh_above), seed)
@@ -100,9 +101,14 @@ class Network:
         return self.cut.shape(self.layer)
 
     @property
+    def _above_all(self) -> tuple[str, ...]:
+        """What the names of the new classifier's parameters begin with."""
+        return tuple(f"{name}." for name in self.classifiers)
+
+    @property
     def new(self) -> frozenset[str]:
         """Names of the tail's parameters in the new classifier."""
-        return frozenset(name for name, _ in self.tail.named_parameters() if name.startswith(f"{self.classifier}."))
+        return frozenset(name for name, _ in self.tail.named_parameters() if name.startswith(self._above_all))
 
     @property
     def initialised(self) -> frozenset[str]:
@@ -119,33 +125,18 @@ class Network:
         """Names of the tail's parameters that belong to batch norm and its kin."""
         return parameters_of(self.tail, NORMALISATIONS)
 
-    @cached_property
-    def node_names(self) -> dict[str, str]:
-        """For each layer's name, what the node is called in the graphs that the cut gives."""
-        tracer = NodePathTracer()
-        tracer.trace(self.model)
-        return {name: node.name for node, name in tracer.node_to_qualname.items()}
-
-    def _replace_classifier(self, seed: int) -> str:
-        """Put a new classifier into the model, randomly initialised with `seed`; its name."""
-        name = classifier_name(self.model)
-        old: nn.Module = self.model.get_submodule(name)
-        if self.backbone.headless:
-            whole = outline(self.backbone.name)
-            name = classifier_name(whole)
-            old = whole.get_submodule(name)
+    def _replace_classifier(self, seed: int) -> tuple[str, ...]:
+        """Put a new classifier into the model, randomly initialised with `seed`; the names of its modules."""
+        family, headless = self.backbone.family, self.backbone.headless
+        # Weights that came without a classifier say nothing of it; their architecture does.
+        whole = outline(self.backbone.name) if headless and not family.is_headless(self.model) else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            new: nn.Module
-            if isinstance(old, nn.Linear):
-                new = nn.Linear(old.in_features, self.classes, bias=old.bias is not None)
-            else:
-                assert isinstance(old, nn.Conv2d)  # the other of the two that `classifier_name` finds
-                # torch has these attributes as tuples of any length, and its constructor asks for pairs.
-                sizes: tuple[Any, ...] = (old.kernel_size, old.stride, old.padding)
-                new = nn.Conv2d(old.in_channels, self.classes, *sizes)
-        self.model.set_submodule(name, new)
-        return name
+            if whole is None:
+                return family.new_classifier(self.model, self.classes)
+            name = family.classifiers(whole)[0]
+            self.model.set_submodule(name, another_classifier(whole.get_submodule(name), self.classes))
+            return (name,)
 
     def _hold(self, point: str, until: str) -> None:
         """Freeze what lies above the stage `until`, but for the new classifier."""
@@ -156,14 +147,14 @@ class Network:
             raise UserError(f"training from {point!r} on cannot end with {until!r}; give the last stage: {choice}")
         above = self.cut.tail(self.cut.resolve(until))
         names = {name for name, _ in above.named_parameters()}
-        self.held = frozenset(name for name in names if not name.startswith(f"{self.classifier}."))
+        self.held = frozenset(name for name in names if not name.startswith(self._above_all))
         for name, parameter in self.tail.named_parameters():
             if name in self.held:
                 parameter.requires_grad_(False)
         self.still = frozenset(
             path
             for path, part in above.named_modules()
-            if path not in ("", self.classifier) and not list(part.children())
+            if path not in ("", *self.classifiers) and not list(part.children())
         )
 
     def _initialise(self, layer: str, seed: int) -> frozenset[str]:
@@ -171,10 +162,10 @@ class Network:
         above = self.cut.tail(layer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            options = built_with(self.backbone.model)
-            initial = build_model(self.backbone.name, classes=self.classes, **options).state_dict()
-        state = above.state_dict()
+            options = self.backbone.family.options_of(self.backbone.model)
+            initial = self.backbone.family.drawn(self.backbone.name, self.classes, **options).state_dict()
         with torch.no_grad():
-            for name, tensor in state.items():
-                tensor.copy_(initial[name])
+            for name, tensor in above.state_dict().items():
+                if name in initial:  # else it is a constant that tracing left
+                    tensor.copy_(initial[name])
         return frozenset(name for name, _ in above.named_parameters())

@@ -23,7 +23,7 @@ from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.trained import labels_from_json, labels_to_json, trained_with
 from classify.heads.network.training import Labelled, Trainee, WithNothingSeen
 from classify.heads.regularizers.protocol import Regularizer
-from features.architectures import build_model, built_with
+from features.architectures import build_model
 from features.backbones import load_backbone
 from features.errors import UserError
 from features.weights import read_state_dict
@@ -73,7 +73,7 @@ class SpotTuneClassifier(NetworkClassifier):
 
     def save(self, folder: Path | str) -> None:
         """Write network.json and network.safetensors: the state of both copies and of the policy."""
-        options = built_with(self.network_.model)
+        options = self.network_.backbone.family.options_of(self.network_.model)
         fields = {
             "network": "spottune",
             "backbone": self.network_.backbone.name,

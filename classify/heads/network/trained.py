@@ -98,7 +98,9 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         checkpoint: Path | str | None,
         identity: dict[str, Any],
         on_epoch: OnEpoch | None,
+        last_epoch: int | None,
     ) -> None:
+        identity |= {} if last_epoch is None else {"last epoch": last_epoch}
         saved = Checkpoint(checkpoint, identity) if checkpoint is not None else None
         trainer = Trainer(
             trainee,
@@ -108,6 +110,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
             validation=validation,
             checkpoint=saved,
             on_epoch=on_epoch,
+            last_epoch=last_epoch,
         )
         progress = trainer.run()
         self.history_ = tuple(progress.history)
@@ -203,10 +206,7 @@ def _labels(X: Any, y: Any) -> np.ndarray:
 
 def _glimpse(X: Any) -> str:
     """A digest of the first rows: enough to notice another data set under the same settings."""
-    if isinstance(X, ImageFiles):
-        content = "\n".join(map(str, X.paths)).encode()
-    else:
-        content = np.ascontiguousarray(X[:4]).tobytes()
+    content = X.identity.encode() if isinstance(X, ImageFiles) else np.ascontiguousarray(X[:4]).tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 

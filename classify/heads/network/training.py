@@ -146,7 +146,8 @@ class Progress:
 
 @dataclass(eq=False, repr=False)
 class Trainer:
-    """Trains one `Trainee` on labelled rows; `run` does it all, `predict` gives logits."""
+    """Trains one `Trainee` on labelled rows; `run` does it all, `predict` gives logits. last_epoch: the one that the
+    training ends after, with the learning rates of the whole schedule; by default its last."""
 
     trainee: Trainee
     data: Labelled
@@ -156,11 +157,13 @@ class Trainer:
     validation: Labelled | None = None
     checkpoint: Checkpoint | None = None
     on_epoch: Callable[[Epoch], None] | None = None
+    last_epoch: int | None = None
 
     def __post_init__(self) -> None:
         self.per_epoch = len(even_batches(np.arange(len(self.data.codes)), self.settings.batch_size))
         self.steps = self.settings.steps or self.settings.epochs * self.per_epoch
         self.epochs = math.ceil(self.steps / self.per_epoch)
+        self.end = min(self.steps, (self.last_epoch or self.epochs) * self.per_epoch)
         self.progress = Progress()
         self._write_seconds, self._written, self._new_best = 0.0, time.perf_counter(), False
 
@@ -184,8 +187,8 @@ class Trainer:
         # A run of very many short epochs (few images, fixed steps) is looked at ten times, not after each.
         stride = max(1, self.epochs // _ROUNDS) if self.settings.steps else 1
         with torch.random.fork_rng(devices=devices):
-            while self.progress.step < self.steps and not self.progress.stopped_early:
-                last = min(self.steps, (self.progress.step // self.per_epoch + stride) * self.per_epoch)
+            while self.progress.step < self.end and not self.progress.stopped_early:
+                last = min(self.end, (self.progress.step // self.per_epoch + stride) * self.per_epoch)
                 self._round(optimizer, last, frozen)
         self.trainee.forward.eval()
         if self.progress.best is not None:
@@ -358,7 +361,7 @@ class Trainer:
     def _write(self, optimizer: Optimizer, number: int, improved: bool) -> None:
         self._new_best |= improved
         now = time.perf_counter()
-        done = self.progress.step >= self.steps or self.progress.stopped_early
+        done = self.progress.step >= self.end or self.progress.stopped_early
         # Writing takes at most a tenth of the time: epochs of a second are not all worth keeping.
         if self.checkpoint is None or (now - self._written < 10 * self._write_seconds and not done):
             return

@@ -15,8 +15,8 @@ from torchvision import models
 
 from classify.heads.estimator import FitError
 from features.backbones import Backbone
+from features.backbones.torchvision import preset_of_entry
 from features.errors import UserError
-from features.presets import preset_of_entry
 
 READINGS = ("own", "first", "matched")
 _IMAGENET_VALIDATION_IMAGES = 50_000

@@ -238,7 +238,7 @@ def as_map(output: torch.Tensor, layout: str) -> torch.Tensor:
     output = output.float()
     if layout == "map last":
         return output.permute(0, 3, 1, 2)
-    if layout in ("tokens", "class tokens"):
+    if layout.endswith("tokens"):
         return output.transpose(1, 2).unsqueeze(3)
     return (
         output if output.ndim == 4 else output.flatten(2).unsqueeze(3) if output.ndim == 3 else output[..., None, None]
@@ -246,7 +246,7 @@ def as_map(output: torch.Tensor, layout: str) -> torch.Tensor:
 
 
 def _channels(shape: tuple[int, ...], layout: str) -> int:
-    return shape[-1] if layout in ("map last", "tokens", "class tokens") else shape[0]
+    return shape[-1] if layout == "map last" or layout.endswith("tokens") else shape[0]
 
 
 def _leaves(module: nn.Module) -> Tensors:

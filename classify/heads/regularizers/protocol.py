@@ -90,7 +90,7 @@ class Context:
     def stages_above(self) -> list[str]:
         """The stages whose maps train above the cut, shallow to deep; UserError where there is none."""
         network, cut = self.network, self.network.cut
-        above = [stage for stage in cut.inner_stages if network.node_names[cut.resolve(stage)] in self._inside]
+        above = [stage for stage in cut.inner_stages if network.cut.node_names[cut.resolve(stage)] in self._inside]
         if not above:
             raise UserError(
                 f"--regularizer {self.name}: no stage's feature maps train above the cut; unfreeze from an earlier "
@@ -101,7 +101,7 @@ class Context:
     def node_above(self, layer: str, name: str | None = None) -> str:
         """What the tail calls a layer; UserError, in the name of the regulariser or another, for one that is not above
         the cut."""
-        node = self.network.node_names[self.network.cut.resolve(layer)]
+        node = self.network.cut.node_names[self.network.cut.resolve(layer)]
         if node not in self._inside:
             raise UserError(
                 f"--regularizer {name or self.name}: {layer!r} is not above the cut, so it does not train; give one of "

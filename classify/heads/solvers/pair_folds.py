@@ -16,11 +16,12 @@ import numpy as np
 from classify.heads.solvers.dual import Dual, WorkingSet, solve_dual
 from classify.heads.solvers.pairs import (
     Penalties,
-    margins_of_pairs,
+    decisions_of_pairs,
     solve_pairs,
     squared_distances,
     squared_lengths,
 )
+from classify.heads.solvers.small_pairs import SMALL_PAIR, solve_small_pairs
 
 LOOSE = 10.0  # times the tolerance at which the solution for all rows will do: it is only a start
 CORRECTIONS = 12  # of the active set, of which about five are enough
@@ -61,6 +62,8 @@ class SharedRows:
                 costs[place, part.classes] = np.maximum(costs[place, part.classes], share * part.costs[number])
         starts: Starts = {}
         for i, j in itertools.combinations(range(costs.shape[1]), 2):
+            if self._bounds[i + 1] - self._bounds[i] + self._bounds[j + 1] - self._bounds[j] <= SMALL_PAIR:
+                continue
             rows = np.concatenate([np.arange(self._bounds[c], self._bounds[c + 1]) for c in (i, j)])
             sizes = self._bounds[[i + 1, j + 1]] - self._bounds[[i, j]]
             working = WorkingSet(_kernel(self._distances, rows, rows, gamma).__getitem__, len(rows))
@@ -74,30 +77,25 @@ class SharedRows:
                 starts[i, j].append((last, most))
         return starts
 
-    def margins(self, part: FoldPart, chosen: Sequence[int], starts: Starts, tolerance: float) -> list[np.ndarray]:
-        """For each of the candidates that are chosen what the solution on a fold's training rows says of those held
-        out: for each pair of its classes i < j a number that is positive for i, float64 (n, pairs)."""
+    def decisions(self, part: FoldPart, chosen: Sequence[int], starts: Starts, tolerance: float) -> list[np.ndarray]:
+        """For each of the candidates that are chosen the decision values of the rows held out by the solution on a
+        fold's training rows: float64 (n, k), or (n,) where the fold has two classes."""
         gamma = part.gammas[chosen[0]]
         kernel = _kernel(self._distances, part.training, part.training, gamma)
         ends = np.searchsorted(part.training, self._bounds)
         places = [slice(ends[c], ends[c + 1]) for c in part.classes]
         coefficients = np.zeros((len(chosen), len(kernel), len(places) - 1), dtype=np.float32)
         biases = np.empty((len(chosen), len(places) * (len(places) - 1) // 2))
+        small = self._small(part, chosen, np.diff(ends)[part.classes], tolerance)
         for pair, (i, j) in enumerate(itertools.combinations(range(len(places)), 2)):
             first, second = places[i], places[j]
             sizes = first.stop - first.start, second.stop - second.start
-            targets = np.repeat([1.0, -1.0], sizes)
-            square = np.block([[kernel[a, b] for b in (first, second)] for a in (first, second)])
-            low, rival = part.classes[i], part.classes[j]
-            offset = self._bounds[low], self._bounds[rival] - (self._bounds[low + 1] - self._bounds[low])
-            kept = np.concatenate([part.training[first] - offset[0], part.training[second] - offset[1]])
-            for place, number in enumerate(chosen):
-                beta, most = starts[low, rival][place]
-                costs = part.costs[number][[i, j]]
-                bounds = np.repeat(costs, sizes)
-                dual = solve_near(square, targets, bounds, beta[kept] * (bounds / most[kept]), tolerance)
+            duals = small.get((i, j)) or self._near(part, chosen, (i, j), (first, second), kernel, starts, tolerance)
+            for place, found in enumerate(duals):
+                dual = found
                 if not dual.violation <= tolerance:
                     # Kernels that hardly vary, and large penalties, ask for more digits than float32 has.
+                    costs = part.costs[chosen[place]][[i, j]]
                     exact = self._rows[np.concatenate([part.training[first], part.training[second]])].astype(float)
                     penalties = Penalties(gamma, tuple(costs.tolist()), tolerance, -1)
                     dual = solve_pairs(exact, np.array(sizes), [penalties])[0][0]
@@ -105,10 +103,52 @@ class SharedRows:
                 coefficients[place, second, i] = dual.beta[sizes[0] :]
                 biases[place, pair] = dual.bias
         queries = _kernel(self._distances, part.held_out, part.training, gamma)
-        said = []
+        decided = []
         for own, bias in zip(coefficients, biases, strict=True):
-            said.append(margins_of_pairs([queries[:, rows] @ own[rows] for rows in places]).astype(float) + bias)
-        return said
+            said = np.stack([own[rows].T @ queries[:, rows].T for rows in places])
+            decided.append(decisions_of_pairs(said, bias))
+        return decided
+
+    def _small(
+        self, part: FoldPart, chosen: Sequence[int], counts: np.ndarray, tolerance: float
+    ) -> dict[tuple[int, int], list[Dual]]:
+        """The solutions of the pairs of few rows of all that are known, each for the candidates that are chosen."""
+        totals = np.diff(self._bounds)[part.classes]
+        pairs = np.array(list(itertools.combinations(range(len(counts)), 2)))
+        pairs = pairs[totals[pairs].sum(axis=1) <= SMALL_PAIR]
+        if not len(pairs):
+            return {}
+
+        def distances(rows: np.ndarray) -> np.ndarray:
+            return self._distances[np.ix_(part.training[rows], part.training[rows])]
+
+        candidates = [(part.gammas[number], part.costs[number]) for number in chosen]
+        return dict(solve_small_pairs(distances, counts, pairs, candidates, tolerance=tolerance))
+
+    def _near(
+        self,
+        part: FoldPart,
+        chosen: Sequence[int],
+        pair: tuple[int, int],
+        places: tuple[slice, slice],
+        kernel: np.ndarray,
+        starts: Starts,
+        tolerance: float,
+    ) -> list[Dual]:
+        """The solution of a pair of the fold's classes for each of the candidates that are chosen."""
+        sizes = tuple(place.stop - place.start for place in places)
+        targets = np.repeat([1.0, -1.0], sizes)
+        square = np.block([[kernel[a, b] for b in places] for a in places])
+        low, rival = part.classes[list(pair)]
+        offset = self._bounds[low], self._bounds[rival] - (self._bounds[low + 1] - self._bounds[low])
+        kept = np.concatenate([part.training[place] - skipped for place, skipped in zip(places, offset, strict=True)])
+        duals = []
+        for place, number in enumerate(chosen):
+            beta, most = starts[low, rival][place]
+            costs = part.costs[number][list(pair)]
+            bounds = np.repeat(costs, sizes)
+            duals.append(solve_near(square, targets, bounds, beta[kept] * (bounds / most[kept]), tolerance))
+        return duals
 
 
 def _kernel(distances: np.ndarray, rows: np.ndarray, columns: np.ndarray, gamma: float) -> np.ndarray:

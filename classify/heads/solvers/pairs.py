@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from classify.heads.solvers.dual import Dual, WorkingSet, solve_dual
+from classify.heads.solvers.small_pairs import SMALL_PAIR, solve_small_pairs
 
 FINE = 3e-4  # a tolerance below which the kernel is computed in float64
 KEPT_NUMBERS = 50_000_000  # of the distances of a pair that are kept for the next width
@@ -41,10 +42,26 @@ def squared_distances(rows: np.ndarray, others: np.ndarray, lengths: np.ndarray)
     return np.maximum(distances, 0, out=distances)
 
 
-def margins_of_pairs(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """(N, pairs) of what each class's support vectors say against each rival, (N, K - 1) for each class."""
-    pairs = itertools.combinations(range(len(parts)), 2)
-    return np.stack([parts[i][:, j - 1] + parts[j][:, i] for i, j in pairs], axis=1)
+def decisions_of_pairs(said: np.ndarray, biases: np.ndarray) -> np.ndarray:
+    """Votes before confidences, float64 (N, K); with two classes (N,), positive for the second.
+
+    said: (K, K - 1, N), what each class's support vectors say against each rival. biases: of the pairs i < j (pairs,).
+    """
+    classes = len(said)
+    if classes == 2:
+        return -(said[0, 0] + said[1, 0]).astype(np.float64) - biases[0]
+    votes = np.zeros((classes, said.shape[2]))
+    confidence, start = np.zeros_like(votes), 0
+    for i in range(classes - 1):
+        margins = (said[i, i:] + said[i + 1 :, i]).astype(np.float64, copy=False)
+        margins += biases[start : start + len(margins), None]
+        start += len(margins)
+        won = margins > 0
+        votes[i] += won.sum(axis=0)
+        votes[i + 1 :] += ~won
+        confidence[i] += margins.sum(axis=0)
+        confidence[i + 1 :] -= margins
+    return (votes + confidence / (3 * (np.abs(confidence) + 1))).T
 
 
 def solve_pairs(rows: np.ndarray, counts: np.ndarray, candidates: Sequence[Penalties]) -> list[list[Dual]]:
@@ -58,9 +75,11 @@ def solve_pairs(rows: np.ndarray, counts: np.ndarray, candidates: Sequence[Penal
     lengths = squared_lengths(rows)
     bounds = np.concatenate([[0], np.cumsum(counts)])
     places = [slice(low, high) for low, high in itertools.pairwise(bounds)]
+    pairs = list(itertools.combinations(range(len(counts)), 2))
+    together = _solve_small(rows, lengths, counts, np.array(pairs), candidates)
     solved = []
-    for i, j in itertools.combinations(range(len(counts)), 2):
-        duals = _solve_pair(_Pair(rows, lengths, places[i], places[j]), (i, j), candidates)
+    for i, j in pairs:
+        duals = together.get((i, j)) or _solve_pair(_Pair(rows, lengths, places[i], places[j]), (i, j), candidates)
         if rows.dtype != np.float64 and not all(map(_is_solved, duals, candidates)):
             # Kernels that hardly vary, and large penalties, ask for more digits than float32 has.
             both = np.concatenate([rows[places[i]], rows[places[j]]]).astype(np.float64)
@@ -68,6 +87,30 @@ def solve_pairs(rows: np.ndarray, counts: np.ndarray, candidates: Sequence[Penal
             duals = _solve_pair(_Pair(both, squared_lengths(both), first, second), (i, j), candidates)
         solved.append(duals)
     return solved
+
+
+def _solve_small(
+    rows: np.ndarray,
+    lengths: np.ndarray,
+    counts: np.ndarray,
+    pairs: np.ndarray,
+    candidates: Sequence[Penalties],
+) -> dict[tuple[int, int], list[Dual]]:
+    """The solutions of the pairs of few rows, by pair of classes."""
+    small = pairs[counts[pairs].sum(axis=1) <= SMALL_PAIR]
+    alike = {(candidate.tolerance, candidate.limit) for candidate in candidates}
+    if not len(small) or len(alike) > 1:
+        return {}
+    ((tolerance, limit),) = alike
+    found = solve_small_pairs(
+        lambda wanted: squared_distances(rows[wanted], rows[wanted], lengths[wanted]),
+        counts,
+        small,
+        [(candidate.gamma, candidate.costs) for candidate in candidates],
+        tolerance=tolerance,
+        limit=limit,
+    )
+    return dict(found)
 
 
 def _is_solved(dual: Dual, candidate: Penalties) -> bool:

@@ -17,7 +17,8 @@ from classify.show.report.svg import drawing, element, words
 from features.digests import canonical_json
 from features.errors import UserError
 from features.first_use import was_used
-from features.home import user_path, weights_folder
+from features.home import user_path
+from features.named_code import require_trust
 from features.preprocessing import Preprocessing
 
 CHANNELS = 8  # shown of each stage
@@ -71,6 +72,7 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     name, size = config.backbone, config.image_size
     if name is None or size is None or not 8 <= size <= 4096:
         raise UserError(f"there are no images of {size!r} pixels")
+    require_trust(name, model.saved.path)
     weights = _weights_at_hand(
         name, option(model.saved.result.command, "--weights") or "default", config.weights_sha256
     )
@@ -107,24 +109,19 @@ def _preprocessing(config: RowConfig) -> Preprocessing:
 def _weights_at_hand(backbone: str, weights: str, digest: str | None) -> str:
     """The same; UserError where they would have to be downloaded, and for a file that this home has not used before
     with the digest in the record."""
-    from torchvision import models
+    from features.families import family_of
 
-    from features.presets import OFFLINE
-
-    if backbone == OFFLINE or weights == "random":
+    if weights == "random":
         return weights
     if (path := user_path(weights)).is_file():
         if not was_used(str(path.absolute()), digest):
             raise UserError(f"the weights '{weights}' were not used here before, and a record alone names them")
         return weights
-    try:
-        choice = models.get_model_weights(backbone)
-        entry = choice.DEFAULT if weights == "default" else choice[weights]
-    except (KeyError, ValueError) as error:
-        raise UserError(f"the weights '{weights}' of {backbone} are not at hand") from error
-    path = weights_folder() / entry.url.rsplit("/", 1)[-1]
-    if not path.is_file():
-        raise UserError(f"the weights {path.name} are not at hand; put them into {path.parent}")
+    asked = family_of(backbone).pretrained(backbone, weights)
+    if asked is None:
+        raise UserError(f"the weights '{weights}' of {backbone} are not at hand")
+    if asked.path and not asked.path.is_file():
+        raise UserError(f"the weights {asked.path.name} are not at hand; put them into {asked.path.parent}")
     return weights
 
 

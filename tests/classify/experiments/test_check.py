@@ -10,8 +10,10 @@ from PIL import Image
 
 from classify.__main__ import main
 from classify.experiments.check import CheckOutcome, check
+from classify.measure.glances import glances
+from classify.measure.suspicion import NEAR_AT_A_GLANCE, near_duplicates
 from features.commands.options import run_command
-from features.datasets import open_dataset
+from features.datasets import ImageFiles, open_dataset
 from features.datasets.splitting import cut_test_rows
 from features.request import Request
 
@@ -288,3 +290,30 @@ def test_the_copies_among_brain_scans(real_folders, tmp_path):
     said = "\n".join(outcome.sentences)
     assert "12 of 51 test images are also in train" in said
     assert "(47 files in 22 groups of equal ones, 11 of them in several splits)" in said
+
+
+def test_smaller_grey_and_compressed_copies_are_told_at_a_glance_and_other_photos_are_not(real_folders, tmp_path):
+    photos = sorted((real_folders / "pacs-mini" / "photo").glob("*/*.jpg"))[::2]
+    for number, path in enumerate(photos):
+        picture = Image.open(path)
+        small = picture.resize((picture.width // 2, picture.height // 2))
+        picture = (picture, small, picture.convert("L"), picture, picture)[number % 5]
+        picture.save(tmp_path / f"{number:02}.jpg", quality=50 if number % 5 == 3 else 90)
+    copied = [number for number in range(len(photos)) if number % 5 in (1, 2, 3)]
+    copies = [tmp_path / f"{number:02}.jpg" for number in copied]
+    # The last of each five photos stands on the second side alone.
+    first = [path for number, path in enumerate(photos) if number % 5 != 4]
+    second = [*copies, *(path for number, path in enumerate(photos) if number % 5 == 4)]
+    seen = glances(ImageFiles((*map(str, first), *map(str, second))), range(len(first) + len(second)))
+    near, twins, _ = near_duplicates(
+        seen, np.arange(len(first)), len(first) + np.arange(len(second)), NEAR_AT_A_GLANCE, 0.0
+    )
+    assert len(copied) > 30 and sorted(near - len(first)) == list(range(len(copied)))
+    assert {first[twin] for twin in twins} == {photos[number] for number in copied}
+
+
+def test_blank_images_are_like_none_at_a_glance():
+    images = np.random.default_rng(0).integers(0, 255, (14, 8, 8), np.uint8)
+    images[::7] = 255
+    near = near_duplicates(glances(images, range(14)), np.arange(7), np.arange(7, 14), NEAR_AT_A_GLANCE, 0.0)
+    assert not len(near[0])

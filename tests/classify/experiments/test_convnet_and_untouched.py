@@ -23,7 +23,8 @@ from classify.heads.network.untouched import (
     top_k_accuracy,
 )
 from classify.measure.results import load_results
-from features.backbones import build_model, load_backbone
+from features.architectures import build_model
+from features.backbones import load_backbone
 from features.commands.options import run_command
 from features.datasets import ImageFiles
 from features.errors import UserError

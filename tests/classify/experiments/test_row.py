@@ -17,7 +17,7 @@ from classify.heads.network.settings import TrainingSettings
 from classify.heads.on_axes import Reduction
 from classify.heads.regularizers import parse_regularizers
 from extract.planning import plan
-from features.backbones import build_model
+from features.architectures import build_model
 from features.errors import UserError
 from features.request import Request
 

@@ -171,7 +171,7 @@ def test_spottune_refuses_what_it_would_not_read(backbone, images):
 
 @pytest.mark.parametrize("name", ["alexnet", "vit_b_16", "densenet121", "mobilenet_v2"])
 def test_the_pieces_between_blocks_are_the_network(name):
-    from features.backbones import build_model
+    from features.architectures import build_model
 
     with torch.device("meta"):
         model = build_model(name).eval()

@@ -10,7 +10,7 @@ import torch
 from classify.__main__ import main
 from classify.experiments.studies.asking import Asked
 from classify.experiments.studies.where import choice, where
-from features.backbones import build_model
+from features.architectures import build_model
 from features.commands.options import run_command
 from features.request import Request
 

@@ -113,11 +113,12 @@ def test_hard_numbers_are_searched_over_folds_as_well_as_alone(name, case):
 
 
 @pytest.mark.parametrize(("C", "width"), [(10.0, 1.0), (1e4, 1e-5)])
-@pytest.mark.parametrize("corrections", [0, 12])
+@pytest.mark.parametrize(("corrections", "small"), [(0, 0), (12, 0), (12, 512)])
 def test_an_svm_is_solved_where_no_active_set_is_found_and_where_float32_is_too_short(
-    corrections, C, width, digits, monkeypatch
+    corrections, small, C, width, digits, monkeypatch
 ):
     monkeypatch.setattr("classify.heads.solvers.pair_folds.CORRECTIONS", corrections)
+    monkeypatch.setattr("classify.heads.solvers.pair_folds.SMALL_PAIR", small)
     X, y = digits[0][:200], digits[1][:200]
     numbers = folds_of(200, 4)[0]
     head = dataclasses.replace(HEADS["svm"], grid=({"C": C, "width": width},))

@@ -147,6 +147,7 @@ def test_svm_predicts_as_scikit_learns_svc(digits, classes, solver, monkeypatch)
     if solver != "own":
         monkeypatch.setattr("classify.heads.svm.solver_name", lambda: solver)
         monkeypatch.setattr("classify.heads.solvers.dual.KERNEL_NUMBERS", 10)
+        monkeypatch.setattr("classify.heads.solvers.pairs.SMALL_PAIR", 0)
     X, y, X_test, y_test = digits
     X, y, X_test = X[y < classes], y[y < classes], X_test[y_test < classes]
     for params in ({"C": 1.0}, {"C": 100.0, "class_weight": "balanced"}):
@@ -158,6 +159,52 @@ def test_svm_predicts_as_scikit_learns_svc(digits, classes, solver, monkeypatch)
         difference = ours.decision_function(X_test) - theirs.decision_function(X_test - X.mean(axis=0))
         # A margin of almost nothing may fall to the other side and move a vote.
         assert np.median(np.abs(difference)) < 1e-3
+
+
+def rows_of(counts, numbers=24):
+    """Clouds that overlap, so many rows of each class, and as many others to predict."""
+    random = np.random.default_rng(len(counts))
+    means = random.normal(0, 0.7, (len(counts), numbers))
+    y = random.permutation(np.repeat(np.arange(len(counts)), counts))
+    return *(part.astype(np.float32) for part in (means[y] + random.normal(0, 1, (2, len(y), numbers)))), y
+
+
+@pytest.mark.parametrize(
+    ("counts", "together"),
+    [
+        ([3] * 60, 3_000),
+        ([12] * 30, 3_000),
+        ([12] * 30, 50),
+        ([1, 2, 300, 5, 40, 1, 300, 80, 17, 9], 3_000),
+        ([1, 2, 300, 5, 40, 1, 300, 80, 17, 9], 100),
+    ],
+)
+@pytest.mark.parametrize("weights", [None, "balanced"])
+def test_an_svm_of_many_small_classes_is_scikit_learns(counts, together, weights, monkeypatch):
+    monkeypatch.setattr("classify.heads.solvers.small_pairs.TOGETHER", together)
+    X, X_test, y = rows_of(counts)
+    for params in ({"C": 0.5}, {"C": 50.0}):
+        theirs = SVC(**params, class_weight=weights, tol=1e-5, decision_function_shape="ovr").fit(X - X.mean(axis=0), y)
+        ours = RBFSVM(**params, class_weight=weights, tol=1e-5).fit(X, y)
+        assert ours.solver_ == "own" and ours.converged_
+        assert (ours.predict(X_test) == theirs.predict(X_test - X.mean(axis=0))).mean() > 0.995
+        difference = ours.decision_function(X_test) - theirs.decision_function(X_test - X.mean(axis=0))
+        assert np.median(np.abs(difference)) < 1e-3
+
+
+def test_small_classes_are_solved_to_the_tolerance_in_every_step_of_a_search():
+    X, X_test, y = rows_of([4, 9, 30, 2, 15, 6, 11, 25] * 2)
+    candidates = [{"C": C, "width": width} for C in (30.0, 0.3, 3.0) for width in (2.0, 0.5)]
+    for head, params in zip(RBFSVM(tol=1e-5).fit_path(X, y, candidates), candidates, strict=True):
+        alone = RBFSVM(tol=1e-5, **params).fit(X, y)
+        assert head.converged_ and alone.converged_
+        assert np.median(np.abs(head.decision_function(X_test) - alone.decision_function(X_test))) < 1e-3
+
+
+def test_small_classes_take_no_more_steps_than_they_may():
+    X, _, y = rows_of([12] * 30)
+    assert RBFSVM(max_iter=3).fit(X, y).n_iter_ == 3
+    assert not RBFSVM(max_iter=3).fit(X, y).converged_
 
 
 @pytest.mark.parametrize("kind", [Logistic, LinearSVM])

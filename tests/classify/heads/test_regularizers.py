@@ -239,7 +239,7 @@ def test_the_attention_of_a_stage_is_the_rise_without_each_filter_of_its_last_co
 def test_the_filters_of_a_map_are_those_of_the_layer_in_front_of_it(name, layer, filters):
     network = Network(load_backbone(name, "random"), 3, image_size=32)
     nodes = {node.name: node for node in network.tail.graph.nodes}
-    node = nodes[network.node_names[network.cut.resolve(layer)]]
+    node = nodes[network.cut.node_names[network.cut.resolve(layer)]]
     chosen = last_filters(network.tail, node, network.cut.shape(network.cut.resolve(layer))[0])
     assert (chosen and chosen.target) == filters
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from classify.__main__ import main
-from features.backbones import build_model
+from features.architectures import build_model
 
 ROWS = ["--dataset", "digits", "--image-size", "32", "--limit", "150", "--limit-test", "120", "--precision", "float32"]
 NETWORKS = ["--epochs", "2", "--batch-size", "32", "--train-precision", "float32"]

@@ -130,6 +130,11 @@ def test_both_painters_ring_the_epoch_that_was_kept():
         (ring,) = [line for line in axes.get_lines() if line.get_markersize() == 10]
         assert ring.get_xdata() == [2.0] and ring.get_ydata() == [height]
     assert training_panels([("none", Result({"head": "ridge"}, measure([0, 1], [0, 1])))]) == ()
+    # The last training of a network on folds is validated by none of its epochs.
+    unseen = [("folds", _trained([2.0, 1.0], [None, None], 2))]
+    (loss,) = training_panels(unseen)
+    assert loss.y == "training loss" and chart_figure((loss,), "training", "Training").table[0][-1] == loss.y
+    assert [len(panel.lines) for panel in training_panels([*networks, *unseen])] == [2, 1]
 
 
 def test_a_panel_of_0_1_0_is_written_as_it_was():

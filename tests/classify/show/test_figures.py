@@ -11,8 +11,8 @@ from classify.experiments.probe.found import ProbeRow, Standing
 from classify.measure.metrics import measure
 from classify.measure.outcome import Result
 from classify.measure.results import SavedResult
-from classify.show.figures import panels_figure
-from classify.show.panels import Line, Panel
+from classify.show.figures import panels_figure, save_figure
+from classify.show.panels import Level, Line, Panel
 from classify.show.placing import text_width
 from classify.show.report.charts import chart_figure
 from features.errors import UserError
@@ -107,6 +107,20 @@ def test_without_matplotlib_the_way_to_it_is_said(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match=r"pip install 'layerprobe\[figures\]'"):
         result.plot()
+
+
+def test_names_of_anybody_are_drawn_as_they_are(tmp_path, monkeypatch):
+    import matplotlib
+
+    lines = (
+        Line(r"a $\bad{$", (0.0, 1.0), (1.0, 2.0), names=("$", r"\$x$"), frontier=True),
+        Line("$b$", (0.5,), (1.5,)),
+    )
+    panel = Panel(r"$\foo$", "$x$", "$", lines, ticks=((0.0, "$0$"), (1.0, "$")), levels=(Level("$l$", 1.2),))
+    # As a matplotlibrc in the working folder would have it: a program would be started for each text.
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    (path,) = save_figure(panels_figure("$", (panel,)), tmp_path / "figure.svg")
+    assert path.stat().st_size > 1000 and matplotlib.rcParams["text.usetex"]
 
 
 def _line(label, ys, ends=(), **more):

@@ -25,10 +25,11 @@ from classify.show.report.maps import sample_rows
 from classify.show.report.page import script_json
 from classify.show.report.tables import comparison_rows, record_rows
 from classify.show.trade_off import trade_off
+from features.backbones.torchvision import FAMILY as TORCHVISION
 from features.commands.options import run_command
 from features.datasets import open_dataset
 from features.errors import UserError
-from features.presets import preset_of_default, preset_of_earlier
+from features.presets import preset_of_earlier
 
 HOSTILE = (
     "</script><script>window.pwned = 1</script>",
@@ -390,7 +391,7 @@ def test_options_are_read_from_recorded_commands():
 
 
 def test_the_image_of_the_stages_is_prepared_as_the_rows_were():
-    steps = preset_of_default("resnet18").at(32)
+    steps = TORCHVISION.preset("resnet18").at(32)
     plain = RowConfig({"backbone": "resnet18", "image_size": 32})
     assert stages._preprocessing(plain) == preset_of_earlier("resnet18").at(32)
     padded = dataclasses.replace(steps, crop_mode="pad", mean=(0.5, 0.5, 0.5))

@@ -13,3 +13,28 @@ def test_a_class_with_any_name_gets_a_folder_of_its_own(tmp_path):
         put(Prediction("standard input", (Guess("x", 0, None, 1.0),)))
     files = [path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]
     assert len(files) == 7 and not (tmp_path / "out").exists()
+
+
+def test_classes_whose_names_cannot_be_folders_as_they_are_are_never_put_together(tmp_path):
+    image = tmp_path / "a.png"
+    image.write_bytes(b"1")
+    names = [
+        "a/b",
+        "a_b",
+        "a:b",
+        "A_B",
+        "predictions.csv",
+        "",
+        "class",
+        "unsure",
+        "\U0001f600" * 300,
+        "\U0001f600" * 299,
+    ]
+    with sorted_into(tmp_path / "sorted", "copy") as put:
+        for _ in range(2):
+            for number, name in enumerate(names):
+                put(Prediction(str(image), (Guess(name, number, 0.5, 0.5),)))
+            put(Prediction(str(image), (Guess("a_b", 1, 0.5, 0.5),), unsure=True))
+    folders = [folder for folder in (tmp_path / "sorted").iterdir() if folder.is_dir()]
+    assert len(folders) == len({folder.name.casefold() for folder in folders}) == len(names) + 1
+    assert all(len(list(folder.iterdir())) == 2 for folder in folders)

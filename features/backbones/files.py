@@ -1,0 +1,53 @@
+"""Files of weights held against an architecture: what PyTorch, torchvision and training scripts write."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from features.architectures import build_model, hold_auxiliary
+from features.commands.speaking import tell_once
+from features.errors import UserError
+from features.families import family_of
+from features.matching import match_weights
+from features.weights import read_tables
+
+
+def with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
+    """A model of this architecture that holds the weights in a file, with as many classes, and whether it lacks a
+    classifier."""
+    match, others = match_weights(name, read_tables(path), path)
+    if others:
+        places = [other.place or "the file's outermost tensors" for other in (match, *others)]
+        tell_once(f"{path.name} holds {len(places)} sets of weights of {name}: {', '.join(places)}; the first is used")
+    if match.own_head:
+        tell_once(f"{path.name} has a classifier that {name} has not ({match.own_head[0]}), and is read without it")
+    model = build_model(name, match.classes, **match.options)
+    state = match.state(model)
+    _require_numbers(state, model.state_dict(), path)
+    hold_auxiliary(model, state)
+    with warnings.catch_warnings():
+        # MNASNet's loader says that there are newer weights.
+        warnings.simplefilter("ignore", UserWarning)
+        model.load_state_dict(state, strict=False)
+    if match.headless:
+        parent, _, leaf = family_of(name).classifiers(model)[0].rpartition(".")
+        setattr(model.get_submodule(parent), leaf, nn.Identity())
+    return model, match.headless
+
+
+def _require_numbers(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], path: Path) -> None:
+    """UserError for weights that are whole numbers, and for NaN and infinity."""
+    for name, tensor in state.items():
+        if name not in own or not own[name].is_floating_point():
+            continue
+        if not tensor.is_floating_point():
+            raise UserError(
+                f"{path}: {name} holds whole numbers ({tensor.dtype}), as quantised weights do; save them as "
+                "floating-point numbers"
+            )
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{path}: {name} holds NaN or infinity, as training that diverged leaves it; take weights from before"
+            )

@@ -1,0 +1,188 @@
+"""The graph of a network: torch.fx, and where code asks for sizes, with the sizes known.
+
+torch.fx gives up where a network decides by `x.shape`, asks for `len(x)` or makes an `int` of a size, and it has a node
+for each size that is read, so that later layers seem to read earlier ones. `trace_sized` runs the network beside the
+trace on tensors without numbers, so that sizes are plain numbers, which belong to one size of images; only the number
+of images stays open.
+"""
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.node import map_aggregate, map_arg
+from torchvision.models.feature_extraction import NodePathTracer
+
+from features.backbones.family import Traits
+from features.errors import UserError
+
+# So many images are traced: a prime of which nothing else in a network is a multiple.
+_IMAGES = 100_003
+# What a tensor has that is no size and no method: it may be another one when the graph runs.
+_OPEN = ("dtype", "device", "layout", "is_cuda", "requires_grad", "T", "mT", "H", "mH", "data")
+
+
+class Traced:
+    """A network's graph, and what each of its nodes is called: by the module that it stands in."""
+
+    def __init__(self, model: nn.Module, image_size: int, traits: Traits) -> None:
+        kinds = {"autowrap_functions": traits.leaf_functions, "leaf_modules": list(traits.leaf_modules)}
+        tracer = NodePathTracer(**kinds)
+        try:
+            if traits.sized:
+                raise TypeError
+            self.graph = tracer.trace(model)
+        except (fx.proxy.TraceError, TypeError, RuntimeError):
+            tracer = _Sized(image_size, **kinds)
+            try:
+                self.graph = tracer.trace_sized(model)
+            except UserError:
+                raise
+            except Exception as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                raise UserError(
+                    f"{type(model).__name__} cannot be taken apart at {image_size} x {image_size} pixels ({reason})"
+                ) from error
+        self.names = {node: tracer.node_to_qualname.get(node, node.name) for node in self.graph.nodes}
+
+
+class _Sized(NodePathTracer):
+    """Knows of each node what it gives, for so many images of one size."""
+
+    def __init__(self, image_size: int, **kinds: Any) -> None:
+        super().__init__(**kinds)
+        self.values: dict[fx.Node, Any] = {}
+        self._images = (_IMAGES, 3, image_size, image_size)
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._computing = False
+
+    def trace_sized(self, model: nn.Module) -> fx.Graph:
+        """The graph, with the number of images read from the input."""
+        with torch.no_grad():
+            graph = self.trace(model)
+        images = next(node for node in graph.nodes if node.op == "placeholder")
+        with graph.inserting_after(images):
+            batch = graph.call_method("size", (images, 0))
+        multiples = {_IMAGES: batch}
+
+        def opened(value: Any) -> Any:
+            if type(value) is not int or value == 0 or value % _IMAGES:
+                return value
+            if value not in multiples:
+                with graph.inserting_after(batch):
+                    multiples[value] = graph.call_function(operator.mul, (batch, value // _IMAGES))
+            return multiples[value]
+
+        for node in list(graph.nodes):
+            if node not in multiples.values():
+                node.args, node.kwargs = map_aggregate(node.args, opened), map_aggregate(node.kwargs, opened)
+        if not batch.users:
+            graph.erase_node(batch)
+        for number, node in enumerate(multiples.values()):
+            self.node_to_qualname[node] = f"images_{number}"
+        return graph
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _SizedProxy(node, self)
+
+    def create_arg(self, a: Any) -> Any:
+        # Sizes are replaced by nodes afterwards, which torch.Size does not take.
+        return super().create_arg(tuple(a) if isinstance(a, torch.Size) else a)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any) -> Any:
+        proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
+        if isinstance(proxy, fx.Proxy) and kind != "output":
+            self._computing = True
+            try:
+                with self._mode, torch.no_grad():
+                    self.values[proxy.node] = self._value(proxy.node)
+            finally:
+                self._computing = False
+        return proxy
+
+    def _given(self, node: fx.Node) -> Any:
+        if node not in self.values:  # a tensor that torch.fx made a node of by itself
+            self.values[node] = self._value(node)
+        return self.values[node]
+
+    def _value(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            default = node.args[0] if node.args else None
+            weight = next(self.root.parameters(), torch.empty(0))
+            return default if self.values else torch.empty(self._images, device=weight.device)
+        if node.op == "get_attr":
+            return operator.attrgetter(str(node.target))(self.root)
+        args, kwargs = map_arg((node.args, node.kwargs), self._given)
+        if node.op == "call_function":
+            return node.target(*args, **kwargs)  # type: ignore[operator]  # a function, where the op is this one
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return self.root.get_submodule(str(node.target))(*args, **kwargs)
+
+    # What runs on tensors without numbers is not to be traced.
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        return forward(*args, **kwargs) if self._computing else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+class _SizedProxy(fx.Proxy):
+    """Stands for what a node gives: its sizes are numbers, and its numbers are open."""
+
+    @property
+    def _known(self) -> Any:
+        return self.tracer.values[self.node]  # type: ignore[attr-defined]  # the tracer that made it
+
+    @property
+    def shape(self) -> Any:
+        return self._known.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._known.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        return self._known.shape if dim is None else self._known.shape[dim]
+
+    def dim(self) -> int:
+        return self._known.ndim
+
+    def numel(self) -> int:
+        return self._known.numel()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OPEN:
+            return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+        return super().__getattr__(name)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[Any]:
+        parts: Any = self
+        return (parts[place] for place in range(len(self._known)))
+
+    def __bool__(self) -> bool:
+        return bool(self._number("decides by"))
+
+    def __int__(self) -> int:
+        return int(self._number("makes an int of"))
+
+    def __index__(self) -> int:
+        return operator.index(self._number("makes an int of"))
+
+    def __float__(self) -> float:
+        return float(self._number("makes a float of"))
+
+    def _number(self, does: str) -> Any:
+        if isinstance(self._known, torch.Tensor):
+            frame = self.tracer.root  # type: ignore[attr-defined]  # as above
+            raise UserError(
+                f"{type(frame).__name__} {does} the numbers in a tensor ('{self.node.name}'), which no graph can hold: "
+                "compute both and choose with torch.where, or take it out"
+            )
+        return self._known

@@ -1,0 +1,94 @@
+"""Networks of the other families, with random weights: no file is needed, and no builder of torchvision knows them."""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+TIMM = (
+    "resnet18", "resnet50", "resnetv2_50", "resnext50_32x4d", "seresnet50", "densenet121", "efficientnet_b0",
+    "efficientnet_lite0", "tf_efficientnetv2_b0", "mobilenetv2_100", "mobilenetv3_large_100", "regnety_002",
+    "convnext_atto", "convnextv2_atto", "nfnet_l0", "ghostnet_100", "repvit_m0_9", "fastvit_t8", "inception_v3",
+    "dpn68", "vgg11_bn", "edgenext_xx_small", "mobilevit_xxs", "poolformer_s12", "vit_tiny_patch16_224",
+    "vit_base_patch16_siglip_224", "vit_small_patch16_dinov3", "vit_small_patch14_reg4_dinov2",
+    "deit_tiny_distilled_patch16_224", "beit_base_patch16_224", "cait_xxs24_224", "xcit_nano_12_p16_224",
+    "eva02_tiny_patch14_224", "levit_128s", "swin_tiny_patch4_window7_224", "pit_ti_224", "mixer_s32_224",
+    "coatnet_0_rw_224", "hiera_tiny_224", "volo_d1_224", "twins_svt_small", "convit_tiny", "efficientformer_l1",
+)  # fmt: skip
+OWN = ("Plain", "AsksForSizes", "Embedding")
+SHORT_OTHERS = ("python:tests.classifiers.others:AsksForSizes", "timm:vit_tiny_patch16_224")
+
+
+@dataclass(frozen=True)
+class Other:
+    """A network by its name on the command line."""
+
+    name: str
+
+    million_parameters = 10.0  # all of them can be trained
+
+    def __str__(self) -> str:
+        return self.name
+
+    def written(self, path: Path) -> Path:
+        """There is no file: weights are random."""
+        return path
+
+
+def others() -> Iterator[Other]:
+    """Those of one's own, and timm's where it is installed."""
+    yield from (Other(f"python:{__name__}:{name}") for name in OWN)
+    if importlib.util.find_spec("timm"):
+        yield from (Other(f"timm:{name}") for name in TIMM)
+
+
+class Plain(nn.Module):
+    """Blocks with shortcuts, at three resolutions."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.body = nn.Sequential(*(Block(8 * 2**depth) for depth in range(3)))
+        self.head = nn.Linear(64, classes)
+
+    def rows(self, images: torch.Tensor) -> torch.Tensor:
+        """The pooled output, (N, 64)."""
+        return self.body(self.stem(images)).mean((2, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rows(images))
+
+
+class AsksForSizes(Plain):
+    """Decides by sizes, which torch.fx alone does not trace."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape[-1] % 8:
+            raise ValueError("images have sides that are multiples of 8")
+        return self.head(self.rows(images).reshape(len(images), -1))
+
+
+class Embedding(Plain):
+    """Without a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.rows(images)
+
+
+class Block(nn.Module):
+    """Halves the sides and doubles the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(channels, 2 * channels, 3, 2, 1), nn.BatchNorm2d(2 * channels)
+        self.short = nn.Conv2d(channels, 2 * channels, 1, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (self.norm(self.conv(images)) + self.short(images)).relu()
