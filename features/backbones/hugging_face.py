@@ -143,7 +143,8 @@ def _config(folder: Path) -> tuple[Any, Any]:
 def _of_images(network: nn.Module) -> nn.Module:
     """The model itself, called with images alone, for rows of numbers: logits, or else its pooled output."""
     model: Any = network
-    model.__class__ = _rows_of(model.__class__)
+    kind: Any = type(network)
+    model.__class__ = _rows_of(kind)
     return network
 
 
