@@ -87,6 +87,7 @@ def test_a_slow_svm_says_what_is_faster_once(monkeypatch, capsys):
     monkeypatch.setattr(svm, "solver_name", lambda: "sklearn")
     monkeypatch.setattr(svm, "MANY_ROWS", 50)
     monkeypatch.setattr("classify.heads.solvers.dual.KERNEL_NUMBERS", 10)
+    monkeypatch.setattr("classify.heads.solvers.pairs.SMALL_PAIR", 0)
     monkeypatch.setattr(svm.platform, "machine", lambda: "x86_64")
     svm._say_what_is_faster.cache_clear()
     X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2

@@ -2,14 +2,14 @@
 
 _GROUPS: dict[str, dict[str, str]] = {
     "find out": {
-        "check": "what is wrong with a data set, or may be, before anything is trained",
+        "check": "what is wrong with a data set, or may be, before training",
         "probe": "which layer transfers best, with controls, paired tests and costs",
         "compare": "heads on frozen features against networks that are trained, in one table",
         "study": "when, what and where to transfer: seven studies",
     },
     "train": {
         "run": "train and test the heads and networks that --model names; what happens without a verb",
-        "repeat": "make a row again from its record, and say whether it came out the same",
+        "repeat": "make a row again from its record: does it come out the same?",
     },
     "use and show": {
         "predict": "a saved head or network on new images",

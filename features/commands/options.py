@@ -128,15 +128,14 @@ SHARED: dict[str, dict[str, Any]] = {
         "default": "auto",
         "metavar": "T",
         "help": "what is tested on: split, cv:K (all images, each out of a fold, the choice included), or auto "
-        "(default): cv:5 where a folder or csv names no test part and has fewer than 2,000 images; for networks "
-        "only where it is typed",
+        "(default): cv:5 of heads where a folder or csv names no test part and has fewer than 2,000 images",
         "completer": completion.one_of("auto", "split", "cv:5"),
     },
     "--validate": {
         "default": "auto",
         "metavar": "V",
         "help": "what is chosen on: holdout, cv:K (folds), cv:KxR (drawn R times), or auto (default), which says what "
-        "it takes; networks are on a hold-out unless folds are typed",
+        "it takes, of networks a hold-out",
         "completer": completion.one_of("auto", "holdout", "cv:5", "cv:5x3"),
     },
 }
@@ -179,8 +178,8 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
     add(
         "--group-by",
         metavar="REGEX",
-        help="which images of a folder or list belong together (one patient, part, video or day): those of one text in "
-        "this expression's first parentheses, found in the path; they are never on both sides of a split",
+        help="which images belong together (one patient, part, video or day), by this expression's first group in the "
+        "path; no split parts them",
     )
     brought = "".join(f", {name} ({plugin.summary})" for name, plugin in plugins("backbones").items())
     names = "; ".join(source.in_help for source in SOURCES if source.summary) + brought
@@ -220,7 +219,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
         "--limit",
         type=int,
         metavar="N",
-        help="take N training rows (and as many to validate on, where the data set brings those), stratified; smaller "
+        help="N training rows (and as many to validate on, where the data set brings those), stratified; smaller "
         "limits nest in larger ones",
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
