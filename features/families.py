@@ -44,7 +44,8 @@ class Source:
     @property
     def in_help(self) -> str:
         """What `--help` says of it, with the extra that it waits for."""
-        return f"{self.summary} ({self.install})" if self.is_missing else self.summary
+        extra = self.install.partition("[")[2].partition("]")[0]
+        return f"{self.summary} (extra {extra})" if self.is_missing else self.summary
 
     def load(self) -> "Family":
         """The family itself, with torch."""
@@ -71,6 +72,14 @@ SOURCES = (
         imports="timm",
         install="pip install 'layerprobe[timm]'",
     ),
+    Source(
+        "hugging_face",
+        "hf:NAME or hf:FOLDER",
+        prefix="hf:",
+        packages=("transformers",),
+        imports="transformers",
+        install="pip install 'layerprobe[hf]'",
+    ),
     Source("own", "python:MODULE:CALLABLE (your own)", prefix="python:", noted=False),
     Source("own", "", prefix="module:", noted=False),
 )
@@ -81,7 +90,7 @@ def family_of(name: str) -> "Family":
     for source in SOURCES:
         if source.prefix and name.startswith(source.prefix):
             if source.is_missing:
-                raise UserError(f"--backbone {name} needs a package that is not installed: {source.in_help}")
+                raise UserError(f"--backbone {name} needs a package that is not installed: {source.install}")
             return source.load()
     plain = [source.load() for source in SOURCES if not source.prefix]
     for family in plain:

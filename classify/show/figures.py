@@ -46,6 +46,7 @@ def panels_figure(title: str, panels: tuple[Panel, ...]) -> Any:
     """
     from matplotlib.figure import Figure  # which needs no display
 
+    panels = tuple(panel for panel in panels if panel.drawn)
     if not panels:
         raise UserError(f"{title}: there is nothing to draw")
     title, panels = _literal(title), _literal(panels)
@@ -182,6 +183,8 @@ def _draw(axes: Any, panel: Panel, colours: list[str]) -> None:
         slanted = {"rotation": 35, "ha": "right", "fontsize": 9} if panel.share else {"fontsize": 8}
         axes.set_xticks(places, texts, **slanted)
         axes.minorticks_off()
+    elif not panel.log and all(float(x).is_integer() for line in panel.drawn for x in line.x):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     if panel.share:
         axes.set_xlim(-0.5, len(panel.ticks) - 0.5)
     axes.set_title(panel.title, fontsize=10, loc="left")

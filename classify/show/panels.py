@@ -147,4 +147,4 @@ def drawn_by_errors(panels: Iterable[Panel]) -> bool:
     panels = tuple(panels)
     heights = [height for panel in panels for line in panel.lines for height in line.y]
     heights += [level.y for panel in panels for level in panel.heights]
-    return all(panel.errors for panel in panels) and max(heights) >= 100 * MOSTLY_RIGHT
+    return all(panel.errors for panel in panels) and max(heights, default=0.0) >= 100 * MOSTLY_RIGHT

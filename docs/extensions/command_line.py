@@ -167,7 +167,7 @@ def _taken(title: str, taken: set[Option], shared: dict[Option, str]) -> str:
     mine, others = ([option for option in ours if (option in taken) is wanted] for wanted in (True, False))
     if not mine:
         return ""
-    link = f"[{title}](#{_label(title)})"
+    link = f"[{_sentence(title)}](#{_label(title)})"
     if len(others) > FEW:
         return f"- {link}: {_links(mine)}"
     return f"- {link}: all but {_links(others)}" if others else f"- {link}: all"

@@ -15,6 +15,7 @@ from torch import nn
 
 from features.backbones.family import Family, weights_file
 from features.backbones.files import with_state
+from features.backbones.own import named
 from features.cut import Cut
 from features.errors import UserError
 from features.families import family_of
@@ -73,14 +74,15 @@ class Backbone:
 
 
 def load_backbone(
-    name: str = "resnet18",
+    name: str | nn.Module = "resnet18",
     weights: str = "default",
     seed: int = 0,
     *,
     sha256: str | None = None,
     prepared: Preparation | Preprocessing = AS_THE_WEIGHTS_WANT,
 ) -> Backbone:
-    """An architecture with weights: `default`, a word that its family has for some, `random` or a file's path.
+    """An architecture, or a module of one's own, with weights: `default`, a word that its family has for some, `random`
+    or a file's path.
 
     `random` initialises with `seed`: the control to hold pre-trained features against. Files are state dicts and
     checkpoints of torch's, read without unpickling objects, or `.safetensors`; under which names the weights stand in
@@ -88,6 +90,7 @@ def load_backbone(
     that file was first used. UserError where it is another one. prepared: what is asked for in place of the
     preprocessing that belongs to the weights, or the whole of it where it is known already.
     """
+    name = named(name)
     family = family_of(name)
     options = family.options_at(name, prepared.crop if isinstance(prepared, Preprocessing) else prepared.image_size)
     asked = None if weights == "random" else weights_file(family, name, weights)

@@ -201,8 +201,8 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
             help=f"stages or nodes (layer3), joined ones (layer2+layer3), or all (every stage); default {layer}",
             completer=completion.one_of("all", "avgpool", "fc"),
         )
-        pools = completion.one_of("avg", "max", "grid:2", "grid:4", "none")
-        words = "avg (default), max, grid:N or none"
+        pools = completion.one_of("avg", "max", "cls", "cls+avg", "grid:2", "grid:4", "none")
+        words = "avg (default), max, cls or cls+avg (tokens), grid:N or none"
         add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
     size = "pixels that the network sees (default: the weights' own, 224)" + ("; several are compared" if sizes else "")
     add("--image-size", type=int, nargs="+" if sizes else None, metavar="S", help=size)

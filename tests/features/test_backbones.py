@@ -200,5 +200,5 @@ def test_a_download_that_is_not_what_its_name_promises_is_refused(home, served):
 
 def test_without_a_network_the_file_its_place_and_the_offline_command_are_named(home, served):
     served.unlink()
-    with pytest.raises(UserError, match="resnet18-.*put it into .*weights; without a network, run `python -m extract"):
+    with pytest.raises(UserError, match="resnet18-.*put it into .*weights; without a network, take --backbone e"):
         load_backbone("resnet18")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.datasets import hub, open_dataset
+from features.datasets import hub_tables, open_dataset
 from features.datasets.catalogue import absolute_spec, with_columns
 from features.errors import UserError
 from features.sizes import shortest_oblong
@@ -155,7 +155,7 @@ def test_what_cannot_be_read_is_said_in_a_line(home, files, tmp_path):
 
 
 def test_without_a_network_the_hub_is_given_up_within_seconds(home, monkeypatch):
-    monkeypatch.setattr(hub, "_answers", lambda host: False)
+    monkeypatch.setattr(hub_tables, "_answers", lambda host: False)
     with pytest.raises(UserError, match=r"it is not in .*hf, and huggingface\.co cannot be reached"):
         open_dataset("hf:somebody/something")
     assert absolute_spec("hf:somebody/something?config=small") == "hf:somebody/something?config=small"
@@ -169,9 +169,9 @@ def test_a_silent_host_is_not_waited_for(monkeypatch):
         time.sleep(1)
         raise OSError("no answer")
 
-    monkeypatch.setattr(hub, "_WAIT", 0.05)
-    monkeypatch.setattr(hub.socket, "create_connection", silent)
-    assert not hub._answers("example.org") and asked.wait(10)
+    monkeypatch.setattr(hub_tables, "_WAIT", 0.05)
+    monkeypatch.setattr(hub_tables.socket, "create_connection", silent)
+    assert not hub_tables._answers("example.org") and asked.wait(10)
 
 
 def test_without_the_package_the_extra_is_named(home, forms):

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -129,6 +130,15 @@ def test_a_module_that_is_handed_over_is_loaded_as_it_was():
     assert backbone.family.classifiers(backbone.model) == ("top",)
     drawn = [load_backbone(named(network), "random", seed).weights_sha256 for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2] and backbone.weights_sha256 not in drawn
+
+
+def test_a_feature_extractor_takes_a_module():
+    from extract.transformer import FeatureExtractor
+
+    network = Net().eval()
+    images = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+    extractor = FeatureExtractor(network, "avgpool", precision="float32").fit(images)
+    assert extractor.transform(images).shape == (4, 16) and extractor.preprocessing_.crop == SIDE
 
 
 def test_a_module_without_a_classifier_has_a_place_for_one():

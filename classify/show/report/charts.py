@@ -51,7 +51,8 @@ def chart_figure(
 
     beside: panels of other figures, whose scales these have where both show the same.
     """
-    if not any(panel.drawn for panel in panels):
+    panels = [panel for panel in panels if panel.drawn]
+    if not panels:
         return None
     title = one_line(title)
     beside = (*panels, *beside)
@@ -136,7 +137,7 @@ def _scale_along(panel: Panel, area: Area, alike: Sequence[Panel]) -> tuple[Scal
         # Points of several lines stand a little beside their tick.
         x = Scale(round(low) - 0.5, round(high) + 0.5, area.left, area.right, ticks)
     else:
-        x = svg.linear(low, high, area.left, area.right)
+        x = svg.linear(low, high, area.left, area.right, whole=all(float(point).is_integer() for point in points))
     texts = {place: shortened(text, _TICK_LETTERS) for place, text in panel.ticks}
     return x, [(tick, texts.get(tick, f"{tick:g}")) for tick in x.ticks]
 

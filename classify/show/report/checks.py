@@ -15,6 +15,7 @@ from classify.show.report.documents import CheckDocument, read_checks
 from classify.show.report.images import png, png_address
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
+from features.first_use import require_used_here
 
 SIDE = 96  # pixels of a thumbnail
 MOST_TILES = 24  # of a finding
@@ -131,6 +132,8 @@ def _open(question: dict[str, Any], dataset: str | None) -> dict[str, np.ndarray
     """The images of each split, or why they cannot be shown."""
     spec = dataset or question["request"]["dataset"]
     try:
+        if dataset is None:
+            require_used_here(spec, question["dataset_sha256"])
         opened = open_dataset(spec)
         if missing := [path for path in opened.files() if not path.exists()]:
             return f"images are left out: {missing[0]} is not there"

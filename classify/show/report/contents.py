@@ -48,7 +48,7 @@ def _parts(section: Mapping[str, Any]) -> tuple[Entry, ...]:
         *([own("errors")] if section["has_errors"] else []),
         *([own("map")] if section["map_groups"] else []),
         *figures([section["training"]] if section["training"] else []),
-        *(Entry(study["id"], f"Study of {study['title']}") for study in section["studies"]),
+        *(Entry(study["id"], f"Study of {study['name']}") for study in section["studies"]),
         *figures([section["stages"]] if section["stages"] else []),
         own("sources"),
     )

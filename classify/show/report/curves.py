@@ -7,7 +7,7 @@ from classify.measure.wording import one_line
 from classify.show.layers import LayerRow, depth_order, layer_panels
 from classify.show.report.charts import Figure, chart_figure
 from classify.show.report.documents import Document
-from classify.show.report.folder import CONTROLS, Model, Section
+from classify.show.report.folder import Model, Section
 from classify.show.report.tables import comparison_rows, record_row
 from classify.show.trade_off import trade_off
 
@@ -15,7 +15,7 @@ MOST_CURVES = 6  # of single runs, those of the best models first
 WHISKERS = "Whiskers are 95 % intervals over the test images."
 CONTROLLED = f"{WHISKERS} Dashed and dotted: controls that a layer has to beat."
 PRICED = "The line joins the models that no other beats in both."
-HOLLOW = "Hollow: controls, which take no part in it; those with shuffled labels are left out."
+HOLLOW = "Hollow: controls and conditions of studies, which take no part in it; shuffled labels are left out."
 
 
 def probe_curves(document: Document, name: str, section: Section) -> list[Figure]:
@@ -56,7 +56,7 @@ def time_figure(section: Section, name: str) -> Figure | None:
                 rows += [] if there.issuperset(names) else [row]
                 there.update(names)
     others = [model for model in section.models if model.saved.path.name not in there and model.kind != "shuffled"]
-    rows += [{**record_row(model), "control": model.kind in CONTROLS} for model in others]
+    rows += [{**record_row(model), "control": model not in section.candidates} for model in others]
     caption = f"{PRICED} {WHISKERS}" + (f" {HOLLOW}" if any(row.get("control") for row in rows) else "")
     return chart_figure(trade_off(rows), name, "Accuracy against time", caption)
 

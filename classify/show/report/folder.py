@@ -7,7 +7,7 @@ computed but the order of things.
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from classify.measure.choice import best_of, by_rank
 from classify.measure.record import RowConfig
@@ -43,7 +43,7 @@ _NOT_TOLD = ("dataset", "dataset_sha256", "weights_sha256", "head", "layer", "re
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A record as the page calls it. kind: 'comparison', 'layer', a control's name, or 'other' for plain runs.
+    """A record as the page calls it. kind: 'comparison', 'layer', a control's name, 'study', or 'other' for plain runs.
 
     details: 'seed=1' and the like, in which it differs from others of its kind of model.
     """
@@ -73,7 +73,7 @@ class Model:
         """What it is listed under where models are chosen."""
         if self.kind in CONTROLS:
             return f"Control: {CONTROLS[self.kind]}"
-        return {"comparison": "Comparison", "other": "Single runs"}.get(self.kind, "Probe")
+        return {"comparison": "Comparison", "other": "Single runs", "study": "Studies"}.get(self.kind, "Probe")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +103,9 @@ class Section:
 
     @property
     def candidates(self) -> tuple[Model, ...]:
-        """The models that are no controls."""
-        return tuple(model for model in self.models if model.kind not in CONTROLS)
+        """The models that are no controls, and no conditions of a study unless there is nothing else."""
+        models = tuple(model for model in self.models if model.kind not in CONTROLS)
+        return tuple(model for model in models if model.kind != "study") or models
 
     @property
     def best(self) -> Model:
@@ -163,7 +164,7 @@ def read_folder(folder: Path | str, *, empty: bool = False) -> tuple[Section, ..
             return max(created.get(name, "") for row in document.records for name in row)
 
         mine = sorted(documents.get(place, ()), key=newest, reverse=True)
-        models = _models(here, mine)
+        models = _models(here, mine, studies.get(place, ()))
         mine.sort(key=lambda document: document.best[0] != models[0].saved.path.name)
         alike = {other[1] for other in places.values() if other[0] == place[0]}
         sections.append(Section(_title(here[0], len(alike) > 1), models, tuple(mine), tuple(studies.get(place, ()))))
@@ -199,13 +200,18 @@ def _title(saved: SavedResult, of_several: bool) -> str:
     return f"{name}{digits}, {count(saved.result.metrics.n)} test images"
 
 
-def _models(saved: Sequence[SavedResult], documents: Sequence[Document]) -> tuple[Model, ...]:
+def _models(saved: Sequence[SavedResult], documents: Sequence[Document], studies: Sequence[Study]) -> tuple[Model, ...]:
     kinds: dict[str, str] = {}
     for document in documents:
         rows = document.body["rows"]
         for row, names in zip(rows, document.records, strict=True):
             for name in names:
                 kinds.setdefault(name, row["kind"] if document.is_probe else "comparison")
+    studied = frozenset[str]().union(*(study.names for study in studies))
+    for record in saved:
+        # What a study found made already belongs to whoever made it; what it made is its own before it has ended, too.
+        if "study" in record.command.split()[1:4] or (not record.command and record.path.name in studied):
+            kinds.setdefault(record.path.name, "study")
     # What a head learnt from shuffled labels is a control wherever it came from.
     kinds |= {record.path.name: "shuffled" for record in saved if record.result.config.labels == "shuffled"}
     kinds = {record.path.name: kinds.get(record.path.name, "other") for record in saved}
@@ -226,9 +232,17 @@ def _models(saved: Sequence[SavedResult], documents: Sequence[Document]) -> tupl
         names: [by_name[name] for name in names] for document in documents for names in _candidates(document, by_name)
     }
     rows |= {(model.saved.path.name,): [model.saved.result] for model in models if model.kind == "other"}
+    if not rows:
+        of_studies = [model for model in models if model.kind == "study"]
+        whole = [model for model in of_studies if not model.saved.result.config.training_set] or of_studies
+        rows = {(model.saved.path.name,): [model.saved.result] for model in whole}
     best = best_of(list(rows), rows.__getitem__)[0] if rows else ""
     ranked = by_rank(models, lambda model: [model.saved.result])
-    return tuple(sorted(ranked, key=lambda model: (model.kind in CONTROLS, model.saved.path.name != best)))
+
+    def order(model: Model) -> tuple[bool, ...]:
+        return model.kind in CONTROLS, model.saved.path.name != best, model.kind == "study"
+
+    return tuple(sorted(ranked, key=order))
 
 
 def _candidates(document: Document, there: Container[str]) -> list[tuple[str, ...]]:
@@ -254,12 +268,22 @@ def _details(configs: Sequence[RowConfig]) -> list[tuple[str, ...]]:
     details: list[tuple[str, ...]] = [()] * len(configs)
     for name in {name for name in names if names.count(name) > 1}:
         same = [place for place, other in enumerate(names) if other == name]
-        fields = dict.fromkeys(field for place in same for field in configs[place] if field not in _NOT_TOLD)
-        differing = [field for field in fields if len({str(configs[place].get(field)) for place in same}) > 1]
+        told = {place: _told(configs[place]) for place in same}
+        fields = dict.fromkeys(field for place in same for field in told[place])
+        differing = [field for field in fields if len({str(told[place].get(field)) for place in same}) > 1]
         for place in same:
-            values = {field: configs[place][field] for field in differing if configs[place].get(field) is not None}
+            values = {field: told[place][field] for field in differing if told[place].get(field) is not None}
             details[place] = tuple(one_line(settings({field: value}))[:60] for field, value in values.items())
     return details
+
+
+def _told(config: RowConfig) -> dict[str, Any]:
+    """What may tell a configuration from others; of what has parts, such as the training, its parts."""
+    fields: dict[str, Any] = {}
+    for field, value in config.items():
+        if field not in _NOT_TOLD:
+            fields |= value if isinstance(value, dict) else {field: value}
+    return fields
 
 
 def shared_details(models: Sequence[Model]) -> tuple[str, ...]:

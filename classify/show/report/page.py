@@ -218,14 +218,25 @@ def _study(study: Study, name: str) -> dict[str, Any]:
     return {
         "id": name,
         "title": study.name,
+        "name": study.body["study"],
         "answer": [one_line(line) for line in study.body["answer"]],
         "notes": [one_line(note) for note in study.body["notes"]],
         "tables": [
-            (one_line(title), list(map(one_line, header)), [list(map(one_line, row)) for row in cells], notes)
+            (
+                one_line(title),
+                list(map(one_line, header)),
+                [list(map(one_line, row)) for row in cells],
+                _unstarred(notes),
+            )
             for title, header, cells, notes in study.tables
         ],
         "figures": list(filter(None, figures)),
     }
+
+
+def _unstarred(notes: Sequence[str]) -> list[str]:
+    """The notes of a study's table but for what a star means: which cells have one is in no document."""
+    return [note for note in notes if not note.startswith("* ")]
 
 
 def _first_layer(section: Section, group: MapGroup) -> str:

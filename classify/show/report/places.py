@@ -15,7 +15,8 @@ GONE = "…/"
 # A path after a beginning, a space, a quote, a bracket or what precedes it in an option: `folder:/a/b`, `--weights=/a`.
 _BEFORE = r"(?<![\w./…<>\-])"
 _ROOT = r"(?:~[\w.-]*/|/(?!/)|[A-Za-z]:[\\/]|\\\\(?=\w))"
-_PATH = re.compile(rf"{_BEFORE}{_ROOT}[^\s'\"`,;()<>|*?:]+")
+_NAMES = r"[^\s'\"`,;()<>|*?:]+"
+_PATH = re.compile(_BEFORE + _ROOT + _NAMES)
 _WORD = re.compile(rf"{_BEFORE}{_ROOT}.*?(?=->|$)")
 _COMMAND = re.compile(r"`([^`]+)`|^((?:python\S* -m |layerprobe ).+)$", re.S)
 _ADDRESS = re.compile(r"\w+://")
@@ -26,7 +27,7 @@ def without_places(text: str, known: Iterable[str] = ()) -> str:
     if not any(sign in text for sign in "/\\"):
         return text
     for path in sorted({path for path in known if _is_place(path)}, key=len, reverse=True):
-        text = re.sub(re.escape(path) + r"(?![\w.-])", lambda found: _last(found[0]), text)
+        text = re.sub(re.escape(path) + rf"(?![\w.-])(?:[\\/]{_NAMES})?", lambda found: _last(found[0]), text)
     text = _COMMAND.sub(lambda found: found[0].replace(found[1] or found[2], _command(found[1] or found[2])), text)
     return _PATH.sub(lambda found: _last(found[0]), text)
 

@@ -24,6 +24,10 @@ def headline(section: Section) -> str:
     """The answer in a sentence: of the probe or comparison that found the best model, else of that single run."""
     if section.leading and section.leading.body["answer"]:
         return _spoken(section.leading)[0]
+    if section.best.kind == "study":
+        name = section.best.saved.path.name
+        if study := next((study for study in section.studies if name in study.names), None):
+            return one_line(" ".join([f"{study.name}.", *study.body["answer"][:1]]))
     result = section.best.saved.result
     low, high = result.metrics.accuracy_interval
     lead = f"Best on validation of {len(section.candidates)}: " if len(section.candidates) > 1 else ""

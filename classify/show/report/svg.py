@@ -90,11 +90,13 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
 
-def linear(low: float, high: float, start: float, end: float, most: int = 6) -> Scale:
-    """Even steps of 1, 2 or 5 times a power of ten, from a tick at or below `low` to one at or above `high`."""
+def linear(low: float, high: float, start: float, end: float, most: int = 6, whole: bool = False) -> Scale:
+    """Even steps of 1, 2 or 5 times a power of ten, from a tick at or below `low` to one at or above `high`. whole:
+    of counts, between which there are no ticks."""
     span = (high - low) or abs(high) or 1.0
     step = 10 ** math.floor(math.log10(span / most))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (factor * step) <= most)
+    step = max(step, 1.0) if whole else step
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     ticks = tuple(round(number * step, 12) for number in range(first, last + 1))

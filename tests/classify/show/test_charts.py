@@ -164,3 +164,11 @@ def test_accuracies_keep_their_order_inside_the_frame(low, high, right):
 def test_a_scale_of_errors_has_even_steps():
     scale = svg.accuracies(90, 99.9, 0.0, 100.0, mostly_right=True)
     assert scale(99) - scale(90) == pytest.approx(scale(99.9) - scale(99))
+
+
+def test_between_counts_there_are_no_ticks():
+    assert svg.linear(1, 2, 0.0, 100.0, whole=True).ticks == (1, 2)
+    assert len(svg.linear(1, 2, 0.0, 100.0).ticks) > 2
+    panel = Panel("", "epochs", "loss", (Line("finetune fc", (1, 2), (0.5, 0.25)),))
+    drawing = chart_figure([panel], "n", "t").drawings[0]
+    assert re.findall(r'text-anchor="middle">([\d.]+)<', drawing) == ["1", "2"]

@@ -159,6 +159,19 @@ def test_what_is_not_drawn_is_in_no_legend():
         assert "best for the time<" not in drawing and "unseen" not in drawing and ">ridge<" in drawing
 
 
+def test_a_panel_without_a_point_is_left_out():
+    panels = (
+        Panel("", "epoch", "validation accuracy, %", (_line("svm", ()),), errors=True),
+        Panel("", "epoch", "training loss", (_line("svm", (2.0, 1.0)),)),
+    )
+    (axes,) = panels_figure("training", panels).axes
+    assert axes.get_ylabel() == "training loss"
+    drawing = chart_figure(panels, "n", "training").drawings[0]
+    assert "training loss" in drawing and "validation" not in drawing
+    with pytest.raises(UserError, match="nothing to draw"):
+        panels_figure("training", panels[:1])
+
+
 @pytest.mark.parametrize("names", [("a", "b", "c"), tuple(f"from webcam to amazon {n}" for n in range(7))])
 def test_texts_along_x_do_not_touch_each_other(names):
     panel = Panel(

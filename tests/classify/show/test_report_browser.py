@@ -1,5 +1,6 @@
 """The report in a real headless Chromium: it loads by itself, sorts, shows images on hover, downloads and prints."""
 
+import csv
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -285,3 +286,54 @@ def test_hostile_names_stay_text(chromium, tmp_path):
     assert one.page.locator("main img").count() == 0
     assert HOSTILE[0] in one.page.locator(".sources").evaluate("(node) => node.textContent")
     one.context.close()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_tables_download_as_csv_without_the_script(opened, number):
+    one = opened()
+    link = one.page.locator('a[download$=".csv"]:visible').nth(number)
+    with one.page.expect_download() as download:
+        link.click()
+    rows = list(csv.reader(Path(download.value.path()).read_text(encoding="utf-8").splitlines()))
+    assert len(rows) > 2 and len({len(row) for row in rows}) == 1 and one.complaints == []
+
+
+def test_the_contents_stay_in_view_and_tell_where_one_is(opened):
+    page = opened().page
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.wait_for_selector(".toc details[open]")
+    page.locator('.toc a[href$="-map"]').click()
+    page.wait_for_function("() => document.querySelector('.toc a[aria-current]')?.hash.endsWith('-map')")
+    box = page.locator(".toc").bounding_box()
+    assert box["y"] >= 0 and page.evaluate("scrollY") > 900
+
+
+def test_on_a_phone_the_contents_are_folded_and_accuracy_is_in_the_first_screen(opened):
+    page = opened(viewport={"width": 390, "height": 700}, has_touch=True, reduced_motion="reduce").page
+    for part in (".facts dd", ".headline"):
+        box = page.locator(part).first.bounding_box()
+        assert box["y"] + box["height"] < 700
+    assert not page.locator(".toc a").first.is_visible()
+    page.locator(".toc summary").click()
+    page.locator('.toc a[href$="-models"]').click()
+    assert not page.locator(".toc a").first.is_visible()
+    # It stays at the top, and the accuracy of a model is beside its name.
+    page.wait_for_function("() => scrollY > 700")
+    assert page.locator(".toc summary").bounding_box()["y"] < 20
+    cell = page.locator("[id$=-models] tbody tr").first.locator("td").first.bounding_box()
+    assert cell["x"] + cell["width"] < 390
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    lines = page.locator("a.name").evaluate_all(
+        """(names) => names.map((name) =>
+            name.getBoundingClientRect().height / parseFloat(getComputedStyle(name).lineHeight))"""
+    )
+    assert lines and max(lines) < 2.2
+
+
+def test_wrong_cells_are_seen_in_the_dark(opened):
+    page = opened(color_scheme="dark").page
+    seen = page.evaluate(
+        """() => { const style = (name) => getComputedStyle(document.querySelector(name));
+            return [style('.cell.wrong').stroke, style('.cell:not(.wrong):not(.right)').stroke]; }"""
+    )
+    assert seen[0] == "rgb(240, 154, 92)" and seen[0] != seen[1]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from classify.experiments.check import check
-from classify.show.report import write_report
+from classify.show.report import checks, write_report
 from features.errors import UserError
 from features.request import Request
 
@@ -63,3 +63,18 @@ def test_a_damaged_check_is_named(checked):
     path.write_text(json.dumps(document))
     with pytest.raises(UserError, match=f"{path.name}: this answer is damaged .its findings cannot be"):
         write_report(results, page)
+
+
+def test_a_check_of_somebody_elses_opens_nothing_that_it_names(checked, tmp_path, monkeypatch):
+    _, results, page = checked
+    (path,) = results.glob("check-*.json")
+    document = json.loads(path.read_text())
+    private = tmp_path / "private.csv"
+    private.write_text("first cell of a private table,1\n")
+    for spec in (f"csv:{private}", f"folder:{tmp_path}", f"folder:{tmp_path}?group_by=(a%2B)%2B%24"):
+        document["question"]["request"]["dataset"] = spec
+        path.write_text(json.dumps(document))
+        with monkeypatch.context() as patch:
+            patch.setattr(checks, "open_dataset", lambda spec: pytest.fail("it was opened"))
+            text = write_report(results, page).read_text()
+        assert "nothing was made from those here" in text and "first cell" not in text

@@ -109,6 +109,14 @@ def test_names_leave_out_what_all_rows_of_a_table_share(tmp_path):
     assert re.search(r"\.name \{[^}]*-webkit-line-clamp: 2", style)
 
 
+def test_of_training_settings_those_are_told_that_differ(tmp_path):
+    for epochs in (2, 10):
+        training = {"epochs": epochs, "augment": [], "learning_rate": 0.1}
+        _save(tmp_path, head="scratch", layer="input", pool=None, training=training)
+    names = [model.name for model in read_folder(tmp_path)[0].models]
+    assert sorted(names) == ["scratch, epochs=10", "scratch, epochs=2"]
+
+
 def test_tables_are_files_with_the_full_numbers(report_folder):
     page = report_folder.page.read_text()
     (section,) = read_folder(report_folder.results)
@@ -167,6 +175,7 @@ def test_paths_of_errors_and_of_other_machines_go_too(tmp_path):
         ("/srv/a.csv: row 3 names /srv/x/y.png", "…/a.csv: row 3 names …/y.png"),
         ("1.2 GFLOP/s, and/or, 3/4, http://www.w3.org/2000/svg, a / b", None),
         ("/one dir/photos: the images", "…/photos: the images"),
+        ("put it into /one dir/photos/cat/1.png", "put it into …/1.png"),
     ],
 )
 def test_of_a_path_its_last_name_stays(text, told):
