@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.fx.node import map_aggregate, map_arg
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -163,7 +164,10 @@ class Cut:
         """
         last = [] if self.headless else ["fc"]
         maps = self._legal_before_pooling
-        declared = [stage for stage in self.traits.stages if self.resolve(stage) in maps]
+        there = [
+            stage for stage in self.traits.stages if any(f"{name}.".startswith(f"{stage}.") for name in self.layers)
+        ]
+        declared = [stage for stage in there if self.resolve(stage) in maps]
         if declared and len(declared) == len(self.traits.stages):
             return (*declared, "avgpool", *last)
         if not maps:
@@ -374,7 +378,7 @@ class Cut:
             with torch.inference_mode(False), torch.no_grad():
                 watch = Watch(copy.deepcopy(self.model).to("meta"), self.graph)
                 watch.run(torch.empty(2, 3, self.image_size, self.image_size, device="meta"))
-        except (RuntimeError, AssertionError, ValueError) as error:
+        except (RuntimeError, AssertionError, ValueError, DataDependentOutputException) as error:
             reason = str(error).strip().splitlines()[0]
             name, size = type(self.model).__name__, self.image_size
             message = f"{name} does not take images of {size} x {size} ({reason}); give another --image-size"

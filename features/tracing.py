@@ -120,7 +120,15 @@ class _Sized(NodePathTracer):
             return node.target(*args, **kwargs)  # type: ignore[operator]  # a function, where the op is this one
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        return self.root.get_submodule(str(node.target))(*args, **kwargs)
+        module = self.root.get_submodule(str(node.target))
+        # What a module keeps of these tensors without numbers is not to stay there.
+        before = [(part, dict(part.__dict__)) for part in module.modules()]
+        try:
+            return module(*args, **kwargs)
+        finally:
+            for part, attributes in before:
+                part.__dict__.clear()
+                part.__dict__.update(attributes)
 
     # What runs on tensors without numbers is not to be traced.
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
