@@ -6,17 +6,13 @@ the model's own modules: nothing is copied, so whoever changes a module (folding
 
 import copy
 import difflib
-import hashlib
 import math
-import operator
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
-from torch.fx.node import map_aggregate, map_arg
 from torch.utils.flop_counter import FlopCounterMode
 
 from features.backbones.family import Traits
@@ -25,6 +21,7 @@ from features.errors import UserError
 from features.overwriting import DROPOUTS, Watch, kept, written_over
 from features.pooling import tokens_layout
 from features.tracing import Traced
+from features.walking import averages_places, dependent, graph_digest, is_batch_size, needed
 
 
 class Cut:
@@ -56,28 +53,8 @@ class Cut:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the graph: what is computed from what, by which functions and modules; parameters by name,
-        and tensors that no state dict holds by what is in them."""
-        places, held = {node: place for place, node in enumerate(self.graph.nodes)}, self.model.state_dict().keys()
-
-        def written(value: Any) -> str:
-            if isinstance(value, torch.Tensor):
-                numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                return hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
-            if callable(value) and not isinstance(value, nn.Module):
-                return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value)}"
-            return str(value)
-
-        lines = []
-        for node in self.graph.nodes:
-            arguments = map_arg((node.args, node.kwargs), lambda source: f"%{places[source]}")
-            target = written(node.target)
-            if node.op == "call_module":
-                target += written(self.model.get_submodule(target))
-            if node.op == "get_attr":
-                target = target if target in held else written(operator.attrgetter(target)(self.model))
-            lines.append(f"{node.op} {target} {map_aggregate(arguments, written)}")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        """The SHA-256 of the graph."""
+        return graph_digest(self.model, self.graph)
 
     def last_modules(self) -> tuple[str, ...]:
         """The linear layer or convolution whose output the network gives, but for its shape; () where there is none."""
@@ -152,7 +129,9 @@ class Cut:
         pooled, node = self._pooled, self._nodes[layer]
         if self._shapes[pooled][2:] not in ((), (1, 1)) or self.layout(layer) != "map":
             return layer
-        return self._names[pooled] if node is self._sources(pooled)[0] and self._averages(pooled) else layer
+        return (
+            self._names[pooled] if node is self._sources(pooled)[0] and averages_places(self.model, pooled) else layer
+        )
 
     @cached_property
     def stages(self) -> tuple[str, ...]:
@@ -279,7 +258,7 @@ class Cut:
         wanted = [self._nodes[layer] for layer in layers]
         graph = fx.Graph()
         copied: dict[fx.Node, fx.Node] = {}
-        for node in self._needed(wanted):
+        for node in needed(self.graph, [*wanted, self._input]):
             copied[node] = graph.node_copy(node, copied.__getitem__)
         graph.output(tuple(kept(copied[node]) for node in wanted))
         return self._module(graph)
@@ -306,15 +285,15 @@ class Cut:
 
     def _above(self, cut: fx.Node, end: fx.Node) -> fx.GraphModule:
         self._require_watched()
-        graph, needed = fx.Graph(), self._needed([end], stop=cut)
+        graph, inner = fx.Graph(), needed(self.graph, [end], stop=cut)
         copied = {cut: graph.placeholder("features")}
-        if written_over(cut, needed):
+        if written_over(cut, inner):
             # What is given belongs to whoever gives it.
             copied[cut] = graph.call_method("clone", (copied[cut],))
-        for node in needed:
+        for node in inner:
             if node is cut:
                 continue
-            if self._is_batch_size(node):
+            if is_batch_size(node):
                 copied[node] = graph.call_method("size", (copied[cut], 0))
             else:
                 copied[node] = graph.node_copy(node, copied.__getitem__)
@@ -327,27 +306,10 @@ class Cut:
 
     # ---- the graph ---------------------------------------------------------------------------------------------
 
-    def _is_batch_size(self, node: fx.Node) -> bool:
-        """Whether a node only says how many images there are, which every layer's output says as well."""
-        if node.op == "call_method" and node.target == "size" and node.args[1:] == (0,):
-            return True
-        shape = node.args[0] if node.args else None
-        return (
-            node.target is operator.getitem
-            and node.args[1:] == (0,)
-            and isinstance(shape, fx.Node)
-            and shape.target is getattr
-            and shape.args[1:] == ("shape",)
-        )
-
     @cached_property
     def _depends(self) -> dict[fx.Node, bool]:
         """Which nodes depend on the pixels: constants and the number of images can be had on either side of a cut."""
-        depends: dict[fx.Node, bool] = {}
-        for node in self.graph.nodes:
-            read = any(depends[source] for source in node.all_input_nodes)
-            depends[node] = node is self._input or (read and not self._is_batch_size(node))
-        return depends
+        return dependent(self.graph, self._input)
 
     def _require_watched(self) -> None:
         """See to it that the nodes know what writes over them."""
@@ -355,20 +317,6 @@ class Cut:
 
     def _sources(self, node: fx.Node) -> list[fx.Node]:
         return [source for source in node.all_input_nodes if self._depends[source]]
-
-    def _needed(self, wanted: Sequence[fx.Node], stop: fx.Node | None = None) -> list[fx.Node]:
-        """The nodes that `wanted` are computed from, in order; nothing below `stop`, and not its sources."""
-        needed, waiting = set(), list(wanted)
-        while waiting:
-            node = waiting.pop()
-            if node in needed:
-                continue
-            needed.add(node)
-            if node is not stop and not (stop is not None and self._is_batch_size(node)):
-                waiting.extend(node.all_input_nodes)
-        if stop is None:
-            needed.add(self._input)
-        return [node for node in self.graph.nodes if node in needed]
 
     @cached_property
     def _shapes(self) -> dict[fx.Node, tuple[int, ...]]:
@@ -422,20 +370,13 @@ class Cut:
         if len(self._shapes[node]) == 3:
             return node
         passed = [node]
-        while not self._averages(node) and len(self._sources(node)) == 1:
+        while not averages_places(self.model, node) and len(self._sources(node)) == 1:
             node = self._sources(node)[0]
             if math.prod(self._shapes.get(node, ())) != numbers:
                 break
             passed.append(node)
-        averaging = [node for node in passed if self._averages(node)]
+        averaging = [node for node in passed if averages_places(self.model, node)]
         return averaging[0] if averaging else passed[min(1, len(passed) - 1)]
-
-    def _averages(self, node: fx.Node) -> bool:
-        """Whether a node averages over the places of a map."""
-        module = self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
-        by_function = node.target is nn.functional.adaptive_avg_pool2d
-        by_mean = node.target == "mean" and tuple(node.args[1:2]) in (([2, 3],), ((2, 3),))
-        return isinstance(module, nn.AdaptiveAvgPool2d) or by_function or by_mean
 
     @cached_property
     def _legal_before_pooling(self) -> tuple[str, ...]:
