@@ -19,7 +19,7 @@ import numpy as np
 from features.commands.speaking import tell_once
 from features.datasets import Dataset, open_dataset
 from features.digests import canonical_json, sha256_json, sha256_rows, witness
-from features.errors import UserError
+from features.errors import UserError, unknown
 from features.families import is_noted, packages
 from features.first_use import recognise
 from features.home import user_path
@@ -77,6 +77,14 @@ class Request:
     limit: int | None = None
     limit_test: int | None = None
     seed: int = 0
+
+    @classmethod
+    def of(cls, **options: Any) -> "Request":
+        """The request of a call's options; UserError for one that is none."""
+        fields = cls.__dataclass_fields__
+        if strange := [name for name in options if name not in fields]:
+            raise unknown(f"'{strange[0]}' is no option of this call", strange[0], fields)
+        return cls(**options)
 
     def __post_init__(self) -> None:
         if not isinstance(self.dataset, str):

@@ -87,16 +87,16 @@ def compare(
         Among which layers the best for the default heads is chosen. A seed decides rows, validation split, new weights
         and their order; the test rows of the first serve the paired tests.
     settings, regularizers, map_dtype, in_loop, keep_networks
-        How networks are trained (`TrainingSettings`: epochs, learning rate, ...); with which regularisers, as
-        'l2-sp=0.01', where they have a use for them; from cached maps in 'float32' or 'float16', or with the frozen
-        part computed in the loop; whether they are saved, so that `load_model` finds them.
+        How networks are trained (`TrainingSettings`); with which regularisers, as 'l2-sp=0.01'; from cached maps in
+        'float32' or 'float16', or with the frozen part computed in the loop; whether they are saved for `load_model`.
     search, calibrate, validate, score, results
         As in `probe`; validate='auto' holds a part out where a network is trained, so that all rows are chosen on the
         same, and 'cv:5' trains each network six times.
     quick : bool
         Few rows, small images and three epochs where nothing else is asked for.
     **options
-        `jobs`, `again`, `say`, `on_epoch`, `progress`, and the fields of `features.request.Request`, as in `probe`.
+        `epochs`, `learning_rate` and the other fields of `TrainingSettings` where `settings` is not given; `jobs`,
+        `again`, `say`, `on_epoch`, `progress`, and the fields of `features.request.Request`, as in `probe`.
 
     Returns
     -------
@@ -120,11 +120,11 @@ def compare(
     check_score(score)
     notes: list[str] = []
     how = How.of(results, options)
+    training = _training(settings, quick, options)
     options = {**(_quick(options, notes) if quick else options), "dataset": dataset, "backbone": backbone}
     requests = _requests(options, seeds)
     chosen = _models(requests[0], models, parse_regularizers(as_items(regularizers)), notes)
     chosen_on = _chosen_on(validate, score, requests, chosen, notes)
-    training = settings or (TrainingSettings(epochs=QUICK_EPOCHS) if quick else TrainingSettings())
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
     rows = _network_rows(chosen, requests, map_dtype, network, Settings(validate=chosen_on), notes)
     heads = Settings(search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
@@ -132,9 +132,18 @@ def compare(
     return _answered(question, requests, chosen, rows, heads, how, notes)
 
 
+def _training(settings: TrainingSettings | None, quick: bool, options: dict[str, Any]) -> TrainingSettings:
+    """How networks are trained, by settings or by the fields of them among the options, which are taken out."""
+    fields = [name for name in TrainingSettings.__dataclass_fields__ if name not in Request.__dataclass_fields__]
+    own = {name: options.pop(name) for name in fields if name in options}
+    if settings is not None and own:
+        raise UserError(f"{', '.join(own)} and settings were given; name them in settings=TrainingSettings(...) alone")
+    return settings or TrainingSettings(**{**({"epochs": QUICK_EPOCHS} if quick else {}), **own})
+
+
 def _requests(options: dict[str, Any], seeds: int | Sequence[int]) -> list[Request]:
     """What is asked of the features for each seed."""
-    requests = [Request(**{**options, "seed": seed}).normalised() for seed in dict.fromkeys(as_items(seeds))]
+    requests = [Request.of(**{**options, "seed": seed}).normalised() for seed in dict.fromkeys(as_items(seeds))]
     if not requests:
         raise UserError("no seed was given; give at least one, as in --seeds 0")
     for request in requests:

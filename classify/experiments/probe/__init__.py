@@ -135,7 +135,7 @@ def _asked(options: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
     sizes = options.pop("image_size", None)
     first, *others = dict.fromkeys(sizes) if isinstance(sizes, Iterable) else [sizes]
     options |= {name: as_items(options[name]) for name in ("layers", "pools")}
-    return Request(**options, image_size=first), {**parts, "sizes": tuple(others)}
+    return Request.of(**options, image_size=first), {**parts, "sizes": tuple(others)}
 
 
 def _at_size(request: Request, size: int) -> Request:

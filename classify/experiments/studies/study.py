@@ -82,7 +82,7 @@ def study(
     }
     how = How.of(results, {**options, "with_models": True})
     options = {option: value for option, value in options.items() if option not in How.__dataclass_fields__}
-    request = Request(dataset="mnist" if dataset is None else dataset, backbone=backbone, **options).normalised()
+    request = Request.of(dataset="mnist" if dataset is None else dataset, backbone=backbone, **options).normalised()
     asked = Asked(
         request=request,
         seeds=tuple(dict.fromkeys(as_items(request.seed if seeds is None else seeds))) or (request.seed,),

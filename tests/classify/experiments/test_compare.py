@@ -229,6 +229,17 @@ def test_networks_from_drawn_weights_go_without_a_probe_and_frozen_statistics():
     assert "convnet starts from a random initialisation: no head from a probe, no batch norm frozen" in result.notes
 
 
+def test_how_networks_are_trained_can_be_options_of_the_call_and_other_names_are_told():
+    options = {name: value for name, value in OPTIONS.items() if name != "settings"}
+    result = compare("digits", models="convnet", epochs=1, batch_size=64, **options)
+    training = result.rows[0].first.config["training"]
+    assert (training["epochs"], training["batch_size"]) == (1, 64)
+    with pytest.raises(UserError, match="epochs and settings were given"):
+        compare("digits", models="convnet", epochs=1, **OPTIONS)
+    with pytest.raises(UserError, match="'imagesize' is no option of this call; did you mean image_size"):
+        compare("digits", models="convnet", imagesize=32)
+
+
 def test_models_as_they_are_typed():
     assert parse_model("svm").layers == ("avgpool", "best")
     assert parse_model("svm@layer3").layers == ("layer3",)
