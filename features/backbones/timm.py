@@ -132,7 +132,7 @@ class Timm(Family):
         classes = len(scores[0]) if scores else 0
         given = {"state_dict": tensors, "num_classes": classes}
         try:
-            model = timm.create_model(
+            model: Any = timm.create_model(
                 _known(name), pretrained=True, pretrained_cfg_overlay=given, num_classes=classes, **options
             )
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
