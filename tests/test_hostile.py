@@ -195,7 +195,8 @@ def test_a_line_of_pixels_is_refused_before_it_takes_gigabytes(home, tmp_path, c
 
 
 def test_rows_that_cannot_be_validated_on_are_refused_before_anything_is_extracted(home, tmp_path, capsys):
-    images, labels = np.zeros((12, 8, 8), np.uint8), np.array([0] * 5 + [1] + [0] * 3 + [1] * 3)
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
+    labels = np.array([0] * 5 + [1] + [0] * 3 + [1] * 3)
     np.savez(tmp_path / "few.npz", x_train=images[:6], y_train=labels[:6], x_test=images[6:], y_test=labels[6:])
     complaint = _complaint(capsys, classify.main, "--dataset", f"npz:{tmp_path / 'few.npz'}", *SMALL)
     assert "has one image among the 6 training rows" in complaint

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from features.datasets.images import read_image
+from features.datasets.images import ImageFiles, read_image
 from features.errors import UserError
 from features.sizes import sizes_of
 
@@ -37,7 +37,7 @@ def test_a_document_is_no_image_whatever_its_name(tmp_path, monkeypatch, form, s
         read_image(path)
     with pytest.raises(UserError, match="standard input"):
         read_image(io.BytesIO(FORMS[form]), "standard input")
-    assert sizes_of([path]) == [(0, 0)]
+    assert list(sizes_of(ImageFiles((path,)))) == [(0, 0)]
 
 
 def test_every_image_is_opened_in_one_place():

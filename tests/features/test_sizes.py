@@ -10,7 +10,7 @@ from PIL import Image
 import features.sizes
 from extract.__main__ import main as extract
 from features.commands.options import run_command
-from features.datasets import open_dataset
+from features.datasets import ImageFiles, open_dataset
 from features.request import Request, plan
 from features.sizes import shortest_oblong, sizes_of
 
@@ -54,7 +54,7 @@ def test_arrays_are_of_one_size(home, tmp_path, shape, shortest):
 
 def test_a_file_without_a_header_is_of_no_known_shape(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"broken")
-    assert sizes_of([tmp_path / "broken.png"]) == [(0, 0)]
+    assert list(sizes_of(ImageFiles((tmp_path / "broken.png",)))) == [(0, 0)]
 
 
 @pytest.mark.parametrize(

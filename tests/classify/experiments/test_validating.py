@@ -134,13 +134,11 @@ def test_the_test_rows_have_no_say_in_what_folds_choose(home, tmp_path):
     assert (few.best.layer, few.best.head) == (many.best.layer, many.best.head)
 
 
-def test_heads_are_compared_on_folds_in_one_row_each_and_beside_networks_on_a_hold_out(home, tmp_path):
+def test_heads_are_compared_on_folds_in_one_row_each(home, tmp_path):
     asked = {**ASKED, "results": tmp_path, "jobs": 1, "layers": ("layer1",)}
     found = compare(models=["knn@layer1", "ridge@layer1"], **asked)
     assert {row.first.config.validate for row in found.rows} == {"cv:5x3"}
     assert [row.refit for row in found.rows] == [True, True]
-    with pytest.raises(UserError, match="convnet is chosen on held-out images"):
-        compare(models=["knn@layer1", "convnet"], validate="cv:3", **asked)
 
 
 def test_a_row_on_folds_is_found_again_and_made_again_from_its_record(home, tmp_path):
