@@ -87,7 +87,7 @@ class Request:
         return cls(**options)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.dataset, str):
+        if self.dataset is not None and not isinstance(self.dataset, str):
             from features.datasets.given import spec_of
 
             object.__setattr__(self, "dataset", spec_of(self.dataset))

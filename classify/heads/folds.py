@@ -124,8 +124,7 @@ def class_scores(head: Any, X: Any) -> np.ndarray:
     """What a fitted head says for each of its classes, float64 (N, K): log-probabilities, of at least LEAST where they
     are logarithms of shares, of a head that has probabilities; else decision values, those of two classes being minus
     and plus half of the one that tells them apart."""
-    # The decision values of a head that is not ours need not be the logits of its probabilities.
-    if hasattr(head, "decision_function") and (hasattr(head, "codes_of") or not hasattr(head, "predict_proba")):
+    if decides_by_logits(head) or (hasattr(head, "decision_function") and not hasattr(head, "predict_proba")):
         columns = _columns(head, head.decision_function(X))
         if columns.shape[1] == len(head.classes_):
             return columns
@@ -133,6 +132,12 @@ def class_scores(head: Any, X: Any) -> np.ndarray:
         return _logarithms(head.predict_proba(X))
     # A head that is not ours may have decisions alone, or values for pairs of classes.
     return np.eye(len(head.classes_))[np.searchsorted(head.classes_, head.predict(X))]
+
+
+def decides_by_logits(head: Any) -> bool:
+    """Whether a head's decision values are the logits of its probabilities, if it has these: so are those of every head
+    and network of ours, and need not be another's."""
+    return hasattr(head, "decision_function") and getattr(head, "decides_by_logits", hasattr(head, "codes_of"))
 
 
 def _columns(head: Any, decisions: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from classify.heads.around import plain_head
 from classify.heads.familiar import Guarded
-from classify.heads.folds import class_scores
+from classify.heads.folds import class_scores, decides_by_logits
 from classify.heads.network import NETWORKS
 from classify.heads.network.checkpoint import read_network
 from classify.heads.network.trained import TrainedNetwork
@@ -348,7 +348,7 @@ def head_answers(head: Any, features: np.ndarray) -> Answers:
         head, features = head.head, head.given(features)
     probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
     plain = plain_head(head)
-    if hasattr(plain, "decision_function") and hasattr(plain, "codes_of"):
+    if decides_by_logits(plain):
         scores = plain.decision_function(features)
     else:
         scores = plain.predict_proba(features) if hasattr(plain, "predict_proba") else class_scores(plain, features)

@@ -70,7 +70,8 @@ def pixels_held() -> Iterator[None]:
 
 def take_pixels(count: int) -> None:
     """Wait until the threads together have room for an image of so many pixels; one alone always has. The same image
-    taken again in the block is not counted twice."""
+    taken again in the block is not counted twice; outside of a block, where nobody gives it back, nothing stays taken.
+    """
     global _in_flight
     more = count - _mine.pixels
     if more <= 0:
@@ -78,8 +79,9 @@ def take_pixels(count: int) -> None:
     with _changed:
         # Whoever holds some already would wait for himself.
         _changed.wait_for(lambda: _mine.pixels or not _in_flight or _in_flight + more <= _number(IN_FLIGHT, _AT_A_TIME))
-        _in_flight += more
-        _mine.pixels += more
+        if _mine.depth:
+            _in_flight += more
+            _mine.pixels += more
 
 
 def _give_back() -> None:

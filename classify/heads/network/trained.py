@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
     trained_parameters_ and seconds_ (training and validation; preparation left out).
     """
 
+    decides_by_logits: ClassVar[bool] = True
     settings: TrainingSettings | None
     classes: int | None
     device: str

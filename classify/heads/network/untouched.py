@@ -32,6 +32,7 @@ class UntouchedClassifier(ClassifierMixin, BaseEstimator):
     """
 
     kept_in_files: ClassVar[bool] = True
+    decides_by_logits: ClassVar[bool] = True
     classes_: np.ndarray
     source_classes_: np.ndarray
     n_features_in_: int

@@ -66,6 +66,7 @@ def files(tmp_path):
 @pytest.mark.parametrize(("budget", "most"), [(1, 1), (3 * 40 * 40, 3)])
 def test_a_batch_of_a_network_that_trains_is_within_the_budget(whole, files, monkeypatch, budget, most):
     monkeypatch.setenv(pixels.IN_FLIGHT, str(budget))
+    monkeypatch.setattr(pixels, "_in_flight", 0)
     source = ImageSource(files, Preprocessor(STEPS))
     read = source.read(np.arange(12)[::-1])
     assert whole.now == 0 and 0 < whole.most <= most

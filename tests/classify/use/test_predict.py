@@ -385,7 +385,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "--trust" in done.stdout
+    assert "--reject" in done.stdout
 
 
 def test_no_images_at_all_is_a_mistake(trained, monkeypatch):
