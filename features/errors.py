@@ -1,7 +1,8 @@
 """The one exception for a user's mistake; the command line prints it as one line and exits with status 2."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -18,3 +19,15 @@ def unknown(problem: str, name: str, names: Iterable[str], more: str = "") -> Us
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return UserError(f"{problem}; {hint}choose from {', '.join(names)}{more}")
+
+
+@contextlib.contextmanager
+def blaming(whom: str, advice: str) -> Iterator[None]:
+    """Whatever else than a UserError other people's code raises in the block becomes one that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{whom} failed ({said[:300]}); {advice}") from error

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from features.errors import UserError
+from features.errors import UserError, blaming
 
 PREFIX = "python:"
 _FORM = "python:MODULE:CALLABLE, as in python:sklearn.svm:SVC?C=10"
@@ -123,16 +123,9 @@ def require_trust(name: object, where: object) -> None:
         )
 
 
-@contextlib.contextmanager
-def running(name: str) -> Iterator[None]:
-    """Whatever else than a UserError other people's code raises in the block becomes one that names it."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{name} failed ({said[:300]}); correct it, or what it was given") from error
+def running(name: str) -> contextlib.AbstractContextManager[None]:
+    """What code that a name means raises in the block is a line that names it."""
+    return blaming(name, "correct it, or what it was given")
 
 
 def origins_of(modules: Iterable[str]) -> tuple[str, ...]:

@@ -10,12 +10,11 @@ import contextlib
 import functools
 import importlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from features.errors import UserError
+from features.errors import blaming
 
 KINDS = ("backbones", "datasets", "heads", "scores")
 
@@ -50,19 +49,10 @@ class Plugin:
         return loaded
 
 
-@contextlib.contextmanager
-def blamed(name: str, origin: str) -> Iterator[None]:
-    """Whatever else than a UserError a plug-in's code raises in the block becomes one that names it."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(
-            f"the plug-in {name} of {origin} failed ({said[:300]}); update it, or remove it with "
-            f"`pip uninstall {origin.split()[0]}`"
-        ) from error
+def blamed(name: str, origin: str) -> contextlib.AbstractContextManager[None]:
+    """What a plug-in's code raises in the block is a line that names it."""
+    advice = f"update it, or remove it with `pip uninstall {origin.split()[0]}`"
+    return blaming(f"the plug-in {name} of {origin}", advice)
 
 
 def plugins(kind: str) -> dict[str, Plugin]:
