@@ -1,7 +1,8 @@
 """`python -m tests.fuzz`: bytes that anyone may have written, through everything that reads files from outside.
 
-Each target runs in a process of its own with bounded memory. With atheris the inputs are guided by coverage;
-without it, or with --plain, they are the seeds changed at random.
+Each target runs in a process of its own with bounded memory. With atheris the inputs are guided by coverage, and as
+many targets run side by side as there are processors; without it, or with --plain, they are the seeds changed at
+random.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fuzz.guard import CANARY, Finding, bound_memory, read_guarded
@@ -32,16 +34,23 @@ def main() -> int:
         return _fuzz_here(options, guided=True)
     guided = not (options.plain or options.inputs) and importlib.util.find_spec("atheris") is not None
     found = {}
-    for name in options.only or NAMES:
-        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            options.target, options.folder = name, folder
-            found[name] = _in_another_process(options, guided)
-        print(f"{name}: {found[name]['inputs']:,} inputs, {len(found[name]['findings'])} findings", flush=True)
-        for finding in found[name]["findings"]:
-            print(f"    {finding}", flush=True)
+    # Targets that are forked take turns: a fork beside a thread may keep its locks for ever.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if guided else 1) as pool:
+        names = options.only or NAMES
+        for name, tally in zip(names, pool.map(lambda name: _tally(name, options, guided), names), strict=True):
+            found[name] = tally
+            print(f"{name}: {tally['inputs']:,} inputs, {len(tally['findings'])} findings", flush=True)
+            for finding in tally["findings"]:
+                print(f"    {finding}", flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1))
     return 1 if any(tally["findings"] for tally in found.values()) else 0
+
+
+def _tally(name: str, options: argparse.Namespace, guided: bool) -> dict:
+    """What a target's process tells."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        return _in_another_process(argparse.Namespace(**{**vars(options), "target": name, "folder": folder}), guided)
 
 
 def _in_another_process(options: argparse.Namespace, guided: bool) -> dict:
