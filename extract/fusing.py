@@ -15,6 +15,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from features.twins import without_numbers
+
 # oneDNN's names and numbers for what may follow a convolution.
 Activation = tuple[str, tuple[float, ...]]
 
@@ -263,7 +265,7 @@ def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, to
                     given[node] = read_by(node).meta["shape"]
             return value
 
-    meta = copy.deepcopy(network).to("meta")
+    meta = without_numbers(network)
     parameter = next(network.parameters())
     with torch.no_grad():
         Recorder(meta, graph=network.graph).run(torch.empty(images, dtype=parameter.dtype, device="meta"))

@@ -5,7 +5,6 @@ The images are 256 training rows, stratified, always the same ones; test images 
 outwards to three digits, so that what rounds otherwise in the last bits (another number of threads) gives them too.
 """
 
-import copy
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from features.errors import UserError
 from features.preprocessing import Preprocessing
 from features.ranges import RANGE_ROWS, Ranges
 from features.rows import limit_rows
+from features.twins import twin
 
 _BATCH = 32
 
@@ -49,7 +49,7 @@ def ranges_on(
     network's."""
     _require_convolutions(name, cut.model)
     last = cut.resolve("avgpool" if cut.headless else "fc")
-    network = fold_batch_norm(copy.deepcopy(cut.trunk([last])).eval().float())
+    network = fold_batch_norm(twin(cut.trunk([last])).eval().float())
     prepare = Preprocessor(preprocessing)
     return observed_ranges(network, (prepare(images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)))
 

@@ -4,7 +4,6 @@ What makes a difference to the last bits is fixed in a `Recipe` before the first
 """
 
 import contextlib
-import copy
 import dataclasses
 import importlib.metadata
 import shutil
@@ -26,6 +25,7 @@ from features.errors import UserError
 from features.memory import keep_freed_memory
 from features.preprocessing import Preprocessing
 from features.ranges import is_int8, require_ranges
+from features.twins import twin
 
 # Floating-point operations per processor core after which compiling has paid for itself, measured on two Zen 4 cores
 # at 224 px: it takes about a minute there, and wins 15 % in bfloat16 and 20 to 30 % in float32. Where convolutions are
@@ -207,7 +207,7 @@ def pooled_trunk(cut: Cut, outputs: Sequence[Output]) -> "PooledTrunk":
     """The trunk with batch norm folded and its poolings, as a copy: images in, a tuple of pooled outputs out."""
     nodes = list(dict.fromkeys(output.node for output in outputs))
     taken = [(nodes.index(output.node), output.pool, cut.layout(output.node)) for output in outputs]
-    return PooledTrunk(fold_batch_norm(compute_apart(copy.deepcopy(cut.trunk(nodes)).eval())), taken)
+    return PooledTrunk(fold_batch_norm(compute_apart(twin(cut.trunk(nodes)).eval())), taken)
 
 
 class PooledTrunk(nn.Module):

@@ -4,7 +4,6 @@ Below the cut is the trunk, above it the tail, and `tail(trunk(x))` is the netwo
 the model's own modules: nothing is copied, so whoever changes a module (folding, training) copies it first.
 """
 
-import copy
 import difflib
 import math
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from features.errors import UserError
 from features.overwriting import DROPOUTS, Watch, kept, written_over
 from features.pooling import tokens_layout
 from features.tracing import Traced
+from features.twins import without_numbers
 from features.walking import averages_places, dependent, graph_digest, is_batch_size, needed
 
 
@@ -245,7 +245,7 @@ class Cut:
 
     def flops(self, layers: Sequence[str]) -> int:
         """Floating-point operations for one image up to the deepest of `layers`, a multiply-add counted as two."""
-        trunk = copy.deepcopy(self.trunk(layers)).to("meta")
+        trunk = without_numbers(self.trunk(layers))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             trunk(torch.empty(2, 3, self.image_size, self.image_size, device="meta"))
         return counter.get_total_flops() // 2
@@ -324,7 +324,7 @@ class Cut:
         try:
             # Whoever asks may do so in inference mode, in which torch counts no versions.
             with torch.inference_mode(False), torch.no_grad():
-                watch = Watch(copy.deepcopy(self.model).to("meta"), self.graph)
+                watch = Watch(without_numbers(self.model), self.graph)
                 watch.run(torch.empty(2, 3, self.image_size, self.image_size, device="meta"))
         except (RuntimeError, AssertionError, ValueError, DataDependentOutputException) as error:
             reason = str(error).strip().splitlines()[0]

@@ -4,8 +4,6 @@ It takes uint8 images (N, 3, S, S), already resized and cropped as in training, 
 that need no explaining elsewhere. It computes in float32, whatever the precision in training.
 """
 
-import copy
-
 import torch
 from torch import nn
 
@@ -14,6 +12,7 @@ from classify.use.modules import Decision, head_module
 from classify.use.saved import SavedModel
 from extract.trunk import pooled_trunk
 from features.preprocessing import Preprocessing
+from features.twins import twin
 
 
 class WholeNetwork(nn.Module):
@@ -58,7 +57,7 @@ class _Logits(nn.Module):
 def whole_network(model: SavedModel) -> WholeNetwork:
     """The network of a saved model, on the CPU. UserError, before any work, for a head that has no form as one."""
     if isinstance(model.head, TrainedNetwork):
-        network = copy.deepcopy(model.head.whole()).cpu().float().to(memory_format=torch.contiguous_format).eval()
+        network = twin(model.head.whole()).cpu().float().to(memory_format=torch.contiguous_format).eval()
         return WholeNetwork(network, _Logits(), *normalisation(model)).eval()
     decide = head_module(model.head)
     assert model.reader is not None  # a head that is no network takes features

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from features.architectures import build_model, hold_auxiliary
+from features.architectures import build_model, hold_auxiliary, outline
 from features.commands.speaking import tell_once
 from features.errors import UserError
 from features.families import family_of
@@ -23,18 +23,31 @@ def with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
         tell_once(f"{path.name} holds {len(places)} sets of weights of {name}: {', '.join(places)}; the first is used")
     if match.own_head:
         tell_once(f"{path.name} has a classifier that {name} has not ({match.own_head[0]}), and is read without it")
-    model = build_model(name, match.classes, **match.options)
-    state = match.state(model)
-    _require_numbers(state, model.state_dict(), path)
-    hold_auxiliary(model, state)
-    with warnings.catch_warnings():
-        # MNASNet's loader says that there are newer weights.
-        warnings.simplefilter("ignore", UserWarning)
-        model.load_state_dict(state, strict=False)
+    # Drawing the numbers of a large network, only to write over them, takes longer than reading the file.
+    model = outline(name, match.classes, **match.options)
+    _fill(model, match.state(model), path)
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        model = build_model(name, match.classes, **match.options)
+        _fill(model, match.state(model), path)
     if match.headless:
         parent, _, leaf = family_of(name).classifiers(model)[0].rpartition(".")
         setattr(model.get_submodule(parent), leaf, nn.Identity())
     return model, match.headless
+
+
+def _fill(model: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    """Have a model hold the tensors of a file, over their memory where they are of its types."""
+    own = model.state_dict()
+    _require_numbers(state, own, path)
+    hold_auxiliary(model, state)
+    for name in state.keys() & own.keys():
+        tensor = state[name].to(own[name].dtype).contiguous()
+        # Part of a larger piece of memory would keep all of it.
+        state[name] = tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+    with warnings.catch_warnings():
+        # MNASNet's loader says that there are newer weights.
+        warnings.simplefilter("ignore", UserWarning)
+        model.load_state_dict(state, strict=False, assign=True)
 
 
 def _require_numbers(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], path: Path) -> None:

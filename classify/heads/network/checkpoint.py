@@ -125,7 +125,7 @@ def write_tensors(path: Path, tensors: Tensors) -> str:
 
     UserError where the disk is full or the folder cannot be written.
     """
-    ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    ready = _apart(tensors)
     size = sum(tensor.nbytes for tensor in ready.values())
     with refusals_told(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +142,19 @@ def write_tensors(path: Path, tensors: Tensors) -> str:
         finally:
             aside.unlink(missing_ok=True)
     return digest
+
+
+def _apart(tensors: Tensors) -> Tensors:
+    """The tensors on the CPU, none over the memory of another or over part of one, as the library wants them."""
+    apart, taken = {}, set()
+    for name, tensor in tensors.items():
+        ready = tensor.detach().cpu().contiguous()
+        memory = ready.untyped_storage()
+        if memory.nbytes() != ready.nbytes or memory.data_ptr() in taken:
+            ready = ready.clone()
+        taken.add(memory.data_ptr())
+        apart[name] = ready
+    return apart
 
 
 def _save(tensors: Tensors, name: str) -> None:

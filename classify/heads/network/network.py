@@ -1,10 +1,9 @@
 """A network of one's own, cut in two: a copy of a backbone with a new classifier, frozen below the cut.
 
-The backbone that it is made from never changes: everything is copied. What is trained is named here; how, is
-`classify.heads.network.training`.
+The backbone that it is made from never changes: what trains is copied, and nothing writes into the memory of the frozen
+half, which is the backbone's. What is trained is named here; how, is `classify.heads.network.training`.
 """
 
-import copy
 from functools import cached_property
 
 import torch
@@ -16,6 +15,7 @@ from features.backbones import Backbone
 from features.backbones.family import another_classifier
 from features.cut import Cut
 from features.errors import UserError, unknown
+from features.twins import own_numbers, twin
 
 
 def unfreeze_points(cut: Cut) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class Network:
         self.backbone = backbone
         self.image_size = size
         self.classes = classes
-        self.model = copy.deepcopy(backbone.model)
+        self.model = twin(backbone.model)
         drop_auxiliary(self.model)
         family = backbone.family
         self.source_head = None if backbone.headless else self.model.get_submodule(family.classifiers(self.model)[0])
@@ -66,7 +66,8 @@ class Network:
         self.cut = backbone.cut_of(self.model, size)
         self.layer = self.cut.resolve(layer_below(self.cut, point))
         self.scratch = fresh_above == "input"
-        self.fresh = frozenset() if fresh_above is None else self._initialise(self.cut.resolve(fresh_above), seed)
+        above = None if fresh_above is None else self.cut.tail(self.cut.resolve(fresh_above))
+        self.fresh = frozenset(name for name, _ in above.named_parameters()) if above else frozenset()
         self.model.eval().requires_grad_(False)
         self.tail = self.cut.tail(self.layer).requires_grad_(True)
         self.held: frozenset[str] = frozenset()
@@ -80,6 +81,9 @@ class Network:
                 f"weights reinitialised above {fresh_above!r} would be frozen when {trained_part} trains "
                 f"({sorted(frozen)[0]} is one); unfreeze more, or draw fewer weights anew"
             )
+        own_numbers(self.tail)
+        if above:
+            self._initialise(above, seed)
 
     @cached_property
     def trunk(self) -> fx.GraphModule | None:
@@ -88,10 +92,13 @@ class Network:
 
     def take(self, trained: nn.Module) -> None:
         """Hold the weights of `trained`, a network of the same kind and number of classes."""
-        state = trained.state_dict()
+        state, own = trained.state_dict(), self.model.state_dict(keep_vars=True)
+        for name, tensor in own.items():
+            if name in state and tensor.data_ptr() != state[name].data_ptr():
+                tensor.data = torch.empty_like(tensor)  # what was there may be the backbone's
         # Version 0.1.0 saved the auxiliary heads as well, which take no part. A copy without torch's note of versions
         # would not do for MNASNet.
-        for name in state.keys() - self.model.state_dict().keys():
+        for name in state.keys() - own.keys():
             del state[name]
         self.model.load_state_dict(state)
 
@@ -157,9 +164,8 @@ class Network:
             if path not in ("", *self.classifiers) and not list(part.children())
         )
 
-    def _initialise(self, layer: str, seed: int) -> frozenset[str]:
-        """Initialise all weights above `layer` at random, batch-norm statistics too; the names of the parameters."""
-        above = self.cut.tail(layer)
+    def _initialise(self, above: nn.Module, seed: int) -> None:
+        """Initialise the weights of a part of the tail at random, batch-norm statistics too."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             options = self.backbone.family.options_of(self.backbone.model)
@@ -168,4 +174,3 @@ class Network:
             for name, tensor in above.state_dict().items():
                 if name in initial:  # else it is a constant that tracing left
                     tensor.copy_(initial[name])
-        return frozenset(name for name, _ in above.named_parameters())

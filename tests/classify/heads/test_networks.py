@@ -1,6 +1,7 @@
 """Networks above a cut as classifiers: cache and loop agree, what is frozen stays, runs repeat and resume."""
 
 import dataclasses
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -89,6 +90,27 @@ def test_what_is_frozen_and_the_backbone_are_byte_for_byte_unchanged(backbone, d
             assert value.numpy().tobytes() == after[name].numpy().tobytes(), name
     assert not torch.equal(after["layer4.0.bn1.running_mean"], before["layer4.0.bn1.running_mean"])
     assert not any(hooks for module in fitted.network_.model.modules() for hooks in module._forward_hooks.values())
+
+
+def test_a_frozen_half_takes_no_memory_of_its_own_and_nothing_writes_into_the_backbones(digits):
+    backbone = load_backbone("vit_b_32", "random")  # linear layers are laid out alike for training
+    before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    network = Network(backbone, 10, point="fc", seed=1)
+    apart = {
+        name
+        for name, value in network.model.state_dict().items()
+        if value.data_ptr() != backbone.model.state_dict()[name].data_ptr()
+    }
+    assert apart == {"heads.head.weight", "heads.head.bias"}
+    with pytest.raises(UserError, match="would be frozen"):
+        Network(backbone, 10, point="fc", fresh_above="input", seed=1)
+    Network(backbone, 10, point="all", fresh_above="input", seed=1)
+    other = load_backbone("vit_b_32", "random", 7).model
+    with torch.no_grad():
+        other.heads = torch.nn.Sequential(OrderedDict(head=torch.nn.Linear(768, 10)))
+    network.take(other)
+    assert all(torch.equal(value, network.model.state_dict()[name]) for name, value in other.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in backbone.model.state_dict().items())
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_scales(backbone, digits):
