@@ -81,12 +81,13 @@ class SharedRows:
         """For each of the candidates that are chosen the decision values of the rows held out by the solution on a
         fold's training rows: float64 (n, k), or (n,) where the fold has two classes."""
         gamma = part.gammas[chosen[0]]
-        kernel = _kernel(self._distances, part.training, part.training, gamma)
         ends = np.searchsorted(part.training, self._bounds)
         places = [slice(ends[c], ends[c + 1]) for c in part.classes]
-        coefficients = np.zeros((len(chosen), len(kernel), len(places) - 1), dtype=np.float32)
+        coefficients = np.zeros((len(chosen), len(part.training), len(places) - 1), dtype=np.float32)
         biases = np.empty((len(chosen), len(places) * (len(places) - 1) // 2))
         small = self._small(part, chosen, np.diff(ends)[part.classes], tolerance)
+        is_whole = len(small) < biases.shape[1]  # pairs of few rows take what they need of it
+        kernel = _kernel(self._distances, part.training, part.training, gamma) if is_whole else np.empty((0, 0))
         for pair, (i, j) in enumerate(itertools.combinations(range(len(places)), 2)):
             first, second = places[i], places[j]
             sizes = first.stop - first.start, second.stop - second.start
