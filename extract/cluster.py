@@ -218,7 +218,11 @@ def _remote(typed: str, address: str) -> Iterator[Any]:
                 )
             _require_same_versions(client, typed)
             yield client
-    except (CancelledError, CommClosedError) as error:
+    except (CancelledError, OSError) as error:
+        # By its words alone Dask tells from other failures that nobody answers any more.
+        answered = isinstance(error, OSError) and "trying to connect" not in str(error)
+        if answered and not isinstance(error, CommClosedError):
+            raise
         raise UserError(
             f"--cluster {typed}: the scheduler is gone, and with it what its workers had begun; what is complete is "
             "saved: start it again, and the same command carries on from there"

@@ -21,7 +21,7 @@ from features.preprocessing import Preprocessing
 @dataclass(frozen=True)
 class Pretrained:
     """Weights that can be asked for: what they are called, how images are prepared for them, and where their file is,
-    or will be once `fetch` has got it.
+    or will be once it has come from its `url`, or `fetch` has got it.
 
     path None: a network that comes with its weights (`Family.made`). preset None: as for any file of the architecture.
     """
@@ -29,10 +29,13 @@ class Pretrained:
     path: Path | None
     name: str
     preset: Preprocessing | None = None
+    url: str | None = None
     fetch: Callable[[], Path] | None = None
 
-    def at_hand(self) -> Path | None:
-        """The file, downloaded if need be, and sound."""
+    def at_hand(self, download: Callable[[str], Path]) -> Path | None:
+        """The file, downloaded if need be, and sound. download: what gives the file at a URL."""
+        if self.url:
+            return download(self.url)
         return self.fetch() if self.fetch else self.path
 
 

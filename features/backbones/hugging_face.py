@@ -71,7 +71,7 @@ class HuggingFace(Family):
             fetch = partial(hub.fetch, name.removeprefix(_PREFIX), _WEIGHTS[0])
         if here is None and fetch is None:
             raise UserError(f"{folder} holds none of {', '.join(_WEIGHTS)}; give --weights FILE, or random")
-        return Pretrained(here or folder / _WEIGHTS[0], Path(name).name, self.preset(name), fetch)
+        return Pretrained(here or folder / _WEIGHTS[0], Path(name).name, self.preset(name), fetch=fetch)
 
     def read(self, name: str, path: Path, options: Mapping[str, Any]) -> tuple[nn.Module, bool] | None:
         if path.parent != _folder(name):

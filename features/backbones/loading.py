@@ -5,6 +5,7 @@ tail is made in `features.cut`.
 """
 
 import dataclasses
+import importlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +95,7 @@ def load_backbone(
     family = family_of(name)
     options = family.options_at(name, prepared.crop if isinstance(prepared, Preprocessing) else prepared.image_size)
     asked = None if weights == "random" else weights_file(family, name, weights)
-    path = asked.at_hand() if asked else None
+    path = asked.at_hand(_download) if asked else None
     if path is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -134,6 +135,11 @@ def load_backbone(
             f"{backbone.weights_sha256[:8]} now); make it again"
         )
     return backbone
+
+
+def _download(url: str) -> Path:
+    """By the package's own name for it, in the place of which there may be another."""
+    return importlib.import_module("features.backbones").download(url)
 
 
 def requested_backbone(request: Any) -> Backbone:

@@ -22,7 +22,7 @@ from features.backbones.torchvision import FAMILY as TORCHVISION
 from features.errors import UserError
 from features.home import weights_folder
 from features.preprocessing import INTERPOLATIONS, Preprocessing, Scaled
-from features.weights import download, read_tables
+from features.weights import read_tables
 
 _PREFIX = "timm:"
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -113,11 +113,11 @@ class Timm(Family):
             files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
             here = next(filter(None, (hub.cached(config.hf_hub_id, file) for file in files)), None)
             return Pretrained(
-                here or weights_folder() / files[0], called, steps, partial(_fetched, config.hf_hub_id, files)
+                here or weights_folder() / files[0], called, steps, fetch=partial(_fetched, config.hf_hub_id, files)
             )
         if config.url:
             path = weights_folder() / config.url.rsplit("/", 1)[-1]
-            return Pretrained(path, called, steps, partial(download, config.url))
+            return Pretrained(path, called, steps, url=config.url)
         return None
 
     def read(self, name: str, path: Path, options: Mapping[str, Any]) -> tuple[nn.Module, bool] | None:

@@ -5,7 +5,6 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from features.backbones.family import Family, Pretrained, Traits
 from features.digests import sha256_file
 from features.home import weights_folder
 from features.preprocessing import EARLIER, Preprocessing
-from features.weights import download
 
 _POSITIONS = "encoder.pos_embedding"  # of torchvision's VisionTransformer
 _STAGES_OF_RESNET = ("maxpool", "layer1", "layer2", "layer3", "layer4")
@@ -67,7 +65,7 @@ class Torchvision(Family):
         for entry in choice:
             if weights == entry.name or (weights == "default" and entry is choice.DEFAULT):
                 path = weights_folder() / entry.url.rsplit("/", 1)[-1]
-                return Pretrained(path, entry.name, preset_of_entry(entry), partial(download, entry.url))
+                return Pretrained(path, entry.name, preset_of_entry(entry), url=entry.url)
         return None
 
     def categories(self, name: str) -> tuple[str, ...]:

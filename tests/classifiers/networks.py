@@ -88,5 +88,5 @@ def networks() -> Iterator[Network]:
 @contextlib.contextmanager
 def downloaded(path: Path) -> Iterator[None]:
     """Whatever weights are asked for by name, this is the file that they are in."""
-    with mock.patch("features.backbones.torchvision.download", lambda url: path):
+    with mock.patch("features.backbones.download", lambda url: path):
         yield

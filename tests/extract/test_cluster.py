@@ -147,6 +147,17 @@ def test_an_address_that_is_none_and_one_where_nobody_answers_are_told(home, tmp
         pass
 
 
+def test_a_scheduler_that_no_longer_answers_is_told_and_a_full_disk_is_not_blamed_on_it(home):
+    distributed = pytest.importorskip("distributed", reason="needs pip install 'layerprobe[cluster]'")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", protocol="tcp", dashboard_address=None
+    ) as standing:
+        with pytest.raises(UserError, match="scheduler is gone"), on_cluster(standing.scheduler_address):
+            raise OSError("Timed out trying to connect to tcp://127.0.0.1:39965 after 30 s")
+        with pytest.raises(OSError, match="No space left"), on_cluster(standing.scheduler_address):
+            raise OSError(28, "No space left on device")
+
+
 def test_without_dask_the_line_that_installs_it_is_said(home, monkeypatch):
     monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'layerprobe\[cluster\]'"), on_cluster("local:2"):

@@ -82,7 +82,7 @@ def mobilenet(home, tmp_path) -> Path:
 
 
 def test_an_entry_asked_for_is_prepared_as_itself(mobilenet, monkeypatch):
-    monkeypatch.setattr("features.backbones.torchvision.download", lambda url: mobilenet)
+    monkeypatch.setattr("features.backbones.download", lambda url: mobilenet)
     assert load_backbone("mobilenet_v2", "IMAGENET1K_V1").preprocessing.resize == 256
     assert load_backbone("mobilenet_v2", "IMAGENET1K_V2").preprocessing.resize == 232
     assert load_backbone("mobilenet_v2", "default").preprocessing.resize == 232
