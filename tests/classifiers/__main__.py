@@ -15,9 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.classifiers.checks import COLUMNS, row
-from tests.classifiers.networks import SHORT, networks
-from tests.classifiers.others import SHORT_OTHERS, others
+from tests.classifiers.checks import COLUMNS, columns_of, row
+from tests.classifiers.networks import SHORT, Network, networks
+from tests.classifiers.others import SHORT_OTHERS, Other, others
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
     short = (*SHORT, *(name for name in SHORT_OTHERS if name in chosen))
     for name in short if options.short else options.only or chosen:
         if name not in rows:
-            rows[name] = _made(name, options)
+            rows[name] = _made(chosen[name], options)
             print(_line(rows[name]), flush=True)
             if kept:
                 kept.write_text(json.dumps(rows, indent=1))
@@ -46,21 +46,32 @@ def _columns(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(column for column in COLUMNS if column not in options.without)
 
 
-def _made(name: str, options: argparse.Namespace) -> dict:
+def _made(network: Network | Other, options: argparse.Namespace) -> dict:
     """A row, made in a process of its own."""
     folder, seconds = Path(tempfile.mkdtemp(prefix="classifiers-", dir=options.folder)), options.seconds
     told = folder / "row.json"
-    command = [sys.executable, "-m", "tests.classifiers", "--row", name, "--json", str(told), "--folder", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.classifiers",
+        "--row",
+        str(network),
+        "--json",
+        str(told),
+        "--folder",
+        str(folder),
+    ]
     command += ["--without", *options.without]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
         end = f"status {done.returncode} {done.stderr.strip()[-300:]}" if done.returncode else ""
     except subprocess.TimeoutExpired:
         end = f"not done in {seconds} s"
-    made = {"network": name, "seconds": {}, **(json.loads(told.read_text()) if told.exists() else {})}
+    made = {"network": str(network), "seconds": {}, **(json.loads(told.read_text()) if told.exists() else {})}
     shutil.rmtree(folder, ignore_errors=True)
     if end:
-        made[next(column for column in _columns(options) if column not in made)] = f"FAILS: {end}"
+        tried = columns_of(network, _columns(options))
+        made[next(column for column in tried if column not in made)] = f"FAILS: {end}"
     return made
 
 

@@ -205,15 +205,22 @@ class OtherBench(Bench):
         return next(str(path) for path, config in configs.items() if config.get("unfreeze"))
 
 
+def columns_of(network: Network | Other, columns: Sequence[str]) -> tuple[str, ...]:
+    """Those of these columns that are tried with a network."""
+    return tuple(column for column in columns if hasattr(_bench_of(network), column.replace(" ", "_")))
+
+
+def _bench_of(network: Network | Other) -> Callable[..., Bench]:
+    return OtherBench if isinstance(network, Other) else Bench
+
+
 def row(network: Network | Other, columns: Sequence[str], folder: Path, seen: Callable[[dict[str, Any]], None]) -> None:
     """Try these columns, in a folder of its own; `seen` gets the row as it grows."""
     os.chdir(folder)
     os.environ["LAYERPROBE_HOME"] = str(folder / "home")
-    bench = OtherBench(folder, network) if isinstance(network, Other) else Bench(folder, network)
+    bench = _bench_of(network)(folder, network)
     done: dict[str, Any] = {"network": str(network), "seconds": {}}
-    for column in columns:
-        if not hasattr(bench, column.replace(" ", "_")):
-            continue
+    for column in columns_of(network, columns):
         started = time.monotonic()
         try:
             done[column] = getattr(bench, column.replace(" ", "_"))()
