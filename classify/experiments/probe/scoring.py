@@ -42,7 +42,8 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Scores:
-    """What needs no training: the scores of all layers, and debiased linear CKA between layers (L, L).
+    """What needs no training: the scores of all layers, and debiased linear CKA between layers (L, L), None
+    between layers of two networks.
 
     layers: (layer, pooling) of each value. rows: training rows that were looked at. notes: what was left out and why.
     networks: what the network of each of `layers` is called, cka_networks of each of `cka_layers`; empty where one is
@@ -53,7 +54,7 @@ class Scores:
     rows: int
     scores: tuple[ScoreRow, ...]
     cka_layers: tuple[str, ...]
-    cka: tuple[tuple[float, ...], ...]
+    cka: tuple[tuple[float | None, ...], ...]
     notes: tuple[str, ...]
     networks: tuple[str, ...] = ()
     cka_networks: tuple[str, ...] = ()
@@ -66,7 +67,8 @@ class Scores:
 
 
 def score_layers(question: Question, probed: Sequence[Variant]) -> Scores:
-    """All scores of every layer, and CKA between the single ones, on the same stratified training rows for all."""
+    """All scores of every layer, and CKA between the single ones of each network, on the same stratified training
+    rows."""
     named = [(source, network.name) for network in probed for source in sources_of(network.plan)]
     sources = [source for source, _ in named]
     compared = [(source, network.name) for network in probed for source in single_sources(sources_of(network.plan))]
@@ -92,7 +94,7 @@ def score_layers(question: Question, probed: Sequence[Variant]) -> Scores:
         made, reason = _network_scores(network, rows)
         of_network += made
         notes += [reason] if reason else []
-    cka = _alignments([source for source, _ in compared], rows, question.settings.jobs)
+    cka = _alignments(compared, rows, question.settings.jobs)
     return Scores(
         layers=tuple((source.layer, source.pool) for source in sources),
         rows=len(rows),
@@ -133,13 +135,16 @@ def _network_scores(network: Variant, rows: np.ndarray) -> tuple[list[ScoreRow],
     return [ScoreRow(s.name, f"{s.title}{whose}", s.paper, (value,), seconds, True) for s, value, seconds in timed], ""
 
 
-def _alignments(sources: Sequence[CachedLayer], rows: np.ndarray, jobs: int | None) -> tuple[tuple[float, ...], ...]:
-    pairs = [(i, j) for i in range(len(sources)) for j in range(i)]
-    matrix = np.eye(len(sources))
-    values = in_parallel(alignment, [(sources[i], sources[j], rows) for i, j in pairs], jobs)
+def _alignments(
+    named: Sequence[tuple[CachedLayer, str]], rows: np.ndarray, jobs: int | None
+) -> tuple[tuple[float | None, ...], ...]:
+    """CKA of layers with the names of their networks: None between those of two."""
+    pairs = [(i, j) for i in range(len(named)) for j in range(i) if named[i][1] == named[j][1]]
+    matrix: list[list[float | None]] = [[1.0 if i == j else None for j in range(len(named))] for i in range(len(named))]
+    values = in_parallel(alignment, [(named[i][0], named[j][0], rows) for i, j in pairs], jobs)
     for (i, j), value in zip(pairs, values, strict=True):
-        matrix[i, j] = matrix[j, i] = value
-    return tuple(map(tuple, matrix.tolist()))
+        matrix[i][j] = matrix[j][i] = value
+    return tuple(map(tuple, matrix))
 
 
 def alignment(first: CachedLayer, second: CachedLayer, rows: np.ndarray) -> float:
