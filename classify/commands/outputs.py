@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.commands.options import Add, add_shared
 from features.commands.program import program
-from features.commands.speaking import say
+from features.commands.speaking import is_quiet, say
 from features.datasets.catalogue import ARROW, READABLE
 from features.errors import UserError
 from features.home import user_path
@@ -75,7 +75,8 @@ def _read_by(options: Mapping[str, Any], outputs: Iterable[str]) -> Iterator[Pat
         for text in value if isinstance(value, list | tuple) else [value]:
             if not isinstance(text, str):
                 continue
-            for part in {text, *text.removeprefix(READABLE).partition(":")[2].split(ARROW)}:
+            named = text.rpartition("=")[2]  # of weights, NAME=PATH
+            for part in {text, named, *text.removeprefix(READABLE).partition(":")[2].split(ARROW)}:
                 place = user_path(part.strip().partition("?")[0]) if part.strip() else None
                 if place is not None and _exists(place):
                     yield place
@@ -108,16 +109,21 @@ def _belongs_to_a_result(path: Path) -> bool:
     return isinstance(record, dict) and record.get("format") == "layerprobe result"
 
 
-def present(outcome: "Outcome", whole: str = "") -> None:
-    """Print the tables, the most important last, then notes and, below all, the answer: where a terminal is read.
+def present(outcome: "Outcome", whole: str = "", *, listed: bool = False) -> None:
+    """Print the tables, the most important last, then notes and, below all, the answer: where a terminal is read. Where
+    it is quiet the answer alone.
 
-    whole: where all of it stands.
+    whole: where all of it stands. listed: a part of the answer is the first table, as it is of an outcome whose table
+    people came for.
     """
     from classify.show.table import show
 
-    for table in reversed(outcome.tables):
+    tables, notes = outcome.tables, outcome.notes
+    if is_quiet():
+        tables, notes = tables[:1] if listed or outcome.table_first else (), ()
+    for table in reversed(tables):
         show(dataclasses.replace(table, whole=whole), "")
-    show(*(f"note: {note}" for note in outcome.notes), *outcome.sentences)
+    show(*(f"note: {note}" for note in notes), *outcome.sentences)
 
 
 def deliver(options: argparse.Namespace, outcome: "Outcome") -> None:

@@ -1,4 +1,5 @@
-"""`python -m classify probe`: find out which layer transfers best, with controls, paired tests and costs."""
+"""`python -m classify probe`: find out which layer, of one network or several, transfers best, with controls, paired
+tests and costs."""
 
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ from classify.commands.training import making_options, models_explained
 from classify.heads import HEADS, find_head
 from features.commands.completion import one_of
 from features.commands.help import purpose
-from features.commands.options import Parser, add_request_options, add_shared, request_from
+from features.commands.options import Parser, add_request_options, add_shared, request_fields
 from features.commands.speaking import tell
 
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
             # The answer comes first on the standard output; how it is going belongs elsewhere.
             say=tell,
             **making_options(options),
-            **vars(request_from(options)),
+            **request_fields(options),
         )
     deliver(options, result)
     return 0
@@ -61,7 +62,7 @@ def _parser() -> Parser:
     add("--no-widths", action="store_true", help="no readings at one common width", rare=True)
     add("--no-scores", action="store_true", help="no transferability scores and CKA", rare=True)
     add_shared(add, "--class-weight", "--no-search", "--no-refit", "--no-calibrate", "--validate", "--score", "--test")
-    add_request_options(parser, layer="all", sizes=True)
+    add_request_options(parser, layer="all", several=True)
     add = parser.section("how")
     add_shared(add, "--cluster", "--compile", "--results", "--again", "--progress")
     add_output_options(add)

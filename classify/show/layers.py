@@ -15,7 +15,10 @@ _WORDS = re.compile(r"(\d+)|(\D+)")
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A row of a probe: the part that it plays, and what it reached, as fractions. estimate: (accuracy, low, high)."""
+    """A row of a probe: the part that it plays, and what it reached, as fractions.
+
+    estimate: (accuracy, low, high). network: what its network is called where several are probed, '' else.
+    """
 
     kind: str
     layer: str
@@ -23,21 +26,29 @@ class LayerRow:
     head: str
     validation: float
     estimate: tuple[float, float, float]
+    network: str = ""
 
 
 def layer_panels(rows: Sequence[LayerRow]) -> tuple[Panel, ...]:
-    """A panel for each pooling; rows: all rows of a probe, controls among them."""
+    """A panel for each network and pooling; rows: all rows of a probe, controls among them."""
     shown = _of_kind(rows, *CANDIDATES)
-    pools = list(dict.fromkeys(row.pool for row in shown))
+    places = list(dict.fromkeys((row.network, row.pool) for row in shown))
     heads = list(dict.fromkeys(row.head for row in shown))
-    return tuple(_panel(rows, heads, pool, alone=len(pools) == 1) for pool in pools)
+    pools = {pool for _, pool in places}
+    panels = []
+    for network, pool in places:
+        # Pixels have no network, and are held against all of them.
+        own = [row for row in rows if row.network in ("", network)]
+        parts = [f"layer of {network}" if network else "layer", *([f"{pool} pooling"] if len(pools) > 1 else [])]
+        panels.append(_panel(own, heads, pool, ", ".join(parts)))
+    return tuple(panels)
 
 
 def _of_kind(rows: Sequence[LayerRow], *kinds: str) -> list[LayerRow]:
     return [row for row in rows if row.kind in kinds]
 
 
-def _panel(rows: Sequence[LayerRow], heads: list[str], pool: str, *, alone: bool) -> Panel:
+def _panel(rows: Sequence[LayerRow], heads: list[str], pool: str, called: str) -> Panel:
     here = [row for row in rows if row.pool == pool]
     shown = _of_kind(here, *CANDIDATES)
     layers = list(dict.fromkeys(map(_label, shown)))
@@ -54,7 +65,7 @@ def _panel(rows: Sequence[LayerRow], heads: list[str], pool: str, *, alone: bool
         lines += _line(drawn, layers, shift, f"{head}, random weights", head, dashed=True)
     return Panel(
         "",
-        "layer, from the image to the classes" if alone else f"layer, {pool} pooling",
+        "layer, from the image to the classes" if called == "layer" else called,
         "accuracy on the test set, %",
         tuple(lines),
         ticks=tuple((float(place), layer) for place, layer in enumerate(layers)),

@@ -87,6 +87,7 @@ def one_of(*names: str) -> Callable[..., tuple[str, ...]]:
 
 
 def weights(prefix: str, **_: object) -> list[str]:
-    """What `--weights` takes by name, and files of weights with the folders on the way to them."""
-    files = _argcomplete().FilesCompleter(("pth", "pt", "safetensors"))(prefix)
-    return ["default", "random", *files]
+    """What `--weights` takes, behind NAME= too: words, and files of weights with the folders on the way to them."""
+    name, equals, path = prefix.rpartition("=")
+    files = _argcomplete().FilesCompleter(("pth", "pt", "safetensors"))(path)
+    return [f"{name}{equals}{value}" for value in ("default", "random", *files)]

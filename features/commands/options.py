@@ -153,10 +153,11 @@ def offered(values: Sequence[str], default: str) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bool = False) -> None:
+def add_request_options(parser: Parser, layer: str | None = "avgpool", several: bool = False) -> None:
     """The options that say which features of which data; `request_from` reads them back.
 
-    layer: what `--layer` is by default; None leaves out `--layer` and `--pool`. sizes: `--image-size` takes several.
+    layer: what `--layer` is by default; None leaves out `--layer` and `--pool`. several: `--backbone`,
+    `--weights` and `--image-size` take several.
     """
     add = parser.section("which features of which data")
     names = offered(dataset_names(), "mnist")
@@ -183,14 +184,13 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
     )
     brought = "".join(f", {name} ({plugin.summary})" for name, plugin in plugins("backbones").items())
     names = "; ".join(source.in_help for source in SOURCES if source.summary) + brought
-    add("--backbone", default="resnet18", metavar="NAME", help=names, completer=completion.backbones)
-    add(
-        "--weights",
-        default="default",
-        metavar="W",
-        help="default (ImageNet), the name of a torchvision enum's entry, random, or a .pth or .safetensors file",
-        completer=completion.weights,
-    )
+    names += "; several are compared" if several else ""
+    many: dict[str, Any] = {"nargs": "+"} if several else {}
+    backbone, weights = (["resnet18"], ["default"]) if several else ("resnet18", "default")
+    add("--backbone", default=backbone, metavar="NAME", help=names, completer=completion.backbones, **many)
+    words = "default (ImageNet), the name of a torchvision enum's entry, random, or a .pth or .safetensors file"
+    words += "; of several backbones one word for all, one for each, or NAME=W for some" if several else ""
+    add("--weights", default=weights, metavar="W", help=words, completer=completion.weights, **many)
     if layer is not None:
         add(
             "--layer",
@@ -203,8 +203,8 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", sizes: bo
         pools = completion.one_of("avg", "max", "cls", "cls+avg", "grid:2", "grid:4", "none")
         words = "avg (default), max, cls or cls+avg (tokens), grid:N or none"
         add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
-    size = "pixels that the network sees (default: the weights' own, 224)" + ("; several are compared" if sizes else "")
-    add("--image-size", type=int, nargs="+" if sizes else None, metavar="S", help=size)
+    size = f"pixels that the network sees (default: the weights' own, 224){'; several are compared' if several else ''}"
+    add("--image-size", type=int, metavar="S", help=size, **many)
     _add_preparation_options(add)
     add(
         "--precision",
@@ -251,6 +251,13 @@ def request_from(options: argparse.Namespace) -> "Request":
     """The request that the options spell; a command without `--layer` and `--pool` asks for the usual ones."""
     from features.request import Request
 
+    return Request(**request_fields(options))
+
+
+def request_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """The same field by field, each a tuple where the command takes several."""
+    from features.request import Request
+
     singular = {"layers": "layer", "pools": "pool"}
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(Request):
@@ -260,7 +267,7 @@ def request_from(options: argparse.Namespace) -> "Request":
     fields["dataset"] = with_groups(with_columns(fields["dataset"], **columns), getattr(options, "group_by", None))
     if getattr(options, "skip_unreadable", False):
         fields["dataset"] = READABLE + fields["dataset"].removeprefix(READABLE)
-    return Request(**fields)
+    return fields
 
 
 def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:

@@ -1,12 +1,13 @@
-"""Which layer transfers best: layers x heads x poolings with their controls, chosen on validation, tested at the end.
+"""Which layer transfers best: networks x layers x heads x poolings with their controls, chosen on validation, tested at
+the end.
 
-One extraction pass makes all layers and poolings, one more those of random weights. Everything is then fitted, scored
-and chosen on the training split; the test split is opened once, after that.
+One extraction pass makes all layers and poolings of a network, one more those of random weights. Everything is then
+fitted, scored and chosen on the training split; the test split is opened once, after that.
 """
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ from classify.experiments.probe.entries import (
     joinable,
     joined_rows,
     plain_rows,
-    probe_layers,
-    single_sources,
     sources_of,
 )
-from classify.experiments.probe.found import ProbeRow, best_on_validation, of_kind, sized_pool, standings
+from classify.experiments.probe.found import ProbeRow, best_on_validation, layer_of, of_kind, sized_pool, standings
+from classify.experiments.probe.networks import DEFAULT, Variant, paired, variants
 from classify.experiments.probe.question import PARTS, Question, ask
 from classify.experiments.probe.scoring import Scores, ranked, score_layers
+from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.selecting import select as select_greedily
+from classify.experiments.row import Row
 from classify.experiments.settings import How, Settings
 from classify.experiments.sources import Pixels
 from classify.experiments.validating import AUTO
@@ -36,14 +38,13 @@ from classify.measure.standing import not_distinguishable
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
-from extract.planning import plan
-from features.request import Plan, Request, as_items
+from features.request import Request, as_items
 
 
 @followed
 def probe(
     dataset: Any = "mnist",
-    backbone: str = "resnet18",
+    backbone: Any = "resnet18",
     layers: str | Sequence[str] = ("all",),
     heads: Any = None,
     *,
@@ -60,19 +61,21 @@ def probe(
     results: Path | str = "results",
     **options: Any,
 ) -> ProbeResult:
-    """Which layer of a frozen network transfers best: every layer with every head, with controls, tests and costs.
+    """Which layer of frozen networks transfers best: every layer with every head, with controls, tests and costs.
 
-    Layer, head and hyper-parameters are chosen on validation rows; the test rows are read once, at the end. What was
-    computed before, features in the cache and rows in `results`, is taken from there. A string where a list can be
-    given is a list of one.
+    Network, layer, head and hyper-parameters are chosen on validation rows; the test rows are read once, at the end.
+    What was computed before, features in the cache and rows in `results`, is taken from there. A string where a list
+    can be given is a list of one.
 
     Parameters
     ----------
     dataset : str or data
         A name ('mnist', 'digits', ...), 'folder:PATH', 'csv:PATH', 'npz:PATH', or the data themselves, such as (X, y),
         as `open_dataset` takes them.
-    backbone : str
-        A torchvision classifier, 'efficientnet_lite0', or a plug-in's.
+    backbone : str, torch.nn.Module, or list of these
+        A torchvision classifier, 'efficientnet_lite0', 'timm:NAME', 'hf:NAME', one's own, or a plug-in's. Of several
+        the best is chosen as the layer is, all in one table; each has its own preprocessing and controls. `weights`
+        are then one word for all ('default', 'random'), a list of one for each, or of 'NAME=W' for some.
     layers : str or list of str
         Names, joined ones ('layer2+layer3') or 'all': every stage; with depth='block' every block.
     heads : str, classifier, or list of these, optional
@@ -132,90 +135,111 @@ def _folder(results: Path | str) -> Path:
 def _asked(options: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
     """What is asked of the features, and the parts of the question beside."""
     parts = {name: options.pop(name) for name in PARTS if name in options}
+    (backbone, weights), *networks = paired(options.pop("backbone"), options.pop("weights", DEFAULT))
     sizes = options.pop("image_size", None)
     first, *others = dict.fromkeys(sizes) if isinstance(sizes, Iterable) else [sizes]
     options |= {name: as_items(options[name]) for name in ("layers", "pools")}
-    return Request.of(**options, image_size=first), {**parts, "sizes": tuple(others)}
-
-
-def _at_size(request: Request, size: int) -> Request:
-    """The same request of images of another size, strictly."""
-    return dataclasses.replace(request, image_size=size).normalised()
+    request = Request.of(**options, backbone=backbone, weights=weights, image_size=first)
+    return request, {**parts, "networks": tuple(networks), "sizes": tuple(others)}
 
 
 def answered(question: Question, how: How) -> ProbeResult:
     """The answer to a question, also kept where `how` says."""
-    request = dataclasses.replace(question.request, layers=probe_layers(question.request, question.depth))
     # A mistake in the controls' request would be found after the first pass; planning costs nothing.
-    asked, *others = plans = [plan(request), *(plan(_at_size(request, size)) for size in question.sizes)]
-    random: list[Plan | None] = [None] * len(plans)
-    if question.random:
-        random = [plan(dataclasses.replace(of.request, weights="random", layers=tuple(of.layers))) for of in plans]
-    for planned in filter(None, (*plans, *random)):
+    probed = variants(question)
+    for planned in filter(None, (*(variant.plan for variant in probed), *(variant.random for variant in probed))):
         ensure_features(planned.request, compiled=how.compiled, jobs=how.jobs, quiet=True)
     say, making = how.say, Making(how)
-    sources = sources_of(asked)
-    singles = single_sources(sources)
     notes = list(question.notes)
-    pixels = Pixels.of(asked.request) if question.controls else None
+    pixels = Pixels.of(probed[0].plan.request) if question.controls else None
     if isinstance(pixels, str):
         notes.append(f"no raw-pixels control: {pixels}")
         pixels = None
-    selection = None
-    if question.select and len(joinable(sources)) > 1:
-        selection = select_greedily(question, joinable(sources))
-        say(f"selected: {selection}")
-    elif question.select:
-        notes.append("no selection of layers, since there is one layer to select from")
-    parts = plain_rows(question, sources)
-    parts += joined_rows(question, asked, sources, selection.order if selection else ())
-    parts += control_rows(question, sources, random[0], pixels)
-    for planned, drawn in zip(others, random[1:], strict=True):
-        parts += plain_rows(question, sources_of(planned))
-        parts += joined_rows(question, planned, sources_of(planned), selection.order if selection else ())
-        parts += control_rows(question, sources_of(planned), drawn, None)
+    selections = _selected(question, probed, say, notes)
+    widths = _common_widths(question, probed)
+    parts: list[tuple[str, str, Row]] = []
+    for variant in probed:
+        sources, selection = sources_of(variant.plan), selections.get(variant.name)
+        of_network = plain_rows(question, sources)
+        of_network += joined_rows(question, variant.plan, sources, selection.order if selection else ())
+        first, width = variant is probed[0], widths.get(variant.plan.request.image_size)
+        of_network += control_rows(question, sources, variant.random, pixels if first else None, width)
+        parts += [("" if kind == "pixels" else variant.name, kind, row) for kind, row in of_network]
 
-    making.fit_side_by_side([row for _, row in parts])
+    making.fit_side_by_side([row for *_, row in parts])
     scores: Scores | None = None
     if question.scores:
         started = time.perf_counter()
-        scores = score_layers(question, asked, sources, singles)
+        at_first = [variant for variant in probed if variant.plan.request.image_size == question.request.image_size]
+        scores = score_layers(question, at_first)
         notes += scores.notes
-        say(f"scores of {len(sources)} layers: {duration(time.perf_counter() - started)}")
+        say(f"scores of {len(scores.layers)} layers: {duration(time.perf_counter() - started)}")
 
     # From here on nothing is chosen but what validation has already decided.
-    saved = making.test(side_by_side=True)
-    rows = tuple(ProbeRow(kind, saved[row.digest], sized=bool(others)) for kind, row in parts)
+    saved, sized = making.test(side_by_side=True), bool(question.sizes)
+    rows = tuple(ProbeRow(kind, saved[row.digest], sized=sized, network=name) for name, kind, row in parts)
     best = best_on_validation(rows)
     whole = procedure([row.saved for row in of_kind(rows, *CANDIDATES)])
     candidates = [row for row in of_kind(rows, *CANDIDATES) if row is not best]
-    if scores and others:
-        size = asked.wanted[0].key.image_size
+    if scores and sized:
+        size = probed[0].plan.wanted[0].key.image_size
         notes.append(f"scores that need no training: of images of {size} px, the first size that was given")
         scores = dataclasses.replace(
             scores, layers=tuple((layer, sized_pool(pool, size)) for layer, pool in scores.layers)
         )
     if scores:
-        accuracies: dict[tuple[str, str], dict[str, float]] = {}
-        for row in rows:
-            if row.kind == "layer":
-                accuracies.setdefault((row.layer, row.pool), {})[row.head] = row.validation
+        accuracies: dict[tuple[str, str, str], dict[str, float]] = {}
+        for row in of_kind(rows, "layer"):
+            accuracies.setdefault((row.layer, row.pool, row.network), {})[row.head] = row.validation
         scores = ranked(scores, accuracies)
-    measured = [seconds for source in sources if (seconds := source.extract_seconds()) is not None]
     result = ProbeResult(
         question=question.to_json(),
         rows=rows,
         best=best,
         equals=tuple(candidates[place] for place in not_distinguishable(best.saved, [row.saved for row in candidates])),
-        standings=standings(rows, best, plans),
+        standings=standings(rows, best, [variant.plan for variant in probed]),
         scores=scores,
-        selection=selection,
+        selection=selections.get(best.network),
         notes=tuple(notes),
-        pass_seconds=max(measured) if len(measured) == len(sources) else None,
+        pass_seconds=_pass_seconds(probed, best),
         folder=how.folder,
         tested=""
         if whole is None
-        else whole.sentence([f"{row.layer} with {row.head}" for row in of_kind(rows, *CANDIDATES)]),
+        else whole.sentence([f"{layer_of(row)} with {row.head}" for row in of_kind(rows, *CANDIDATES)]),
     )
     result.save()
     return result
+
+
+def _selected(
+    question: Question, probed: Sequence[Variant], say: Callable[[str], None], notes: list[str]
+) -> dict[str, Selection]:
+    """For each network, by its name, the layers joined greedily at the first size; notes are taken of those without."""
+    selections: dict[str, Selection] = {}
+    firsts = {variant.name: variant for variant in reversed(probed)} if question.select else {}
+    for name, variant in reversed(firsts.items()):
+        sources, whose = joinable(sources_of(variant.plan)), f" of {name}" if name else ""
+        if len(sources) > 1:
+            selections[name] = select_greedily(question, sources)
+            say(f"selected{whose}: {selections[name]}")
+        else:
+            notes.append(f"no selection of layers{whose}, since there is one layer to select from")
+    return selections
+
+
+def _common_widths(question: Question, probed: Sequence[Variant]) -> dict[int | None, int]:
+    """The width that all layers have at least, of all networks, for each size of the images; none where no row is to be
+    brought to it."""
+    widths: dict[int | None, list[int]] = {}
+    for variant in probed if question.widths else ():
+        own = [sum(source.widths) for source in sources_of(variant.plan)]
+        widths.setdefault(variant.plan.request.image_size, []).extend(own)
+    return {size: min(own) for size, own in widths.items() if len(own) > 1}
+
+
+def _pass_seconds(probed: Sequence[Variant], best: ProbeRow) -> float | None:
+    """What the pass of the training images through the network of the best took; None where it was not measured."""
+    variant = next(variant for variant in probed if variant.name == best.network)
+    measured = [source.extract_seconds() for source in sources_of(variant.plan)]
+    known = [seconds for seconds in measured if seconds is not None]
+    return max(known) if len(known) == len(measured) else None

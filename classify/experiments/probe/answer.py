@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
-from classify.experiments.probe.found import ProbeRow, Standing, find
+from classify.experiments.probe.found import ProbeRow, Standing, find, layer_of
 from classify.experiments.probe.scoring import Scores
 from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.tables import rows_table, shown_tables
@@ -29,19 +29,21 @@ class ProbeResult(Outcome):
     Attributes
     ----------
     best : ProbeRow
-        The row to choose, by validation: `layer`, `pool`, `head`, `validation` and `accuracy` (0 to 1), `saved`.
+        The row to choose, by validation: `backbone`, `layer`, `pool`, `head`, `validation` and `accuracy` (0 to 1),
+        `saved`.
     rows : tuple of ProbeRow
         All rows, controls among them; `kind` is 'layer', 'random', 'pixels', ...
     standings : tuple of Standing
-        Every layer held against the best: p-value, FLOP and bytes for an image.
+        Every layer of every network held against the best: p-value, FLOP and bytes for an image.
     equals : tuple of ProbeRow
         Those that cannot be told from the best on what it was chosen on.
     scores : Scores or None
         Those that need no training, and CKA.
     selection : Selection or None
-        The layers joined greedily.
+        The layers joined greedily, of the network of the best row.
     pass_seconds : float or None
-        Seconds of the pass over all layers, training images alone, where it was measured.
+        Seconds of the pass over all layers of the network that the best row is of, training images alone, where it was
+        measured.
     tested : str
         What choosing among the candidates comes to, where all images were tested by cross-validation.
     """
@@ -80,16 +82,19 @@ class ProbeResult(Outcome):
     @property
     def panels(self) -> tuple[Panel, ...]:
         return layer_panels(
-            [LayerRow(row.kind, row.layer, row.pool, row.head, row.validation, row.estimate) for row in self.rows]
+            [
+                LayerRow(row.kind, row.layer, row.pool, row.head, row.validation, row.estimate, row.network)
+                for row in self.rows
+            ]
         )
 
     @property
     def title(self) -> str:
         config, best = self.best.result.config, self.best
-        return (
-            f"{config.dataset}, {config.backbone} ({config.weights}), {config.image_size} px\n"
-            f"best on validation: {best.layer} with {best.head}"
-        )
+        network = f"{config.backbone} ({config.weights}), {config.image_size} px"
+        if self._networks:
+            network = f"{len(self._networks)} networks"
+        return f"{config.dataset}, {network}\nbest on validation: {layer_of(best)} with {best.head}"
 
     @cached_property
     def digest(self) -> str:
@@ -101,8 +106,9 @@ class ProbeResult(Outcome):
     @property
     def stem(self) -> str:
         """What its files are called: 'probe-mnist-resnet18-<ten digits>'."""
-        config = self.best.result.config
-        return f"probe-{config.dataset}-{config.backbone}-{self.digest[:10]}"
+        config, several = self.best.result.config, len(self._networks)
+        network = f"{several}-networks" if several else config.backbone
+        return f"probe-{config.dataset}-{network}-{self.digest[:10]}"
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -126,7 +132,8 @@ class ProbeResult(Outcome):
             self._cost(),
         ]
         if self.selection:
-            sentences.append(f"Layers joined one by one while validation gained (ridge): {self.selection}.")
+            of_it = f" of {self.best.network}" if self._networks else ""
+            sentences.append(f"Layers{of_it} joined one by one while validation gained (ridge): {self.selection}.")
         return tuple(sentence for sentence in sentences if sentence)
 
     def find(self, kind: str, row: ProbeRow, head: str | None = None) -> ProbeRow | None:
@@ -149,10 +156,16 @@ class ProbeResult(Outcome):
             "environment": self.best.result.environment,
         }
 
+    @cached_property
+    def _networks(self) -> tuple[str, ...]:
+        """What each network is called; none where there is one."""
+        return tuple(dict.fromkeys(row.network for row in self.rows if row.network))
+
     def _name(self, row: ProbeRow) -> str:
         pools = {standing.row.pool for standing in self.standings}
         name = f"{row.layer} ({row.pool})" if len(pools) > 1 else row.layer
-        return f"Head2Toe over {name}" if row.kind == "head2toe" else name
+        name = f"Head2Toe over {name}" if row.kind == "head2toe" else name
+        return f"{name} of {row.network}" if row.network else name
 
     def _standing(self, row: ProbeRow) -> Standing:
         return next(standing for standing in self.standings if standing.row.place == row.place)
@@ -178,7 +191,8 @@ class ProbeResult(Outcome):
         equals = [standing.row for standing in self._as_good()]
         how = "paired McNemar test on the same test images, Holm's correction, 5 %"
         if not equals:
-            return f"Every other layer is significantly worse ({how})." if not self._better() else ""
+            other = "Every other layer, of every network," if self._networks else "Every other layer"
+            return f"{other} is significantly worse ({how})." if not self._better() else ""
         named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in equals)
         return f"Not distinguishable from it ({how}): {named}."
 
@@ -215,8 +229,8 @@ class ProbeResult(Outcome):
             parts.append(f"{self._name(standing.row)} {flops}{standing.bytes / 1000:.1f} kB")
         measured = ""
         if self.pass_seconds:
-            rows = self.best.result.training_images
-            measured = f"; one pass makes all layers, {count(rows)} images in {duration(self.pass_seconds)}"
+            rows, of_it = self.best.result.training_images, " of the best network" if self._networks else ""
+            measured = f"; one pass makes all layers{of_it}, {count(rows)} images in {duration(self.pass_seconds)}"
         return f"To extract an image costs: {', '.join(parts)}{measured}."
 
 
@@ -224,6 +238,7 @@ def _standing(standing: Standing) -> dict[str, Any]:
     row = standing.row
     return {
         "kind": row.kind,
+        **({"backbone": row.network} if row.network else {}),
         "layer": row.layer,
         "pool": row.pool,
         "head": row.head,
@@ -240,8 +255,13 @@ def _standing(standing: Standing) -> dict[str, Any]:
 
 def _scores(scores: Scores) -> dict[str, Any]:
     return {
+        **({"backbones": scores.networks} if scores.networks else {}),
         "layers": scores.layers,
         "rows": scores.rows,
         "scores": [vars(row) for row in scores.scores],
-        "cka": {"layers": scores.cka_layers, "values": scores.cka},
+        "cka": {
+            **({"backbones": scores.cka_networks} if scores.cka_networks else {}),
+            "layers": scores.cka_layers,
+            "values": scores.cka,
+        },
     }

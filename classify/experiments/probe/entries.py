@@ -92,9 +92,13 @@ def joined_rows(question: Question, plan: Plan, sources: Sequence[CachedLayer], 
 
 
 def control_rows(
-    question: Question, sources: Sequence[CachedLayer], random: Plan | None, pixels: Pixels | None
+    question: Question,
+    sources: Sequence[CachedLayer],
+    random: Plan | None,
+    pixels: Pixels | None,
+    width: int | None,
 ) -> list[Part]:
-    """The rows that the plain ones are held against."""
+    """The rows that the plain ones are held against; width: to which all of them are brought, None for no such row."""
     heads = [HEADS[name] for name in question.heads]
     few = [HEADS[name] for name in question.control_heads]
     parts: list[Part] = []
@@ -105,8 +109,7 @@ def control_rows(
         parts += [_part("pixels", question, pixels, head) for head in heads]
     if question.controls:
         parts += [_part("shuffled", question, source, head) for source in sources for head in few]
-    if question.widths and len(sources) > 1:
-        width = min(sum(source.widths) for source in sources)
+    if width is not None:
         # Principal axes draw nothing: their rows are the same for every seed of the projection.
         for reduction in (Reduction("pca", width), Reduction("projection", width, question.settings.seed)):
             parts += [

@@ -1,8 +1,9 @@
 """What a probe found, before anything is said of it: its rows, and how each layer stands to the best one."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from classify.experiments.probe.entries import CANDIDATES
 from classify.experiments.sources import CachedLayer
@@ -22,15 +23,17 @@ from features.request import Plan
 class ProbeRow:
     """One row of a probe: the part it plays, and its result with the stored predictions.
 
-    sized: images of several sizes are probed, so that the size is told with the pooling.
+    sized: images of several sizes are probed, so that the size is told with the pooling. network: what its network is
+    called where several are probed; '' where one is, and of pixels.
     """
 
     kind: str
     saved: SavedResult
     sized: bool = False
+    network: str = ""
 
     def __repr__(self) -> str:
-        name = " ".join(filter(None, (self.layer, self.pool, self.head)))
+        name = " ".join(filter(None, (self.network, self.layer, self.pool, self.head)))
         return f"<{type(self).__name__}: {self.kind} {name}, {percent(self.accuracy)} % of the test images>"
 
     def _repr_html_(self) -> str:
@@ -40,6 +43,11 @@ class ProbeRow:
     def result(self) -> Result:
         """What was measured."""
         return self.saved.result
+
+    @property
+    def backbone(self) -> str:
+        """The network, with its weights where several of one backbone are probed; '' of pixels."""
+        return self.network or self.result.config.backbone or ""
 
     @property
     def layer(self) -> str:
@@ -82,9 +90,9 @@ class ProbeRow:
         return estimate(self.result.metrics)
 
     @property
-    def place(self) -> tuple[str, str, str]:
-        """What it stands on, whatever its head: the part that it plays, layer and pooling."""
-        return self.kind, self.layer, self.pool
+    def place(self) -> tuple[str, str, str, str]:
+        """What it stands on, whatever its head: the part that it plays, layer, pooling and network."""
+        return self.kind, self.layer, self.pool, self.network
 
     @property
     def seconds(self) -> float:
@@ -115,8 +123,13 @@ class Standing:
 
 def find(rows: Sequence[ProbeRow], kind: str, row: ProbeRow, head: str | None = None) -> ProbeRow | None:
     """The row of another kind on the same layer under the same head, or the one named; pixels have no layer."""
-    place = (kind, "pixels", "") if kind == "pixels" else (kind, row.layer, row.pool)
+    place = (kind, "pixels", "", "") if kind == "pixels" else (kind, *row.place[1:])
     return next((other for other in rows if other.place == place and other.head == (head or row.head)), None)
+
+
+def layer_of(row: ProbeRow) -> str:
+    """Its layer in a sentence, and of which network where several are probed."""
+    return f"{row.layer} of {row.network}" if row.network else row.layer
 
 
 def of_kind(rows: Sequence[ProbeRow], *kinds: str) -> list[ProbeRow]:
@@ -135,8 +148,9 @@ def sized_pool(pool: str, size: int | None) -> str:
 
 
 def standings(rows: Sequence[ProbeRow], best: ProbeRow, plans: Sequence[Plan]) -> tuple[Standing, ...]:
-    """Every layer under its own best head, in the order of the rows; plans: one for each size of the images."""
-    heads: dict[tuple[str, str, str], list[ProbeRow]] = {}
+    """Every layer under its own best head, in the order of the rows; plans: one for each network and size of
+    the images."""
+    heads: dict[tuple[str, str, str, str], list[ProbeRow]] = {}
     for row in of_kind(rows, *CANDIDATES):
         heads.setdefault(row.place, []).append(row)
     # The best of all is the best of its layer, whatever the others come to among themselves.
@@ -144,19 +158,27 @@ def standings(rows: Sequence[ProbeRow], best: ProbeRow, plans: Sequence[Plan]) -
         place: best if place == best.place else best_of(here, lambda row: [row.result]) for place, here in heads.items()
     }
     p_values = against_best(best, list(chosen.values()), lambda row: row.saved)
-    by_size = {plan.wanted[0].key.image_size: plan for plan in plans}
-    layers = list(dict.fromkeys(row.layer for row in chosen.values()))
-    flops = {size: layer_flops(plan, layers) for size, plan in by_size.items()}
+    by_network = {_network_of(vars(plan.wanted[0].key), "weights"): plan for plan in plans}
+    read = {row.place: by_network[_network_of(row.result.config)] for row in chosen.values()}
+    flops = {
+        network: layer_flops(plan, [row.layer for row in chosen.values() if read[row.place] is plan])
+        for network, plan in by_network.items()
+    }
     number_bytes = 2 if plans[0].request.dtype == "float16" else 4
     standing = []
     for row, p_value in zip(chosen.values(), p_values, strict=True):
-        config = row.result.config
-        assert config.image_size is not None and config.pool is not None  # candidates stand on cached layers
-        source = CachedLayer(by_size[config.image_size], row.layer, config.pool)
+        pool = row.result.config.pool
+        assert pool is not None  # candidates stand on cached layers
+        source = CachedLayer(read[row.place], row.layer, pool)
         better = differs(p_value) and row.accuracy > best.accuracy
-        known = flops[config.image_size].get(row.layer)
+        known = flops[_network_of(row.result.config)].get(row.layer)
         standing.append(Standing(row, known, number_bytes * sum(source.widths), p_value, better))
     return tuple(standing)
+
+
+def _network_of(fields: Mapping[str, Any], weights: str = "weights_sha256") -> tuple[Any, ...]:
+    """What a plan is known by, in its keys and in the configurations of its rows."""
+    return fields["backbone"], fields[weights], fields["image_size"]
 
 
 def layer_flops(plan: Plan, layers: Sequence[str]) -> dict[str, int]:

@@ -39,8 +39,8 @@ class Question:
     controls: random weights, raw pixels, shuffled labels. widths: the readings at one common width. scores: those that
     need no training, and CKA. head2toe, select: rows of all layers together, and of layers selected greedily.
     control_heads: of the shuffled and width-matched readings. score_rows: the most training rows that scores see.
-    sizes: of the images, in pixels, beside that of the request. notes: what `quick` cut, what cannot be had, and what
-    is chosen on.
+    networks: each (backbone, weights) beside that of the request. sizes: of the images, in pixels, likewise. notes:
+    what `quick` cut, what cannot be had, and what is chosen on.
     """
 
     request: Request
@@ -56,6 +56,7 @@ class Question:
     control_heads: tuple[str, ...] = CONTROL_HEADS
     score_rows: int = SCORE_ROWS
     quick: bool = False
+    networks: tuple[tuple[str, str], ...] = ()
     sizes: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -63,8 +64,9 @@ class Question:
         """Plain values, without what does not change the numbers."""
         fields = {**dataclasses.asdict(self), "request": self.request.to_json()}
         del fields["settings"]["jobs"], fields["request"]["device"]
-        if not fields["sizes"]:
-            del fields["sizes"]
+        for name in ("networks", "sizes"):
+            if not fields[name]:
+                del fields[name]
         for name in ("validate", "score", "test"):  # Earlier documents lack them, at these values.
             if fields["settings"][name] == getattr(RowConfig, name):
                 del fields["settings"][name]
@@ -99,9 +101,11 @@ def ask(request: Request, heads: Sequence[str] | None, settings: Settings, quick
             cuts.append(f"scores on {QUICK_SCORE_ROWS:,} rows instead of {SCORE_ROWS:,}")
         notes.append(f"cut to be quick: {'; '.join(cuts)}")
     random = question.controls and not quick
-    if random and request.weights == "random":
-        random = False
-        notes.append("no random-weights control, since the weights asked for are random")
+    networks = ((request.backbone, request.weights), *question.networks)
+    if random and (drawn := [backbone for backbone, weights in networks if weights == "random"]):
+        random = len(drawn) < len(networks)
+        whose = f" of {', '.join(drawn)}" if random else ""
+        notes.append(f"no random-weights control{whose}, since the weights asked for are random")
     question = dataclasses.replace(
         question,
         random=random,

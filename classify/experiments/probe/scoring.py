@@ -11,10 +11,11 @@ import numpy as np
 
 from classify.experiments.learning_rows import training_numbers
 from classify.experiments.parallel import in_parallel
+from classify.experiments.probe.entries import single_sources, sources_of
+from classify.experiments.probe.networks import Variant
 from classify.experiments.probe.question import WIDE, Question
 from classify.experiments.sources import CachedLayer
 from classify.measure.transferability import SCORES, linear_cka, source_probabilities, weighted_tau
-from features.request import Plan
 from features.rows import limit_rows
 
 FC = "fc"
@@ -41,23 +42,36 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Scores:
-    """What needs no training: the scores of all layers, and debiased linear CKA between layers (L, L).
+    """What needs no training: the scores of all layers, and debiased linear CKA between layers (L, L), None
+    between layers of two networks.
 
     layers: (layer, pooling) of each value. rows: training rows that were looked at. notes: what was left out and why.
+    networks: what the network of each of `layers` is called, cka_networks of each of `cka_layers`; empty where one is
+    probed.
     """
 
     layers: tuple[tuple[str, str], ...]
     rows: int
     scores: tuple[ScoreRow, ...]
     cka_layers: tuple[str, ...]
-    cka: tuple[tuple[float, ...], ...]
+    cka: tuple[tuple[float | None, ...], ...]
     notes: tuple[str, ...]
+    networks: tuple[str, ...] = ()
+    cka_networks: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[tuple[str, str, str], ...]:
+        """(layer, pooling, network) of each value, the network being '' where one is probed."""
+        networks = self.networks or ("",) * len(self.layers)
+        return tuple((*layer, network) for layer, network in zip(self.layers, networks, strict=True))
 
 
-def score_layers(
-    question: Question, plan: Plan, sources: Sequence[CachedLayer], compared: Sequence[CachedLayer]
-) -> Scores:
-    """All scores of `sources`, and CKA between those `compared`, on the same stratified training rows for all."""
+def score_layers(question: Question, probed: Sequence[Variant]) -> Scores:
+    """All scores of every layer, and CKA between the single ones of each network, on the same stratified training
+    rows."""
+    named = [(source, network.name) for network in probed for source in sources_of(network.plan)]
+    sources = [source for source, _ in named]
+    compared = [(source, network.name) for network in probed for source in single_sources(sources_of(network.plan))]
     read = sources[0].read("train")
     labels, train = read.labels, training_numbers(sources[0], read.labels, question.settings, read.groups)
     widest = max(sum(source.widths) for source in sources)
@@ -75,16 +89,21 @@ def score_layers(
         )
         for name in by_layer[0]
     ]
-    of_network, reason = _network_scores(plan, sources, rows)
-    notes += [reason] if reason else []
+    of_network: list[ScoreRow] = []
+    for network in probed:
+        made, reason = _network_scores(network, rows)
+        of_network += made
+        notes += [reason] if reason else []
     cka = _alignments(compared, rows, question.settings.jobs)
     return Scores(
         layers=tuple((source.layer, source.pool) for source in sources),
         rows=len(rows),
         scores=(*scores, *of_network),
-        cka_layers=tuple(source.layer for source in compared),
+        cka_layers=tuple(source.layer for source, _ in compared),
         cka=cka,
         notes=tuple(notes),
+        networks=tuple(filter(None, (name for _, name in named))),
+        cka_networks=tuple(filter(None, (name for _, name in compared))),
     )
 
 
@@ -100,28 +119,32 @@ def _timed(score: Any, array: np.ndarray, labels: np.ndarray) -> tuple[float, fl
     return float(score.function(array, labels)), time.perf_counter() - started
 
 
-def _network_scores(plan: Plan, sources: Sequence[CachedLayer], rows: np.ndarray) -> tuple[list[ScoreRow], str]:
+def _network_scores(network: Variant, rows: np.ndarray) -> tuple[list[ScoreRow], str]:
     """LEEP and NCE, which read the network's own classes; none and the reason where it has none."""
     wanted = [score for score in SCORES.values() if score.needs == "source_probabilities"]
     titles = " and ".join(score.title for score in wanted)
-    fc = next((source for source in sources if source.layer == FC), None)
+    whose = f" of {network.name}" if network.name else ""
+    fc = next((source for source in sources_of(network.plan) if source.layer == FC), None)
     if fc is None:
-        return [], f"no {titles}: they read the classifier's output, and 'fc' is not among the layers"
-    if plan.request.weights == "random":
-        return [], f"no {titles}: the classes of random weights mean nothing"
+        return [], f"no {titles}{whose}: they read the classifier's output, and 'fc' is not among the layers"
+    if network.plan.request.weights == "random":
+        return [], f"no {titles}{whose}: the classes of random weights mean nothing"
     read = fc.read("train")
     probabilities = source_probabilities(read.features[rows])
     timed = ((score, *_timed(score, probabilities, read.labels[rows])) for score in wanted)
-    return [ScoreRow(s.name, s.title, s.paper, (value,), seconds, True) for s, value, seconds in timed], ""
+    return [ScoreRow(s.name, f"{s.title}{whose}", s.paper, (value,), seconds, True) for s, value, seconds in timed], ""
 
 
-def _alignments(sources: Sequence[CachedLayer], rows: np.ndarray, jobs: int | None) -> tuple[tuple[float, ...], ...]:
-    pairs = [(i, j) for i in range(len(sources)) for j in range(i)]
-    matrix = np.eye(len(sources))
-    values = in_parallel(alignment, [(sources[i], sources[j], rows) for i, j in pairs], jobs)
+def _alignments(
+    named: Sequence[tuple[CachedLayer, str]], rows: np.ndarray, jobs: int | None
+) -> tuple[tuple[float | None, ...], ...]:
+    """CKA of layers with the names of their networks: None between those of two."""
+    pairs = [(i, j) for i in range(len(named)) for j in range(i) if named[i][1] == named[j][1]]
+    matrix: list[list[float | None]] = [[1.0 if i == j else None for j in range(len(named))] for i in range(len(named))]
+    values = in_parallel(alignment, [(named[i][0], named[j][0], rows) for i, j in pairs], jobs)
     for (i, j), value in zip(pairs, values, strict=True):
-        matrix[i, j] = matrix[j, i] = value
-    return tuple(map(tuple, matrix.tolist()))
+        matrix[i][j] = matrix[j][i] = value
+    return tuple(map(tuple, matrix))
 
 
 def alignment(first: CachedLayer, second: CachedLayer, rows: np.ndarray) -> float:
@@ -129,15 +152,16 @@ def alignment(first: CachedLayer, second: CachedLayer, rows: np.ndarray) -> floa
     return linear_cka(*(np.asarray(source.read("train").features[rows]) for source in (first, second)))
 
 
-def ranked(scores: Scores, accuracies: dict[tuple[str, str], dict[str, float]]) -> Scores:
-    """The same scores with their rank correlations; accuracies: (layer, pooling) -> head -> validation accuracy."""
-    heads = list(dict.fromkeys(head for layer in scores.layers for head in accuracies[layer]))
-    best = [max(accuracies[layer].values()) for layer in scores.layers]
+def ranked(scores: Scores, accuracies: dict[tuple[str, str, str], dict[str, float]]) -> Scores:
+    """The same scores with their rank correlations; accuracies: (layer, pooling, network) -> head -> accuracy on
+    validation."""
+    heads = list(dict.fromkeys(head for place in scores.places for head in accuracies[place]))
+    best = [max(accuracies[place].values()) for place in scores.places]
     rows = []
     for row in scores.scores:
         if not row.of_network:
             values = [value if SCORES[row.name].direction == "higher" else -value for value in row.values]
-            by_head = {head: _tau(values, [accuracies[layer][head] for layer in scores.layers]) for head in heads}
+            by_head = {head: _tau(values, [accuracies[place][head] for place in scores.places]) for head in heads}
             row = dataclasses.replace(row, tau=_tau(values, best), tau_by_head=by_head)
         rows.append(row)
     return dataclasses.replace(scores, scores=tuple(rows))

@@ -27,9 +27,10 @@ def shown_tables(
     if of_kind(rows, "pca"):
         tables.append(widths_table(rows))
     if scores:
-        tables.append(scores_table(rows, scores))
-        if len(scores.cka_layers) > 1:
-            tables.append(cka_table(scores))
+        tables.append(scores_by_layer_table(rows, scores) if scores.networks else scores_table(rows, scores))
+        alike = cka_table(scores, best.network)
+        if len(alike.rows) > 1:
+            tables.append(alike)
     return tuple(tables)
 
 
@@ -37,6 +38,7 @@ def rows_table(rows: Sequence[ProbeRow]) -> Table:
     """One line for every row, controls among them; what `--csv` writes."""
     cells: tuple[Cell, ...] = (
         (columns.text("kind"), lambda row: row.kind),
+        *_networks(rows),
         (columns.text("layer"), lambda row: row.layer),
         (columns.text("pool"), lambda row: row.pool),
         (columns.text("head"), lambda row: row.head),
@@ -67,12 +69,14 @@ def layers_table(rows: Sequence[ProbeRow], best: ProbeRow) -> Table:
 
     kinds = {row.kind for row in rows}
     pools = len({row.pool for row in plain}) > 1
+    shown = [*plain, *of_kind(rows, "pixels")]
     random: tuple[Cell, ...] = ((columns.share("random", "random weights %"), control("random")),)
     shuffled: tuple[Cell, ...] = (
         (columns.share("shuffled", "shuffled labels %"), control("shuffled")),
         (Column("selectivity", "selectivity", format=_points), selectivity),
     )
     cells: tuple[Cell, ...] = (
+        *_networks(shown),
         (columns.text("layer"), _layer_name),
         *([(columns.text("pool"), lambda row: row.pool or MISSING)] if pools else []),
         (columns.text("head"), lambda row: row.head),
@@ -90,7 +94,7 @@ def layers_table(rows: Sequence[ProbeRow], best: ProbeRow) -> Table:
     if unfinished := sum(row.result.converged is False for row in rows):
         notes.append(f"{unfinished} of {len(rows)} solvers stopped before they converged")
     notes.append("* best on validation")
-    table = table_of("Layers and heads", [*plain, *of_kind(rows, "pixels")], cells, notes)
+    table = table_of("Layers and heads", shown, cells, notes)
     return dataclasses.replace(table, marked=frozenset({(plain.index(best), table.index("validation"))}))
 
 
@@ -103,7 +107,9 @@ def standings_table(standings: Sequence[Standing], best: ProbeRow) -> Table:
         return "not distinguishable" if not standing.distinguishable else "better" if standing.better else "worse"
 
     pools = len({standing.row.pool for standing in standings}) > 1
+    networks = _networks([standing.row for standing in standings])
     cells: tuple[Cell, ...] = (
+        *((column, lambda standing, of=of: of(standing.row)) for column, of in networks),
         (columns.text("layer"), lambda standing: _layer_name(standing.row)),
         *([(columns.text("pool"), lambda standing: standing.row.pool)] if pools else []),
         (columns.BEST_HEAD, lambda standing: standing.row.head),
@@ -129,17 +135,19 @@ def standings_table(standings: Sequence[Standing], best: ProbeRow) -> Table:
 def widths_table(rows: Sequence[ProbeRow]) -> Table:
     """The readings at one common width beside the plain ones."""
     reduced = of_kind(rows, *_NAMES)
-    places = list(dict.fromkeys((row.layer, row.pool) for row in reduced))
-    placed = {(*row.place, row.head): row for row in rows}
-    pools = len({pool for _, pool in places}) > 1
+    places = list(dict.fromkeys(row.place[1:] for row in reduced))
+    placed: dict[tuple[str, ...], ProbeRow] = {(*row.place, row.head): row for row in rows}
+    pools = len({pool for _, pool, _ in places}) > 1
+    networks = [(columns.text("backbone"), lambda place: place[2])] if any(place[2] for place in places) else []
     widths = {row.place[1:]: row.width for row in rows if row.kind == "layer"}
     cells: list[Cell] = [
+        *networks,
         (columns.text("layer"), lambda place: place[0]),
         *([(columns.text("pool"), lambda place: place[1])] if pools else []),
         (columns.number("features", "numbers"), widths.__getitem__),
     ]
 
-    def accuracy(kind: str, head: str) -> Callable[[tuple[str, str]], float | None]:
+    def accuracy(kind: str, head: str) -> Callable[[tuple[str, ...]], float | None]:
         return lambda place: placed[kind, *place, head].accuracy if (kind, *place, head) in placed else None
 
     for head in dict.fromkeys(row.head for row in reduced):
@@ -178,19 +186,56 @@ def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
     return Table("Scores that need no training", shown, tuple(lines), tuple(notes))
 
 
-def cka_table(scores: Scores) -> Table:
-    """Debiased linear CKA between layers."""
+def scores_by_layer_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
+    """The same of several networks, whose layers are too many to stand beside each other: a line for each."""
+    of_layers = [score for score in scores.scores if not score.of_network]
+    best: dict[tuple[str, ...], float] = {}
+    for row in of_kind(rows, "layer"):
+        best[row.place[1:]] = max(row.validation, best.get(row.place[1:], 0.0))
+    pools = len({pool for _, pool in scores.layers}) > 1
+    shown = (
+        columns.text("backbone"),
+        columns.text("layer"),
+        *([columns.text("pool")] if pools else []),
+        *(Column(score.name, score.title, format=_score) for score in of_layers),
+        columns.share("probes", "best head's validation %"),
+    )
+    lines = []
+    for number, (layer, pool, network) in enumerate(scores.places):
+        values = (score.values[number] for score in of_layers)
+        lines.append((network, layer, *([pool] if pools else []), *values, best[layer, pool, network]))
+    taus = ", ".join(f"{score.title} {MISSING if score.tau is None else f'{score.tau:.2f}'}" for score in of_layers)
+    notes = [
+        f"on {scores.rows:,} training rows, stratified, none of them validation or test; higher is better",
+        f"weighted tau with the best head's validation accuracy, over all networks' layers: {taus}",
+    ]
+    if of_network := [f"{score.title} {_score(score.values[0])}" for score in scores.scores if score.of_network]:
+        notes.append(f"of networks as wholes: {', '.join(of_network)}")
+    return Table("Scores that need no training", shown, tuple(lines), tuple(notes))
+
+
+def cka_table(scores: Scores, network: str = "") -> Table:
+    """Debiased linear CKA between layers, of one network where there are several."""
+    networks = scores.cka_networks or ("",) * len(scores.cka_layers)
+    own = [place for place, other in enumerate(networks) if other == network]
+    names = [scores.cka_layers[place] for place in own]
     shown = (
         columns.text("layer"),
-        *(columns.plain(f"{name} ", name, 2) for name in scores.cka_layers),
+        *(columns.plain(f"{name} ", name, 2) for name in names),
     )
-    rows = tuple((name, *values) for name, values in zip(scores.cka_layers, scores.cka, strict=True))
+    rows = tuple((name, *(scores.cka[place][other] for other in own)) for name, place in zip(names, own, strict=True))
     return Table(
-        "How alike the layers are (debiased linear CKA)",
+        f"How alike the layers{f' of {network}' if network else ''} are (debiased linear CKA)",
         shown,
         rows,
         ("1 is alike up to rotation and scale, 0 unrelated",),
     )
+
+
+def _networks(rows: Sequence[ProbeRow]) -> tuple[Cell, ...]:
+    """The column that says of which network each is, where there are several."""
+    several = any(row.network for row in rows)
+    return ((columns.text("backbone"), lambda row: row.network or None),) if several else ()
 
 
 def _majority(best: ProbeRow) -> str:

@@ -169,7 +169,7 @@ def descent(
             scores = yield Scores(W)
             precondition = yield Bend(scores)
             # Where it costs much it is kept until steps have cost as much again.
-            patience = max(patience, int(precondition.cost / problem.cost))
+            patience = max(patience, int(precondition.cost / max(problem.cost, 1.0)))
             pairs, age = [], 0
         direction = -_two_loops(gradient, pairs, precondition)
         reached = None

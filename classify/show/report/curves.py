@@ -19,10 +19,11 @@ HOLLOW = "Hollow: controls and conditions of studies, which take no part in it; 
 
 
 def probe_curves(document: Document, name: str, section: Section) -> list[Figure]:
-    """Accuracy by layer as a probe found it, one figure for each pooling."""
+    """Accuracy by layer as a probe found it, one figure for each network and pooling."""
     rows = [_probed(row) for row in document.body["rows"]]
     config = document.body["rows"][0].get("config") or {}
-    return _curves(rows, name, _network(config) if len(_networks(section)) > 1 else "", CONTROLLED)
+    of_one = len(_networks(section)) > 1 and not any(row.network for row in rows)
+    return _curves(rows, name, _network(config) if of_one else "", CONTROLLED)
 
 
 def run_curves(models: Iterable[Model], name: str, section: Section) -> list[Figure]:
@@ -65,7 +66,7 @@ def _curves(rows: list[LayerRow], name: str, about: str, caption: str) -> list[F
     panels = layer_panels(rows)
     curves = []
     for place, panel in enumerate(panels):
-        pooling = panel.x.removeprefix("layer, ") if len(panels) > 1 else ""
+        pooling = panel.x.removeprefix("layer, ").removeprefix("layer of ") if len(panels) > 1 else ""
         told = one_line(", ".join(filter(None, [about, pooling])))
         title = f"Accuracy by layer ({told})" if told else "Accuracy by layer"
         curves.append(chart_figure([panel], f"{name}-curve-{place}", title, caption, beside=panels))
@@ -86,7 +87,8 @@ def _network(config: Any) -> str:
 
 def _probed(row: dict[str, Any]) -> LayerRow:
     estimate = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
-    return LayerRow(row["kind"], row["layer"], row["pool"], row["head"], row.get("validation") or 0.0, estimate)
+    named = (row["kind"], row["layer"], row["pool"], row["head"])
+    return LayerRow(*named, row.get("validation") or 0.0, estimate, row.get("backbone") or "")
 
 
 def _single(model: Model, tell_refit: bool) -> LayerRow:

@@ -211,9 +211,11 @@ def _shape(fields: Mapping[str, Callable[[Any], bool]]) -> Callable[[Any], bool]
 
 _ROW = {"layer": _text, "accuracy": _number, "accuracy_low": _number, "accuracy_high": _number, "macro_f1": _number}
 _PROBED = {"kind": _text, "pool": _text, "head": _text, "result": _text, "validation": _maybe(_number)}
+_PROBED["backbone"] = _maybe(_text)  # where several are probed
 _COMMON = {"version": lambda value: value == VERSION, "answer": _list_of(_text), "notes": _list_of(_text)}
 _STANDING = {
     "kind": _text,
+    "backbone": _maybe(_text),
     "layer": _text,
     "pool": _text,
     "head": _text,

@@ -16,8 +16,14 @@ def more_sentences(section: Section) -> list[tuple[str, list[str]]]:
     questions = []
     for document in section.documents:
         lines = _spoken(document)[1 if document is section.leading else 0 :]
-        questions.append(("Which layer transfers best" if document.is_probe else "Heads against networks", lines))
+        probed = "network and layer transfer" if _networks(document) else "layer transfers"
+        questions.append((f"Which {probed} best" if document.is_probe else "Heads against networks", lines))
     return [(question, lines) for question, lines in questions if lines]
+
+
+def _networks(document: Document) -> bool:
+    """Whether a probe's document is about several networks."""
+    return document.is_probe and any(row.get("backbone") for row in document.body["layers"])
 
 
 def headline(section: Section) -> str:

@@ -142,7 +142,9 @@ def standings_table(document: Document, section: Section, name: str) -> SortedTa
     """A probe's layers under their best heads: what each reaches and costs, and whether it differs from the best."""
     records = {_entry(row): model.anchor for row in document.body["rows"] if (model := section.find(row["result"]))}
     several = len({row["pool"] for row in document.body["layers"]}) > 1
+    networks = any(row.get("backbone") for row in document.body["layers"])
     shown = (
+        *([columns.text("backbone")] if networks else []),
         columns.text("layer", means="the link leads to where its numbers come from"),
         *([columns.text("pool")] if several else []),
         columns.accuracy(header="test accuracy %"),
@@ -164,4 +166,4 @@ def standings_table(document: Document, section: Section, name: str) -> SortedTa
 
 def _entry(row: dict[str, Any]) -> tuple[str, ...]:
     """What tells a probe's entry from its others."""
-    return row["kind"], row["layer"], row["head"], row["pool"]
+    return row["kind"], row["layer"], row["head"], row["pool"], row.get("backbone") or ""

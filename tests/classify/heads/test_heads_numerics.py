@@ -60,7 +60,14 @@ def test_a_head_takes_the_smallest_numbers_there_are_and_queries_from_afar(name)
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(
-    "X", [np.ones((4, 10)), np.zeros((4, 10)), np.ones((20, 3), "f4"), np.eye(2)[np.arange(8) % 2][:, [0, 1] * 6]]
+    "X",
+    [
+        np.ones((4, 10)),
+        np.zeros((4, 10)),
+        np.ones((5, 10)),  # of which the classes are not equally many
+        np.ones((20, 3), "f4"),
+        np.eye(2)[np.arange(8) % 2][:, [0, 1] * 6],
+    ],
 )
 def test_features_that_do_not_vary_or_vary_together_are_no_mistake(name, X):
     y = np.arange(len(X)) % 2
