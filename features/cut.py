@@ -93,7 +93,7 @@ class Cut:
             if node.op == "output":
                 latest = self._order[self._output]
                 continue
-            if not self._depends[node]:
+            if not self._depends[node] or node not in self._needed:
                 continue
             if self._order[node] <= latest and node in self._shapes:
                 legal.add(self._names[node])
@@ -311,6 +311,11 @@ class Cut:
         """Which nodes depend on the pixels: constants and the number of images can be had on either side of a cut."""
         return dependent(self.graph, self._input)
 
+    @cached_property
+    def _needed(self) -> frozenset[fx.Node]:
+        """What the network's output is computed from: some of its code may be for others."""
+        return frozenset(needed(self.graph, [self._output]))
+
     def _require_watched(self) -> None:
         """See to it that the nodes know what writes over them."""
         _ = self._shapes
@@ -331,7 +336,22 @@ class Cut:
             name, size = type(self.model).__name__, self.image_size
             message = f"{name} does not take images of {size} x {size} ({reason}); give another --image-size"
             raise UserError(message) from error
+        self._refuse_dropped_writes()
         return {node: shape for node, shape in watch.shapes.items() if self._depends[node]}
+
+    def _refuse_dropped_writes(self) -> None:
+        """UserError where something is written over and what that gives is not used: no path leads to it from the
+        output, so that no part of the network would do it."""
+        for writer in self.graph.nodes:
+            if writer in self._needed or writer.op == "output":
+                continue
+            written = [node for node in self._needed if written_over(node, [writer])]
+            readers = [user for node in written for user in node.users if user.op == "output" or user in self._needed]
+            if any(self._order[reader] > self._order[writer] for reader in readers):
+                raise UserError(
+                    f"{type(self.model).__name__} changes a tensor in place and drops the result "
+                    f"('{self._names[writer]}'), which no graph can hold: use what it gives, as in x = self.relu(x)"
+                )
 
     @cached_property
     def _flat(self) -> fx.Node:

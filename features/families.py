@@ -80,6 +80,14 @@ SOURCES = (
         imports="transformers",
         install="pip install 'layerprobe[hf]'",
     ),
+    Source(
+        "open_clip",
+        "open_clip:NAME/PRETRAINED",
+        prefix="open_clip:",
+        packages=("open_clip_torch",),
+        imports="open_clip",
+        install="pip install 'layerprobe[clip]'",
+    ),
     Source("own", "python:MODULE:CALLABLE (your own)", prefix="python:", noted=False),
     Source("own", "", prefix="module:", noted=False),
 )

@@ -21,7 +21,7 @@ from torch import nn
 from torchvision import models
 
 from features.architectures import outline
-from features.backbones.family import is_auxiliary
+from features.backbones.family import Body, is_auxiliary
 from features.errors import UserError
 from features.families import family_of
 from features.weights import Table
@@ -100,6 +100,9 @@ class Architecture:
         self.name = name
         self.family = family_of(name)
         self.model: nn.Module = outline(name)
+        if self.family.is_headless(self.model):
+            # It has a place for a classifier, which the file may have filled.
+            self.model = outline(name, 1)
         self.classifier = self.family.classifiers(self.model)[0]
         self._children = [child for child, _ in self.model.named_children()]
         state = self.model.state_dict()
@@ -139,14 +142,17 @@ class Architecture:
         first, *parts = name.split(".")
         if first.isdecimal() and int(first) < len(self._children):
             first = self._children[int(first)]
-        return ".".join([first, *(part for part in parts if part not in _WRAPPERS)])
+        own = ".".join([first, *(part for part in parts if part not in _WRAPPERS)])
+        # Files of a network without a classifier know nothing of the place for one that it has here.
+        return f"body.{own}" if isinstance(self.model, Body) and f"body.{own}" in self.shapes else own
 
     def _match(self, table: Table, prefix: str, tensors: Mapping[str, torch.Tensor]) -> Match:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
         options = self.family.options_for(self.model, shapes)
         wanted = dict(self.shapes)
         if options:
-            wanted = {key: tensor.shape for key, tensor in outline(self.name, **options).state_dict().items()}
+            # The head stays, where only a file brings one.
+            wanted |= {key: tensor.shape for key, tensor in outline(self.name, **options).state_dict().items()}
         scores = f"{self.classifier}.weight"
         classes = shapes[scores][0] if shapes.get(scores) else wanted[scores][0]
         for key in self.head:

@@ -172,6 +172,11 @@ class _SizedProxy(fx.Proxy):
 
     def __iter__(self) -> Iterator[Any]:
         parts: Any = self
+        if len(self._known) >= _IMAGES:
+            raise UserError(
+                f"{type(self.tracer.root).__name__} goes through the images one by one ('{self.node.name}'); have it "  # type: ignore[attr-defined]
+                "compute all of them at once"
+            )
         return (parts[place] for place in range(len(self._known)))
 
     def __bool__(self) -> bool:

@@ -24,7 +24,8 @@ def with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
     if match.own_head:
         tell_once(f"{path.name} has a classifier that {name} has not ({match.own_head[0]}), and is read without it")
     # Drawing the numbers of a large network, only to write over them, takes longer than reading the file.
-    model = outline(name, match.classes, **match.options)
+    made = outline if family_of(name).builds_outlines else build_model
+    model = made(name, match.classes, **match.options)
     _fill(model, match.state(model), path)
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         model = build_model(name, match.classes, **match.options)

@@ -11,31 +11,39 @@ from features.errors import UserError
 _SECONDS = 5.0  # a hub's client tries for most of a minute
 
 
-def cached(repository: str, name: str) -> Path | None:
-    """A file of a repository of the Hugging Face hub, if it is here."""
+def cached(repository: str, *names: str) -> Path | None:
+    """The first of these files of a repository of the Hugging Face hub that is here."""
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(repository, name)
-    return Path(path) if isinstance(path, str) else None
+    paths = (try_to_load_from_cache(repository, name) for name in names)
+    return next((Path(path) for path in paths if isinstance(path, str)), None)
 
 
-def fetch(repository: str, name: str) -> Path:
-    """The same, downloaded if need be; UserError where the hub does not answer, or has no such file."""
+def fetch(repository: str, *names: str) -> Path:
+    """The same, or else the first of them that the hub has, downloaded; UserError where it has none, or does not
+    answer."""
     from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.utils import EntryNotFoundError
 
-    if here := cached(repository, name):
+    if here := cached(repository, *names):
         return here
     missing = (
-        f"{name} of {repository} is not at hand; download it from {constants.ENDPOINT}/{repository} and give it with "
-        f"--weights PATH, or have it in {constants.HF_HUB_CACHE}"
+        f"{names[0]} of {repository} is not at hand; download it from {constants.ENDPOINT}/{repository} and "
+        f"give it with --weights PATH, or have it in {constants.HF_HUB_CACHE}"
     )
-    if constants.HF_HUB_OFFLINE or not _answers(f"{constants.ENDPOINT}/{repository}/resolve/main/{name}"):
+    if constants.HF_HUB_OFFLINE or not _answers(f"{constants.ENDPOINT}/{repository}/resolve/main/{names[0]}"):
         raise UserError(f"{missing}: the hub is out of reach")
-    try:
-        return Path(hf_hub_download(repository, name))
-    except Exception as error:  # the client raises its own, requests' and the system's
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UserError(f"{missing} ({reason})") from error
+    problem: Exception | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except EntryNotFoundError as error:
+            problem = error
+        except Exception as error:  # the client raises its own, requests' and the system's
+            problem = error
+            break
+    reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
+    raise UserError(f"{missing} ({reason})") from problem
 
 
 def _answers(url: str) -> bool:

@@ -111,10 +111,8 @@ class Timm(Family):
         steps, called = _steps(config), f"{config.architecture}.{config.tag}"
         if config.hf_hub_id:
             files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
-            here = next(filter(None, (hub.cached(config.hf_hub_id, file) for file in files)), None)
-            return Pretrained(
-                here or weights_folder() / files[0], called, steps, fetch=partial(_fetched, config.hf_hub_id, files)
-            )
+            path = hub.cached(config.hf_hub_id, *files) or weights_folder() / files[0]
+            return Pretrained(path, called, steps, fetch=partial(hub.fetch, config.hf_hub_id, *files))
         if config.url:
             path = weights_folder() / config.url.rsplit("/", 1)[-1]
             return Pretrained(path, called, steps, url=config.url)
@@ -190,10 +188,3 @@ def _steps(config: Any) -> Preprocessing:
     interpolation = config.interpolation if config.interpolation in INTERPOLATIONS else "bicubic"
     mean, std = tuple(config.mean), tuple(config.std)
     return Scaled(mean, std, int(crop / config.crop_pct), crop, interpolation, crop_mode=mode)
-
-
-def _fetched(repository: str, files: Sequence[str]) -> Path:
-    """The first of the files that is here, or else that the hub has."""
-    if here := next(filter(None, (hub.cached(repository, file) for file in files)), None):
-        return here
-    return hub.fetch(repository, files[0])

@@ -203,7 +203,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", several: 
         pools = completion.one_of("avg", "max", "cls", "cls+avg", "grid:2", "grid:4", "none")
         words = "avg (default), max, cls or cls+avg (tokens), grid:N or none"
         add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
-    size = f"pixels that the network sees (default: the weights' own, 224){'; several are compared' if several else ''}"
+    size = f"pixels that the network sees (the weights' own){'; several are compared' if several else ''}"
     add("--image-size", type=int, metavar="S", help=size, **many)
     _add_preparation_options(add)
     add(
