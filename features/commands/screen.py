@@ -24,7 +24,8 @@ class ScreenColumn:
     """A header and the cells below it, as people read them.
 
     rank: where there is no room for all columns those of the highest rank are left out first, of equal rank the last;
-    of 0 none. prose: cells are words that may be broken between lines.
+    of 0 none. A narrow one may stay where a wide one of lower rank has no room. prose: cells are words that may be
+    broken between lines.
     """
 
     header: str
@@ -110,7 +111,11 @@ def _fitting(columns: Sequence[ScreenColumn], width: int) -> list[int]:
         if not ranked:
             break
         kept.remove(max(ranked, key=lambda place: (columns[place].rank, place)))
-    return kept
+    # What is narrow may still find room where something wide that matters more has none.
+    for place in sorted(set(range(len(columns))) - set(kept), key=lambda place: (columns[place].rank, place)):
+        if sum(columns[other].least + len(_GAP) for other in (*kept, place)) - len(_GAP) <= width:
+            kept.append(place)
+    return sorted(kept)
 
 
 def _widths(columns: Sequence[ScreenColumn], kept: Sequence[int], width: int) -> dict[int, int]:

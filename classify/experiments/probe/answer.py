@@ -1,16 +1,18 @@
 """The answer to a probe: sentences, tables and panels of what was found, and the document that is kept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
-from classify.experiments.probe.found import ProbeRow, Standing, find, layer_of
+from classify.experiments.probe.entries import CANDIDATES
+from classify.experiments.probe.found import ProbeRow, Standing, find, layer_of, of_kind
 from classify.experiments.probe.scoring import Scores
 from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.tables import rows_table, shown_tables
-from classify.measure.choice import by_rank
+from classify.measure.choice import best_of, by_rank
 from classify.measure.outcome import plain_json
 from classify.measure.standing import LEVEL
 from classify.measure.wording import count, duration, percent
@@ -124,6 +126,7 @@ class ProbeResult(Outcome):
             if self.tested
             else f"On {count(metrics.n)} test images it is right on {percent(self.best.accuracy)} % "
             f"(95 % interval {percent(low)} to {percent(high)}).",
+            self._others(),
             self._as_good_there(),
             self._equals(),
             self._better(),
@@ -167,12 +170,28 @@ class ProbeResult(Outcome):
         name = f"Head2Toe over {name}" if row.kind == "head2toe" else name
         return f"{name} of {row.network}" if row.network else name
 
+    def _listed(self, parts: Sequence[str]) -> str:
+        """Layers in a sentence: where several networks are probed, they are too many for all to be named."""
+        more = len(parts) - MOST_NAMED if self._networks else 0
+        return f"{', '.join(parts[:MOST_NAMED])} and {more} more" if more > 0 else ", ".join(parts)
+
     def _standing(self, row: ProbeRow) -> Standing:
         return next(standing for standing in self.standings if standing.row.place == row.place)
 
     def _as_good(self) -> list[Standing]:
         """The layers that cannot be told from the best."""
         return [mine for mine in self.standings if mine.row is not self.best and not mine.distinguishable]
+
+    def _others(self) -> str:
+        """What the other networks come to: of each its layer and head that are best on validation."""
+        bests = []
+        for name in self._networks:
+            rows = [row for row in of_kind(self.rows, *CANDIDATES) if row.network == name]
+            if name != self.best.network:
+                row = best_of(rows, lambda row: [row.result])
+                bests.append(f"{self._name(row)} with {row.head} ({percent(row.validation)} %)")
+        them = "the other network is" if len(bests) == 1 else "each other network is"
+        return f"The best of {them} {', '.join(bests)}." if bests else ""
 
     def _as_good_there(self) -> str:
         """The rows that are as good on what was chosen on, the best of them first."""
@@ -193,15 +212,15 @@ class ProbeResult(Outcome):
         if not equals:
             other = "Every other layer, of every network," if self._networks else "Every other layer"
             return f"{other} is significantly worse ({how})." if not self._better() else ""
-        named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in equals)
-        return f"Not distinguishable from it ({how}): {named}."
+        named = [f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in equals]
+        return f"Not distinguishable from it ({how}): {self._listed(named)}."
 
     def _better(self) -> str:
         """What the test set shows and validation did not: said, and not acted upon."""
         better = [standing.row for standing in self.standings if standing.better]
         if not better:
             return ""
-        named = ", ".join(f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in better)
+        named = self._listed([f"{self._name(row)} with {row.head} ({percent(row.accuracy)} %)" for row in better])
         rows = count(self.best.result.rows["validation"])
         return f"Better than it on the test set: {named}; {rows} validation images were too few to tell them apart."
 
@@ -231,7 +250,7 @@ class ProbeResult(Outcome):
         if self.pass_seconds:
             rows, of_it = self.best.result.training_images, " of the best network" if self._networks else ""
             measured = f"; one pass makes all layers{of_it}, {count(rows)} images in {duration(self.pass_seconds)}"
-        return f"To extract an image costs: {', '.join(parts)}{measured}."
+        return f"To extract an image costs: {self._listed(parts)}{measured}."
 
 
 def _standing(standing: Standing) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_one_line_before_anything_is_extracted(home, tmp_pa
 
 
 def test_the_test_split_of_each_network_is_opened_once_and_last(home, tmp_path, monkeypatch):
-    options = {"controls": True, "widths": True, "scores": True, "select": True}
+    options = {"controls": True, "scores": True, "select": True}
     _probe(tmp_path / "first", heads="centroid")
     watch = Watch(monkeypatch)
     result = _probe(tmp_path / "second", **options)
