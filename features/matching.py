@@ -120,7 +120,7 @@ class Architecture:
         covered: Counter[str] = Counter()
         required = set(self.required)
         for name in names.values():
-            for prefix in _prefixes(name):
+            for prefix in self._prefixes(name):
                 covered[prefix] += self._own_name(name[len(prefix) :]) in required
         needed = len(required) - len(self.head)
         whole = sorted((prefix for prefix in covered if covered[prefix] >= needed), key=len, reverse=True)
@@ -135,6 +135,14 @@ class Architecture:
             }
             matches.append(self._match(table, prefix, tensors))
         return matches
+
+    def _prefixes(self, name: str) -> Iterator[str]:
+        """'', 'a.', 'a.b.' for 'a.b.c'; a body is no network of its own beside its classifier."""
+        yield ""
+        for dot in re.finditer(r"\.", name):
+            prefix = name[: dot.end()]
+            if not (isinstance(self.model, Body) and f".{prefix}".endswith(".body.")):
+                yield prefix
 
     def _own_name(self, name: str) -> str:
         """What a name under a prefix is called here: without wrappers in its middle (one that it begins with is in the
@@ -270,10 +278,3 @@ def _architecture_of(tables: Sequence[Table]) -> str | None:
 
 def _modern(name: str) -> str:
     return _OLD_DENSENET.sub(r"\1\2", name)
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """'', 'a.', 'a.b.' for 'a.b.c'."""
-    yield ""
-    for dot in re.finditer(r"\.", name):
-        yield name[: dot.end()]

@@ -18,6 +18,7 @@ from torchvision.models.feature_extraction import NodePathTracer
 
 from features.backbones.family import Traits
 from features.errors import UserError
+from features.walking import KIND
 
 # So many images are traced: a prime of which nothing else in a network is a multiple.
 _IMAGES = 100_003
@@ -163,8 +164,13 @@ class _SizedProxy(fx.Proxy):
         return self._known.numel()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "dtype" and not self._known.is_floating_point():
+            return self._known.dtype  # it is the same at any precision
         if name in _OPEN:
-            return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+            proxy = self.tracer.create_proxy("call_function", getattr, (self, name), {})
+            if name in ("dtype", "device"):
+                proxy.node.meta[KIND] = True
+            return proxy
         return super().__getattr__(name)
 
     def __len__(self) -> int:

@@ -136,3 +136,14 @@ def test_a_file_that_the_hub_lacks_is_asked_for_under_its_other_name(tmp_path, m
     monkeypatch.setattr("features.backbones.hub._answers", lambda url: True)
     backbone = load_backbone("open_clip:small/quick")
     assert (backbone.weights_name, backbone.weights_path) == ("quick", tmp_path / "open_clip_pytorch_model.bin")
+
+
+def test_a_classifier_above_a_tower_is_read_with_it(tmp_path):
+    backbone = load_backbone("open_clip:small", "random", prepared=Preparation(48))
+    backbone.family.new_classifier(backbone.model, 3)
+    save_file(backbone.model.state_dict(), tmp_path / "w.safetensors")
+    again = load_backbone("open_clip:small", str(tmp_path / "w.safetensors"), prepared=Preparation(48))
+    assert not again.headless and again.cut(48).stages[-1] == "fc"
+    images = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(again.model(images), backbone.model.requires_grad_(False)(images))
