@@ -107,7 +107,8 @@ class Architecture:
         self._children = [child for child, _ in self.model.named_children()]
         state = self.model.state_dict()
         self.shapes = {key: tensor.shape for key, tensor in state.items() if not is_auxiliary(key)}
-        self.head = tuple(key for key in self.shapes if key.startswith(f"{self.classifier}."))
+        heads = tuple(f"{name}." for name in self.family.classifiers(self.model))
+        self.head = tuple(key for key in self.shapes if key.startswith(heads))
 
     @cached_property
     def required(self) -> tuple[str, ...]:

@@ -30,8 +30,8 @@ def with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
         model = build_model(name, match.classes, **match.options)
         _fill(model, match.state(model), path)
     if match.headless:
-        parent, _, leaf = family_of(name).classifiers(model)[0].rpartition(".")
-        setattr(model.get_submodule(parent), leaf, nn.Identity())
+        for classifier in family_of(name).classifiers(model):
+            model.set_submodule(classifier, nn.Identity())
     return model, match.headless
 
 
