@@ -251,8 +251,8 @@ class Cut:
     def flops(self, layers: Sequence[str]) -> int:
         """Floating-point operations for one image up to the deepest of `layers`, a multiply-add counted as two."""
         trunk = without_numbers(self.trunk(layers))
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            trunk(torch.empty(2, 3, self.image_size, self.image_size, device="meta"))
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+            trunk(torch.empty(2, 3, self.image_size, self.image_size))
         return counter.get_total_flops() // 2
 
     # ---- the two halves ----------------------------------------------------------------------------------------
@@ -331,9 +331,9 @@ class Cut:
         """The shape of every tensor, for a batch of two, worked out without computing anything."""
         try:
             # Whoever asks may do so in inference mode, in which torch counts no versions.
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), torch.device("meta"):
                 watch = Watch(without_numbers(self.model), self.graph)
-                watch.run(torch.empty(2, 3, self.image_size, self.image_size, device="meta"))
+                watch.run(torch.empty(2, 3, self.image_size, self.image_size))
         except (RuntimeError, AssertionError, ValueError, DataDependentOutputException) as error:
             reason = str(error).strip().splitlines()[0]
             name, size = type(self.model).__name__, self.image_size
