@@ -94,15 +94,15 @@ class Match:
 
 
 class Architecture:
-    """The names and shapes that an architecture's tensors have, to hold files against."""
+    """The names and shapes that an architecture's tensors have, to hold files against; options: of its builder."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, **options: Any) -> None:
+        self.name, self.options = name, options
         self.family = family_of(name)
-        self.model: nn.Module = outline(name)
+        self.model: nn.Module = outline(name, **options)
         if self.family.is_headless(self.model):
             # It has a place for a classifier, which the file may have filled.
-            self.model = outline(name, 1)
+            self.model = outline(name, 1, **options)
         self.classifier = self.family.classifiers(self.model)[0]
         self._children = [child for child, _ in self.model.named_children()]
         state = self.model.state_dict()
@@ -157,7 +157,7 @@ class Architecture:
 
     def _match(self, table: Table, prefix: str, tensors: Mapping[str, torch.Tensor]) -> Match:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
-        options = self.family.options_for(self.model, shapes)
+        options = {**self.options, **self.family.options_for(self.model, shapes)}
         wanted = dict(self.shapes)
         if options:
             # The head stays, where only a file brings one.
@@ -207,12 +207,14 @@ class Architecture:
         return None
 
 
-def match_weights(name: str, tables: Sequence[Table], source: Path) -> tuple[Match, tuple[Match, ...]]:
+def match_weights(name: str, tables: Sequence[Table], source: Path, **options: Any) -> tuple[Match, tuple[Match, ...]]:
     """The weights of an architecture among the tables of a file, and the others there that are some as well.
+
+    options: what its builder is told, whatever the file.
 
     UserError where there are none: with what is missing, and the architecture that they are of where there is one.
     """
-    architecture = Architecture(name)
+    architecture = Architecture(name, **options)
     matches = [match for table in tables for match in architecture.matches(table)]
     fitting = [match for match in matches if match.fits]
     if not fitting:

@@ -51,9 +51,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "clip": {"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"], **_TOKENS},
 }  # fmt: skip
 OWN = ("Plain", "AsksForSizes", "Embedding")
-SHORT_OTHERS = (
-    "python:tests.classifiers.others:AsksForSizes", "timm:vit_tiny_patch16_224", "hf:swin", "open_clip:ViT-S-32",
-)  # fmt: skip
+SHORT_OTHERS = ("python:tests.classifiers.others:AsksForSizes", "timm:vit_tiny_patch16_224", "hf:dinov3")
 
 
 @dataclass(frozen=True)
