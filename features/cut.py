@@ -21,7 +21,7 @@ from features.overwriting import DROPOUTS, Watch, kept, written_over
 from features.pooling import tokens_layout
 from features.tracing import Traced
 from features.twins import without_numbers
-from features.walking import averages_places, dependent, graph_digest, is_batch_size, needed
+from features.walking import asked_of, averages_places, dependent, graph_digest, needed, says_nothing_new
 
 
 class Cut:
@@ -115,7 +115,8 @@ class Cut:
             return self._names[self._output]
         inside = [node for node in self._shapes if self._names[node].startswith(f"{layer}.")]
         if inside:
-            return self._canonical(self._names[inside[-1]])
+            used = [node for node in inside if node in self._needed]
+            return self._canonical(self._names[(used or inside)[-1]])
         names = dict.fromkeys([*self.stages, *self.layers])
         close = difflib.get_close_matches(layer, names, n=3, cutoff=0.4) or self.stages
         raise UserError(f"there is no layer {layer!r}; did you mean {', '.join(close)}? --list-layers names them all")
@@ -205,7 +206,11 @@ class Cut:
         before = set(self._legal_before_pooling)
         blocks = []
         for path in outer:
-            inside = tuple(name for name in self._nodes if name == path or name.startswith(f"{path}."))
+            inside = tuple(
+                name
+                for name, node in self._nodes.items()
+                if (name == path or name.startswith(f"{path}.")) and node in self._needed
+            )
             if inside and inside[-1] in before:
                 blocks.append(inside)
         return tuple(blocks)
@@ -246,8 +251,8 @@ class Cut:
     def flops(self, layers: Sequence[str]) -> int:
         """Floating-point operations for one image up to the deepest of `layers`, a multiply-add counted as two."""
         trunk = without_numbers(self.trunk(layers))
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            trunk(torch.empty(2, 3, self.image_size, self.image_size, device="meta"))
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+            trunk(torch.empty(2, 3, self.image_size, self.image_size))
         return counter.get_total_flops() // 2
 
     # ---- the two halves ----------------------------------------------------------------------------------------
@@ -293,10 +298,8 @@ class Cut:
         for node in inner:
             if node is cut:
                 continue
-            if is_batch_size(node):
-                copied[node] = graph.call_method("size", (copied[cut], 0))
-            else:
-                copied[node] = graph.node_copy(node, copied.__getitem__)
+            is_asked = says_nothing_new(node)
+            copied[node] = asked_of(node, copied[cut]) if is_asked else graph.node_copy(node, copied.__getitem__)
         graph.output(copied[end])
         return self._module(graph)
 
@@ -328,9 +331,9 @@ class Cut:
         """The shape of every tensor, for a batch of two, worked out without computing anything."""
         try:
             # Whoever asks may do so in inference mode, in which torch counts no versions.
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), torch.device("meta"):
                 watch = Watch(without_numbers(self.model), self.graph)
-                watch.run(torch.empty(2, 3, self.image_size, self.image_size, device="meta"))
+                watch.run(torch.empty(2, 3, self.image_size, self.image_size))
         except (RuntimeError, AssertionError, ValueError, DataDependentOutputException) as error:
             reason = str(error).strip().splitlines()[0]
             name, size = type(self.model).__name__, self.image_size

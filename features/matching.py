@@ -94,20 +94,21 @@ class Match:
 
 
 class Architecture:
-    """The names and shapes that an architecture's tensors have, to hold files against."""
+    """The names and shapes that an architecture's tensors have, to hold files against; options: of its builder."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, **options: Any) -> None:
+        self.name, self.options = name, options
         self.family = family_of(name)
-        self.model: nn.Module = outline(name)
+        self.model: nn.Module = outline(name, **options)
         if self.family.is_headless(self.model):
             # It has a place for a classifier, which the file may have filled.
-            self.model = outline(name, 1)
+            self.model = outline(name, 1, **options)
         self.classifier = self.family.classifiers(self.model)[0]
         self._children = [child for child, _ in self.model.named_children()]
         state = self.model.state_dict()
         self.shapes = {key: tensor.shape for key, tensor in state.items() if not is_auxiliary(key)}
-        self.head = tuple(key for key in self.shapes if key.startswith(f"{self.classifier}."))
+        heads = tuple(f"{name}." for name in self.family.classifiers(self.model))
+        self.head = tuple(key for key in self.shapes if key.startswith(heads))
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -120,7 +121,7 @@ class Architecture:
         covered: Counter[str] = Counter()
         required = set(self.required)
         for name in names.values():
-            for prefix in _prefixes(name):
+            for prefix in self._prefixes(name):
                 covered[prefix] += self._own_name(name[len(prefix) :]) in required
         needed = len(required) - len(self.head)
         whole = sorted((prefix for prefix in covered if covered[prefix] >= needed), key=len, reverse=True)
@@ -136,6 +137,14 @@ class Architecture:
             matches.append(self._match(table, prefix, tensors))
         return matches
 
+    def _prefixes(self, name: str) -> Iterator[str]:
+        """'', 'a.', 'a.b.' for 'a.b.c'; a body is no network of its own beside its classifier."""
+        yield ""
+        for dot in re.finditer(r"\.", name):
+            prefix = name[: dot.end()]
+            if not (isinstance(self.model, Body) and f".{prefix}".endswith(".body.")):
+                yield prefix
+
     def _own_name(self, name: str) -> str:
         """What a name under a prefix is called here: without wrappers in its middle (one that it begins with is in the
         prefix), and where a Sequential was made of the network's children, with a child's name for its number."""
@@ -148,7 +157,7 @@ class Architecture:
 
     def _match(self, table: Table, prefix: str, tensors: Mapping[str, torch.Tensor]) -> Match:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
-        options = self.family.options_for(self.model, shapes)
+        options = {**self.options, **self.family.options_for(self.model, shapes)}
         wanted = dict(self.shapes)
         if options:
             # The head stays, where only a file brings one.
@@ -198,12 +207,14 @@ class Architecture:
         return None
 
 
-def match_weights(name: str, tables: Sequence[Table], source: Path) -> tuple[Match, tuple[Match, ...]]:
+def match_weights(name: str, tables: Sequence[Table], source: Path, **options: Any) -> tuple[Match, tuple[Match, ...]]:
     """The weights of an architecture among the tables of a file, and the others there that are some as well.
+
+    options: what its builder is told, whatever the file.
 
     UserError where there are none: with what is missing, and the architecture that they are of where there is one.
     """
-    architecture = Architecture(name)
+    architecture = Architecture(name, **options)
     matches = [match for table in tables for match in architecture.matches(table)]
     fitting = [match for match in matches if match.fits]
     if not fitting:
@@ -270,10 +281,3 @@ def _architecture_of(tables: Sequence[Table]) -> str | None:
 
 def _modern(name: str) -> str:
     return _OLD_DENSENET.sub(r"\1\2", name)
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """'', 'a.', 'a.b.' for 'a.b.c'."""
-    yield ""
-    for dot in re.finditer(r"\.", name):
-        yield name[: dot.end()]

@@ -14,10 +14,12 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_aggregate, map_arg
+from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torchvision.models.feature_extraction import NodePathTracer
 
 from features.backbones.family import Traits
 from features.errors import UserError
+from features.walking import KIND
 
 # So many images are traced: a prime of which nothing else in a network is a multiple.
 _IMAGES = 100_003
@@ -57,11 +59,11 @@ class _Sized(NodePathTracer):
         self.values: dict[fx.Node, Any] = {}
         self._images = (_IMAGES, 3, image_size, image_size)
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._computing = False
+        self.is_computing = False
 
     def trace_sized(self, model: nn.Module) -> fx.Graph:
         """The graph, with the number of images read from the input."""
-        with torch.no_grad():
+        with torch.no_grad(), _MadeForImages(self):
             graph = self.trace(model)
         images = next(node for node in graph.nodes if node.op == "placeholder")
         with graph.inserting_after(images):
@@ -69,7 +71,7 @@ class _Sized(NodePathTracer):
         multiples = {_IMAGES: batch}
 
         def opened(value: Any) -> Any:
-            if type(value) is not int or value == 0 or value % _IMAGES:
+            if not _counts_images(value):
                 return value
             if value not in multiples:
                 with graph.inserting_after(batch):
@@ -95,12 +97,12 @@ class _Sized(NodePathTracer):
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any) -> Any:
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
         if isinstance(proxy, fx.Proxy) and kind != "output":
-            self._computing = True
+            self.is_computing = True
             try:
                 with self._mode, torch.no_grad():
                     self.values[proxy.node] = self._value(proxy.node)
             finally:
-                self._computing = False
+                self.is_computing = False
         return proxy
 
     def _given(self, node: fx.Node) -> Any:
@@ -132,10 +134,29 @@ class _Sized(NodePathTracer):
 
     # What runs on tensors without numbers is not to be traced.
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        return forward(*args, **kwargs) if self._computing else super().call_module(m, forward, args, kwargs)
+        return forward(*args, **kwargs) if self.is_computing else super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+        return attr_val if self.is_computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+class _MadeForImages(TorchFunctionMode):
+    """What is made for so many images, such as a token for each, is made when the graph runs."""
+
+    def __init__(self, tracer: _Sized) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        values: list[Any] = []
+        map_aggregate((args, kwargs), values.append)
+        is_known = not any(isinstance(value, fx.Proxy) for value in values)
+        if is_known and not self._tracer.is_computing and any(_counts_images(value) for value in values):
+            if is_tensor_method_or_property(func):
+                return self._tracer.create_proxy("call_method", func.__name__, args, kwargs)
+            return self._tracer.create_proxy("call_function", func, args, kwargs)
+        return func(*args, **kwargs)
 
 
 class _SizedProxy(fx.Proxy):
@@ -163,8 +184,13 @@ class _SizedProxy(fx.Proxy):
         return self._known.numel()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "dtype" and not self._known.is_floating_point():
+            return self._known.dtype  # it is the same at any precision
         if name in _OPEN:
-            return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+            proxy = self.tracer.create_proxy("call_function", getattr, (self, name), {})
+            if name in ("dtype", "device"):
+                proxy.node.meta[KIND] = True
+            return proxy
         return super().__getattr__(name)
 
     def __len__(self) -> int:
@@ -199,3 +225,7 @@ class _SizedProxy(fx.Proxy):
                 "compute both and choose with torch.where, or take it out"
             )
         return self._known
+
+
+def _counts_images(value: Any) -> bool:
+    return type(value) is int and value != 0 and value % _IMAGES == 0

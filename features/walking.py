@@ -9,6 +9,9 @@ import torch
 from torch import fx, nn
 from torch.fx.node import map_aggregate, map_arg
 
+# In the `meta` of a node that asks a tensor for its floating-point type or its device.
+KIND = "says of what kind"
+
 
 def is_batch_size(node: fx.Node) -> bool:
     """Whether a node only says how many images there are, which every layer's output says as well."""
@@ -24,12 +27,30 @@ def is_batch_size(node: fx.Node) -> bool:
     )
 
 
+def is_kind(node: fx.Node) -> bool:
+    """Whether a node only says of what floating-point type, or on what device, a tensor is."""
+    return bool(node.meta.get(KIND))
+
+
+def says_nothing_new(node: fx.Node) -> bool:
+    """Whether what a node gives can be had of any layer's output: the number of images, their type and device."""
+    return is_batch_size(node) or is_kind(node)
+
+
+def asked_of(node: fx.Node, output: fx.Node) -> fx.Node:
+    """The node that asks another output what `node`, one of those that say nothing new, asks."""
+    if is_batch_size(node):
+        return output.graph.call_method("size", (output, 0))
+    return output.graph.call_function(getattr, (output, *node.args[1:]))
+
+
 def dependent(graph: fx.Graph, source: fx.Node) -> dict[fx.Node, bool]:
-    """Of each node whether it depends on the numbers of a source; how many images there are is no such number."""
+    """Of each node whether it depends on the numbers of a source; how many images there are, and of what type, are no
+    such numbers."""
     depends: dict[fx.Node, bool] = {}
     for node in graph.nodes:
         read = any(depends[before] for before in node.all_input_nodes)
-        depends[node] = node is source or (read and not is_batch_size(node))
+        depends[node] = node is source or (read and not says_nothing_new(node))
     return depends
 
 
@@ -41,7 +62,7 @@ def needed(graph: fx.Graph, wanted: Sequence[fx.Node], stop: fx.Node | None = No
         if node in found:
             continue
         found.add(node)
-        if node is not stop and not (stop is not None and is_batch_size(node)):
+        if node is not stop and not (stop is not None and says_nothing_new(node)):
             waiting.extend(node.all_input_nodes)
     return [node for node in graph.nodes if node in found]
 

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,10 +15,10 @@ from features.matching import match_weights
 from features.weights import read_tables
 
 
-def with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
+def with_state(name: str, path: Path, **options: Any) -> tuple[nn.Module, bool]:
     """A model of this architecture that holds the weights in a file, with as many classes, and whether it lacks a
-    classifier."""
-    match, others = match_weights(name, read_tables(path), path)
+    classifier; options: what its builder is told, whatever the file."""
+    match, others = match_weights(name, read_tables(path), path, **options)
     if others:
         places = [other.place or "the file's outermost tensors" for other in (match, *others)]
         tell_once(f"{path.name} holds {len(places)} sets of weights of {name}: {', '.join(places)}; the first is used")
@@ -31,8 +32,8 @@ def with_state(name: str, path: Path) -> tuple[nn.Module, bool]:
         model = build_model(name, match.classes, **match.options)
         _fill(model, match.state(model), path)
     if match.headless:
-        parent, _, leaf = family_of(name).classifiers(model)[0].rpartition(".")
-        setattr(model.get_submodule(parent), leaf, nn.Identity())
+        for classifier in family_of(name).classifiers(model):
+            model.set_submodule(classifier, nn.Identity())
     return model, match.headless
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import nn
 
 from features.backbones import hub
-from features.backbones.family import Body, Family, Pretrained, Traits, version_of
+from features.backbones.family import Body, Family, Pretrained, Traits, another_classifier, version_of
 from features.backbones.torchvision import FAMILY as TORCHVISION
 from features.errors import UserError
 from features.home import user_path
@@ -43,7 +44,7 @@ class HuggingFace(Family):
         config, kind = _config(_folder(name))
         if classes is not None and kind is transformers.AutoModelForImageClassification:
             config.num_labels = classes
-        network = _of_images(kind.from_config(config))
+        network = _of_images(kind.from_config(config, **_parts_of(_folder(name))))
         if kind is transformers.AutoModelForImageClassification:
             return network
         body = Body(network, _width(network, self.preset(name).crop))
@@ -56,10 +57,28 @@ class HuggingFace(Family):
         has_class_token = any(token in shapes for token in _CLASS_TOKENS)
         registers = shapes["register_tokens"][1] if "register_tokens" in shapes else 0
         prefix = has_class_token + ("distillation_token" in shapes) + registers
-        return Traits(prefix_tokens=prefix, has_class_token=has_class_token, sized=True)
+        names = self.classifiers(model)
+        several = names if len(names) > 1 else ()
+        return Traits(prefix_tokens=prefix, has_class_token=has_class_token, classifiers=several, sized=True)
 
     def classifiers(self, model: nn.Module) -> tuple[str, ...]:
-        return ("fc",) if isinstance(model, Body) else super().classifiers(model)
+        """Two where a distilled network has one for each teacher."""
+        if isinstance(model, Body):
+            return ("fc",)
+        config: Any = model.config
+        outer = [(name, part) for name, part in model.named_modules() if name.count(".") < 2]
+        linear = (nn.Linear, nn.Conv2d)
+        names = [name for name, part in outer if isinstance(part, linear) and len(part.weight) == config.num_labels]
+        return tuple(names) if len(names) > 1 else super().classifiers(model)
+
+    def new_classifier(self, model: nn.Module, classes: int) -> tuple[str, ...]:
+        if isinstance(model, Body):
+            return super().new_classifier(model, classes)
+        names = self.classifiers(model)
+        for name in names:
+            model.set_submodule(name, another_classifier(model.get_submodule(name), classes))
+        model.config.num_labels = classes  # type: ignore[union-attr]  # transformers' models have it
+        return names
 
     def pretrained(self, name: str, weights: str) -> Pretrained | None:
         if weights != "default":
@@ -78,12 +97,16 @@ class HuggingFace(Family):
             return None
         config, kind = _config(path.parent)
         try:
-            network = kind.from_pretrained(
-                path.parent, config=config, local_files_only=True, trust_remote_code=False, dtype=torch.float32
-            )
+            network, report = kind.from_pretrained(
+                path.parent, config=config, local_files_only=True, trust_remote_code=False, dtype=torch.float32,
+                output_loading_info=True, **_parts_of(path.parent),
+            )  # fmt: skip
         except (OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{path} is not what its folder's config.json says ({reason})") from error
+        if report["missing_keys"]:
+            # transformers would fill them with random numbers.
+            raise UserError(f"{path} lacks {', '.join(sorted(report['missing_keys'])[:3])} of what config.json says")
         network = _of_images(network)
         if kind is transformers.AutoModelForImageClassification:
             return network, False
@@ -135,9 +158,20 @@ def _config(folder: Path) -> tuple[Any, Any]:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder} holds no model that transformers has itself ({reason})") from error
-    config = getattr(config, "vision_config", config)
     classifies = any("ForImageClassification" in kind for kind in config.architectures or ())
+    config = config if classifies else getattr(config, "vision_config", config)
     return config, transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
+
+
+@cache
+def _parts_of(folder: Path) -> dict[str, bool]:
+    """What a model is to be built without: a pooling layer that its weights lack, as DINO's do."""
+    path = folder / _WEIGHTS[0]
+    if not path.is_file() or "ViTModel" not in (_config(folder)[0].architectures or ()):
+        return {}
+    with safe_open(path, "pt") as file:
+        names = list(file.keys())
+    return {} if any("pooler." in name for name in names) else {"add_pooling_layer": False}
 
 
 def _of_images(network: nn.Module) -> nn.Module:
@@ -163,8 +197,12 @@ def _rows_of(kind: Any) -> Any:
 
 
 def _width(network: nn.Module, crop: int) -> int:
-    with torch.no_grad():
-        rows: torch.Tensor = network.eval()(torch.zeros(1, 3, crop, crop))
+    try:
+        with torch.no_grad():
+            rows: torch.Tensor = network.eval()(torch.zeros(1, 3, crop, crop))
+    except Exception as error:  # other people's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"{type(network).__name__} does not take images of {crop} x {crop} alone ({reason})") from error
     return rows.shape[1]
 
 

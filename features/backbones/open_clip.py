@@ -128,7 +128,12 @@ class OpenClip(Family):
 
     def read(self, name: str, path: Path, options: Mapping[str, Any]) -> tuple[nn.Module, bool] | None:
         """From a state dict of a whole CLIP or of its image tower alone, its positions resampled where need be."""
-        network, headless = with_state(name, path)
+        try:
+            network, headless = with_state(name, path)
+        except UserError:
+            if not options:
+                raise
+            network, headless = with_state(name, path, **options)
         if options and self.fixed_size(network) != options["image_size"]:
             _resample(network.body, options["image_size"])
         return network, headless

@@ -1,9 +1,11 @@
 """Networks of the other families, with random weights: no file is needed, and no builder of torchvision knows them."""
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,8 +20,38 @@ TIMM = (
     "eva02_tiny_patch14_224", "levit_128s", "swin_tiny_patch4_window7_224", "pit_ti_224", "mixer_s32_224",
     "coatnet_0_rw_224", "hiera_tiny_224", "volo_d1_224", "twins_svt_small", "convit_tiny", "efficientformer_l1",
 )  # fmt: skip
+OPEN_CLIP = ("ViT-S-32", "RN50/openai", "convnext_tiny", "ViT-B-16-SigLIP/webli")
+_TOKENS = {
+    "hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 96, "image_size": 64,
+    "patch_size": 8,
+}  # fmt: skip
+_MAPS = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
+# Small ones of transformers', by what their config.json says.
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "vit": {"model_type": "vit", "architectures": ["ViTForImageClassification"], **_TOKENS},
+    "deit": {"model_type": "deit", "architectures": ["DeiTForImageClassificationWithTeacher"], **_TOKENS},
+    "dinov2": {"model_type": "dinov2", "architectures": ["Dinov2Model"], **_TOKENS},
+    "dinov2-registers": {
+        "model_type": "dinov2_with_registers", "architectures": ["Dinov2WithRegistersModel"], **_TOKENS,
+    },
+    "dinov3": {"model_type": "dinov3_vit", "architectures": ["DINOv3ViTModel"], "num_register_tokens": 4, **_TOKENS},
+    "beit": {
+        "model_type": "beit", "architectures": ["BeitForImageClassification"], "use_relative_position_bias": True,
+        **_TOKENS,
+    },
+    "swin": {
+        "model_type": "swin", "architectures": ["SwinForImageClassification"], "image_size": 64, "embed_dim": 12,
+        "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 4], "window_size": 4,
+    },
+    "convnext": {"model_type": "convnext", "architectures": ["ConvNextForImageClassification"], **_MAPS},
+    "resnet": {
+        "model_type": "resnet", "architectures": ["ResNetForImageClassification"], "embedding_size": 8, **_MAPS,
+    },
+    "siglip": {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"], **_TOKENS},
+    "clip": {"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"], **_TOKENS},
+}  # fmt: skip
 OWN = ("Plain", "AsksForSizes", "Embedding")
-SHORT_OTHERS = ("python:tests.classifiers.others:AsksForSizes", "timm:vit_tiny_patch16_224")
+SHORT_OTHERS = ("python:tests.classifiers.others:AsksForSizes", "timm:vit_tiny_patch16_224", "hf:dinov3")
 
 
 @dataclass(frozen=True)
@@ -34,15 +66,24 @@ class Other:
         return self.name
 
     def written(self, path: Path) -> Path:
-        """There is no file: weights are random."""
+        """There is no file, since weights are random; of transformers' models the folder that their name means."""
+        family, _, name = self.name.partition(":")
+        if family == "hf":
+            folder = path.parent / name
+            folder.mkdir(exist_ok=True)
+            config = {"num_labels": 10, **TRANSFORMERS[name]}
+            (folder / "config.json").write_text(json.dumps(config))
+            (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 64, "width": 64}}))
         return path
 
 
 def others() -> Iterator[Other]:
-    """Those of one's own, and timm's where it is installed."""
+    """Those of one's own, and those of other packages where they are installed."""
     yield from (Other(f"python:{__name__}:{name}") for name in OWN)
-    if importlib.util.find_spec("timm"):
-        yield from (Other(f"timm:{name}") for name in TIMM)
+    families = (("timm", "timm", TIMM), ("hf", "transformers", TRANSFORMERS), ("open_clip", "open_clip", OPEN_CLIP))
+    for family, package, names in families:
+        if importlib.util.find_spec(package):
+            yield from (Other(f"{family}:{name}") for name in names)
 
 
 class Plain(nn.Module):

@@ -30,8 +30,8 @@ def test_a_classifier_of_torchvisions_does_all_that_a_backbone_promises(name, tm
 
 @pytest.mark.parametrize("name", SHORT_OTHERS)
 def test_networks_of_other_families_do_so_too(name, tmp_path, monkeypatch):
-    if name.startswith("timm:"):
-        pytest.importorskip("timm")
+    if (package := {"hf": "transformers"}.get(family := name.partition(":")[0], family)) != "python":
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAYERPROBE_HOME", str(tmp_path / "home"))
     columns, made = [column for column in COLUMNS if column != "onnx"], {}

@@ -26,6 +26,8 @@ def small_model(monkeypatch):
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small", transformer)
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small-RN", resnet)
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small-timm", {**transformer, "vision_cfg": of_timm})
+    of_timm = {"timm_model_name": "test_vit", "timm_proj": "linear", "image_size": 160}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small-timm-vit", {**transformer, "vision_cfg": of_timm})
     weights = {
         "mean": (0.5,) * 3, "std": (0.25,) * 3, "interpolation": "bilinear", "resize_mode": "squash",
         "quick_gelu": True, "hf_hub": "nobody/small/", "url": "",
@@ -136,3 +138,15 @@ def test_a_file_that_the_hub_lacks_is_asked_for_under_its_other_name(tmp_path, m
     monkeypatch.setattr("features.backbones.hub._answers", lambda url: True)
     backbone = load_backbone("open_clip:small/quick")
     assert (backbone.weights_name, backbone.weights_path) == ("quick", tmp_path / "open_clip_pytorch_model.bin")
+
+
+@pytest.mark.parametrize("model", ["small", "small-timm-vit"])
+def test_a_classifier_above_a_tower_is_read_with_it(tmp_path, model):
+    backbone = load_backbone(f"open_clip:{model}", "random", prepared=Preparation(48))
+    backbone.family.new_classifier(backbone.model, 3)
+    save_file(backbone.model.state_dict(), tmp_path / "w.safetensors")
+    again = load_backbone(f"open_clip:{model}", str(tmp_path / "w.safetensors"), prepared=Preparation(48))
+    assert not again.headless and again.cut(48).stages[-1] == "fc"
+    images = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(again.model(images), backbone.model.requires_grad_(False)(images))

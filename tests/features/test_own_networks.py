@@ -58,6 +58,31 @@ class Product(Net):
         return scores.view(images, height * width, -1).mean(1)
 
 
+class Token(Net):
+    """A token for each image, and each image by its number."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("token", torch.ones(1, 1, 16))
+
+    def forward(self, x):
+        tokens = self.maps(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([torch.zeros(len(x), 1, 16), self.token.expand(len(x), -1, -1), tokens], 1)
+        return self.top(tokens.mean(1))[torch.arange(x.shape[0])]
+
+
+class Dropped(Net):
+    def forward(self, x):
+        y = self.norm(self.stem(x))
+        y.relu_()
+        return self.top(self.deep(y).mean((2, 3)))
+
+
+class OneByOne(Net):
+    def forward(self, x):
+        return torch.cat([self.top(self.maps(image[None]).mean((2, 3))) for image in x])
+
+
 class Dict(Net):
     def forward(self, x):
         return {"logits": super().forward(x), "maps": self.maps(x)}
@@ -83,7 +108,7 @@ class Embedding(Net):
         return self.maps(x).mean((2, 3))
 
 
-@pytest.mark.parametrize("kind", [Net, IfShape, Len, Int, Product])
+@pytest.mark.parametrize("kind", [Net, IfShape, Len, Int, Product, Token])
 @pytest.mark.parametrize("images", [1, 3])
 def test_code_that_asks_for_sizes_is_cut_for_any_number_of_images(kind, images):
     model = kind().eval()
@@ -99,6 +124,8 @@ def test_code_that_asks_for_sizes_is_cut_for_any_number_of_images(kind, images):
         (Dict, r"a dict of logits, maps; .* return the one tensor"),
         (Tuple, r"a tuple; .* return the one tensor"),
         (Map, r"\(16, 6, 6\) for an image.*AdaptiveAvgPool2d"),
+        (Dropped, r"in place and drops the result \('relu_'\).*x = self\.relu\(x\)"),
+        (OneByOne, r"goes through the images one by one \('x'\)"),
         (Data, r"decides by the numbers in a tensor.*torch\.where"),
     ],
 )
