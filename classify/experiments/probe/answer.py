@@ -190,8 +190,8 @@ class ProbeResult(Outcome):
             if name != self.best.network:
                 row = best_of(rows, lambda row: [row.result])
                 bests.append(f"{self._name(row)} with {row.head} ({percent(row.validation)} %)")
-        them = "the other network is" if len(bests) == 1 else "each other network is"
-        return f"The best of {them} {', '.join(bests)}." if bests else ""
+        others = "the other network" if len(bests) == 1 else "each other network"
+        return f"On validation the best of {others}: {', '.join(bests)}." if bests else ""
 
     def _as_good_there(self) -> str:
         """The rows that are as good on what was chosen on, the best of them first."""

@@ -139,7 +139,8 @@ def _map(layer: str, features: np.ndarray, seed: int) -> LayerMap:
 
     axes = min(AXES, *features.shape)
     pca = PCA(axes, random_state=seed)
-    reduced = pca.fit_transform(features)
+    with np.errstate(invalid="ignore"):  # random weights may give features that are all constant
+        reduced = pca.fit_transform(features)
     plane = np.pad(reduced[:, :2], ((0, 0), (0, max(0, 2 - axes))))
     maps = {"PCA": _whole(plane)}
     perplexity = min(30.0, (len(features) - 1) / 3)

@@ -45,9 +45,13 @@ def facts(section: Section) -> list[tuple[str, str, str]]:
     """(value, what it is, detail) of the model best on validation."""
     result = section.best.saved.result
     low, high = result.metrics.accuracy_interval
+    networks = {model.saved.result.config.backbone for model in section.candidates} - {None}
+    name = plain_name(result.config)
+    if len(networks) > 1 and result.config.backbone:
+        name += f" of {one_line(result.config.backbone)}"
     shown = [
         (f"{percent(result.metrics.accuracy)} %", "of the test images right", f"{percent(low)} to {percent(high)}"),
-        (plain_name(result.config), "best on validation", f"{percent(result.validation_accuracy)} % there"),
+        (name, "best on validation", f"{percent(result.validation_accuracy)} % there"),
     ]
     wrong = result.metrics.n - result.metrics.correct
     shown.append((count(wrong), "test images wrong", f"of {count(result.metrics.n)}"))
