@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from features.backbones.family import Traits
 from features.backbones.torchvision import FAMILY as TORCHVISION
 from features.errors import UserError
-from features.overwriting import DROPOUTS, Watch, kept, written_over
+from features.overwriting import DROPOUTS, Watch, dropped_write, kept, written_over
 from features.pooling import tokens_layout
 from features.tracing import Traced
 from features.twins import without_numbers
@@ -203,14 +203,10 @@ class Cut:
                 continue
             if kinds.count(type(module)) > 1:
                 outer.append(path)
-        before = set(self._legal_before_pooling)
-        blocks = []
+        before, blocks = set(self._legal_before_pooling), []
+        used = [name for name, node in self._nodes.items() if node in self._needed]
         for path in outer:
-            inside = tuple(
-                name
-                for name, node in self._nodes.items()
-                if (name == path or name.startswith(f"{path}.")) and node in self._needed
-            )
+            inside = tuple(name for name in used if name == path or name.startswith(f"{path}."))
             if inside and inside[-1] in before:
                 blocks.append(inside)
         return tuple(blocks)
@@ -339,22 +335,12 @@ class Cut:
             name, size = type(self.model).__name__, self.image_size
             message = f"{name} does not take images of {size} x {size} ({reason}); give another --image-size"
             raise UserError(message) from error
-        self._refuse_dropped_writes()
+        if writer := dropped_write(self.graph, self._needed):
+            raise UserError(
+                f"{type(self.model).__name__} changes a tensor in place and drops the result "
+                f"('{self._names[writer]}'), which no graph can hold: use what it gives, as in x = self.relu(x)"
+            )
         return {node: shape for node, shape in watch.shapes.items() if self._depends[node]}
-
-    def _refuse_dropped_writes(self) -> None:
-        """UserError where something is written over and what that gives is not used: no path leads to it from the
-        output, so that no part of the network would do it."""
-        for writer in self.graph.nodes:
-            if writer in self._needed or writer.op == "output":
-                continue
-            written = [node for node in self._needed if written_over(node, [writer])]
-            readers = [user for node in written for user in node.users if user.op == "output" or user in self._needed]
-            if any(self._order[reader] > self._order[writer] for reader in readers):
-                raise UserError(
-                    f"{type(self.model).__name__} changes a tensor in place and drops the result "
-                    f"('{self._names[writer]}'), which no graph can hold: use what it gives, as in x = self.relu(x)"
-                )
 
     @cached_property
     def _flat(self) -> fx.Node:

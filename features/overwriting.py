@@ -6,7 +6,7 @@ the nodes' `meta`, and so goes with them into every graph that is made of them.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -58,6 +58,19 @@ class Watch(fx.Interpreter):
 def written_over(node: fx.Node, by: Iterable[fx.Node]) -> bool:
     """Whether one of these nodes writes over the output of `node`, after it is there."""
     return not node.meta.get(_WRITERS, set()).isdisjoint(other.meta.get(_PLACE) for other in by)
+
+
+def dropped_write(graph: fx.Graph, needed: Collection[fx.Node]) -> fx.Node | None:
+    """A node that writes over what is read after it, and whose own result nobody uses: no path leads to it from the
+    output, so that no part of the network would do it. needed: what the output is computed from."""
+    for writer in graph.nodes:
+        if writer in needed or writer.op == "output":
+            continue
+        written = [node for node in needed if written_over(node, [writer])]
+        readers = [user for node in written for user in node.users if user.op == "output" or user in needed]
+        if any(reader.meta[_PLACE] > writer.meta[_PLACE] for reader in readers):
+            return writer
+    return None
 
 
 def kept(node: fx.Node) -> fx.Node:

@@ -64,8 +64,7 @@ def probe(
     """Which layer of frozen networks transfers best: every layer with every head, with controls, tests and costs.
 
     Network, layer, head and hyper-parameters are chosen on validation rows; the test rows are read once, at the end.
-    What was computed before, features in the cache and rows in `results`, is taken from there. A string where a list
-    can be given is a list of one.
+    What was computed before is taken from the cache and `results`. A string where a list can be given is one item.
 
     Parameters
     ----------
@@ -73,9 +72,8 @@ def probe(
         A name ('mnist', 'digits', ...), 'folder:PATH', 'csv:PATH', 'npz:PATH', or the data themselves, such as (X, y),
         as `open_dataset` takes them.
     backbone : str, torch.nn.Module, or list of these
-        A torchvision classifier, 'efficientnet_lite0', 'timm:NAME', 'hf:NAME', one's own, or a plug-in's. Of several
-        the best is chosen as the layer is, all in one table; each has its own preprocessing and controls. `weights`
-        are then one word for all ('default', 'random'), a list of one for each, or of 'NAME=W' for some.
+        A torchvision classifier, 'efficientnet_lite0', 'timm:NAME', 'hf:NAME', one's own, or a plug-in's. The best of
+        several is chosen as the layer is; their `weights` are one word for all, one for each, or 'NAME=W' for some.
     layers : str or list of str
         Names, joined ones ('layer2+layer3') or 'all': every stage; with depth='block' every block.
     heads : str, classifier, or list of these, optional
