@@ -17,13 +17,13 @@ _HEAD = 4096
 
 
 def npz_of_digits(path: Path) -> np.ndarray:
-    """Write a data set of digits; the training images (40, 8, 8)."""
+    """Write a data set of digits, all ten of them on both sides; the training images (40, 8, 8)."""
     from sklearn.datasets import load_digits
 
     loaded = load_digits()
     images = np.round(loaded.images[:60] * 15).astype(np.uint8)
-    np.savez(path, x_train=images[:40], y_train=loaded.target[:40], x_test=images[40:], y_test=loaded.target[40:60])
-    return images[:40]
+    np.savez(path, x_train=images[20:], y_train=loaded.target[20:60], x_test=images[:20], y_test=loaded.target[:20])
+    return images[20:]
 
 
 def idx_of_digits(folder: Path) -> list[Path]:
@@ -35,7 +35,7 @@ def idx_of_digits(folder: Path) -> list[Path]:
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     paths = []
-    for split, rows in (("train", slice(0, 40)), ("t10k", slice(40, 60))):
+    for split, rows in (("train", slice(20, 60)), ("t10k", slice(0, 20))):
         for kind, array in (("images-idx3", images[rows]), ("labels-idx1", labels[rows])):
             header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
             path = raw / f"{split}-{kind}-ubyte"
