@@ -219,9 +219,8 @@ def _remote(typed: str, address: str) -> Iterator[Any]:
             _require_same_versions(client, typed)
             yield client
     except (CancelledError, OSError) as error:
-        # By its words alone Dask tells from other failures that nobody answers any more.
-        answered = isinstance(error, OSError) and "trying to connect" not in str(error)
-        if answered and not isinstance(error, CommClosedError):
+        # While it connects, Dask says by its words alone that nobody answers; other failures are not the scheduler's.
+        if not isinstance(error, CancelledError | CommClosedError) and "trying to connect" not in str(error):
             raise
         raise UserError(
             f"--cluster {typed}: the scheduler is gone, and with it what its workers had begun; what is complete is "

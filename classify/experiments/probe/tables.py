@@ -178,7 +178,7 @@ def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
     best = [max(row.validation for row in plain if (row.layer, row.pool) == layer) for layer in scores.layers]
     lines.append(("probes, best head's validation accuracy", *best, None, sum(row.seconds for row in plain)))
     notes = [
-        f"on {scores.rows:,} training rows, stratified, none of them validation or test; higher is better",
+        _looked_at(scores),
         "weighted tau: Kendall's rank correlation with the best head's validation accuracy; seconds: of all layers",
     ]
     if any(score.of_network for score in scores.scores):
@@ -206,12 +206,16 @@ def scores_by_layer_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
         lines.append((network, layer, *([pool] if pools else []), *values, best[layer, pool, network]))
     taus = ", ".join(f"{score.title} {MISSING if score.tau is None else f'{score.tau:.2f}'}" for score in of_layers)
     notes = [
-        f"on {scores.rows:,} training rows, stratified, none of them validation or test; higher is better",
+        _looked_at(scores),
         f"weighted tau with the best head's validation accuracy, over all networks' layers: {taus}",
     ]
     if of_network := [f"{score.title} {_score(score.values[0])}" for score in scores.scores if score.of_network]:
         notes.append(f"of networks as wholes: {', '.join(of_network)}")
     return Table("Scores that need no training", shown, tuple(lines), tuple(notes))
+
+
+def _looked_at(scores: Scores) -> str:
+    return f"on {scores.rows:,} training rows, stratified, none of them validation or test; higher is better"
 
 
 def cka_table(scores: Scores, network: str = "") -> Table:
