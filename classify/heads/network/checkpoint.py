@@ -59,22 +59,23 @@ class Checkpoint:
             for name, digest in index["files"].items():
                 with open_regular(self.folder / name) as stream:
                     if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                        raise self._damaged(f"{name} is not what was written")
+                        raise self.damaged(f"{name} is not what was written")
             best = load_file(self.folder / index["best"]) if index["best"] else None
             return RunState(load_file(self.folder / index["tensors"]), best, index["values"])
         except (SafetensorError, FileNotFoundError) as error:
-            raise self._damaged(str(error)) from error
+            raise self.damaged(str(error)) from error
 
     def _index(self) -> dict[str, Any] | None:
         index = read_json(self.folder / "run.json")
         if index is None and not (self.folder / "run.json").exists():
             return None
         content = index.get("content") if isinstance(index, dict) else None
-        if not isinstance(content, dict) or index.get("sha256") != sha256_json(content):
-            raise self._damaged("run.json is not what was written")
+        if not _is_index(content) or index.get("sha256") != sha256_json(content):
+            raise self.damaged("run.json is not what was written")
         return content
 
-    def _damaged(self, reason: str) -> UserError:
+    def damaged(self, reason: str) -> UserError:
+        """What to raise where the folder does not hold what was written, for whatever reason."""
         return UserError(f"the run in {self.folder} is damaged ({reason}); remove the folder to start over")
 
     def save(self, number: int, state: RunState, new_best: bool) -> None:
@@ -96,6 +97,18 @@ class Checkpoint:
         for path in self.folder.glob("*.safetensors"):
             if path.name not in (tensors, best):
                 path.unlink()
+
+
+def _is_index(content: Any) -> bool:
+    """Whether this has the parts of an index, and names files that stand beside it."""
+    if not isinstance(content, dict) or not {"tensors", "best"} <= content.keys():
+        return False
+    parts = [content.get(name) for name in ("identity", "values", "files")]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    files, named = content["files"], [content["tensors"], *([content["best"]] if content["best"] is not None else [])]
+    beside = all(Path(name).name == name and isinstance(digest, str) for name, digest in files.items())
+    return beside and all(isinstance(name, str) and name in files for name in named)
 
 
 def write_network(folder: Path, tensors: Tensors, fields: dict[str, Any]) -> None:

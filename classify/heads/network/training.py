@@ -348,8 +348,14 @@ class Trainer:
 
     def _resume(self, optimizer: Optimizer) -> None:
         state = self.checkpoint.load() if self.checkpoint else None
-        if state is None:
+        if self.checkpoint is None or state is None:
             return
+        try:
+            self._restore(optimizer, state)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise self.checkpoint.damaged(f"it holds no state of this run, {type(error).__name__}: {error}") from error
+
+    def _restore(self, optimizer: Optimizer, state: RunState) -> None:
         weights = {name: tensor for name, tensor in state.tensors.items() if not name.startswith("optimizer.")}
         self._load(weights)
         prefix = "optimizer."

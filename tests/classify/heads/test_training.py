@@ -1,6 +1,7 @@
 """The training loop's parts: settings, learning rates, batches, augmentation, memory, and what a checkpoint keeps."""
 
 import contextlib
+import json
 import math
 import weakref
 
@@ -15,6 +16,7 @@ from classify.heads.network.optimising import build_optimizer, rate_factor
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.training import Labelled, Trainee, Trainer
 from classify.heads.regularizers.protocol import Regularizer
+from features.digests import sha256_json
 from features.errors import UserError
 
 
@@ -258,7 +260,11 @@ def test_batches_of_one_are_not_tried_where_batch_norm_trains():
 
 def test_validation_and_prediction_take_smaller_batches_where_large_ones_do_not_fit():
     settings = TrainingSettings(epochs=1, batch_size=8)
-    small, large = (trainer(settings, Small(limit), validation=data(20)) for limit in (12, 100))
+    runs = []
+    for limit in (12, 100):
+        torch.manual_seed(0)  # the weights of both are the same, whatever was drawn before
+        runs.append(trainer(settings, Small(limit), validation=data(20)))
+    small, large = runs
     assert small.run().history[0].validation_loss == pytest.approx(large.run().history[0].validation_loss)
     small.trainee.module.limit = 0
     with pytest.raises(UserError, match="not even one image fits"):
@@ -325,6 +331,23 @@ def test_a_checkpoint_of_another_run_and_a_damaged_one_are_refused(tmp_path):
     (tmp_path / "run" / "state-00002.safetensors").write_bytes(b"cut short")
     with pytest.raises(UserError, match="damaged"):
         checkpoint.load()
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"files": None}, {"files": {"../state": "00"}}, {"tensors": "other.safetensors"}, {"tensors": 3}, {"best": 3},
+        {"best": ["state"]}, {"identity": []}, {"values": 5}, {"values": {}}, {"values": {"step": "many"}},
+    ],
+)  # fmt: skip
+def test_a_sealed_index_that_is_none_is_refused_in_a_line(tmp_path, forged):
+    settings = TrainingSettings(epochs=1, batch_size=8)
+    trainer(settings, checkpoint=Checkpoint(tmp_path / "run", {"seed": 0})).run()
+    path = tmp_path / "run" / "run.json"
+    content = {**json.loads(path.read_text())["content"], **forged}
+    path.write_text(json.dumps({"content": content, "sha256": sha256_json(content)}))
+    with pytest.raises(UserError, match=r"the run in .*run is damaged"):
+        trainer(settings, checkpoint=Checkpoint(tmp_path / "run", {"seed": 0})).run()
 
 
 def test_a_run_never_goes_on_from_numbers_that_changed_on_the_disk(tmp_path):
