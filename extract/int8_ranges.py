@@ -51,6 +51,7 @@ def ranges_on(
     last = cut.resolve("avgpool" if cut.headless else "fc")
     network = fold_batch_norm(twin(cut.trunk([last])).eval().float())
     prepare = Preprocessor(preprocessing)
+    images = prepare.decoded(images)
     return observed_ranges(network, (prepare(images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)))
 
 

@@ -67,7 +67,9 @@ def run_pass(
     # A batch's images are computed together: a pass carries on at the start of one.
     first -= first % recipe.batch if first < len(rows) else 0
     streams = recipe.streams(cores)
-    ready_made = _prepared(part.data.images, rows[first:], recipe.batch, preprocessor, trunk, cores)
+    ready_made = _prepared(
+        preprocessor.decoded(part.data.images), rows[first:], recipe.batch, preprocessor, trunk, cores
+    )
 
     def compute(count: int, ready: torch.Tensor) -> tuple[list[tuple[store.PartialFile, np.ndarray]], int, float]:
         before = time.perf_counter()

@@ -5,14 +5,20 @@ the target is resized straight to it: resizing it to more and cropping would cut
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 from extract.levels import Levels
+from features.datasets import ImageFiles
 from features.preprocessing import Preprocessing
+
+_LARGE = 1 << 20  # pixels; below, an image is in the cache as it is
+_STRIPE = 128  # rows
 
 
 class Preprocessor:
@@ -31,6 +37,10 @@ class Preprocessor:
         if isinstance(images, np.ndarray):
             return self._normalise(self.resized(images))
         return torch.cat([self._normalise(self.resized(image[None])) for image in images])
+
+    def decoded(self, images: Any) -> Any:
+        """Images in files as they are to be decoded for these steps; arrays as they are."""
+        return images.decoded_at(self.steps.decoded) if isinstance(images, ImageFiles) else images
 
     def cropped(self, images: np.ndarray | Iterable[np.ndarray]) -> torch.Tensor:
         """The same images resized and cropped alone: uint8 (N, 3, S, S), as they stand before the normalisation."""
@@ -90,8 +100,27 @@ class Preprocessor:
         crop = self.steps.crop
         self.steps.check(*images.shape[-2:])
         size = list(self.steps.resized(*images.shape[-2:]))
-        resized = transforms.resize(images, size, self._interpolation, antialias=self.steps.antialias)
+        resized = self._in_stripes(images, size)
         return self._filled(resized) if min(size) < crop else transforms.center_crop(resized, [crop, crop])
+
+    def _in_stripes(self, images: torch.Tensor, size: list[int]) -> torch.Tensor:
+        """What torchvision's `resize` gives, bit for bit.
+
+        It takes a whole image to float32 first, 12 bytes a pixel; of a large one a few rows at a time are made narrower
+        here, which stay in the cache, and only what is left of them is made lower.
+        """
+        mode, height = self.steps.interpolation, images.shape[-2]
+        large = images.device.type == "cpu" and height * images.shape[-1] >= _LARGE and self.steps.antialias
+        if not large or size[0] > height or size[1] > images.shape[-1] or mode == "nearest":
+            return transforms.resize(images, size, self._interpolation, antialias=self.steps.antialias)
+        narrow = torch.empty(*images.shape[:-1], size[1])
+        for start in range(0, height, _STRIPE):
+            stripe = images[..., start : start + _STRIPE, :].float()
+            narrow[..., start : start + _STRIPE, :] = interpolate(
+                stripe, (stripe.shape[-2], size[1]), mode=mode, antialias=True
+            )
+        low = interpolate(narrow, size, mode=mode, antialias=True)
+        return (low.clamp_(0, 255) if mode == "bicubic" else low).round_().to(torch.uint8)
 
     def _filled(self, images: torch.Tensor) -> torch.Tensor:
         """Images in the middle of a square of the mean, which the normalisation makes zero, or nearly."""

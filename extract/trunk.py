@@ -134,6 +134,31 @@ def choose_recipe(
     return Recipe(engine, precision, batch, threads, f"{device.type} {name}", taken, versions, grey)
 
 
+def smaller(recipe: Recipe, device: torch.device, say: Callable[[str], None]) -> Recipe:
+    """The recipe with half the batch, after one that did not fit into memory; UserError where there is none."""
+    _require_more_than_one(recipe.batch, device)
+    half = dataclasses.replace(recipe, batch=recipe.batch // 2)
+    say(f"a batch of {recipe.batch} images does not fit into the memory of {device}; {half.batch} are tried")
+    return half
+
+
+def in_halves(trunk: "Trunk", images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What a trunk that is not compiled gives for a batch, in as many parts as memory asks for."""
+    with contextlib.suppress(torch.OutOfMemoryError):
+        return trunk(images)
+    _require_more_than_one(len(images), trunk.device)
+    half = len(images) // 2
+    parts = (in_halves(trunk, images[:half]), in_halves(trunk, images[half:]))
+    return tuple(torch.cat(both) for both in zip(*parts, strict=True))
+
+
+def _require_more_than_one(batch: int, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if batch == 1:
+        raise UserError(f"not even one image fits into the memory of {device}; take a smaller --image-size")
+
+
 class Trunk:
     """A frozen trunk with its poolings: float32 images (N, 3, S, S) in, a tuple of pooled outputs out.
 

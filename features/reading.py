@@ -200,6 +200,7 @@ def _miss(wanted: Wanted, request: Request) -> str:
         ("--interpolation", request.interpolation, None),
         ("--mean", _spelled(request.mean), None),
         ("--std", _spelled(request.std), None),
+        ("--decode", request.decode, "full"),
         ("--precision", request.precision, "auto"),
         ("--dtype", request.dtype, "float32"),
         ("--limit", request.limit, None),

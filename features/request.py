@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 PLANS = Notes("plans")
 # Fields of a request that came after version 0.1.0.
-_LATER = ("crop_mode", "resize", "interpolation", "mean", "std")
+_LATER = ("crop_mode", "resize", "interpolation", "mean", "std", "decode")
 
 
 def as_items(value: Any) -> tuple[Any, ...]:
@@ -57,7 +57,7 @@ class Request:
     a torch.nn.Module, which gets a name that holds in this process. layers may hold `all` (every stage) and joins
     (`layer2+layer3`). seed decides which rows a limit takes, and the weights of a random network. image_size None means
     the one that the weights were trained with, and so do resize, interpolation, mean and std, which are those of
-    `Preprocessing` as crop_mode is.
+    `Preprocessing` as crop_mode and decode are.
     """
 
     dataset: Any = "mnist"
@@ -71,6 +71,7 @@ class Request:
     interpolation: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    decode: str = "full"
     precision: str = "auto"
     dtype: str = "float32"
     device: str = "auto"
@@ -272,6 +273,11 @@ def _work_out(
 
     backbone = requested_backbone(request)
     preprocessing = backbone.preprocessing
+    if preprocessing.decode != "full" and isinstance(dataset.load(dataset.splits[0]).images, np.ndarray):
+        raise UserError(
+            f"--decode {preprocessing.decode} is about images in files; those of '{dataset.spec}' are arrays, so leave "
+            "it out"
+        )
     described = preprocessing.describe(shortest_oblong(dataset))
     cut = backbone.cut(request.image_size)
     precision = settle_precision(

@@ -148,7 +148,7 @@ def say_next(options: argparse.Namespace, *, layers: bool = False) -> None:
     names = ["results"]
     if layers:
         names = ["dataset", "path_column", "label_column", "skip_unreadable", "backbone", "weights", "image_size"]
-        names += ["crop_mode", "resize", "interpolation", "mean", "std", "limit", "limit_test", "results"]
+        names += ["crop_mode", "resize", "interpolation", "mean", "std", "decode", "limit", "limit_test", "results"]
     same: list[Any] = []
     for name in names:
         if (option := f"--{name.replace('_', '-')}") in options.given:

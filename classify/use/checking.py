@@ -63,7 +63,7 @@ def check_images(model: SavedModel, named: Sequence[str] = ()) -> CheckImages:
         if problems := [image.problem for image in given if image.problem]:
             raise UserError(problems[0])
         paths = tuple(image.source for image in given if isinstance(image.source, Path))
-        return CheckImages(ImageFiles(paths, model.white), "the images named")
+        return CheckImages(ImageFiles(paths, model.white, model.least), "the images named")
     return _own_test_images(model) or _digits(model)
 
 
@@ -119,7 +119,8 @@ def _own_test_images(model: SavedModel) -> CheckImages | None:
         kept, data = model.saved.predictions().of_test_split(), dataset.load("test")
         places = np.unique(np.linspace(0, len(kept.rows) - 1, _MOST).astype(int))
         rows = kept.rows[places]
-        images = data.images.take(rows) if isinstance(data.images, ImageFiles) else list(data.images[rows])
+        images: Any = list(data.images[rows]) if isinstance(data.images, np.ndarray) else data.images.take(rows)
+        images = images.decoded_at(model.least) if model.least and isinstance(images, ImageFiles) else images
     except (UserError, IndexError):
         return None
     # What was predicted out of folds was not predicted by this model.

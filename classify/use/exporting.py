@@ -37,7 +37,7 @@ from classify.use.checking import (
 )
 from classify.use.plain import architecture, plain_state
 from classify.use.saved import Answers, SavedModel, logit_answers
-from classify.use.whole import input_shape, preprocessing, whole_network
+from classify.use.whole import input_shape, whole_network
 from features.architectures import build_model
 from features.commands.speaking import say
 from features.digests import sha256_file
@@ -126,7 +126,7 @@ def sidecar_of(output: Path) -> Path:
 
 def _about(model: SavedModel, form: str) -> dict[str, Any]:
     """What somebody with nothing but the file has to know."""
-    saved, steps = model.saved, preprocessing(model)
+    saved, steps = model.saved, model.preprocessing
     channels, height, width = input_shape(model)
     before = f"an image of another size is resized to {height} x {width}, whatever its shape (bilinear, antialiased)"
     if steps is not None:

@@ -16,8 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from features.datasets.arrays import images_in_8_bits
 from features.datasets.content import IMAGE_START
-from features.datasets.images import IMAGE_SUFFIXES, read_image
+from features.datasets.images import IMAGE_SUFFIXES, Least, read_image
 from features.datasets.pixels import pixels_held
 from features.datasets.survey import white_among, white_remarks
 from features.datasets.tree import Seen, images_below
@@ -38,12 +39,13 @@ class Given:
     source: Path | bytes | None
     problem: str = ""
 
-    def read(self, white: White) -> np.ndarray:
-        """The image as uint8 (H, W) or (H, W, 3), by what is white; UserError naming it where it is unreadable."""
+    def read(self, white: White, least: Least | None) -> np.ndarray:
+        """The image as uint8 (H, W) or (H, W, 3), by what is white and decoded at `least`; UserError naming it where it
+        is unreadable."""
         if self.source is None:
             raise UserError(self.problem)
         source = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
-        return read_image(source, self.name, white)
+        return read_image(source, self.name, white, least)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,17 @@ class Batch:
     places: tuple[int, ...]
     ready: Any
     problems: dict[int, str]
+
+
+def in_8_bits(images: Any, white: White, least: Least | None) -> np.ndarray | Iterator[np.ndarray]:
+    """uint8 images of an array of them, or of a list of paths and arrays: of that one at a time, at its own size."""
+
+    def read(image: Any) -> np.ndarray:
+        if isinstance(image, str | Path):
+            return read_image(Path(image), white=white, least=least)
+        return images_in_8_bits(np.asarray(image)[None], white, "an image")[0]
+
+    return images_in_8_bits(images, white) if isinstance(images, np.ndarray) else map(read, images)
 
 
 def given_images(arguments: Sequence[str], stream: BinaryIO) -> Iterator[Given]:
@@ -95,15 +108,20 @@ def overview(arguments: Sequence[str], white: White) -> Overview:
 
 
 def batches(
-    given: Iterable[Given], size: int, prepare: Callable[[list[np.ndarray]], Any], threads: int, white: White
+    given: Iterable[Given],
+    size: int,
+    prepare: Callable[[list[np.ndarray]], Any],
+    threads: int,
+    white: White,
+    least: Least | None = None,
 ) -> Iterator[Batch]:
-    """Batches of `size` images, each decoded by what is white and prepared, by several threads while the one before is
-    worked on."""
+    """Batches of `size` images, each decoded by what is white, at `least`, and prepared, by several threads while the
+    one before is worked on."""
 
     def ready(image: Given) -> torch.Tensor | str:
         try:
             with pixels_held():
-                return prepare([image.read(white)])
+                return prepare([image.read(white, least)])
         except UserError as error:
             return str(error)
         except MemoryError:

@@ -83,7 +83,7 @@ def predictions(
     """
     require_probabilities(model, reject)
     top = min(top, len(model.classes))
-    for batch in batches(given, model.batch, model.prepare, threads, white or model.white):
+    for batch in batches(given, model.batch, model.prepare, threads, white or model.white, model.least):
         answered = {}
         if batch.places:
             outputs = model.answers(batch.ready)

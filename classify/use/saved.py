@@ -24,11 +24,11 @@ from classify.heads.network.trained import TrainedNetwork
 from classify.heads.on_axes import OnAxes
 from classify.measure.results import SavedResult, open_result
 from classify.use.choosing import choose_result
+from classify.use.images import in_8_bits
 from classify.use.reading import LayerReader
 from classify.use.weights import backbone_of
 from features.backbones import Backbone
-from features.datasets.arrays import images_in_8_bits
-from features.datasets.images import read_image
+from features.datasets.images import Least
 from features.datasets.survey import white_among
 from features.datasets.white import White
 from features.device import resolve_device
@@ -36,7 +36,7 @@ from features.digests import sha256_file
 from features.errors import UserError
 from features.key import CacheKey
 from features.named_code import require_trust, trusting
-from features.preprocessing import EARLIER
+from features.preprocessing import EARLIER, Preprocessing
 from features.request import split_names
 
 TRAINED = ("finetune", "scratch", "spottune", "convnet")
@@ -134,6 +134,16 @@ class SavedModel:
     def prepare(self) -> Callable[[Any], torch.Tensor]:
         """uint8 images, one array or a list of any sizes, to what the network takes: float32 (N, 3, S, S)."""
         return self.head.prepare if self.reader is None else self.reader.prepare
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What happens to an image before the network; None for the convnet, which takes images as they are."""
+        return self.head.preprocessing if self.reader is None else self.reader.prepare.steps
+
+    @property
+    def least(self) -> Least | None:
+        """Of an image's height and width, those that files are decoded at, at the least."""
+        return self.preprocessing.decoded if self.preprocessing else None
 
     def cropped(self, images: Any) -> torch.Tensor:
         """The same images as `prepare` has them before its normalisation: uint8 (N, channels, H, W)."""
@@ -250,10 +260,7 @@ class SavedModel:
         paths = () if is_array else (Path(image) for image in images if isinstance(image, str | Path))
         white = white_among(paths, self.white)
         for start in range(0, len(images), self.batch):
-            part = images[start : start + self.batch]
-            # One at a time is in memory at its own size.
-            read = images_in_8_bits(part, white) if is_array else (_read(image, white) for image in part)
-            yield self.answers(self.prepare(read))
+            yield self.answers(self.prepare(in_8_bits(images[start : start + self.batch], white, self.least)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {' '.join(str(self).split())[:200]}>"
@@ -327,13 +334,6 @@ def load_network(saved: SavedResult, device: str = "auto") -> TrainedNetwork:
             raise UserError(f"{path}: not the network that {saved.path.name} was written with; run it again")
     require_trust(read_network(folder).get("backbone"), folder)
     return NETWORKS[saved.result.config.head].estimator_class().load(folder, device=device)
-
-
-def _read(image: Any, white: White) -> np.ndarray:
-    """uint8 (H, W) or (H, W, 3) of an image or a path."""
-    if isinstance(image, str | Path):
-        return read_image(Path(image), white=white)
-    return images_in_8_bits(np.asarray(image)[None], white, "an image")[0]
 
 
 def logit_answers(logits: np.ndarray) -> Answers:

@@ -11,7 +11,6 @@ from classify.heads.network.trained import TrainedNetwork
 from classify.use.modules import Decision, head_module
 from classify.use.saved import SavedModel
 from extract.trunk import pooled_trunk
-from features.preprocessing import Preprocessing
 from features.twins import twin
 
 
@@ -67,19 +66,14 @@ def whole_network(model: SavedModel) -> WholeNetwork:
 
 def normalisation(model: SavedModel) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of pixels from 0 to 255, for each channel of the network's input."""
-    steps = preprocessing(model)
+    steps = model.preprocessing
     if steps is None:
         shape = (model.head.image_shape_[0],)
         return torch.full(shape, model.head.pixel_mean_), torch.full(shape, model.head.pixel_deviation_)
     return torch.tensor(steps.mean) * 255, torch.tensor(steps.std) * 255
 
 
-def preprocessing(model: SavedModel) -> Preprocessing | None:
-    """What happens to an image before a model; None for the convnet, which takes images as they are."""
-    return model.head.preprocessing if model.reader is None else model.reader.prepare.steps
-
-
 def input_shape(model: SavedModel) -> tuple[int, int, int]:
     """(channels, height, width) of the images that the network takes."""
-    steps = preprocessing(model)
+    steps = model.preprocessing
     return tuple(model.head.image_shape_) if steps is None else (3, steps.crop, steps.crop)

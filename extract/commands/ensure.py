@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from extract import planning
 from features.request import Plan, Request, Wanted
 
+_SOME = 20  # images, below which nothing is worth a remark
+
 
 def ensure_features(
     request: Request, *, compiled: str = "auto", jobs: int | None = None, dry_run: bool = False, quiet: bool = False
@@ -60,7 +62,18 @@ def ensure_plan(
             f"{done.split}: {done.images:,} images in {done.seconds:.1f} s ({rate:,.0f} images/s, "
             f"{done.computing:.0%} of the time in the network): {', '.join(dict.fromkeys(done.layers))}"
         )
+    if any(done.images >= _SOME and done.computing < 0.5 for done in passes) and _would_be_drafted(plan):
+        say("most of the time went into decoding; --decode draft reads large JPEGs several times as fast")
     return plan
+
+
+def _would_be_drafted(plan: Plan) -> bool:
+    from features.datasets import open_dataset
+    from features.preprocessing import Preprocessing
+    from features.sizes import would_be_drafted
+
+    steps = Preprocessing.parse(plan.wanted[0].key.preprocessing, "center")
+    return steps.decode == "full" and would_be_drafted(open_dataset(plan.request.dataset), steps)
 
 
 def _superseded(plan: Plan, todo: Sequence[Wanted]) -> list[str]:

@@ -187,7 +187,8 @@ class HubDataset(Dataset):
 
     def _images(self, split: str) -> RowImages:
         tables = tuple(self.tables.values())
-        return RowImages((), self._white, tables, self.columns["path"], self._rows(split))
+        rows = self._rows(split)
+        return RowImages((), self._white, tables=tables, column=self.columns["path"], rows=rows)
 
     def _labels_of(self, split: str) -> np.ndarray:
         if self.cuts_test:

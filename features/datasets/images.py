@@ -8,6 +8,7 @@ changes any of this changes the features: raise `READING`, which is part of the 
 """
 
 import contextlib
+import dataclasses
 import functools
 import io
 import stat
@@ -17,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -37,16 +38,22 @@ _UNKNOWN = White()
 _DIM = 64  # of the 256 levels that Pillow leaves of 16-bit colours; below this all 16 bits are looked at
 
 
+# From an image's height and width to another.
+Least = Callable[[int, int], tuple[int, int]]
+
+
 @dataclass(frozen=True)
 class ImageFiles:
     """Images that stay in their files; row i is the file paths[i]. Can be pickled and read from several threads. A loop
     over them reads each when it is its turn: photographs are never in memory together.
 
-    white: of the data set that they belong to.
+    white: of the data set that they belong to. least: of an image's height and width, those to decode it at, at the
+    least.
     """
 
     paths: tuple[Path, ...]
     white: White = _UNKNOWN
+    least: Least | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -64,11 +71,15 @@ class ImageFiles:
 
     def take(self, rows: np.ndarray) -> "ImageFiles":
         """These rows of them."""
-        return ImageFiles(tuple(self.paths[row] for row in rows.tolist()), self.white)
+        return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows.tolist()))
 
     def joined(self, other: "ImageFiles") -> "ImageFiles":
         """These, and others of the same data set behind them."""
-        return ImageFiles(self.paths + other.paths, self.white)
+        return dataclasses.replace(self, paths=self.paths + other.paths)
+
+    def decoded_at(self, least: Least) -> Self:
+        """The same, of which JPEG files are decoded at a half, a quarter or an eighth where `least` allows it."""
+        return dataclasses.replace(self, least=least)
 
     def source(self, row: int) -> Path | BinaryIO:
         """What an image is read from."""
@@ -81,7 +92,9 @@ class ImageFiles:
     def read(self, row: int) -> np.ndarray:
         """One image as uint8 (H, W) if it is greyscale, else (H, W, 3); UserError with the path if it is unreadable."""
         source = self.source(row)
-        return read_image(source, "" if isinstance(source, Path) else self.name(row), white=self.white)
+        return read_image(
+            source, "" if isinstance(source, Path) else self.name(row), white=self.white, least=self.least
+        )
 
 
 class ReadingWarning(UserWarning):
@@ -117,19 +130,36 @@ class Pixels:
         return float(257 * spread if self.is_coarse else spread)
 
 
-def read_image(source: Path | BinaryIO, name: str = "", white: White = _UNKNOWN) -> np.ndarray:
+def read_image(
+    source: Path | BinaryIO, name: str = "", white: White = _UNKNOWN, least: Least | None = None
+) -> np.ndarray:
     """The image in a file or stream as uint8 (H, W) if it is greyscale, else (H, W, 3).
 
-    white: of what it belongs to. UserError with its path, or the name given, if it is unreadable.
+    white: of what it belongs to. least: as `ImageFiles` has it. UserError with its path, or the name given, if it is
+    unreadable.
     """
     with being_read(name or str(source)):
         try:
             with opened(source) as image:
+                if least:
+                    draft(image, least)
                 return _scaled(pixels_of(image, source, white.deep), white)
         except Exception as error:
             # Decoders meet damaged files with exceptions of every kind; all of them mean this file.
             reason = reason_for(error)
             raise UserError(f"cannot read the image {name or source} ({reason}); replace it or take it out") from error
+
+
+def draft(image: Any, least: Least) -> None:
+    """Have Pillow's image, not read yet, decoded at a half, a quarter or an eighth, by the means of so many pixels,
+    where that leaves `least` of the upright image: JPEG alone can, in the decoder's own transform."""
+    from PIL import ExifTags
+
+    if image.format not in ("JPEG", "MPO"):
+        return
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    height, width = least(image.width, image.height)[::-1] if turned else least(image.height, image.width)
+    image.draft(None, (width, height))
 
 
 def pillow_in_8_bits(image: Any, name: str) -> np.ndarray:

@@ -46,6 +46,7 @@ def _serve(options: dict) -> None:
         image_size=options["size"],
         precision=options["precision"],
         limit=options["count"],
+        decode=options.get("decode", "full"),
         device="cpu",
     )
     answer = plan(request)

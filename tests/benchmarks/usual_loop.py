@@ -1,6 +1,7 @@
 """The usual torchvision loop, served: DataLoader with PIL transforms, a forward hook on the layer, eager float32.
 
-Run by `python -m tests.benchmarks extraction`; by hand with JSON options it also does the whole job once and ends.
+Run by `python -m tests.benchmarks extraction` and `decoding`; by hand with JSON options it also does the whole job once
+and ends.
 """
 
 import json
@@ -36,6 +37,24 @@ def pil_images(options: dict):
     return Images()
 
 
+def photographs(options: dict):
+    """The images of files, as torchvision's folder of images reads them, prepared as ImageNet's weights say."""
+    from torch.utils.data import Dataset
+    from torchvision.datasets.folder import default_loader
+    from torchvision.transforms._presets import ImageClassification
+
+    steps = ImageClassification(crop_size=options["size"], resize_size=256 * options["size"] // 224)
+
+    class Files(Dataset):
+        def __len__(self) -> int:
+            return len(options["files"])
+
+        def __getitem__(self, row: int):
+            return steps(default_loader(options["files"][row])), 0
+
+    return Files()
+
+
 def build(options: dict):
     """A function that takes every image through the network once, and gives features (N, D)."""
     import numpy as np
@@ -49,7 +68,8 @@ def build(options: dict):
     model.eval()
     kept = []
     model.avgpool.register_forward_hook(lambda module, given, output: kept.append(output.flatten(1).numpy()))
-    loader = DataLoader(pil_images(options), batch_size=64, num_workers=options["workers"])
+    images = photographs(options) if "files" in options else pil_images(options)
+    loader = DataLoader(images, batch_size=64, num_workers=options["workers"])
 
     def once():
         kept.clear()

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from torchvision import models
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
 
 from extract.preprocess import Preprocessor
 from features.backbones import load_backbone
 from features.errors import UserError
-from features.preprocessing import EARLIER, Preparation, Preprocessing
+from features.preprocessing import CROP_MODES, EARLIER, INTERPOLATIONS, Preparation, Preprocessing
 
 RESNET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), resize=256, crop=224)
 
@@ -30,6 +31,23 @@ def test_a_real_photograph_differs_from_pillows_resizing_by_less_than_two_grey_v
     theirs = models.ResNet18_Weights.IMAGENET1K_V1.transforms()(image)
     ours = Preprocessor(RESNET)([np.asarray(image)])[0]
     assert (ours - theirs).abs().max() < 2 / 255 / 0.224
+
+
+@pytest.mark.parametrize("mode", INTERPOLATIONS)
+@pytest.mark.parametrize("shape", [(1024, 1024), (1025, 1500, 3), (1700, 900, 3), (200, 9000, 3), (2500, 2501)])
+def test_large_images_are_resized_in_stripes_to_the_same_bytes(shape, mode):
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    tensor = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None]
+    for crop_mode in CROP_MODES:
+        steps = dataclasses.replace(RESNET, interpolation=mode, crop_mode=crop_mode)
+        size = steps.resized(*shape[:2])
+        whole = center_crop(resize(tensor, list(size), InterpolationMode(mode), antialias=True), [224, 224])
+        if crop_mode == "pad":  # the rest of the square is the mean
+            top, left = (224 - size[0]) // 2, (224 - size[1]) // 2
+            inside = (..., slice(top, top + size[0]), slice(left, left + size[1]))
+            assert torch.equal(Preprocessor(steps).cropped(image[None])[inside], whole[inside].expand(-1, 3, -1, -1))
+        else:
+            assert torch.equal(Preprocessor(steps).cropped(image[None]), whole.expand(-1, 3, -1, -1))
 
 
 @pytest.mark.parametrize("size", [32, 64, 224])

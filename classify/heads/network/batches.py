@@ -163,7 +163,7 @@ def source_for(
     """A source for uint8 images (N, H, W), (N, H, W, 3) or ImageFiles, or for cached maps (an array or a `Part` of
     one), which are not augmented."""
     if is_images(X):
-        return ImageSource(X, preprocessor, trunk, augment)
+        return ImageSource(preprocessor.decoded(X), preprocessor, trunk, augment)
     X = X if isinstance(X, Part) else np.asanyarray(X)
     if trunk is None:
         raise FitError(

@@ -14,7 +14,6 @@ from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.settings import TrainingSettings
 from classify.measure.results import load_results
 from classify.use.saved import SavedModel
-from classify.use.whole import preprocessing
 from features.commands.options import run_command
 from features.datasets import open_dataset
 from features.preprocessing import EARLIER, Preparation, Preprocessing
@@ -48,7 +47,7 @@ def test_what_was_asked_for_in_training_is_done_in_prediction_and_export(photogr
     (saved,) = load_results("results")
     asked = Preparation(32, "pad", None, "bicubic", (0.5,), (0.25, 0.25, 0.3)).of(OF_RESNET)
     opened = SavedModel.open(saved, device="cpu")
-    assert preprocessing(opened) == asked
+    assert opened.preprocessing == asked
     kept, data = saved.predictions(), open_dataset(photographs).load("test")
     answers = opened.answers(opened.prepare([data.images.read(int(row)) for row in kept.rows]))
     if kept.probabilities is not None:
@@ -71,7 +70,7 @@ def test_a_model_of_long_images_is_asked_about_new_ones_in_the_way_it_was_tested
     (saved,) = load_results("results")
     assert saved.result.extra.crop_mode == "center"
     opened = SavedModel.open(saved, device="cpu")
-    assert preprocessing(opened) == OF_RESNET.at(64)
+    assert opened.preprocessing == OF_RESNET.at(64)
     assert '"crop_mode":"center"' in opened.reader.keys[0].preprocessing
 
 
@@ -81,7 +80,7 @@ def test_models_of_version_0_1_0_go_on_being_given_what_they_were(tmp_path, monk
     heads = [saved for saved in load_results(tmp_path / "made" / "results") if saved.head_path is not None]
     assert len(heads) > 10
     for saved in heads[::4]:
-        steps = preprocessing(SavedModel.open(saved, device="cpu"))
+        steps = SavedModel.open(saved, device="cpu").preprocessing
         assert steps == dataclasses.replace(OF_RESNET.at(saved.result.config.image_size), crop_mode=EARLIER)
 
 
