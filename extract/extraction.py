@@ -17,7 +17,7 @@ from extract.cluster import cluster_client, threads_each
 from extract.cost import Cost, record_seconds
 from extract.one_pass import Pass, Progress, run_pass
 from extract.sharded import begun_divisions, join_complete, pass_in_shards
-from extract.trunk import Recipe, Trunk
+from extract.trunk import Recipe, Trunk, smaller
 from features import store
 from features.reading import missing
 from features.request import Plan, Wanted
@@ -47,7 +47,7 @@ def extract(
         # Whoever held a lock may have made the file while this one waited.
         todo = missing(plan)
         _name_layers_made_again(todo, say)
-        return _extract_locked(plan, todo, compiled, jobs, progress) if todo else []
+        return _extract_locked(plan, todo, compiled, jobs, progress, say) if todo else []
 
 
 def _name_layers_made_again(missing_files: list[Wanted], say: Callable[[str], None]) -> None:
@@ -63,7 +63,12 @@ def _name_layers_made_again(missing_files: list[Wanted], say: Callable[[str], No
 
 
 def _extract_locked(
-    plan: Plan, todo: list[Wanted], compiled: str, jobs: int | None, progress: Progress | None
+    plan: Plan,
+    todo: list[Wanted],
+    compiled: str,
+    jobs: int | None,
+    progress: Progress | None,
+    say: Callable[[str], None],
 ) -> list[Pass]:
     store.check_disk(Cost.of(todo).disk, [wanted.key for wanted in todo])
     client = cluster_client()
@@ -87,16 +92,28 @@ def _extract_locked(
         if in_shards:
             passes.append(pass_in_shards(plan.request, part, recipe, cores=cores, progress=progress))
             continue
-        if trunk is None or trunk.recipe != recipe:
-            trunk = bench.trunk(part.wanted, recipe)
         started = time.perf_counter()
-        with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(contextlib.closing(part.open(file, recipe.to_json()))) for file in part.wanted]
-            made, computing = run_pass(part, files, bench.preprocessor, trunk, cores=cores, progress=progress)
+        while True:
+            if trunk is None or trunk.recipe != recipe:
+                trunk = bench.trunk(part.wanted, recipe)
+            if outcome := _passed(bench, part, trunk, cores, progress):
+                break
+            trunk = None  # its memory is given back before the next is laid out
+            recipe = smaller(recipe, bench.device, say)
+        made, computing = outcome
         seconds = time.perf_counter() - started
         record_seconds(part.wanted, made, seconds)
         passes.append(Pass(split, part.layers, made, seconds, computing / max(seconds, 1e-9)))
     return passes
+
+
+def _passed(bench: Bench, part: Part, trunk: Trunk, cores: int, progress: Progress | None) -> tuple[int, float] | None:
+    """What `run_pass` gives; None where memory ran out, which is free again once the frames that failed are left."""
+    recipe = trunk.recipe.to_json()
+    with contextlib.suppress(torch.OutOfMemoryError), contextlib.ExitStack() as stack:
+        files = [stack.enter_context(contextlib.closing(part.open(file, recipe))) for file in part.wanted]
+        return run_pass(part, files, bench.preprocessor, trunk, cores=cores, progress=progress)
+    return None
 
 
 def _carried_on(recipe: Recipe, before: list[dict[str, Any] | None], compiled: str) -> Recipe:

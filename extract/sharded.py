@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from extract import planning
 from extract.bench import Bench, Part
@@ -127,7 +128,14 @@ def make_shard(share: Share, number: int) -> Made:
         ]
         images, computing = 0, 0.0
         if any(files):
-            images, computing = run_pass(part, files, place.preprocessor, place.trunk, cores=share.cores)
+            try:
+                images, computing = run_pass(part, files, place.preprocessor, place.trunk, cores=share.cores)
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"a batch of {share.recipe.batch} images does not fit into the memory of a worker's "
+                    f"{place.trunk.device}; begin anew on one machine, where it is halved, or take a smaller "
+                    "--image-size"
+                ) from error
     names = _complete(place.divisions, place.part.rows, number)
     if names is None:
         name = place.divisions[0].path.name

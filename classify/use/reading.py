@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from extract.preprocess import Preprocessor
-from extract.trunk import Output, Trunk, choose_recipe
+from extract.trunk import Output, Trunk, choose_recipe, in_halves
 from features.backbones import Backbone
 from features.cut import Cut
 from features.device import PRECISIONS
@@ -70,7 +70,7 @@ class LayerReader:
         missing = -count % 8
         if missing:
             ready = torch.cat([ready, ready.new_zeros(missing, *ready.shape[1:])])
-        layers = [output[:count].float().cpu().numpy() for output in self._trunk(ready)]
+        layers = [output[:count].float().cpu().numpy() for output in in_halves(self._trunk, ready)]
         return [layer.astype(key.dtype, copy=False) for layer, key in zip(layers, self.keys, strict=True)]
 
 
