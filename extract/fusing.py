@@ -113,8 +113,10 @@ def _takes_along(reader: fx.Node, node: fx.Node, modules: Mapping[str, nn.Module
     kind = type(module_of(node, modules))
     if kind is nn.Conv2d and type(module_of(reader, modules)) is nn.BatchNorm2d:
         return True
+    if kind is nn.Linear:
+        return activation_of_linear(reader, modules) is not None or reader.target in _ADDITIONS
     done = kind in (nn.Conv2d, nn.BatchNorm2d) or node.target in _ADDITIONS
-    return done and (_activation(reader, modules) is not None or reader.target in _ADDITIONS)
+    return done and (activation_of(reader, modules) is not None or reader.target in _ADDITIONS)
 
 
 def name_of(node: fx.Node) -> str:
@@ -205,10 +207,10 @@ def what_follows(
     node: fx.Node, order: Mapping[fx.Node, int], modules: Mapping[str, nn.Module]
 ) -> tuple[fx.Node, fx.Node | None, Activation]:
     """What a convolution can take along: the last node of it, the map that is added if any, and the activation."""
-    addition, other = _addition(node, order)
+    addition, other = addition_to(node, order)
     last = addition or node
     follower = _only_reader(last)
-    activation = _activation(follower, modules) if follower else None
+    activation = activation_of(follower, modules) if follower else None
     # oneDNN's addition goes with a relu or with nothing.
     if follower and activation and (other is None or activation[0] == "relu"):
         return follower, other, activation
@@ -236,12 +238,23 @@ def _only_reader(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _activation(node: fx.Node, modules: Mapping[str, nn.Module]) -> Activation | None:
+def activation_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> Activation | None:
+    """The activation that a node is, if a convolution can take it along."""
     kind = type(module_of(node, modules)) if node.op == "call_module" else _FUNCTIONS.get(node.target)
     return _ACTIVATIONS.get(kind)
 
 
-def _addition(node: fx.Node, order: Mapping[fx.Node, int]) -> tuple[fx.Node | None, fx.Node | None]:
+def activation_of_linear(node: fx.Node, modules: Mapping[str, nn.Module]) -> Activation | None:
+    """The same for a linear layer, which takes GELU along too; of that the form is a part of the name."""
+    module = module_of(node, modules)
+    if type(module) is nn.GELU:
+        return f"gelu {module.approximate}", ()
+    if node.op == "call_function" and node.target is functional.gelu and len(node.args) == 1:
+        return f"gelu {node.kwargs.get('approximate', 'none')}", ()
+    return activation_of(node, modules)
+
+
+def addition_to(node: fx.Node, order: Mapping[fx.Node, int]) -> tuple[fx.Node | None, fx.Node | None]:
     """The node that adds a convolution's output to a map of the same shape that is there before it, and that map."""
     addition = _only_reader(node)
     if addition is None or addition.target not in _ADDITIONS or addition.kwargs or len(addition.args) != 2:

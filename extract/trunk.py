@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from extract.fusing import can_fuse, compute_apart, fuse_convolutions, grey_suffices, module_of, name_of, take_grey
 from extract.levels import Levels
+from extract.packing import can_pack, pack_products, without_identities
 from extract.pooling import pool_output
 from extract.quantising import quantise_convolutions
 from features.cut import Cut
@@ -29,7 +30,7 @@ from features.twins import twin
 
 # Floating-point operations per processor core after which compiling has paid for itself, measured on two Zen 4 cores
 # at 224 px: it takes about a minute there, and wins 15 % in bfloat16 and 20 to 30 % in float32. Where convolutions are
-# fused without compiling it never does.
+# fused, or products packed, without compiling it never does.
 _WORK_THAT_PAYS = {"bfloat16": 7e13, "float16": 7e13, "float32": 2e13}
 
 
@@ -71,7 +72,7 @@ class Recipe:
         """
         recipe = self.to_json()
         fixed = ("precision", "device", "outputs", "versions")
-        if begun is None or (begun.get("engine") == "fused" and self.engine != "fused"):
+        if begun is None or (begun.get("engine") in ("fused", "packed") and self.engine != begun["engine"]):
             return False
         return all(begun.get(name) == recipe[name] for name in fixed)
 
@@ -106,9 +107,10 @@ def choose_recipe(
         require_byte_products(device)
         if compiled == "on":
             raise UserError("--compile on: what is computed in int8 is not compiled; leave it out, or take --precision")
-    fuses = device.type == "cpu" and precision in ("float32", "bfloat16")
-    fuses = fuses and can_fuse(cut.model, getattr(torch, precision))
-    engine = "quantised" if is_int8(precision) else "fused" if fuses else "eager"
+    onednn = device.type == "cpu" and precision in ("float32", "bfloat16")
+    fuses = onednn and can_fuse(cut.model, getattr(torch, precision))
+    packs = onednn and can_pack(cut.model, getattr(torch, precision))
+    engine = "quantised" if is_int8(precision) else "fused" if fuses else "packed" if packs else "eager"
     if compiled == "auto" and engine == "eager" and device.type == "cpu" and shutil.which("g++"):
         work = images * cut.flops([output.node for output in outputs])
         compiled = "on" if work > _WORK_THAT_PAYS[precision] * cores else "off"
@@ -198,6 +200,8 @@ class Trunk:
         sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
         if sound and recipe.engine == "fused":
             fuse_convolutions(module.network, shape)
+        if sound and recipe.engine == "packed":
+            pack_products(module.network, shape)
         if sound and recipe.engine == "compiled":
             self._run = compile_frozen(module, device)
 
@@ -232,7 +236,7 @@ def pooled_trunk(cut: Cut, outputs: Sequence[Output]) -> "PooledTrunk":
     """The trunk with batch norm folded and its poolings, as a copy: images in, a tuple of pooled outputs out."""
     nodes = list(dict.fromkeys(output.node for output in outputs))
     taken = [(nodes.index(output.node), output.pool, cut.layout(output.node)) for output in outputs]
-    return PooledTrunk(fold_batch_norm(compute_apart(twin(cut.trunk(nodes)).eval())), taken)
+    return PooledTrunk(fold_batch_norm(compute_apart(without_identities(twin(cut.trunk(nodes)).eval()))), taken)
 
 
 class PooledTrunk(nn.Module):

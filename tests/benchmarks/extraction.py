@@ -27,7 +27,12 @@ _ALTERNATIVES = ("torchvision", "thingsvision", "img2vec")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What to extract, and whom to measure."""
     add = parser.add_argument
-    add("--weights", required=True, help="a state dict of resnet18, the same for everybody")
+    add("--weights", required=True, help="a state dict of the network, the same for everybody")
+    add(
+        "--backbone",
+        default="resnet18",
+        help="of torchvision; of others than resnet18 torchvision's loop alone is told",
+    )
     add("--dataset", default="mnist")
     add("--images", type=int, default=512, help="in one turn (default 512)")
     add("--image-size", type=int, default=224)
@@ -69,6 +74,7 @@ def _images(options: argparse.Namespace, folder: Path) -> dict:
         "images": str(folder / "images.npy"),
         "weights": str(Path(options.weights).absolute()),
         "dataset": options.dataset,
+        "backbone": options.backbone,
         "count": len(rows),
         "size": options.image_size,
         "layers": options.passes[0].split(","),

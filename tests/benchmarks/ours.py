@@ -41,6 +41,7 @@ def _serve(options: dict) -> None:
     torch.set_num_threads(options["threads"])
     request = Request(
         dataset=options["dataset"],
+        backbone=options.get("backbone", "resnet18"),
         weights=options["weights"],
         layers=tuple(options["layers"]),
         image_size=options["size"],

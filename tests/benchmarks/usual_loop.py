@@ -63,11 +63,13 @@ def build(options: dict):
     from torchvision import models
 
     torch.set_num_threads(options["threads"])
-    model = models.resnet18(weights=None)
+    model = models.get_model(options.get("backbone", "resnet18"), weights=None)
     model.load_state_dict(torch.load(options["weights"], weights_only=True))
     model.eval()
     kept = []
-    model.avgpool.register_forward_hook(lambda module, given, output: kept.append(output.flatten(1).numpy()))
+    # A transformer has its logits kept, which cost nothing beside it.
+    read = getattr(model, "avgpool", model)
+    read.register_forward_hook(lambda module, given, output: kept.append(output.flatten(1).numpy()))
     images = photographs(options) if "files" in options else pil_images(options)
     loader = DataLoader(images, batch_size=64, num_workers=options["workers"])
 

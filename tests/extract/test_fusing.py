@@ -73,7 +73,7 @@ def test_every_stage_of_a_network_is_what_it_is_without(home, backbone, size):
     assert state_sha256(loaded.model) == before
 
 
-def test_a_network_of_few_convolutions_is_left_to_the_compiler():
+def test_a_network_of_few_convolutions_is_not_fused():
     assert can_fuse(build_model("resnet18"))
     assert not can_fuse(build_model("vit_b_16"))
     assert not can_fuse(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular")))
