@@ -121,7 +121,7 @@ def _carried_on(recipe: Recipe, before: list[dict[str, Any] | None], compiled: s
     first = before[0]
     if first is None or any(other != first for other in before) or not recipe.can_follow(first):
         return recipe
-    allowed = compiled in ("auto", {"compiled": "on"}.get(first["engine"], "off"))
+    allowed = compiled in ("auto", {"compiled": "on", "winograd": "auto"}.get(first["engine"], "off"))
     return recipe.following(first) if allowed else recipe
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from extract.winograd import WinogradConvolution, suits
 from features.twins import without_numbers
 
 # oneDNN's names and numbers for what may follow a convolution.
@@ -47,9 +48,10 @@ def can_fuse(network: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
     return supported and 2 * sum(map(is_plain, weighted)) > len(weighted)
 
 
-def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphModule:
+def fuse_convolutions(network: fx.GraphModule, images: torch.Size, *, winograd: bool = False) -> fx.GraphModule:
     """Replace convolutions of a graph of an eval-mode network, in place, for batches of about this shape.
 
+    winograd: those of 3 x 3 by Winograd, where that is faster.
     Weights keep their type; the result computes on a processor only, and is for reading features, not for training.
     """
     given = note_shapes(network, images)
@@ -61,7 +63,12 @@ def fuse_convolutions(network: fx.GraphModule, images: torch.Size) -> fx.GraphMo
             continue
         last, other, activation = what_follows(node, order, modules)
         name = f"packed_{order[node]}"
-        network.add_module(name, PackedConvolution(convolution, given[node], *activation))
+        packed: nn.Module
+        if winograd and suits(convolution, given[node], activation[0]):
+            packed = WinogradConvolution(convolution, given[node], activation[0])
+        else:
+            packed = PackedConvolution(convolution, given[node], *activation)
+        network.add_module(name, packed)
         read = read_by(node)
         with network.graph.inserting_after(last):
             fused = network.graph.call_module(name, (read,) if other is None else (read, other))

@@ -20,6 +20,8 @@ from extract.levels import Levels
 from extract.packing import can_pack, pack_products, without_identities
 from extract.pooling import pool_output
 from extract.quantising import quantise_convolutions
+from extract.winograd import WORK_THAT_PAYS as WINOGRAD_PAYS
+from extract.winograd import is_of_use, transforms
 from features.cut import Cut
 from features.device import require_byte_products
 from features.errors import UserError
@@ -72,9 +74,17 @@ class Recipe:
         """
         recipe = self.to_json()
         fixed = ("precision", "device", "outputs", "versions")
-        if begun is None or (begun.get("engine") in ("fused", "packed") and self.engine != begun["engine"]):
+        if begun is None or not self._has(begun.get("engine")):
             return False
         return all(begun.get(name) == recipe[name] for name in fixed)
+
+    def _has(self, engine: Any) -> bool:
+        """Whether an engine that is named is to be had here; that of torch's own operations is, everywhere."""
+        if engine == "winograd":
+            return self.engine == "winograd" or (self.engine == "fused" and transforms() is not None)
+        if engine == "fused":
+            return self.engine in ("fused", "winograd")
+        return engine != "packed" or self.engine == "packed"
 
     def streams(self, cores: int) -> int:
         """How many batches so many cores compute beside each other."""
@@ -114,6 +124,9 @@ def choose_recipe(
     if compiled == "auto" and engine == "eager" and device.type == "cpu" and shutil.which("g++"):
         work = images * cut.flops([output.node for output in outputs])
         compiled = "on" if work > _WORK_THAT_PAYS[precision] * cores else "off"
+    if compiled == "auto" and engine == "fused" and precision == "float32":
+        work = images * cut.flops([output.node for output in outputs])
+        engine = "winograd" if work > WINOGRAD_PAYS * cores and is_of_use(cut.model) and transforms() else engine
     engine = "compiled" if compiled == "on" else engine
     # In float32 the numbers stay those of the plain network.
     grey = grey and precision == "bfloat16" and device.type == "cpu"
@@ -198,8 +211,8 @@ class Trunk:
         module.to(device, self.dtype).to(memory_format=torch.channels_last)
         # oneDNN's relu makes zero of what is no number, which would hide weights that are none.
         sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
-        if sound and recipe.engine == "fused":
-            fuse_convolutions(module.network, shape)
+        if sound and recipe.engine in ("fused", "winograd"):
+            fuse_convolutions(module.network, shape, winograd=recipe.engine == "winograd")
         if sound and recipe.engine == "packed":
             pack_products(module.network, shape)
         if sound and recipe.engine == "compiled":

@@ -64,7 +64,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--compile": {
         "default": "auto",
         "choices": ("auto", "on", "off"),
-        "help": "compile the network first",
+        "help": "auto: what pays, by the number of images; on: the whole network, by torch; off: nothing",
         "rare": True,
     },
     "--device": {
