@@ -10,7 +10,7 @@ from tests.benchmarks.contest import Outcome, machine
 
 # A subject is a module of this folder with `add_options(parser)` and `measure(options) -> list[Outcome]`; the first
 # line of its opening paragraph is its help.
-SUBJECTS = ("extraction", "decoding", "heads", "networks", "startup")
+SUBJECTS = ("extraction", "engines", "decoding", "heads", "networks", "startup")
 
 
 def main() -> int:

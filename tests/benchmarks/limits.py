@@ -80,6 +80,10 @@ def _products(precision: str, rows: int, inner: int, columns: int) -> Iterator[C
     left, right = (torch.randn(size, generator=generator) for size in ((rows, inner), (inner, columns)))
     one, other = left.to(getattr(torch, precision)), right.to(getattr(torch, precision))
     yield lambda: one @ other
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        # oneDNN's, which torch's own product of float32 is not.
+        packed = torch.ops.mkldnn._reorder_linear_weight(other.T.contiguous(), rows)
+        yield lambda: torch.ops.mkldnn._linear_pointwise(one, packed, None, "none", [], "")
     if precision == "float32":
         # torch's product is MKL's, numpy's is OpenBLAS's.
         yield lambda: left.numpy() @ right.numpy()

@@ -1,0 +1,116 @@
+"""The network alone, images in memory, one core: ours against torch, torch channels last, onnxruntime and OpenVINO.
+
+Random weights. onnxruntime and OpenVINO take part where they are installed, with the network as torch exports it and
+one thread. Seconds are a core's, so that a busy machine changes them little.
+"""
+
+import argparse
+import copy
+import dataclasses
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from extract.trunk import Output, Trunk, choose_recipe, torch_threads
+from features.backbones import load_backbone
+from features.memory import keep_freed_memory
+from tests.benchmarks.contest import Contender, Outcome, compete, timed
+from tests.benchmarks.limits import matrix_rate
+
+_MUCH = 60_000  # images, for which an engine is chosen
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which networks, in which precisions."""
+    add = parser.add_argument
+    add("--backbone", nargs="+", default=["resnet18"])
+    add("--precision", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
+    add("--image-size", type=int, default=224)
+    add("--images", type=int, default=32, help="in one turn, in batches as ours takes them (default 32)")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Outcome]:
+    """A contest for each network and precision."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    keep_freed_memory()
+    with torch_threads(1):
+        for name in options.backbone:
+            for precision in options.precision:
+                yield _contest(name, precision, options)
+
+
+def _contest(name: str, precision: str, options: argparse.Namespace) -> Outcome:
+    backbone = load_backbone(name, "random")
+    cut = backbone.cut(options.image_size)
+    last = cut.resolve("avgpool" if cut.headless else "fc")
+    outputs, cpu = [Output(last, "none")], torch.device("cpu")
+    recipe = choose_recipe(cut, outputs, images=_MUCH, precision=precision, device=cpu)
+    images = torch.randn(options.images, 3, cut.image_size, cut.image_size).split(recipe.batch)
+    images = tuple(batch for batch in images if len(batch) == recipe.batch)
+    ours = {f"layerprobe, {recipe.engine}": recipe}
+    if recipe.engine == "winograd":
+        ours["layerprobe, fused"] = dataclasses.replace(recipe, engine="fused")
+    runs: dict[str, Callable[[torch.Tensor], Any]] = {
+        who: Trunk(cut, outputs, recipe, cpu) for who, recipe in ours.items()
+    }
+    model = copy.deepcopy(backbone.model).to(getattr(torch, precision))
+    runs["torch"] = _plain(model, torch.contiguous_format, precision)
+    runs["torch, channels last"] = _plain(model, torch.channels_last, precision)
+    if precision == "float32":
+        runs |= _runtimes(model, images[0])
+    operations = cut.flops([last]) * sum(map(len, images))
+    contenders = [
+        Contender(who, timed(lambda run=run: [run(batch) for batch in images], "cpu"), precision, operations)
+        for who, run in runs.items()
+    ]
+    for contender in contenders:
+        contender.turn()
+    return compete(
+        f"{name}, {precision}, {cut.image_size} pixels, batches of {recipe.batch}, a core's seconds",
+        contenders,
+        amount=sum(map(len, images)),
+        unit="images",
+        rounds=options.rounds,
+        limits={precision: matrix_rate(precision, "cpu")},
+        ours=len(ours),
+    )
+
+
+def _plain(model: nn.Module, layout: torch.memory_format, precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    dtype = getattr(torch, precision)
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        # One network for both: laid out anew, which is no part of what is measured after the first turn.
+        model.to(memory_format=layout)
+        with torch.inference_mode():
+            return model(images.to(dtype, memory_format=layout))
+
+    return run
+
+
+def _runtimes(model: nn.Module, images: torch.Tensor) -> dict[str, Callable[[torch.Tensor], Any]]:
+    """onnxruntime and OpenVINO, as far as they are installed."""
+    found: dict[str, Callable[[torch.Tensor], Any]] = {}
+    exported = torch.onnx.export(model, (images,), dynamo=True, input_names=["images"], verbose=False)
+    assert exported is not None
+    file = exported.model_proto.SerializeToString()
+    if importlib.util.find_spec("onnxruntime"):
+        import onnxruntime
+
+        asked = onnxruntime.SessionOptions()
+        asked.intra_op_num_threads = asked.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(file, asked, providers=["CPUExecutionProvider"])
+        found["onnxruntime"] = lambda batch: session.run(None, {"images": batch.numpy()})
+    if importlib.util.find_spec("openvino"):
+        import openvino
+
+        core = openvino.Core()
+        exact = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        compiled = core.compile_model(core.read_model(file), "CPU", exact)
+        found["OpenVINO"] = lambda batch: np.array(compiled(batch.numpy())[0])
+    return found
