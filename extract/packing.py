@@ -6,12 +6,14 @@ most, since torch's own products run at less than half of a core's rate where MK
 gains from attention that is computed as three products.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torchvision.models.swin_transformer import shifted_window_attention
 from torchvision.ops import StochasticDepth
 
 from extract.fusing import Activation, activation_of_linear, addition_to, fuse_convolutions, module_of, read_by
@@ -61,6 +63,11 @@ def pack_products(network: fx.GraphModule, images: torch.Size) -> fx.GraphModule
         module, name = module_of(node, modules), f"packed_product_{order[node]}"
         if node.op == "call_function" and node.target is functional.scaled_dot_product_attention:
             node.target = attend
+        elif node.op == "call_function" and node.target is shifted_window_attention:
+            weights = [_tensor(network, argument) for argument in node.args[1:3]]
+            rows = node.meta["shape"][:-1].numel()
+            network.add_module(name, PackedWindows([weight for weight in weights if weight is not None], rows))
+            node.op, node.target = "call_module", name
         elif type(module) is nn.MultiheadAttention and _attends_to_itself(node, module):
             network.add_module(name, PackedAttention(module, read_by(node).meta["shape"]))
             node.target, node.args, node.kwargs = name, (read_by(node),), {}
@@ -114,6 +121,43 @@ class PackedAttention(nn.Module):
         parts = self.inward(tokens).view(count, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         attended = attend(*parts).transpose(1, 2).reshape(count, length, width)
         return self.outward(attended), None
+
+
+class PackedWindows(nn.Module):
+    """torchvision's attention of shifted windows, a function that is given its weights: their products are oneDNN's."""
+
+    def __init__(self, weights: Sequence[torch.Tensor], rows: int) -> None:
+        super().__init__()
+        reorder = torch.ops.mkldnn._reorder_linear_weight
+        self.packed = {id(weight): reorder(weight.detach(), rows) for weight in weights}
+        self.weights = tuple(weights)  # so that no other tensor gets the same identity
+
+    def forward(self, *given: Any, **named: Any) -> torch.Tensor:
+        """What the function gives."""
+        with _Products(self.packed):
+            return shifted_window_attention(*given, **named)
+
+
+class _Products(TorchFunctionMode):
+    """Meanwhile, in this thread, products with some weights are oneDNN's."""
+
+    def __init__(self, packed: Mapping[int, torch.Tensor]) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def __torch_function__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+        if function is functional.linear and id(given[1]) in self.packed:
+            weight, bias = self.packed[id(given[1])], given[2] if len(given) > 2 else None
+            return torch.ops.mkldnn._linear_pointwise(given[0], weight, bias, "none", [], "")
+        return function(*given, **(named or {}))
+
+
+def _tensor(network: fx.GraphModule, argument: Any) -> torch.Tensor | None:
+    """The parameter that a node reads."""
+    if not isinstance(argument, fx.Node) or argument.op != "get_attr":
+        return None
+    module, _, name = str(argument.target).rpartition(".")
+    return getattr(network.get_submodule(module), name)
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:

@@ -9,7 +9,15 @@ from torch.nn import functional
 from torchvision.models import VisionTransformer
 from torchvision.ops import stochastic_depth
 
-from extract.packing import PackedAttention, PackedLinear, attend, can_pack, pack_products, without_identities
+from extract.packing import (
+    PackedAttention,
+    PackedLinear,
+    PackedWindows,
+    attend,
+    can_pack,
+    pack_products,
+    without_identities,
+)
 from extract.trunk import Output, Trunk, choose_recipe, pooled_trunk
 from features.architectures import build_model
 from features.backbones import load_backbone
@@ -118,6 +126,7 @@ def small_transformer(**options) -> Cut:
 CUTS = {
     "vit": small_transformer,
     "vit with dropout": lambda: small_transformer(dropout=0.5, attention_dropout=0.5),
+    "swin_v2_t": lambda: load_backbone("swin_v2_t", "random").cut(64),
     "swin_t": lambda: load_backbone("swin_t", "random").cut(64),
     "convnext_tiny": lambda: load_backbone("convnext_tiny", "random").cut(64),
 }
@@ -136,7 +145,8 @@ def test_every_stage_of_a_network_is_what_it_is_without(home, name):
             assert precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
             continue
         trunk = Trunk(cut, outputs, recipe, CPU)
-        assert any(isinstance(module, PackedLinear) for module in trunk._run.modules())
+        packed = {type(module) for module in trunk._run.modules()}
+        assert PackedLinear in packed and (PackedWindows in packed) == name.startswith("swin")
         # Another number of images than it was made for is computed as well.
         for count in (8, 1):
             for mine, theirs in zip(trunk(images[:count]), expected, strict=True):
