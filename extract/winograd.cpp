@@ -80,7 +80,7 @@ extern "C" void maps_of(const float *const *products, float *maps, const float *
                     const long place = first + ((top + i) * W + left + j) * K + k;
                     lanes value = four[i] + added;
                     if (other) value += load(other + place);
-                    if (relu) value = value > 0.f ? value : lanes{};
+                    if (relu) value = value < 0.f ? lanes{} : value; // what is no number stays none
                     store(maps + place, value);
                 }
             }

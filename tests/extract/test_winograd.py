@@ -50,6 +50,13 @@ def test_a_convolution_is_what_it_is_in_double_precision(size, inputs, outputs, 
         assert (ours - exact).abs().max() <= 3e-5 * exact.abs().max()
 
 
+def test_what_is_no_number_is_not_hidden_by_the_relu():
+    images = torch.randn(2, 64, 8, 8)
+    images[0, 3, 2, 2] = torch.inf
+    ours = WinogradConvolution(convolution(), images.shape, "relu")(images)
+    assert not ours[0].isfinite().all() and ours[1].isfinite().all()
+
+
 def test_it_is_taken_for_what_it_is_faster_for():
     maps = torch.Size((8, 64, 28, 28))
     assert suits(convolution(), maps, "relu") and suits(convolution(bias=False), maps, "none")
