@@ -13,10 +13,11 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from extract.winograd import WinogradConvolution, suits
-from features.twins import without_numbers
+from features.twins import twin
 
 # oneDNN's names and numbers for what may follow a convolution.
 Activation = tuple[str, tuple[float, ...]]
@@ -281,12 +282,14 @@ def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, to
             value = super().run_node(node)
             if isinstance(value, torch.Tensor):
                 node.meta["shape"] = value.shape
-                if node.op == "call_module":
-                    given[node] = read_by(node).meta["shape"]
+                source = node.args[0] if node.op == "call_module" and node.args else None
+                # Some modules are given no map: a size, of positions.
+                if isinstance(source, fx.Node) and "shape" in source.meta:
+                    given[node] = source.meta["shape"]
             return value
 
-    meta = without_numbers(network)
+    # Of a copy, which may remember what it is given; and what a module makes by itself has no numbers there either.
     parameter = next(network.parameters())
-    with torch.no_grad():
-        Recorder(meta, graph=network.graph).run(torch.empty(images, dtype=parameter.dtype, device="meta"))
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        Recorder(twin(network), graph=network.graph).run(torch.empty(images, dtype=parameter.dtype))
     return given

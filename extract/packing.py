@@ -33,7 +33,7 @@ def without_identities(network: fx.GraphModule) -> fx.GraphModule:
     """Take out of a graph, in place, what gives back what it is given in eval mode."""
     modules = dict(network.named_modules())
     for node in list(network.graph.nodes):
-        if type(module_of(node, modules)) in _IDENTITIES or _drops_nothing(node):
+        if node.args and (type(module_of(node, modules)) in _IDENTITIES or _drops_nothing(node)):
             node.replace_all_uses_with(read_by(node))
             network.graph.erase_node(node)
     network.delete_all_unused_submodules()
@@ -71,7 +71,7 @@ def pack_products(network: fx.GraphModule, images: torch.Size) -> fx.GraphModule
         elif type(module) is nn.MultiheadAttention and _attends_to_itself(node, module):
             network.add_module(name, PackedAttention(module, read_by(node).meta["shape"]))
             node.target, node.args, node.kwargs = name, (read_by(node),), {}
-        elif type(module) is nn.Linear:
+        elif type(module) is nn.Linear and node.args:
             last, other, activation = _what_follows(node, order, modules)
             network.add_module(name, PackedLinear(module, read_by(node).meta["shape"], activation))
             with network.graph.inserting_after(last):

@@ -28,7 +28,7 @@ from features.errors import UserError
 from features.memory import keep_freed_memory
 from features.preprocessing import Preprocessing
 from features.ranges import is_int8, require_ranges
-from features.twins import twin
+from features.twins import twin, with_channels_last
 
 # Floating-point operations per processor core after which compiling has paid for itself, measured on two Zen 4 cores
 # at 224 px: it takes about a minute there, and wins 15 % in bfloat16 and 20 to 30 % in float32. Where convolutions are
@@ -201,14 +201,14 @@ class Trunk:
         self._run: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] = module
         if recipe.engine == "quantised":
             self.dtype = torch.uint8
-            module.float().to(memory_format=torch.channels_last)
+            with_channels_last(module.float())
             self.levels, module.levels = quantise_convolutions(module.network, shape, require_ranges(recipe.precision))
             return
         self.dtype = getattr(torch, recipe.precision)
         if self.grey:
             assert preprocessing is not None, "grey images are normalised by the network itself"
             take_grey(module.network, preprocessing.mean, preprocessing.std)
-        module.to(device, self.dtype).to(memory_format=torch.channels_last)
+        with_channels_last(module.to(device, self.dtype))
         # oneDNN's relu makes zero of what is no number, which would hide weights that are none.
         sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
         if sound and recipe.engine in ("fused", "winograd"):

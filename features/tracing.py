@@ -124,13 +124,24 @@ class _Sized(NodePathTracer):
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         module = self.root.get_submodule(str(node.target))
         # What a module keeps of these tensors without numbers is not to stay there.
-        before = [(part, dict(part.__dict__)) for part in module.modules()]
+        before = [
+            (
+                part,
+                dict(part.__dict__),
+                {name: dict(value) for name, value in vars(part).items() if type(value) is dict},
+            )
+            for part in module.modules()
+        ]
         try:
             return module(*args, **kwargs)
         finally:
-            for part, attributes in before:
+            for part, attributes, tables in before:
                 part.__dict__.clear()
                 part.__dict__.update(attributes)
+                # Buffers, for one, stand in a table of their own.
+                for name, table in tables.items():
+                    attributes[name].clear()
+                    attributes[name].update(table)
 
     # What runs on tensors without numbers is not to be traced.
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:

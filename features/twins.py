@@ -23,6 +23,17 @@ def without_numbers(module: _Module) -> _Module:
     return _copied(module, lambda tensor: tensor.detach().to("meta"))
 
 
+def with_channels_last(module: _Module) -> _Module:
+    """The same module; of its tensors of four axes the second one is the last in memory, as convolutions like it best.
+
+    torch's own `to` asks it of five axes too, and they cannot have it.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return module
+
+
 def own_numbers(module: nn.Module) -> None:
     """Give a twin memory of its own, in place: its parameters and buffers may then be written into."""
     with torch.no_grad():

@@ -185,3 +185,27 @@ def test_a_pass_that_was_begun_otherwise_is_carried_on_as_it_was_begun():
     assert recipe.following(begun).engine == "eager"
     assert not dataclasses.replace(recipe, engine="eager").can_follow(recipe.to_json())
     assert not dataclasses.replace(recipe, engine="fused").can_follow(recipe.to_json())
+
+
+def test_a_module_that_is_given_a_size_and_one_that_is_given_by_name_are_left_as_they_are():
+    class Positions(nn.Module):
+        def forward(self, size):
+            return torch.arange(float(size[0] * size[1])).view(1, *size, 1)
+
+    class Leaves(fx.Tracer):
+        def is_leaf_module(self, m, name):
+            return isinstance(m, Positions) or super().is_leaf_module(m, name)
+
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.positions, self.one, self.two = Positions(), nn.Linear(16, 16), nn.Linear(16, 16)
+
+        def forward(self, x):
+            return self.two(input=self.one(x) + self.positions((3, 4)))
+
+    network = Placed().eval().requires_grad_(False)
+    rows = torch.randn(2, 3, 4, 16)
+    packed = pack_products(fx.GraphModule(network, Leaves().trace(network)), rows.shape)
+    assert torch.allclose(packed(rows), network(rows), atol=1e-5)
+    assert sum(isinstance(module, PackedLinear) for module in packed.modules()) == 1

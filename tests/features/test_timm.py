@@ -8,6 +8,7 @@ pytest.importorskip("timm")
 import timm
 
 from extract.pooling import pool_output
+from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import load_backbone, requested_backbone
 from features.cut import Cut
 from features.errors import UserError
@@ -122,3 +123,23 @@ def test_without_a_network_it_is_said_within_seconds_what_is_missing(monkeypatch
 def test_a_mistake_is_one_line(name, weights, advice):
     with pytest.raises(UserError, match=advice):
         load_backbone(name, weights)
+
+
+def test_buffers_that_a_module_makes_anew_for_a_size_stay_tensors_with_numbers(home):
+    backbone = load_backbone("timm:convit_tiny", "random")
+    cut = backbone.cut(None)
+    attention = backbone.model.get_submodule("blocks.0.attn")
+    assert type(attention.rel_indices) is torch.Tensor
+    images = torch.randn(1, 3, cut.image_size, cut.image_size)
+    with torch.no_grad():
+        (found,) = cut.trunk([cut.resolve("avgpool")])(images)
+        assert type(found) is torch.Tensor and found.isfinite().all()
+
+
+def test_a_buffer_of_five_axes_is_no_obstacle(home):
+    backbone = load_backbone("timm:swin_tiny_patch4_window7_224", "random")
+    cut, cpu = backbone.cut(None), torch.device("cpu")
+    outputs = [Output(cut.resolve("avgpool"), "avg")]
+    recipe = choose_recipe(cut, outputs, images=8, precision="float32", device=cpu)
+    (found,) = Trunk(cut, outputs, recipe, cpu)(torch.randn(1, 3, cut.image_size, cut.image_size))
+    assert found.shape == (1, 768) and found.isfinite().all()

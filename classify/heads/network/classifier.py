@@ -36,6 +36,7 @@ from features.device import resolve_precision
 from features.errors import UserError
 from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
 from features.presets import preset_of_earlier
+from features.twins import with_channels_last
 from features.weights import state_sha256
 
 _LOOK_BATCH = 128
@@ -208,7 +209,7 @@ class NetworkClassifier(TrainedNetwork):
         network = self._network(backbone, classes)
         for part in (network.model, network.tail, network.source_head):
             if part is not None:
-                part.to(self._device).to(memory_format=torch.channels_last)
+                with_channels_last(part.to(self._device))
         self._preprocessor = Preprocessor(self._steps(backbone), self._device)
         precision = self._trunk_precision()
         self._trunk = FrozenTrunk(network, precision, self._device) if network.trunk is not None else None

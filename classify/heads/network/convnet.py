@@ -19,6 +19,7 @@ from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_
 from classify.heads.network.training import Labelled, Trainee, WithNothingSeen
 from features.datasets import ImageFiles
 from features.errors import UserError
+from features.twins import with_channels_last
 from features.weights import read_state_dict
 
 SIDE = 64  # pixels; images that are of unequal size are resized to it
@@ -100,7 +101,7 @@ class ConvNetClassifier(TrainedNetwork):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._settings.seed)
             network = ConvNet(*self.image_shape_, len(self.classes_))
-        network = network.to(self._device).to(memory_format=torch.channels_last)
+        network = with_channels_last(network.to(self._device))
         self._check_batches(network, len(codes))
         held = None
         if validation is not None:

@@ -26,6 +26,7 @@ from classify.heads.regularizers.protocol import Regularizer
 from features.architectures import build_model
 from features.backbones import load_backbone
 from features.errors import UserError
+from features.twins import with_channels_last
 from features.weights import read_state_dict
 
 # The published programme's.
@@ -45,7 +46,7 @@ class SpotTuneClassifier(NetworkClassifier):
         if self.unfreeze != "all" or self.fresh_above or self.until:
             raise UserError("spottune decides itself what trains; leave out unfreeze, fresh_above and until")
         self.routed_ = Routed(network, self._settings.seed).to(self._device)
-        return self.routed_.to(memory_format=torch.channels_last)
+        return with_channels_last(self.routed_)
 
     def _trainee(self, network: Network, penalties: tuple[Regularizer, ...]) -> Trainee:
         if penalties:
