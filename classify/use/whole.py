@@ -7,6 +7,7 @@ that need no explaining elsewhere. It computes in float32, whatever the precisio
 import torch
 from torch import nn
 
+from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.trained import TrainedNetwork
 from classify.use.modules import Decision, head_module
 from classify.use.saved import SavedModel
@@ -56,12 +57,32 @@ class _Logits(nn.Module):
 def whole_network(model: SavedModel) -> WholeNetwork:
     """The network of a saved model, on the CPU. UserError, before any work, for a head that has no form as one."""
     if isinstance(model.head, TrainedNetwork):
-        network = twin(model.head.whole()).cpu().float().to(memory_format=torch.contiguous_format).eval()
+        network = twin(_counting(model.head)).cpu().float().to(memory_format=torch.contiguous_format).eval()
         return WholeNetwork(network, _Logits(), *normalisation(model)).eval()
     decide = head_module(model.head)
     assert model.reader is not None  # a head that is no network takes features
     trunk = _Features(pooled_trunk(model.reader.cut, model.reader.outputs).cpu())
     return WholeNetwork(trunk, decide, *normalisation(model)).eval()
+
+
+class _First(nn.Module):
+    """What a graph of one output gives."""
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.graph(images)[0]
+
+
+def _counting(head: TrainedNetwork) -> nn.Module:
+    """A trained network; as its graph where that was taken for known sizes. Such a network may count its images itself,
+    by `len(images)` for one, of which torch's exporter makes a constant."""
+    if not isinstance(head, NetworkClassifier) or not head.network_.cut.traits.sized:
+        return head.whole()
+    cut = head.network_.cut
+    return _First(cut.trunk([cut.resolve("fc")]))
 
 
 def normalisation(model: SavedModel) -> tuple[torch.Tensor, torch.Tensor]:

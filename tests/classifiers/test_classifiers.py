@@ -34,7 +34,8 @@ def test_networks_of_other_families_do_so_too(name, tmp_path, monkeypatch):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAYERPROBE_HOME", str(tmp_path / "home"))
-    columns, made = [column for column in COLUMNS if column != "onnx"], {}
+    # Of these it is one's own network that counts its images in a way which an exporter makes a constant of.
+    columns, made = [column for column in COLUMNS if column != "onnx" or (ONNX and family == "python")], {}
     row(Other(name), columns, tmp_path, made.update)
     assert {column: made.get(column, "").partition(" (")[0] for column in columns} == dict.fromkeys(columns, "ok")
 
