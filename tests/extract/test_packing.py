@@ -139,7 +139,7 @@ def test_every_stage_of_a_network_is_what_it_is_without(home, name):
     images = torch.rand(8, 3, cut.image_size, cut.image_size)
     with torch.no_grad():
         expected = pooled_trunk(cut, outputs)(images)
-    for precision, bound in (("float32", 1e-5), ("bfloat16", 4e-2)):
+    for precision, bound in (("float32", 1e-5), ("bfloat16", 6e-2)):
         recipe = choose_recipe(cut, outputs, images=8, precision=precision, device=CPU)
         if recipe.engine != "packed":
             assert precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

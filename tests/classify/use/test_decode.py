@@ -126,8 +126,8 @@ def test_a_model_of_drafts_is_asked_about_drafts(photographs, model, capsys):
     assert np.allclose([image["probability"] for image in told], kept.probabilities.max(axis=1), atol=1e-5)
     assert run_command(main, ["repeat", str(saved.path), "--dataset", photographs]) == 0
     assert "the same: all" in capsys.readouterr().out
-    assert run_command(main, ["export", "--from", str(saved.path), "--output", "model.onnx"]) == 0
-    assert "a JPEG decoded at a half" in Path("model.onnx.json").read_text()
+    assert run_command(main, ["export", "--from", str(saved.path), "--format", "torch", "--output", "model.pt2"]) == 0
+    assert "a JPEG decoded at a half" in Path("model.pt2.json").read_text()
 
 
 def test_arrays_are_not_decoded(home, capsys):
