@@ -70,15 +70,19 @@ def fuse_convolutions(network: fx.GraphModule, images: torch.Size, *, winograd: 
         else:
             packed = PackedConvolution(convolution, given[node], *activation)
         network.add_module(name, packed)
-        read = read_by(node)
-        with network.graph.inserting_after(last):
-            fused = network.graph.call_module(name, (read,) if other is None else (read, other))
-        fused.meta["shape"], order[fused] = last.meta["shape"], order[last]
-        last.replace_all_uses_with(fused)
-        network.graph.eliminate_dead_code()
+        compute_by(name, read_by(node), other, last, order)
     network.delete_all_unused_submodules()
     network.recompile()
     return network
+
+
+def compute_by(name: str, read: fx.Node, other: fx.Node | None, last: fx.Node, order: dict[fx.Node, int]) -> None:
+    """Have a module of this name, which reads a node and may be given another, do all up to `last` in its place."""
+    with last.graph.inserting_after(last):
+        fused = last.graph.call_module(name, (read,) if other is None else (read, other))
+    fused.meta["shape"], order[fused] = last.meta["shape"], order[last]
+    last.replace_all_uses_with(fused)
+    last.graph.eliminate_dead_code()
 
 
 def compute_apart(network: fx.GraphModule) -> fx.GraphModule:

@@ -16,7 +16,15 @@ from torch.overrides import TorchFunctionMode
 from torchvision.models.swin_transformer import shifted_window_attention
 from torchvision.ops import StochasticDepth
 
-from extract.fusing import Activation, activation_of_linear, addition_to, fuse_convolutions, module_of, read_by
+from extract.fusing import (
+    Activation,
+    activation_of_linear,
+    addition_to,
+    compute_by,
+    fuse_convolutions,
+    module_of,
+    read_by,
+)
 
 _IDENTITIES = (nn.Identity, nn.Dropout, StochasticDepth)
 _OPERATIONS = ("_linear_pointwise", "_reorder_linear_weight")
@@ -74,11 +82,7 @@ def pack_products(network: fx.GraphModule, images: torch.Size) -> fx.GraphModule
         elif type(module) is nn.Linear and node.args:
             last, other, activation = _what_follows(node, order, modules)
             network.add_module(name, PackedLinear(module, read_by(node).meta["shape"], activation))
-            with network.graph.inserting_after(last):
-                packed = network.graph.call_module(name, (read_by(node),) if other is None else (read_by(node), other))
-            packed.meta["shape"], order[packed] = last.meta["shape"], order[last]
-            last.replace_all_uses_with(packed)
-            network.graph.eliminate_dead_code()
+            compute_by(name, read_by(node), other, last, order)
     network.delete_all_unused_submodules()
     network.recompile()
     return network
