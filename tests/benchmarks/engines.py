@@ -83,10 +83,9 @@ def _contest(name: str, precision: str, options: argparse.Namespace) -> Outcome:
 
 def _plain(model: nn.Module, layout: torch.memory_format, precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
     dtype = getattr(torch, precision)
+    model = copy.deepcopy(model).to(memory_format=layout)
 
     def run(images: torch.Tensor) -> torch.Tensor:
-        # One network for both: laid out anew, which is no part of what is measured after the first turn.
-        model.to(memory_format=layout)
         with torch.inference_mode():
             return model(images.to(dtype, memory_format=layout))
 

@@ -19,7 +19,7 @@ import torch
 
 from classify.show.columns import text
 from classify.show.table import Column, Table
-from tests.gpu.checks import CHECKS, Bench
+from tests.gpu.checks import CHECKS, Bench, LeftOut
 from tests.gpu.speeds import speeds
 
 
@@ -70,7 +70,7 @@ def _checked(name: str, check: Callable[[Bench], str], bench: Bench, deadline: f
         return {**row, "outcome": "left out", "said": "no time was left", "seconds": 0}
     try:
         row |= {"said": check(bench), "outcome": "holds"}
-    except LookupError as reason:
+    except LeftOut as reason:
         row |= {"said": str(reason), "outcome": "left out"}
     except Exception as error:
         row |= {"said": f"{type(error).__name__}: {error}", "outcome": "FAILS", "traceback": traceback.format_exc()}

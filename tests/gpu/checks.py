@@ -1,5 +1,5 @@
 """The checks, each a function that says what it found, or raises: AssertionError where something is not as it must be,
-LookupError where it cannot be made here."""
+LeftOut where it cannot be made here."""
 
 import contextlib
 import dataclasses
@@ -30,6 +30,10 @@ from features.errors import UserError
 NETWORKS = ("resnet18", "resnet50", "vit_b_16")
 # How far the largest difference from the processor's float32 may be, as a part of the largest feature.
 BOUNDS = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 6e-2}
+
+
+class LeftOut(Exception):
+    """A check that cannot be made on this machine, and why."""
 
 
 @dataclass
@@ -106,7 +110,7 @@ def precisions(bench: Bench) -> str:
 def no_tf32(bench: Bench) -> str:
     """float32 is float32, whatever the process allows: TF32 would be off by a thousandth."""
     if not bench.is_gpu:
-        raise LookupError("TF32 is a GPU's")
+        raise LeftOut("TF32 is a GPU's")
     _, cut = bench.network("resnet18")
     images = images_for(cut, 8)
     wanted = bench.trunk(cut, ("avgpool",), "float32", device=torch.device("cpu"))(images)[0]
@@ -119,7 +123,7 @@ def no_tf32(bench: Bench) -> str:
 def engines(bench: Bench) -> str:
     """Compiled, with CUDA graphs, against eager, batch after batch: a graph writes into the same memory each time."""
     if not bench.is_gpu:
-        raise LookupError("kernels are chosen by trying, and graphs made, on a GPU alone")
+        raise LeftOut("kernels are chosen by trying, and graphs made, on a GPU alone")
     _, cut = bench.network("resnet18")
     found = []
     for precision in ("float32", "bfloat16"):
@@ -138,7 +142,7 @@ def engines(bench: Bench) -> str:
 def int8_is_refused(bench: Bench) -> str:
     """In a line: its kernels are a processor's."""
     if not bench.is_gpu:
-        raise LookupError("on a processor it is computed")
+        raise LeftOut("on a processor it is computed")
     words = ["--dataset", "digits", "--limit", "40", "--weights", "random", "--image-size", "32"]
     status, said = _command(bench, [*words, "--precision", "int8", "--device", str(bench.device)])
     assert status == 2 and "Traceback" not in said, said[-300:]
@@ -164,7 +168,7 @@ def out_of_memory(bench: Bench) -> str:
     """A batch that does not fit is halved until it does."""
     asked = {"weights": "random", "image_size": 224, "precision": "float32", "limit": 2000, "limit_test": 10}
     if not bench.is_gpu:
-        raise LookupError("a processor's memory does not run out like a GPU's; tests/extract has it with a fake")
+        raise LeftOut("a processor's memory does not run out like a GPU's; tests/extract has it with a fake")
     words = ["--dataset", "digits", "--layer", "layer1", *_words(asked), "--device", str(bench.device)]
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(bench.device).total_memory
@@ -232,7 +236,7 @@ def training(bench: Bench) -> str:
 def streams(bench: Bench) -> str:
     """Two trunks in two threads and two streams give what they give one after the other."""
     if not bench.is_gpu:
-        raise LookupError("streams are a GPU's")
+        raise LeftOut("streams are a GPU's")
     _, cut = bench.network("resnet18")
     trunks = [bench.trunk(cut, (layer,), "float32", batch=16) for layer in ("layer2", "avgpool")]
     batches = [images_for(cut, 16, seed).to(bench.device) for seed in range(8)]
