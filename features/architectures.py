@@ -1,5 +1,6 @@
 """Networks by name: built with random weights, or as outlines, which have names and shapes and no numbers."""
 
+import contextlib
 from typing import Any
 
 import torch
@@ -32,10 +33,12 @@ def build_model(name: str, classes: int | None = None, **options: Any) -> nn.Mod
 def outline(name: str, classes: int | None = None, **options: Any) -> nn.Module:
     """The same network with names and shapes alone: its parameters are on the meta device, and nothing is drawn."""
     family = family_of(name)
-    if not family.builds_outlines:
+    if family.builds_outlines:
+        # Builders that run a part of the network, to see what it gives, have numbers to run it on.
+        with contextlib.suppress(RuntimeError), _EmptyOnMeta():
+            return family.build(name, classes, **options)
+    with torch.random.fork_rng(devices=[]):
         return family.build(name, classes, **options).to("meta")
-    with _EmptyOnMeta():
-        return family.build(name, classes, **options)
 
 
 class _EmptyOnMeta(TorchFunctionMode):

@@ -6,6 +6,8 @@ trace on tensors without numbers, so that sizes are plain numbers, which belong 
 of images stays open.
 """
 
+import contextlib
+import copy
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +20,7 @@ from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torchvision.models.feature_extraction import NodePathTracer
 
 from features.backbones.family import Traits
+from features.commands.speaking import quiet
 from features.errors import UserError
 from features.walking import KIND
 
@@ -32,11 +35,12 @@ class Traced:
 
     def __init__(self, model: nn.Module, image_size: int, traits: Traits) -> None:
         kinds = {"autowrap_functions": traits.leaf_functions, "leaf_modules": list(traits.leaf_modules)}
-        tracer = NodePathTracer(**kinds)
+        tracer = _OfImages(**kinds)
         try:
             if traits.sized:
                 raise TypeError
-            self.graph = tracer.trace(model)
+            with _left_as_it_was(model):
+                self.graph = tracer.trace(model)
         except (fx.proxy.TraceError, TypeError, RuntimeError):
             tracer = _Sized(image_size, **kinds)
             try:
@@ -51,7 +55,59 @@ class Traced:
         self.names = {node: tracer.node_to_qualname.get(node, node.name) for node in self.graph.nodes}
 
 
-class _Sized(NodePathTracer):
+@contextlib.contextmanager
+def _left_as_it_was(module: nn.Module) -> Iterator[None]:
+    """What parts of a network keep of what they compute (sizes, caches for inference) is forgotten: neither tensors
+    without numbers nor nodes of a graph are to stay there, and no cache of numbers is to become part of the graph."""
+    training = [(part, part.training) for part in module.modules()]
+    module.train()  # by which timm's forget their caches
+    for part, was_training in training:
+        part.training = was_training
+    before = [(part, {name: (value, _held(value)) for name, value in vars(part).items()}) for part, _ in training]
+    try:
+        yield
+    finally:
+        for part, attributes in before:
+            constants = {name: value for name, value in vars(part).items() if name.startswith("_tensor_constant")}
+            part.__dict__.clear()
+            part.__dict__.update(constants)  # which the graph has put there
+            for name, (value, held) in attributes.items():
+                part.__dict__[name] = value
+                # Buffers, for one, stand in a table of their own.
+                if type(value) is dict:
+                    value.clear()
+                    value.update(held)
+                elif type(value) is list:
+                    value[:] = held
+
+
+def _held(value: Any) -> Any:
+    return copy.copy(value) if type(value) in (dict, list) else value
+
+
+class _OfImages(NodePathTracer):
+    """Traces what a network does when it is given images and nothing else."""
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
+        root, images, *others = arguments
+        for other in others:
+            self.graph.erase_node(other.node)
+        return function, [root, images, *(self._left_out(other.node) for other in others)]
+
+    def _left_out(self, argument: fx.Node) -> Any:
+        """What an argument is that nobody gives; a node for it would be something wherever code asks `is None`."""
+        name = str(argument.target)
+        if name.startswith("*"):
+            return {} if name.startswith("**") else ()
+        if not argument.args:
+            raise UserError(
+                f"{type(self.root).__name__} asks for {name!r} beside the images; give its forward a default for it"
+            )
+        return argument.args[0]
+
+
+class _Sized(_OfImages):
     """Knows of each node what it gives, for so many images of one size."""
 
     def __init__(self, image_size: int, **kinds: Any) -> None:
@@ -63,7 +119,7 @@ class _Sized(NodePathTracer):
 
     def trace_sized(self, model: nn.Module) -> fx.Graph:
         """The graph, with the number of images read from the input."""
-        with torch.no_grad(), _MadeForImages(self):
+        with torch.no_grad(), _MadeForImages(self), _left_as_it_was(model), quiet("torch._subclasses.fake_tensor"):
             graph = self.trace(model)
         images = next(node for node in graph.nodes if node.op == "placeholder")
         with graph.inserting_after(images):
@@ -112,9 +168,8 @@ class _Sized(NodePathTracer):
 
     def _value(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
-            default = node.args[0] if node.args else None
             weight = next(self.root.parameters(), torch.empty(0))
-            return default if self.values else torch.empty(self._images, device=weight.device)
+            return torch.empty(self._images, device=weight.device)
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.root)
         args, kwargs = map_arg((node.args, node.kwargs), self._given)
@@ -123,25 +178,8 @@ class _Sized(NodePathTracer):
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         module = self.root.get_submodule(str(node.target))
-        # What a module keeps of these tensors without numbers is not to stay there.
-        before = [
-            (
-                part,
-                dict(part.__dict__),
-                {name: dict(value) for name, value in vars(part).items() if type(value) is dict},
-            )
-            for part in module.modules()
-        ]
-        try:
+        with _left_as_it_was(module):
             return module(*args, **kwargs)
-        finally:
-            for part, attributes, tables in before:
-                part.__dict__.clear()
-                part.__dict__.update(attributes)
-                # Buffers, for one, stand in a table of their own.
-                for name, table in tables.items():
-                    attributes[name].clear()
-                    attributes[name].update(table)
 
     # What runs on tensors without numbers is not to be traced.
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -39,7 +38,7 @@ from classify.use.plain import architecture, plain_state
 from classify.use.saved import Answers, SavedModel, logit_answers
 from classify.use.whole import input_shape, whole_network
 from features.architectures import build_model
-from features.commands.speaking import say
+from features.commands.speaking import quiet, say
 from features.digests import sha256_file
 from features.errors import UserError
 from features.notes import write_json
@@ -195,13 +194,9 @@ def _example(made: torch.nn.Module, model: SavedModel) -> tuple[tuple[torch.Tens
 @contextlib.contextmanager
 def _exporting(form: str) -> Iterator[None]:
     """torch's exporter, whose warnings are about itself, and whose errors are of every kind."""
-    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in noisy]
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), quiet("torch.onnx", "torch.export", "onnxscript", "onnx_ir"):
             warnings.simplefilter("ignore")
-            for logger in noisy:
-                logger.setLevel(logging.ERROR)
             yield
     except UserError:
         raise
@@ -211,9 +206,6 @@ def _exporting(form: str) -> Iterator[None]:
             f"torch cannot express this network as --format {form} ({type(error).__name__}: {reason}); take another "
             "format, or another backbone"
         ) from error
-    finally:
-        for logger, level in zip(noisy, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _check_size(made: torch.nn.Module) -> None:

@@ -5,6 +5,7 @@ images.
 """
 
 import difflib
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
 from torch import nn
 
+from features.architectures import outline
 from features.backbones import hub
 from features.backbones.family import Family, Pretrained, Traits, version_of
 from features.backbones.files import with_state
@@ -92,7 +94,10 @@ class Timm(Family):
 
     def new_classifier(self, model: nn.Module, classes: int) -> tuple[str, ...]:
         before = {id(parameter) for parameter in model.parameters()}
-        model.reset_classifier(classes)  # type: ignore[operator]  # timm's way
+        reset: Any = model.reset_classifier
+        # Some leave out the second classifier of a distilled network, unless told.
+        asked = {"distillation": len(self.classifiers(model)) > 1}
+        reset(classes, **{key: value for key, value in asked.items() if key in inspect.signature(reset).parameters})
         new = [name.rpartition(".")[0] for name, part in model.named_parameters() if id(part) not in before]
         # The norms of a head are made anew with it.
         return tuple(dict.fromkeys((*self.classifiers(model), *new)))
@@ -125,7 +130,8 @@ class Timm(Family):
             except UserError as error:
                 problem = error
         tensors = dict(max(read_tables(path), key=lambda table: len(table.tensors)).tensors)
-        own = timm.create_model(_known(name), pretrained=False, **options)
+        # One that comes without a classifier has a place for it, which the file may have filled.
+        own = outline(name, 1 if self.is_headless(outline(name)) else None, **options)
         scores = [tensors[f"{part}.weight"] for part in self.classifiers(own) if f"{part}.weight" in tensors]
         classes = len(scores[0]) if scores else 0
         given = {"state_dict": tensors, "num_classes": classes}

@@ -5,6 +5,7 @@ paths and records come from anybody and could steer the terminal: what `printabl
 """
 
 import contextlib
+import logging
 import sys
 import threading
 import unicodedata
@@ -35,6 +36,19 @@ def is_quiet() -> bool:
 def is_verbose() -> bool:
     """Whether everything is wanted."""
     return _loudness > NORMAL
+
+
+@contextlib.contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """What others' code logs about failures is not said: as exceptions these arrive here."""
+    before = {logger: logger.level for logger in map(logging.getLogger, loggers)}
+    try:
+        for logger in before:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def printable(text: object) -> str:

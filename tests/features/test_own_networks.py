@@ -71,6 +71,49 @@ class Token(Net):
         return self.top(tokens.mean(1))[torch.arange(x.shape[0])]
 
 
+class Optional(Net):
+    def forward(self, x, mask=None, *more, maps_alone=False, **named):
+        x = self.maps(x)
+        if mask is not None:
+            x = x * mask
+        return x if maps_alone else self.top(x.mean((2, 3)))
+
+
+class OptionalByShape(Optional):
+    def forward(self, x, mask=None):
+        return super().forward(x[:, : len(x[0])], mask)
+
+
+class Keeps(Net):
+    """Keeps what it computes, and while it does not train a table made from its weights as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept, self.table = [], {}
+
+    def forward(self, x):
+        self.last = self.maps(x)
+        self.kept.append(self.last)
+        if self.training or "top" not in self.table:
+            self.table["top"] = self.top.weight * 2
+        return self.last.mean((2, 3)) @ self.table["top"].T
+
+    def train(self, mode=True):
+        if mode:
+            self.table = {}
+        return super().train(mode)
+
+
+class KeepsByShape(Keeps):
+    def forward(self, x):
+        return super().forward(x[:, : len(x[0])])
+
+
+class Another(Net):
+    def forward(self, x, scale):
+        return super().forward(x) * scale
+
+
 class Dropped(Net):
     def forward(self, x):
         y = self.norm(self.stem(x))
@@ -108,7 +151,7 @@ class Embedding(Net):
         return self.maps(x).mean((2, 3))
 
 
-@pytest.mark.parametrize("kind", [Net, IfShape, Len, Int, Product, Token])
+@pytest.mark.parametrize("kind", [Net, IfShape, Len, Int, Product, Token, Optional, OptionalByShape, Keeps])
 @pytest.mark.parametrize("images", [1, 3])
 def test_code_that_asks_for_sizes_is_cut_for_any_number_of_images(kind, images):
     model = kind().eval()
@@ -116,6 +159,20 @@ def test_code_that_asks_for_sizes_is_cut_for_any_number_of_images(kind, images):
     with torch.no_grad():
         (maps,) = cut.trunk(["norm"])(pixels)
         assert torch.equal(cut.tail("norm")(maps), model(pixels))
+
+
+@pytest.mark.parametrize("kind", [Keeps, KeepsByShape])
+def test_what_a_network_keeps_of_what_it_computes_is_no_part_of_its_graph_and_nothing_of_the_graph_is_kept(kind):
+    model = kind().eval()
+    pixels = torch.randn(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        model(pixels)
+        last, kept = model.last, list(model.kept)
+        tail = Cut(model, SIDE).tail("norm")
+        assert model.last is last and len(model.kept) == len(kept) == 1 and model.kept[0] is kept[0]
+        assert not model.table or type(model.table["top"]) is torch.Tensor
+        model.top.weight.zero_()
+        assert tail(torch.randn(2, 8, SIDE // 2, SIDE // 2)).abs().max() == 0
 
 
 @pytest.mark.parametrize(
@@ -126,6 +183,7 @@ def test_code_that_asks_for_sizes_is_cut_for_any_number_of_images(kind, images):
         (Map, r"\(16, 6, 6\) for an image.*AdaptiveAvgPool2d"),
         (Dropped, r"in place and drops the result \('relu_'\).*x = self\.relu\(x\)"),
         (OneByOne, r"goes through the images one by one \('x'\)"),
+        (Another, r"asks for 'scale' beside the images"),
         (Data, r"decides by the numbers in a tensor.*torch\.where"),
     ],
 )

@@ -9,7 +9,9 @@ import timm
 
 from extract.pooling import pool_output
 from extract.trunk import Output, Trunk, choose_recipe
+from features.architectures import outline
 from features.backbones import load_backbone, requested_backbone
+from features.backbones.timm import FAMILY
 from features.cut import Cut
 from features.errors import UserError
 from features.pooling import canonical_pool
@@ -96,6 +98,48 @@ def test_weights_of_a_file_take_positions_of_another_size(tmp_path):
     torch.save({"strange": torch.zeros(3)}, tmp_path / "strange.pth")
     with pytest.raises(UserError, match="does not hold weights of timm:test_vit"):
         load_backbone("timm:test_vit", str(tmp_path / "strange.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "asks"),
+    [("repvit_m0_9", "two classifiers"), ("vit_small_patch16_dinov3", "none"), ("vit_tiny_r_s16_p8_224", "a run")],
+)
+def test_a_network_with_a_new_classifier_is_read_again_at_another_size(name, asks, tmp_path):
+    from safetensors.torch import save_file
+
+    name, prepared = f"timm:{name}", Preparation(SIDE)
+    model = load_backbone(name, "random", prepared=prepared).model
+    names = FAMILY.new_classifier(model, 3)
+    state = model.state_dict()
+    assert all(f"{classifier}.weight" in state for classifier in names)
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "three.safetensors")
+    again = load_backbone(name, str(tmp_path / "three.safetensors"), prepared=prepared).model.state_dict()
+    assert again.keys() == state.keys() and all(torch.equal(again[key], state[key]) for key in state)
+
+
+def test_an_outline_of_a_network_that_runs_while_it_is_built_draws_nothing():
+    before = torch.get_rng_state()
+    made = outline("timm:vit_tiny_r_s16_p8_224", 3)
+    assert all(tensor.is_meta for tensor in made.parameters()) and torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["hiera_tiny_224", "levit_128s"])
+def test_a_network_is_cut_twice_and_its_tail_gives_what_it_gives(name, home):
+    backbone = load_backbone(f"timm:{name}", "random", prepared=Preparation(SIDE))
+    stages = backbone.cut(SIDE).stages
+    cut = backbone.cut(SIDE)
+    assert cut.stages == stages and len(stages) > 4
+    pixels, node = torch.randn(2, 3, SIDE, SIDE), cut.resolve(stages[1])
+    with torch.no_grad():
+        backbone.model.get_submodule(backbone.family.classifiers(backbone.model)[0]).weight.normal_()
+        assert torch.equal(cut.tail(node)(*cut.trunk([node])(pixels)), backbone.model(pixels))
+
+
+def test_a_size_that_a_network_does_not_take_is_one_line(capfd):
+    backbone = load_backbone("timm:efficientformer_l1", "random", prepared=Preparation(SIDE))
+    with pytest.raises(UserError, match="cannot be taken apart at 64 x 64"):
+        backbone.cut(SIDE)
+    assert capfd.readouterr().err == ""
 
 
 def test_what_defines_it_is_the_package_and_the_graph():
