@@ -119,7 +119,11 @@ class _Sized(_OfImages):
 
     def trace_sized(self, model: nn.Module) -> fx.Graph:
         """The graph, with the number of images read from the input."""
-        with torch.no_grad(), _MadeForImages(self), _left_as_it_was(model), quiet("torch._subclasses.fake_tensor"):
+        # What an outline makes by itself has no numbers either.
+        is_outline = any(parameter.is_meta for parameter in model.parameters())
+        made = torch.device("meta") if is_outline else contextlib.nullcontext()
+        silent = quiet("torch._subclasses.fake_tensor")
+        with torch.no_grad(), made, silent, _left_as_it_was(model), _MadeForImages(self):
             graph = self.trace(model)
         images = next(node for node in graph.nodes if node.op == "placeholder")
         with graph.inserting_after(images):

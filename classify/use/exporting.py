@@ -201,9 +201,12 @@ def _exporting(form: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__  # what stands above it says that something failed
+        reason = " ".join(str(first).split())[:200]
         raise UserError(
-            f"torch cannot express this network as --format {form} ({type(error).__name__}: {reason}); take another "
+            f"torch cannot express this network as --format {form} ({type(first).__name__}: {reason}); take another "
             "format, or another backbone"
         ) from error
 
