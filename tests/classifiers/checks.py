@@ -136,14 +136,14 @@ class OtherBench(Bench):
         return "ok"
 
     def stages(self) -> str:
-        own = self.backbone.preprocessing.crop
-        for self.size in (*(size for size in _SIZES if size < own), own):
+        sizes = (*_SIZES, self.backbone.preprocessing.crop)
+        for place, self.size in enumerate(sizes, 1):
             try:
                 self.backbone = load_backbone(self.network.name, "random", prepared=Preparation(self.size))
                 stages = self.backbone.cut(self.size).stages
                 break
             except UserError:
-                if self.size == own:
+                if place == len(sizes):
                     raise
         _require("avgpool" in stages[-2:] and len(stages) >= 4, f"only {stages}")
         return f"ok ({len(stages)} at {self.size} px)"
@@ -154,7 +154,8 @@ class OtherBench(Bench):
         pixels = torch.randn(3, 3, self.size, self.size, generator=torch.Generator().manual_seed(1))
         for name in self.backbone.family.classifiers(model):
             # Some start at 0, and would give the same whatever they are given.
-            model.get_submodule(name).weight.data.normal_(generator=torch.Generator().manual_seed(2))
+            if isinstance(weight := getattr(model.get_submodule(name), "weight", None), torch.Tensor):
+                weight.data.normal_(generator=torch.Generator().manual_seed(2))
         taken = _taken(model, pixels)
         nodes = [cut.resolve(stage) for stage in cut.stages]
         with torch.no_grad():
