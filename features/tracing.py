@@ -181,9 +181,7 @@ class _Sized(_OfImages):
             return node.target(*args, **kwargs)  # type: ignore[operator]  # a function, where the op is this one
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        module = self.root.get_submodule(str(node.target))
-        with _left_as_it_was(module):
-            return module(*args, **kwargs)
+        return self.root.get_submodule(str(node.target))(*args, **kwargs)
 
     # What runs on tensors without numbers is not to be traced.
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:

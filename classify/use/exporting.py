@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from classify.measure.environment import this_environment
 from classify.measure.results import SavedResult
@@ -211,6 +213,34 @@ def _exporting(form: str) -> Iterator[None]:
         ) from error
 
 
+class _AttentionOverFourAxes(TorchFunctionMode):
+    """While a network is traced: its attention is over (images, heads, tokens, width), and ONNX's over nothing else."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            func = _attention
+        return func(*args, **(kwargs or {}))
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    *more: Any,
+    **named: Any,
+) -> torch.Tensor:
+    """torch's, of (..., heads, tokens, width)."""
+    if query.ndim == 4:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, *more, **named)
+    if attn_mask is not None:
+        attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
+        attn_mask = attn_mask.reshape(-1, *attn_mask.shape[-3:])
+    shape = (*query.shape[:-1], value.shape[-1])
+    query, key, value = (part.reshape(-1, *part.shape[-3:]) for part in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask, *more, **named).reshape(shape)
+
+
 def _check_size(made: torch.nn.Module) -> None:
     size = sum(tensor.numel() * tensor.element_size() for tensor in made.state_dict().values())
     if size > _ONNX_BYTES:
@@ -222,7 +252,7 @@ def _check_size(made: torch.nn.Module) -> None:
 
 def _write_onnx(path: Path, made: torch.nn.Module, model: SavedModel, about: dict[str, Any]) -> None:
     arguments, dynamic = _example(made, model)
-    with _exporting("onnx"), contextlib.redirect_stdout(None):
+    with _exporting("onnx"), _AttentionOverFourAxes(), contextlib.redirect_stdout(None):
         program = torch.onnx.export(
             made,
             arguments,

@@ -4,11 +4,8 @@ It takes uint8 images (N, 3, S, S), already resized and cropped as in training, 
 that need no explaining elsewhere. It computes in float32, whatever the precision in training.
 """
 
-from typing import Any
-
 import torch
-from torch import fx, nn
-from torch.nn import functional as F
+from torch import nn
 
 from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.trained import TrainedNetwork
@@ -61,10 +58,10 @@ def whole_network(model: SavedModel) -> WholeNetwork:
     """The network of a saved model, on the CPU. UserError, before any work, for a head that has no form as one."""
     if isinstance(model.head, TrainedNetwork):
         network = twin(_counting(model.head)).cpu().float().to(memory_format=torch.contiguous_format).eval()
-        return WholeNetwork(_with_attention(network), _Logits(), *normalisation(model)).eval()
+        return WholeNetwork(network, _Logits(), *normalisation(model)).eval()
     decide = head_module(model.head)
     assert model.reader is not None  # a head that is no network takes features
-    trunk = _Features(_with_attention(pooled_trunk(model.reader.cut, model.reader.outputs).cpu()))
+    trunk = _Features(pooled_trunk(model.reader.cut, model.reader.outputs).cpu())
     return WholeNetwork(trunk, decide, *normalisation(model)).eval()
 
 
@@ -86,36 +83,6 @@ def _counting(head: TrainedNetwork) -> nn.Module:
         return head.whole()
     cut = head.network_.cut
     return _First(cut.trunk([cut.resolve("fc")]))
-
-
-def _with_attention(network: nn.Module) -> nn.Module:
-    """The same network, whose attention is over four axes in whatever exporters see: ONNX's has no others."""
-    for part in network.modules():
-        if isinstance(part, fx.GraphModule):
-            for node in part.graph.nodes:
-                if node.target is F.scaled_dot_product_attention:
-                    node.target = _attention
-            part.recompile()
-    return network
-
-
-def _attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    *more: Any,
-    **named: Any,
-) -> torch.Tensor:
-    """torch's, of (..., heads, tokens, width)."""
-    if query.ndim == 4:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, *more, **named)
-    if attn_mask is not None:
-        attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
-        attn_mask = attn_mask.reshape(-1, *attn_mask.shape[-3:])
-    shape = (*query.shape[:-1], value.shape[-1])
-    query, key, value = (part.reshape(-1, *part.shape[-3:]) for part in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, attn_mask, *more, **named).reshape(shape)
 
 
 def normalisation(model: SavedModel) -> tuple[torch.Tensor, torch.Tensor]:

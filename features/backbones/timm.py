@@ -16,13 +16,13 @@ import torch
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
 from torch import nn
 
-from features.architectures import outline
 from features.backbones import hub
 from features.backbones.family import Family, Pretrained, Traits, version_of
 from features.backbones.files import with_state
 from features.backbones.torchvision import FAMILY as TORCHVISION
 from features.errors import UserError
 from features.home import weights_folder
+from features.matching import Architecture
 from features.preprocessing import INTERPOLATIONS, Preprocessing, Scaled
 from features.weights import read_tables
 
@@ -96,8 +96,8 @@ class Timm(Family):
         before = {id(parameter) for parameter in model.parameters()}
         reset: Any = model.reset_classifier
         # Some leave out the second classifier of a distilled network, unless told.
-        asked = {"distillation": len(self.classifiers(model)) > 1}
-        reset(classes, **{key: value for key, value in asked.items() if key in inspect.signature(reset).parameters})
+        asks = "distillation" in inspect.signature(reset).parameters
+        reset(classes, **({"distillation": len(self.classifiers(model)) > 1} if asks else {}))
         new = [name.rpartition(".")[0] for name, part in model.named_parameters() if id(part) not in before]
         # The norms of a head are made anew with it.
         return tuple(dict.fromkeys((*self.classifiers(model), *new)))
@@ -130,8 +130,7 @@ class Timm(Family):
             except UserError as error:
                 problem = error
         tensors = dict(max(read_tables(path), key=lambda table: len(table.tensors)).tensors)
-        # One that comes without a classifier has a place for it, which the file may have filled.
-        own = outline(name, 1 if self.is_headless(outline(name)) else None, **options)
+        own = Architecture(name, **options).model
         scores = [tensors[f"{part}.weight"] for part in self.classifiers(own) if f"{part}.weight" in tensors]
         classes = len(scores[0]) if scores else 0
         given = {"state_dict": tensors, "num_classes": classes}

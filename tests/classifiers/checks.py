@@ -61,13 +61,23 @@ class Bench:
 
     def stages(self) -> str:
         """There are at least three between images and pooling, at the smallest size that the network takes."""
-        for size in (*_SIZES, self.backbone.preprocessing.crop):
-            with contextlib.suppress(UserError):
-                stages = self.backbone.cut(size).stages
-                self.size = size
-                break
+        stages = self._smallest(lambda size: self.backbone)
         _require(stages[-2:] == ("avgpool", "fc") and len(stages) >= 5, f"only {stages}")
         return f"ok ({len(stages)} at {self.size} px)"
+
+    def _smallest(self, backbone_for: Callable[[int], Backbone]) -> tuple[str, ...]:
+        """The stages at the smallest size that the network takes; the error of its own where there is none."""
+        *sizes, last = *_SIZES, self.backbone.preprocessing.crop
+        for size in sizes:
+            with contextlib.suppress(UserError):
+                return self._stages_at(size, backbone_for)
+        return self._stages_at(last, backbone_for)
+
+    def _stages_at(self, size: int, backbone_for: Callable[[int], Backbone]) -> tuple[str, ...]:
+        backbone = backbone_for(size)
+        stages = backbone.cut(size).stages
+        self.size, self.backbone = size, backbone
+        return stages
 
     def hooks(self) -> str:
         """At every stage the cut gives what hooks take on the network of torchvision's own builder."""
@@ -136,15 +146,7 @@ class OtherBench(Bench):
         return "ok"
 
     def stages(self) -> str:
-        sizes = (*_SIZES, self.backbone.preprocessing.crop)
-        for place, self.size in enumerate(sizes, 1):
-            try:
-                self.backbone = load_backbone(self.network.name, "random", prepared=Preparation(self.size))
-                stages = self.backbone.cut(self.size).stages
-                break
-            except UserError:
-                if place == len(sizes):
-                    raise
+        stages = self._smallest(lambda size: load_backbone(self.network.name, "random", prepared=Preparation(size)))
         _require("avgpool" in stages[-2:] and len(stages) >= 4, f"only {stages}")
         return f"ok ({len(stages)} at {self.size} px)"
 
