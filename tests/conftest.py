@@ -1,15 +1,11 @@
 """Fixtures that every room's tests share: a home of their own, and the real data where it is to be had."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
-
-
-def pytest_configure() -> None:
-    """Beside other processes of tests each takes its share of the cores, and so does every command that it starts."""
-    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
 
 
 def _real_home() -> Path | None:
@@ -20,15 +16,34 @@ def _real_home() -> Path | None:
 REAL_HOME = _real_home()
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    """A temporary $LAYERPROBE_HOME in which data sets and weights are links to the real ones."""
-    folder = tmp_path / "home"
+def _linked_home(folder: Path) -> Path:
+    """A $LAYERPROBE_HOME in which data sets and weights are links to the real ones, and nothing else is known yet."""
     for kind in ("datasets", "weights"):
         (folder / kind).mkdir(parents=True)
         if REAL_HOME and (REAL_HOME / kind).is_dir():
             for entry in (REAL_HOME / kind).iterdir():
                 (folder / kind / entry.name).symlink_to(entry)
+    return folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Beside other processes of tests each takes its share of the cores, and so does every command that it starts.
+
+    A run of the tests has a home of its own, which all its processes share: what an earlier run noted of a file of the
+    same name is unknown to it, and the user's own home learns nothing.
+    """
+    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
+        return
+    folder = Path(tempfile.mkdtemp(prefix="home-of-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["LAYERPROBE_HOME"] = str(_linked_home(folder / "home"))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A temporary $LAYERPROBE_HOME in which data sets and weights are links to the real ones."""
+    folder = _linked_home(tmp_path / "home")
     monkeypatch.setenv("LAYERPROBE_HOME", str(folder))
     return folder
 
