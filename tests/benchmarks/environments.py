@@ -7,7 +7,8 @@ from pathlib import Path
 
 # thingsvision pins torch 2.0 and TensorFlow, and needs the setuptools of its time.
 _THINGSVISION = ("thingsvision==2.7.3", "setuptools<70")
-_IMG2VEC = ("img2vec_pytorch==1.0.2",)
+# What is found beside the torch and torchvision that are here.
+_BESIDE = {"img2vec": "img2vec_pytorch==1.0.2", "visbench": "visbench==0.27.0"}
 
 
 def thingsvision_python(folder: Path, given: str | None) -> str:
@@ -21,10 +22,10 @@ def thingsvision_python(folder: Path, given: str | None) -> str:
     return str(python)
 
 
-def img2vec_path(folder: Path) -> str:
-    """A PYTHONPATH on which img2vec is found, beside the torch and torchvision that are here."""
-    target = folder / "img2vec"
+def path_with(name: str, folder: Path) -> str:
+    """A PYTHONPATH on which 'img2vec' or 'visbench' is found, beside the torch and torchvision that are here."""
+    target = folder / name
     if not target.exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), *_IMG2VEC]
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
+        subprocess.run([*command, _BESIDE[name]], check=True)
     return os.pathsep.join([str(target), str(Path.cwd())])

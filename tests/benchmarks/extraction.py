@@ -1,4 +1,5 @@
-"""Extraction against the usual torchvision loop, thingsvision and img2vec: the same images, the same file of weights.
+"""Extraction against the usual torchvision loop, thingsvision, img2vec and VisBench: the same images, the same file of
+weights.
 
 In a steady state everyone has been set up and warmed up; `--whole` times commands from the shell to the file, start-up
 included, against the usual loop.
@@ -15,13 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.contest import Contender, Outcome, compete, timed
-from tests.benchmarks.environments import img2vec_path, thingsvision_python
+from tests.benchmarks.environments import path_with, thingsvision_python
 from tests.benchmarks.limits import copy_rate, matrix_rate
 from tests.benchmarks.ours import link_home
 from tests.benchmarks.served import Served
 
 _HERE = Path(__file__).parent
-_ALTERNATIVES = ("torchvision", "thingsvision", "img2vec")
+_ALTERNATIVES = ("torchvision", "channels-last", "thingsvision", "img2vec", "visbench")
+_AVERAGE_POOL_ALONE = ("img2vec", "visbench")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +50,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--compile", default="auto", choices=("auto", "on", "off"))
     add("--clock", default="wall", choices=("wall", "cpu"), help="cpu: seconds of all threads, on a busy machine")
     add("--threads", type=int, default=os.cpu_count())
-    add("--against", nargs="*", default=list(_ALTERNATIVES), choices=_ALTERNATIVES)
+    add(
+        "--against",
+        nargs="*",
+        default=list(_ALTERNATIVES),
+        choices=_ALTERNATIVES,
+        help="they take the first of --passes; img2vec and visbench know avgpool alone",
+    )
     add("--whole", action="store_true", help="time whole commands instead, against the usual loop")
     add("--environments", default="~/.cache/layerprobe-benchmarks", help="where alternatives are installed")
     add("--thingsvision", metavar="PYTHON", help="an interpreter that has thingsvision")
@@ -97,6 +105,8 @@ def _steady(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:
             operations = served.told["operations"] * told["count"]
             contenders.append(Contender(name, _remembering(served, shares, options.clock), precision, operations))
         for name in options.against:
+            if name in _AVERAGE_POOL_ALONE and told["layers"] != ["avgpool"]:
+                continue
             served = stack.enter_context(_alternative(name, options, told))
             contenders.append(
                 Contender(f"{name}, float32", served.clocked(options.clock), "float32", contenders[0].operations)
@@ -129,11 +139,11 @@ def _remembering(served: Served, shares: list[float], clock: str) -> Callable[[]
 
 def _alternative(name: str, options: argparse.Namespace, told: dict) -> Served:
     folder = Path(options.environments).expanduser()
-    if name == "torchvision":
-        return Served(_HERE / "usual_loop.py", told)
+    if name in ("torchvision", "channels-last"):
+        return Served(_HERE / "usual_loop.py", {**told, "channels_last": name == "channels-last"})
     if name == "thingsvision":
         return Served(_HERE / "thingsvision_loop.py", told, thingsvision_python(folder, options.thingsvision))
-    return Served(_HERE / "img2vec_loop.py", told, path=img2vec_path(folder))
+    return Served(_HERE / f"{name}_loop.py", told, path=path_with(name, folder))
 
 
 def _whole(options: argparse.Namespace, told: dict, folder: Path) -> Outcome:

@@ -1,4 +1,4 @@
-"""thingsvision, served from a virtual environment of its own: `extract_features` of the layer, flattened.
+"""thingsvision, served from a virtual environment of its own: `extract_features` of all layers at once, flattened.
 
 It gets the images as PIL objects in memory, which spares it reading files.
 """
@@ -42,11 +42,8 @@ def main() -> None:
     batches = DataLoader(dataset=Images(), batch_size=64, backend="pt")
 
     def turn():
-        rows, total = 0, 0.0
-        for layer in options["layers"]:
-            features = extractor.extract_features(batches=batches, module_name=layer, flatten_acts=True)
-            rows, total = len(features), float(features.sum())
-        return {"rows": rows, "sum": total}
+        found = extractor.extract_features(batches=batches, module_names=options["layers"], flatten_acts=True)
+        return {"rows": len(arrays), "sum": float(found[options["layers"][-1]].sum())}
 
     turn()
     sys.path.insert(0, str(Path(__file__).parents[2]))

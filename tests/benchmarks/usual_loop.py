@@ -1,4 +1,4 @@
-"""The usual torchvision loop, served: DataLoader with PIL transforms, a forward hook on the layer, eager float32.
+"""The usual torchvision loop, served: DataLoader with PIL transforms, forward hooks on the layers, eager float32.
 
 Run by `python -m tests.benchmarks extraction` and `decoding`; by hand with JSON options it also does the whole job once
 and ends.
@@ -56,7 +56,8 @@ def photographs(options: dict):
 
 
 def build(options: dict):
-    """A function that takes every image through the network once, and gives features (N, D)."""
+    """A function that takes every image through the network once, and gives features (N, D) of the layers side by side,
+    maps averaged over their places."""
     import numpy as np
     import torch
     from torch.utils.data import DataLoader
@@ -65,20 +66,27 @@ def build(options: dict):
     torch.set_num_threads(options["threads"])
     model = models.get_model(options.get("backbone", "resnet18"), weights=None)
     model.load_state_dict(torch.load(options["weights"], weights_only=True))
-    model.eval()
-    kept = []
-    # A transformer has its logits kept, which cost nothing beside it.
-    read = getattr(model, "avgpool", model)
-    read.register_forward_hook(lambda module, given, output: kept.append(output.flatten(1).numpy()))
+    layout = torch.channels_last if options.get("channels_last") else torch.contiguous_format
+    model.eval().to(memory_format=layout)
+    # Of a network without such layers, a transformer, the logits are kept, which cost nothing beside it.
+    named = dict(model.named_modules())
+    read = [named[layer] for layer in options["layers"] if layer in named] or [model]
+    kept = {module: [] for module in read}
+    for module in read:
+        module.register_forward_hook(lambda module, given, output: kept[module].append(means(output)))
     images = photographs(options) if "files" in options else pil_images(options)
     loader = DataLoader(images, batch_size=64, num_workers=options["workers"])
 
+    def means(output):
+        return (output.mean((2, 3)) if output.ndim == 4 else output.flatten(1)).numpy()
+
     def once():
-        kept.clear()
+        for batches in kept.values():
+            batches.clear()
         with torch.inference_mode():
             for images, _ in loader:
-                model(images)
-        return np.concatenate(kept)
+                model(images.contiguous(memory_format=layout))
+        return np.concatenate([np.concatenate(batches) for batches in kept.values()], 1)
 
     return once
 
