@@ -20,9 +20,10 @@ from extract.trunk import fold_batch_norm
 from features.backbones import Backbone
 from features.cut import Cut
 from features.datasets import Dataset, ImageFiles
+from features.device import exact_levels
 from features.errors import UserError
 from features.preprocessing import Preprocessing
-from features.ranges import RANGE_ROWS, Ranges
+from features.ranges import RANGE_ROWS, Ranges, with_levels
 from features.rows import limit_rows
 from features.twins import twin
 
@@ -56,7 +57,8 @@ def ranges_on(
 
 
 def observed_ranges(network: fx.GraphModule, batches: Iterable[torch.Tensor]) -> Ranges:
-    """The ranges of a whole folded network on batches of what it takes, float32 (N, C, H, W)."""
+    """The ranges of a whole folded network on batches of what it takes, float32 (N, C, H, W), for weights of as many
+    bits as this processor adds exactly."""
     ranges: Ranges = {}
     together: list[set[str]] = []
 
@@ -82,7 +84,7 @@ def observed_ranges(network: fx.GraphModule, batches: Iterable[torch.Tensor]) ->
     for names in together:
         whole = (min(ranges[name][0] for name in names), max(ranges[name][1] for name in names))
         ranges |= dict.fromkeys(names, whole)
-    return {name: _rounded(low, high) for name, (low, high) in sorted(ranges.items())}
+    return with_levels({name: _rounded(low, high) for name, (low, high) in sorted(ranges.items())}, exact_levels())
 
 
 def _require_convolutions(name: str, model: nn.Module) -> None:

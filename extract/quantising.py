@@ -1,7 +1,8 @@
 """Convolutions of bytes on a processor: maps between them stay bytes, all else is computed in float32 as it stands.
 
 Each convolution takes the activation or the addition that reads it along, as `extract.fusing` has it. Maps are
-unsigned with one step for the whole map, weights are signed with one step for each output channel. Which maps are bytes
+unsigned with one step for the whole map, weights are signed, of seven or eight bits as the ranges say, with one step
+for each output channel. Which maps are bytes
 is settled by the whole network, once, and known by its ranges: so they are the same ones whatever layers are asked for.
 """
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from extract.fusing import Activation, is_plain, module_of, name_of, note_shapes, read_by, what_follows
 from extract.levels import Levels
-from features.ranges import Ranges
+from features.ranges import Ranges, weight_levels
 
 _SAME: tuple[type, ...] = (nn.Dropout, nn.Identity)
 _NO_ACTIVATION: Activation = ("none", ())
@@ -90,6 +91,7 @@ class _Quantiser:
         self.modules = dict(network.named_modules())
         self.order = {node: place for place, node in enumerate(network.graph.nodes)}
         self.levels = {name: Levels.between(*bounds) for name, bounds in ranges.items()}
+        self.weight_levels = weight_levels(ranges)
         self.entry = next(node for node in network.graph.nodes if node.op == "placeholder")
         self.known = {self.entry: self.levels[name_of(self.entry)]}
         # The bytes of a map of numbers, or the numbers of one of bytes, where they are wanted.
@@ -122,7 +124,13 @@ class _Quantiser:
         added = None if other is None else self.known[other]
         name = f"bytes_{self.order[node]}"
         in_bytes = ByteConvolution(
-            convolution, self.given[node], activation, read=self.known[read], target=target, added=added
+            convolution,
+            self.given[node],
+            activation,
+            weight_levels=self.weight_levels,
+            read=self.known[read],
+            target=target,
+            added=added,
         )
         self.network.add_module(name, in_bytes)
         with self.graph.inserting_after(last):
@@ -159,8 +167,8 @@ class _Quantiser:
 class ByteConvolution(nn.Module):
     """A convolution of bytes with its weights in oneDNN's own layout, what is added to it, and its activation.
 
-    read, target, added: the levels of what it reads, gives (None: float32) and adds. The map that is added is written
-    over unless `keeps_added`.
+    weight_levels: of its weights, on each side of zero. read, target, added: the levels of what it reads, gives (None:
+    float32) and adds. The map that is added is written over unless `keeps_added`.
     """
 
     def __init__(
@@ -169,6 +177,7 @@ class ByteConvolution(nn.Module):
         shape: torch.Size,
         activation: Activation,
         *,
+        weight_levels: int,
         read: Levels,
         target: Levels | None,
         added: Levels | None,
@@ -179,7 +188,7 @@ class ByteConvolution(nn.Module):
             # Pixels come as four bytes (see `Levels.to_pixels`).
             weight = functional.pad(weight, (0, 0, 0, 0, 0, 1))
             shape = torch.Size((shape[0], 4, *shape[2:]))
-        self.steps = weight.abs().amax((1, 2, 3)).div(127).clamp_min(torch.finfo(torch.float32).tiny)
+        self.steps = weight.abs().amax((1, 2, 3)).div(weight_levels).clamp_min(torch.finfo(torch.float32).tiny)
         levels = (weight / self.steps.view(-1, 1, 1, 1)).round_().to(torch.int8)
         self.how = (convolution.stride, convolution.padding, convolution.dilation, convolution.groups)
         self.weight = torch.ops.onednn.qconv_prepack(levels, self.steps, read.scale, read.zero, *self.how, list(shape))

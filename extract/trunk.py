@@ -114,7 +114,7 @@ def choose_recipe(
     """The recipe for a pass over so many images. compiled is 'auto', 'on' or 'off'. grey: all have one channel."""
     cores = torch.get_num_threads()
     if is_int8(precision):
-        require_byte_products(device)
+        require_byte_products(device, precision)
         if compiled == "on":
             raise UserError("--compile on: what is computed in int8 is not compiled; leave it out, or take --precision")
     onednn = device.type == "cpu" and precision in ("float32", "bfloat16")

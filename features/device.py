@@ -5,7 +5,7 @@ import functools
 import torch
 
 from features.errors import UserError
-from features.ranges import asks_int8
+from features.ranges import EIGHT_BITS, SEVEN_BITS, asks_int8, ranges_of, weight_levels
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
@@ -32,7 +32,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
     int8 comes without its ranges or, as a record has it, with their digits; UserError where it cannot be computed in.
     """
     if asks_int8(name):
-        require_byte_products(device)
+        require_byte_products(device, name)
         return name
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: give one of {', '.join(PRECISIONS)}")
@@ -50,33 +50,44 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def require_byte_products(device: torch.device) -> None:
-    """UserError where oneDNN's convolutions of bytes are not to be had, or would saturate between two products."""
+def require_byte_products(device: torch.device, precision: str) -> None:
+    """UserError where int8, or that of ranges that are kept here, cannot be computed: where oneDNN's convolutions of
+    bytes are not to be had, or would saturate between two products."""
     names = ("qconv_prepack", "qconv2d_pointwise")
     if device.type != "cpu":
         lacking = f"is computed on a processor alone, and this would be on {device}; add --device cpu or take another"
     elif not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.onednn, name) for name in names)):
         lacking = "needs a torch with oneDNN's convolutions of bytes, which this one lacks; take another"
-    elif not adds_bytes_exactly():
-        lacking = "needs a processor with VNNI (exact products of bytes), which this one lacks; take another"
+    elif not (here := exact_levels()):
+        lacking = "needs a processor whose sums of bytes are exact, and this one's are not; take another"
+    elif (ranges := ranges_of(precision)) and weight_levels(ranges) > here:
+        lacking = (
+            "with these ranges has weights of eight bits, which need a processor with VNNI, and this one lacks it; "
+            "made anew here, it has weights of seven; or take another"
+        )
     else:
         return
     raise UserError(f"--precision int8 {lacking} --precision: float32, or bfloat16 where it is native")
 
 
-def adds_bytes_exactly() -> bool:
-    """Whether the processor has VNNI and oneDNN may use it, which $ONEDNN_MAX_CPU_ISA can forbid: torch does not know,
-    and without it sums of bytes saturate without a word."""
-    return torch.cpu._is_vnni_supported() and _adds_the_largest()
+def exact_levels() -> int:
+    """How many levels a weight of int8 may have on each side of zero for oneDNN's sums to be exact; 0 for none.
+
+    With VNNI, if oneDNN may use it, EIGHT_BITS; $ONEDNN_MAX_CPU_ISA can forbid it, which torch does not know, and sums
+    then saturate without a word. Without, SEVEN_BITS.
+    """
+    if torch.cpu._is_vnni_supported() and _adds_the_largest(EIGHT_BITS):
+        return EIGHT_BITS
+    return SEVEN_BITS if _adds_the_largest(SEVEN_BITS) else 0
 
 
 @functools.cache
-def _adds_the_largest() -> bool:
-    """Whether a sum of the largest products of bytes comes out, and not what 16 bits hold of it."""
+def _adds_the_largest(levels: int) -> bool:
+    """Whether a sum of the largest products of bytes with such weights comes out, and not what 16 bits hold of it."""
     shape, how = (1, 4, 1, 1), ((1, 1), (0, 0), (1, 1), 1)
-    pixels, weight = torch.full(shape, 255, dtype=torch.uint8), torch.full(shape, 127, dtype=torch.int8)
+    pixels, weight = torch.full(shape, 255, dtype=torch.uint8), torch.full(shape, levels, dtype=torch.int8)
     steps, zeros = torch.ones(1), torch.zeros(1, dtype=torch.int64)
     packed = torch.ops.onednn.qconv_prepack(weight, steps, 1.0, 0, *how, list(shape))
     weights, to = (packed, steps, zeros, None), (1.0, 0, torch.float32)
     total = torch.ops.onednn.qconv2d_pointwise(pixels, 1.0, 0, *weights, *how, *to, "none", [], "")
-    return total.item() == 4 * 255 * 127
+    return total.item() == 4 * 255 * levels

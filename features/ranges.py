@@ -3,7 +3,8 @@
 A set of ranges says between which values each quantised map of one network lies: {node: (lowest, highest)}. Its
 precision is `int8:` and the first sixteen hex digits of its SHA-256, which is what cache keys hold; so features of
 other ranges are other features, and a set can be looked up, or brought along by a record, without trusting whoever
-wrote it. How ranges are found is not known here: who computes hands the function that does.
+wrote it. Where weights have seven bits instead of eight, the set says that as well. How ranges are found is not known
+here: who computes hands the function that does.
 """
 
 import re
@@ -21,6 +22,11 @@ Ranges = dict[str, tuple[float, float]]
 RANGE_ROWS = 256
 _VERSION = 1  # of how they are found
 
+# Levels of a weight on each side of zero: of eight bits, and of seven. Without VNNI, two products with a byte are added
+# in 16 bits, into which those of seven bits fit: 2 * 255 * 63 < 2 ** 15.
+EIGHT_BITS, SEVEN_BITS = 127, 63
+_WEIGHTS = "all weights"  # No node has a space in its name.
+
 _SPELLED = re.compile(r"int8:[0-9a-f]{16}")
 # What this process has met in a home that nothing can be written into.
 _unwritten: dict[str, Ranges] = {}
@@ -36,9 +42,19 @@ def asks_int8(precision: str) -> bool:
     return precision == "int8" or is_int8(precision)
 
 
+def with_levels(ranges: Ranges, levels: int) -> Ranges:
+    """The set for weights of so many levels, EIGHT_BITS or SEVEN_BITS."""
+    return ranges if levels == EIGHT_BITS else {**ranges, _WEIGHTS: (-float(levels), float(levels))}
+
+
+def weight_levels(ranges: Ranges) -> int:
+    """How many levels the weights of a set have on each side of zero."""
+    return round(ranges[_WEIGHTS][1]) if _WEIGHTS in ranges else EIGHT_BITS
+
+
 def keep_ranges(ranges: Mapping[str, Any]) -> str:
     """Keep a set of ranges where `ranges_of` finds it; the precision that it gives. ValueError for what is none."""
-    sound = {str(name): _bounds(bounds) for name, bounds in ranges.items()}
+    sound = _sound(ranges)
     precision = f"int8:{sha256_json(sound)[:16]}"
     as_written = {name: list(bounds) for name, bounds in sound.items()}
     if read_json(_place(precision)) != as_written:
@@ -53,7 +69,7 @@ def ranges_of(precision: str) -> Ranges | None:
     """The set of ranges of a precision; None where it is not kept here."""
     kept = read_json(_place(precision))
     try:
-        sound = {str(name): _bounds(bounds) for name, bounds in kept.items()}
+        sound = _sound(kept)
         if f"int8:{sha256_json(sound)[:16]}" == precision:
             return sound
     except (AttributeError, TypeError, ValueError):
@@ -104,6 +120,13 @@ def settle_precision(precision: str, question: Mapping[str, Any], find: Callable
 
 def _place(precision: str) -> Any:
     return home() / "ranges" / f"{precision.removeprefix('int8:')}.json"
+
+
+def _sound(ranges: Mapping[str, Any]) -> Ranges:
+    sound = {str(name): _bounds(bounds) for name, bounds in ranges.items()}
+    if weight_levels(sound) not in (EIGHT_BITS, SEVEN_BITS):
+        raise ValueError(f"weights of {weight_levels(sound)} levels are not computed")
+    return sound
 
 
 def _bounds(bounds: Any) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from features.notes import Notes
 from features.plugins import plugins
 from features.pooling import canonical_pool, parse_pool, pooled_shape
 from features.preprocessing import Preparation, Preprocessing
-from features.ranges import Ranges, is_int8, ranges_of, settle_precision
+from features.ranges import EIGHT_BITS, Ranges, asks_int8, is_int8, ranges_of, settle_precision
 from features.rows import limit_rows
 from features.sizes import shortest_oblong
 
@@ -269,7 +269,7 @@ def _work_out(
 ) -> tuple[Plan, list[str]]:
     """The plan, and the files that its weights were read from."""
     from features.backbones import requested_backbone
-    from features.device import resolve_device, resolve_precision
+    from features.device import exact_levels, resolve_device, resolve_precision
 
     backbone = requested_backbone(request)
     preprocessing = backbone.preprocessing
@@ -280,14 +280,18 @@ def _work_out(
         )
     described = preprocessing.describe(shortest_oblong(dataset))
     cut = backbone.cut(request.image_size)
+    precision = resolve_precision(request.precision, resolve_device(request.device))
+    of_int8: dict[str, Any] = {
+        "dataset": fingerprint,
+        "backbone": backbone.name,
+        "weights": backbone.weights_sha256,
+        "preprocessing": described,
+    }
+    if asks_int8(precision) and (levels := exact_levels()) != EIGHT_BITS:
+        of_int8["weight levels"] = levels
     precision = settle_precision(
-        resolve_precision(request.precision, resolve_device(request.device)),
-        {
-            "dataset": fingerprint,
-            "backbone": backbone.name,
-            "weights": backbone.weights_sha256,
-            "preprocessing": described,
-        },
+        precision,
+        of_int8,
         functools.partial(find_ranges, dataset, backbone, preprocessing, cut) if find_ranges else None,
     )
     layers = _expanded(cut, request.layers)

@@ -1,7 +1,8 @@
 """The network alone, images in memory, one core: ours against torch, torch channels last, onnxruntime and OpenVINO.
 
 Random weights. onnxruntime and OpenVINO take part where they are installed, with the network as torch exports it and
-one thread. Seconds are a core's, so that a busy machine changes them little.
+one thread; in int8 onnxruntime alone does, with its own static quantisation, and torch computes in float32. Seconds are
+a core's, so that a busy machine changes them little.
 """
 
 import argparse
@@ -9,16 +10,22 @@ import copy
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from extract.trunk import Output, Trunk, choose_recipe, torch_threads
+from extract.int8_ranges import observed_ranges
+from extract.trunk import Output, Trunk, choose_recipe, fold_batch_norm, torch_threads
 from features.backbones import load_backbone
+from features.device import exact_levels
 from features.memory import keep_freed_memory
+from features.ranges import SEVEN_BITS, keep_ranges
+from features.twins import twin
 from tests.benchmarks.contest import Contender, Outcome, compete, timed
 from tests.benchmarks.limits import matrix_rate
 
@@ -29,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Which networks, in which precisions."""
     add = parser.add_argument
     add("--backbone", nargs="+", default=["resnet18"])
-    add("--precision", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
+    add("--precision", nargs="+", default=["float32"], choices=("float32", "bfloat16", "int8"))
     add("--image-size", type=int, default=224)
     add("--images", type=int, default=32, help="in one turn, in batches as ours takes them (default 32)")
 
@@ -49,23 +56,27 @@ def _contest(name: str, precision: str, options: argparse.Namespace) -> Outcome:
     cut = backbone.cut(options.image_size)
     last = cut.resolve("avgpool" if cut.headless else "fc")
     outputs, cpu = [Output(last, "none")], torch.device("cpu")
-    recipe = choose_recipe(cut, outputs, images=_MUCH, precision=precision, device=cpu)
-    images = torch.randn(options.images, 3, cut.image_size, cut.image_size).split(recipe.batch)
-    images = tuple(batch for batch in images if len(batch) == recipe.batch)
+    images = torch.randn(options.images, 3, cut.image_size, cut.image_size)
+    # What is computed in bytes is compared with the network in float32.
+    asked, plain = precision, "float32" if precision == "int8" else precision
+    if precision == "int8":
+        asked = keep_ranges(observed_ranges(fold_batch_norm(twin(cut.trunk([last])).eval().float()), [images]))
+    recipe = choose_recipe(cut, outputs, images=_MUCH, precision=asked, device=cpu)
+    batches = tuple(batch for batch in images.split(recipe.batch) if len(batch) == recipe.batch)
     ours = {f"layerprobe, {recipe.engine}": recipe}
     if recipe.engine == "winograd":
         ours["layerprobe, fused"] = dataclasses.replace(recipe, engine="fused")
     runs: dict[str, Callable[[torch.Tensor], Any]] = {
         who: Trunk(cut, outputs, recipe, cpu) for who, recipe in ours.items()
     }
-    model = copy.deepcopy(backbone.model).to(getattr(torch, precision))
-    runs["torch"] = _plain(model, torch.contiguous_format, precision)
-    runs["torch, channels last"] = _plain(model, torch.channels_last, precision)
-    if precision == "float32":
-        runs |= _runtimes(model, images[0])
-    operations = cut.flops([last]) * sum(map(len, images))
+    model = copy.deepcopy(backbone.model).to(getattr(torch, plain))
+    runs["torch"] = _plain(model, torch.contiguous_format, plain)
+    runs["torch, channels last"] = _plain(model, torch.channels_last, plain)
+    if plain == "float32":
+        runs |= _runtimes(model, batches, in_bytes=precision == "int8")
+    operations = cut.flops([last]) * sum(map(len, batches))
     contenders = [
-        Contender(who, timed(lambda run=run: [run(batch) for batch in images], "cpu"), precision, operations)
+        Contender(who, timed(lambda run=run: [run(batch) for batch in batches], "cpu"), precision, operations)
         for who, run in runs.items()
     ]
     for contender in contenders:
@@ -73,7 +84,7 @@ def _contest(name: str, precision: str, options: argparse.Namespace) -> Outcome:
     return compete(
         f"{name}, {precision}, {cut.image_size} pixels, batches of {recipe.batch}, a core's seconds",
         contenders,
-        amount=sum(map(len, images)),
+        amount=sum(map(len, batches)),
         unit="images",
         rounds=options.rounds,
         limits={precision: matrix_rate(precision, "cpu")},
@@ -92,10 +103,12 @@ def _plain(model: nn.Module, layout: torch.memory_format, precision: str) -> Cal
     return run
 
 
-def _runtimes(model: nn.Module, images: torch.Tensor) -> dict[str, Callable[[torch.Tensor], Any]]:
-    """onnxruntime and OpenVINO, as far as they are installed."""
+def _runtimes(
+    model: nn.Module, batches: Sequence[torch.Tensor], *, in_bytes: bool
+) -> dict[str, Callable[[torch.Tensor], Any]]:
+    """onnxruntime and OpenVINO, as far as they are installed; in_bytes: onnxruntime in int8 alone."""
     found: dict[str, Callable[[torch.Tensor], Any]] = {}
-    exported = torch.onnx.export(model, (images,), dynamo=True, input_names=["images"], verbose=False)
+    exported = torch.onnx.export(model, (batches[0],), dynamo=True, input_names=["images"], verbose=False)
     assert exported is not None
     file = exported.model_proto.SerializeToString()
     if importlib.util.find_spec("onnxruntime"):
@@ -103,9 +116,10 @@ def _runtimes(model: nn.Module, images: torch.Tensor) -> dict[str, Callable[[tor
 
         asked = onnxruntime.SessionOptions()
         asked.intra_op_num_threads = asked.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(file, asked, providers=["CPUExecutionProvider"])
+        content = _quantised(file, batches) if in_bytes else file
+        session = onnxruntime.InferenceSession(content, asked, providers=["CPUExecutionProvider"])
         found["onnxruntime"] = lambda batch: session.run(None, {"images": batch.numpy()})
-    if importlib.util.find_spec("openvino"):
+    if importlib.util.find_spec("openvino") and not in_bytes:
         import openvino
 
         core = openvino.Core()
@@ -113,3 +127,33 @@ def _runtimes(model: nn.Module, images: torch.Tensor) -> dict[str, Callable[[tor
         compiled = core.compile_model(core.read_model(file), "CPU", exact)
         found["OpenVINO"] = lambda batch: np.array(compiled(batch.numpy())[0])
     return found
+
+
+def _quantised(file: bytes, batches: Sequence[torch.Tensor]) -> bytes:
+    """An ONNX file in int8 as onnxruntime's documentation has it for a processor: prepared, calibrated on the images,
+    bytes in and out, a step for each channel, and weights of seven bits where there is no VNNI."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._left = iter([{"images": batch.numpy()} for batch in batches])
+
+        def get_next(self) -> dict | None:
+            return next(self._left, None)
+
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
+        plain.write_bytes(file)
+        quant_pre_process(str(plain), str(prepared))
+        quantize_static(
+            str(prepared),
+            str(quantised),
+            Images(),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=exact_levels() == SEVEN_BITS,
+        )
+        return quantised.read_bytes()

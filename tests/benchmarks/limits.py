@@ -73,9 +73,13 @@ def copy_rate() -> float:
 def _products(precision: str, rows: int, inner: int, columns: int) -> Iterator[Callable[[], object]]:
     generator = torch.Generator().manual_seed(0)
     if precision == "int8":
-        sizes = ((rows, inner), (inner, columns))
-        a, b = (torch.randint(-128, 127, size, dtype=torch.int8, generator=generator) for size in sizes)
-        yield lambda: torch._int_mm(a, b)
+        # oneDNN computes its convolutions of bytes in the same way; without VNNI `torch._int_mm` is a plain loop.
+        drawn = torch.randint(0, 127, (rows, inner), dtype=torch.uint8, generator=generator)
+        weight = torch.randint(-63, 63, (columns, inner), dtype=torch.int8, generator=generator)
+        packed = torch.ops.onednn.qlinear_prepack(weight, [rows, inner])
+        steps, zeros = torch.ones(columns), torch.zeros(columns, dtype=torch.int64)
+        told = (drawn, 1.0, 0, packed, steps, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+        yield lambda: torch.ops.onednn.qlinear_pointwise(*told)
         return
     left, right = (torch.randn(size, generator=generator) for size in ((rows, inner), (inner, columns)))
     one, other = left.to(getattr(torch, precision)), right.to(getattr(torch, precision))

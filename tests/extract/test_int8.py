@@ -1,11 +1,14 @@
 """int8: near to float32 within a stated bound, the same for an image in any batch, and known by its ranges."""
 
+import dataclasses
+import io
 import os
 import pickle
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -23,16 +26,16 @@ from features.backbones import load_backbone
 from features.commands.options import run_command
 from features.cut import Cut
 from features.datasets import open_dataset
-from features.device import adds_bytes_exactly, resolve_precision
+from features.device import exact_levels, resolve_precision
 from features.errors import UserError
 from features.preprocessing import Preprocessing
-from features.ranges import keep_ranges, ranges_of
+from features.ranges import SEVEN_BITS, keep_ranges, ranges_of, weight_levels, with_levels
 from features.reading import load_features
 from features.request import Request
 from features.store.catalogue import entries
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.skipif(not adds_bytes_exactly(), reason="oneDNN has no VNNI here")
+pytestmark = pytest.mark.skipif(not exact_levels(), reason="oneDNN does not add bytes exactly here")
 
 
 class Net(nn.Module):
@@ -277,18 +280,46 @@ def test_where_it_cannot_be_computed_the_way_out_is_said(home, tmp_path, monkeyp
     with pytest.raises(UserError, match="fixed on training images, and the data set 'mine' has none"):
         find_ranges(SimpleNamespace(spec="mine", splits=("test",)), None, None, None)
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    with pytest.raises(UserError, match="needs a processor with VNNI .* take another --precision"):
+    eight = keep_ranges({"x": (-1.0, 2.0)})
+    with pytest.raises(UserError, match="weights of eight bits, which need a processor with VNNI"):
+        resolve_precision(eight, CPU)
+    seven = keep_ranges(with_levels({"x": (-1.0, 2.0)}, SEVEN_BITS))
+    assert seven != eight and resolve_precision(seven, CPU) == seven
+    monkeypatch.setattr("features.device._adds_the_largest", lambda levels: False)
+    with pytest.raises(UserError, match="a processor whose sums of bytes are exact, .* take another --precision"):
         resolve_precision("int8", CPU)
     assert resolve_precision("auto", CPU) in ("float32", "bfloat16")
 
 
-def test_where_onednn_may_not_add_bytes_exactly_int8_is_refused(home):
-    """torch says that the processor has VNNI all the same, and sums come out wrong by half."""
-    program = "from features.device import *; require_byte_products(torch.device('cpu'))"
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert "UserError: --precision int8 needs a processor with VNNI" in done.stderr
-    assert subprocess.run([sys.executable, "-c", program], env=dict(os.environ)).returncode == 0
+def test_without_vnni_weights_have_seven_bits_and_give_the_same_anywhere(home, monkeypatch):
+    """Under $ONEDNN_MAX_CPU_ISA, of which torch knows nothing, eight bits come out wrong by half."""
+    program = (
+        "import sys; from features.commands.options import run_command; from extract.__main__ import main; "
+        "sys.exit(run_command(main, sys.argv[1:]))"
+    )
+    options = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--layer", "layer1", "layer4"]
+    options += ["--device", "cpu", "--limit", "60", "--limit-test", "40", "--precision"]
+    without = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", program, *options, "int8"], env=without, check=True)
+    made = {path.name: path.read_bytes() for path in (home / "features").glob("*.h5")}
+    (kept,) = (home / "ranges").iterdir()
+    precision = f"int8:{kept.stem}"
+    assert len(made) == 4 and weight_levels(ranges_of(precision)) == SEVEN_BITS
+    for name in made:
+        (home / "features" / name).unlink()
+    request = _digits(layers=("layer1", "layer4"), limit=60, limit_test=40)
+    extraction.extract(plan(dataclasses.replace(request, precision=precision)), say=lambda line: None)
+    for path in (home / "features").glob("*.h5"):
+        with h5py.File(path) as again, h5py.File(io.BytesIO(made[path.name])) as first:
+            np.testing.assert_array_equal(again["features"], first["features"])
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert _key(request).precision == precision
+
+
+def test_a_set_for_weights_of_other_levels_is_none():
+    for levels in (1, 62, 128):
+        with pytest.raises(ValueError, match=f"weights of {levels} levels"):
+            keep_ranges(with_levels({"x": (-1.0, 2.0)}, levels))
 
 
 def test_a_transformer_finds_its_ranges_when_it_is_fitted(home):

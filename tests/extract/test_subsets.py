@@ -15,7 +15,7 @@ from extract.planning import plan
 from extract.trunk import Output, Trunk, choose_recipe, pooled_trunk, torch_threads
 from features import store
 from features.backbones import load_backbone
-from features.device import adds_bytes_exactly
+from features.device import exact_levels
 from features.key import CacheKey
 from features.ranges import keep_ranges
 from features.reading import load_features
@@ -24,7 +24,7 @@ from features.store.catalogue import entries, remove
 from tests.hooks import taken_by_hooks
 
 CPU = torch.device("cpu")
-VNNI = pytest.mark.skipif(not adds_bytes_exactly(), reason="oneDNN has no VNNI here")
+VNNI = pytest.mark.skipif(not exact_levels(), reason="oneDNN does not add bytes exactly here")
 ENGINES = [
     *(("resnet18", precision) for precision in ("float32", "bfloat16")),
     *(pytest.param(name, "int8", marks=VNNI) for name in ("resnet18", "efficientnet_b0")),

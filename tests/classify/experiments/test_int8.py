@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from classify.__main__ import main
@@ -16,10 +15,10 @@ from classify.measure.results import load_results, sealed
 from classify.use.saved import SavedModel
 from features.commands.options import run_command
 from features.datasets import open_dataset
-from features.device import adds_bytes_exactly
+from features.device import exact_levels
 from features.errors import UserError
 
-pytestmark = pytest.mark.skipif(not adds_bytes_exactly(), reason="oneDNN has no VNNI here")
+pytestmark = pytest.mark.skipif(not exact_levels(), reason="oneDNN does not add bytes exactly here")
 
 DIGITS = ["--dataset", "digits", "--weights", "random", "--image-size", "32", "--limit", "100", "--limit-test", "40"]
 INT8 = ["--precision", "int8", "--device", "cpu"]
@@ -85,8 +84,8 @@ def test_ranges_that_are_not_those_of_the_keys_are_refused(trained, tmp_path):
 
 def test_a_processor_that_cannot_is_told_so_when_it_is_to_predict(trained, monkeypatch):
     monkeypatch.setenv("LAYERPROBE_HOME", str(trained / "home"))
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    with pytest.raises(UserError, match="--precision int8 needs a processor with VNNI"):
+    monkeypatch.setattr("features.device._adds_the_largest", lambda levels: False)
+    with pytest.raises(UserError, match="--precision int8 needs a processor whose sums of bytes are exact"):
         SavedModel.open(_of_logistic(trained / "results"), device="cpu")
 
 
