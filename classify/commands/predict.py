@@ -21,6 +21,7 @@ from features.commands.options import Add, Parser, add_shared, positive
 from features.commands.speaking import complain, printable, tell
 from features.commands.stopping import status_of
 from features.errors import UserError
+from features.home import user_path
 from features.written import text_written
 
 _ROWS = 1000  # of a table; a folder of more gets several, so that nothing waits for its end
@@ -30,10 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line and classify what it names; 1 where an image could not be read."""
     options = _parser().parse_args(arguments)
     _check_outputs(options)
-    if options.sort_into is not None:
-        from classify.use.sorting import require_place
-
-        require_place(options.sort_into, options.images)
+    _check_folders(options)
     from classify.use.saved import load_model, require_probabilities
     from features.datasets.images import warnings_by_file
 
@@ -65,23 +63,28 @@ def _warn(name: str, warning: str) -> None:
 
 def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, None]:
     """The predictions, each given out after it was written to wherever they go."""
+    from classify.use.explaining import Explainer
     from classify.use.images import given_images, overview
     from classify.use.predicting import predictions
     from features.commands.progress import row_progress
 
     with contextlib.ExitStack() as stack:
+        explainer = None if options.explain is None else Explainer(model)
         writers = [stack.enter_context(writer) for writer in _writers(options, model)]
         progress = stack.enter_context(row_progress())
         seen = overview(options.images, model.white)
         for remark in seen.remarks:
             tell(remark)
         images = given_images(options.images, sys.stdin.buffer if sys.stdin else io.BytesIO())
-        predicted = predictions(model, images, options.top, options.jobs or 4, seen.white, options.reject)
+        predicted = predictions(model, images, options.top, options.jobs or 4, seen.white, options.reject, explainer)
         for done, prediction in enumerate(predicted, start=1):
             for write in writers:
                 write(prediction)
             progress("images", done, seen.count)
             yield prediction
+    if explainer:
+        maps = ", ".join(explainer.maps)
+        tell(f"{options.explain}: what speaks for each class in red, against it in blue, at the places of {maps}")
 
 
 def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
@@ -93,9 +96,13 @@ def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:
     if options.csv is not None:
         yield _csv(options.csv)
     if options.sort_into is not None:
-        from classify.use.sorting import require_place, sorted_into
+        from classify.use.sorting import sorted_into
 
-        yield sorted_into(require_place(options.sort_into, options.images), options.sort_as)
+        yield sorted_into(user_path(options.sort_into).absolute(), options.sort_as)
+    if options.explain is not None:
+        from classify.use.sorting import explained_into
+
+        yield explained_into(user_path(options.explain).absolute())
 
 
 @contextlib.contextmanager
@@ -159,6 +166,14 @@ class _Shown(io.TextIOBase):
         return sys.stdout.write(printable(text))
 
 
+def _check_folders(options: argparse.Namespace) -> None:
+    for option, folder in (("--sort-into", options.sort_into), ("--explain", options.explain)):
+        if folder is not None:
+            from classify.use.sorting import require_place
+
+            require_place(option, folder, options.images)
+
+
 def _check_outputs(options: argparse.Namespace) -> None:
     if options.json == options.csv == "-":
         raise UserError("--json - and --csv - would both write to the standard output; name a file for one of them")
@@ -201,6 +216,11 @@ def _parser() -> Parser:
         help="links to the images in a new folder, by class, and predictions.csv beside",
     )
     add("--sort-as", default="link", choices=("link", "copy"), help="of --sort-into: link (default) or copy", rare=True)
+    add(
+        "--explain",
+        metavar="FOLDER",
+        help="a picture of each image in a new folder: which of its places speak for its class, and which against it",
+    )
     add_shared(add, "--overwrite")
     add_shared(parser.section("how"), "--device", "--jobs", "--max-pixels", "--pixels-in-flight")
     return parser

@@ -94,8 +94,9 @@ class _Form(nn.Module):
     def keep(self, **arrays: Any) -> None:
         """Take copies of the arrays as buffers."""
         for name, array in arrays.items():
-            kind = np.int64 if np.asarray(array).dtype.kind in "iu" else np.float32
-            self.register_buffer(name, torch.from_numpy(np.array(array, dtype=kind)))
+            array = np.asarray(array)
+            kind = np.int64 if array.dtype.kind in "iu" else np.float32
+            self.register_buffer(name, torch.from_numpy(array.astype(kind)))
 
 
 class _Linear(_Form):

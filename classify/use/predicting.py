@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from classify.use.explaining import Explainer, Explanation, likeliest
 from classify.use.images import Given, batches
 from classify.use.saved import UNSURE, Answers, SavedModel, require_probabilities
 from features.datasets.white import White
@@ -32,7 +31,7 @@ class Prediction:
     """What a model says of one image: the class that it decides for, then the next likeliest; or what is wrong.
 
     unsure: the first is less probable than was asked for. unlike: the image is unlike the training images, None where
-    the model does not know.
+    the model does not know. explanation: why the first and not the second, where that was asked for.
     """
 
     image: str
@@ -40,6 +39,7 @@ class Prediction:
     problem: str | None = None
     unsure: bool = False
     unlike: bool | None = None
+    explanation: Explanation | None = None
 
     @property
     def named(self) -> str:
@@ -76,10 +76,12 @@ def predictions(
     threads: int = 4,
     white: White | None = None,
     reject: float = 0.0,
+    explainer: Explainer | None = None,
 ) -> Iterator[Prediction]:
     """A prediction for each image; one that cannot be read has a `problem`, and the others are still done.
 
     white: what is white in them; None: what the model's record says. reject: unsure below this probability.
+    explainer: explains each.
     """
     require_probabilities(model, reject)
     top = min(top, len(model.classes))
@@ -87,31 +89,28 @@ def predictions(
         answered = {}
         if batch.places:
             outputs = model.answers(batch.ready)
+            orders = [likeliest(outputs, row) for row in range(len(batch.places))]
+            why = explainer.explain(batch.ready, [order[:2] for order in orders]) if explainer else ()
             answered = {place: row for row, place in enumerate(batch.places)}
         for place, image in enumerate(batch.given):
             if place not in answered:
                 yield Prediction(image.name, problem=batch.problems[place])
                 continue
-            guesses = _guesses(model, outputs, answered[place], top)
-            unlike = None if outputs.distance is None else bool(outputs.distance[answered[place]] > 1)
-            yield Prediction(image.name, guesses, unsure=bool(reject) and guesses[0].sureness < reject, unlike=unlike)
+            row = answered[place]
+            guesses = tuple(_guess(model, outputs, row, output) for output in orders[row][:top])
+            unlike = None if outputs.distance is None else bool(outputs.distance[row] > 1)
+            unsure = bool(reject) and guesses[0].sureness < reject
+            yield Prediction(image.name, guesses, None, unsure, unlike, why[row] if why else None)
 
 
 def _plain(guess: Guess) -> dict[str, Any]:
     return {"class": guess.name, "label": guess.label, "probability": guess.probability, "score": guess.score}
 
 
-def _guesses(model: SavedModel, outputs: Answers, row: int, top: int) -> tuple[Guess, ...]:
-    values = outputs.scores[row] if outputs.probabilities is None else outputs.probabilities[row]
-    first = int(outputs.predicted[row])
-    # What the head decides for comes first: votes may be even, where these values are not.
-    order = [first, *(output for output in np.argsort(-values, kind="stable").tolist() if output != first)][:top]
-    return tuple(
-        Guess(
-            model.classes[output],
-            int(model.labels[output]),
-            None if outputs.probabilities is None else float(outputs.probabilities[row, output]),
-            float(outputs.scores[row, output]),
-        )
-        for output in order
+def _guess(model: SavedModel, outputs: Answers, row: int, output: int) -> Guess:
+    return Guess(
+        model.classes[output],
+        int(model.labels[output]),
+        None if outputs.probabilities is None else float(outputs.probabilities[row, output]),
+        float(outputs.scores[row, output]),
     )

@@ -4,10 +4,9 @@ What to do with an image is known from the record alone: network, weights, layer
 head. The features are computed by the code that extraction runs, in the precision that the head was trained on.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ class SavedModel:
                 keys = _keys(saved)
                 backbone = backbone_of(saved, keys[0], weights)
         if exact:
-            keys = tuple(dataclasses.replace(key, precision="float32", dtype="float32") for key in keys)
+            keys = tuple(replace(key, precision="float32", dtype="float32") for key in keys)
         reader = (
             None
             if backbone is None
@@ -195,7 +194,7 @@ class SavedModel:
         """
         require_probabilities(self, reject)
         names = []
-        for outputs in self._through(images):
+        for _, outputs in self.through(images):
             names.append(np.array([*self.classes, UNSURE])[outputs.predicted])
             if outputs.probabilities is not None:
                 names[-1][outputs.probabilities.max(axis=1) < reject] = UNSURE
@@ -222,7 +221,7 @@ class SavedModel:
             For a model that does not know: a network, or one of version 0.1.0.
         """
         parts = []
-        for outputs in self._through(images):
+        for _, outputs in self.through(images):
             if outputs.distance is None:
                 raise AttributeError(f"{self.saved.path.name} was saved without what its training images look like")
             parts.append(outputs.distance > 1)
@@ -247,20 +246,21 @@ class SavedModel:
             For a head that has scores and no probabilities.
         """
         parts = []
-        for outputs in self._through(images):
+        for _, outputs in self.through(images):
             if outputs.probabilities is None:
                 raise AttributeError(f"{type(self.head).__name__} has scores and no probabilities")
             parts.append(outputs.probabilities)
         return np.concatenate(parts)
 
-    def _through(self, images: Any) -> Iterator[Answers]:
+    def through(self, images: Any) -> Iterator[tuple[torch.Tensor, Answers]]:
+        """Images in batches, prepared, and what the model says of them."""
         if not len(images):
             raise UserError("there are no images to classify; give at least one")
-        is_array = isinstance(images, np.ndarray)
-        paths = () if is_array else (Path(image) for image in images if isinstance(image, str | Path))
-        white = white_among(paths, self.white)
+        listed = () if isinstance(images, np.ndarray) else images
+        white = white_among((Path(image) for image in listed if isinstance(image, str | Path)), self.white)
         for start in range(0, len(images), self.batch):
-            yield self.answers(self.prepare(in_8_bits(images[start : start + self.batch], white, self.least)))
+            ready = self.prepare(in_8_bits(images[start : start + self.batch], white, self.least))
+            yield ready, self.answers(ready)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {' '.join(str(self).split())[:200]}>"

@@ -1,5 +1,5 @@
 """Predicted images sorted into a folder for each class, and one for the unsure, with a list beside them: to look
-through, and to label anew.
+through, and to label anew; and pictures of what speaks for their classes.
 
 Images stay where they are: what is made are links to them, or copies. Nothing that stands in the folder is touched.
 """
@@ -17,23 +17,22 @@ from classify.use.predicting import CSV_FIELDS, Prediction
 from features.errors import UserError
 from features.home import user_path
 
-LIST = "predictions.csv"
+LIST, EXPLAINED = "predictions.csv", "explained.csv"
 WAYS = ("link", "copy")
 
 
-def require_place(folder: str, images: Sequence[str]) -> Path:
-    """The folder that images are to be sorted into; UserError for one that holds something, or lies among them."""
+def require_place(option: str, folder: str, images: Sequence[str]) -> Path:
+    """The folder that an option names for files made of images; UserError for one that holds something, or lies among
+    them."""
     place = user_path(folder).absolute()
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise UserError(f"--sort-into {folder}: there is something already; name a new or an empty folder")
+        raise UserError(f"{option} {folder}: there is something already; name a new or an empty folder")
     if not place.parent.is_dir():
-        raise UserError(f"--sort-into {folder}: there is no folder {place.parent}; make it, or name another place")
+        raise UserError(f"{option} {folder}: there is no folder {place.parent}; make it, or name another place")
     for image in images:
         given = user_path(image)
         if image != "-" and given.is_dir() and place.resolve().is_relative_to(given.resolve()):
-            raise UserError(
-                f"--sort-into {folder}: it lies in {image}, whose images are classified; name another place"
-            )
+            raise UserError(f"{option} {folder}: it lies in {image}, whose images are classified; name another place")
     return place
 
 
@@ -63,13 +62,31 @@ def sorted_into(place: Path, way: str) -> Iterator[Callable[[Prediction], None]]
         yield put
 
 
+@contextlib.contextmanager
+def explained_into(place: Path) -> Iterator[Callable[[Prediction], None]]:
+    """A function that writes an explanation's picture, and puts it onto the list.
+
+    On the list are the picture's place in the folder, the image, its class, the next likeliest, and the margin between
+    them.
+    """
+    place.mkdir(exist_ok=True)
+    with (place / EXPLAINED).open("x", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("file", "image", "class", "over", "margin"))
+
+        def put(prediction: Prediction) -> None:
+            if why := prediction.explanation:
+                file = free_place(place, Path(prediction.image).stem, ".png")
+                why.picture().save(file)
+                named = prediction.guesses[0].name
+                writer.writerow((file.name, prediction.image, named, why.over, f"{why.margin:.6g}"))
+
+        yield put
+
+
 def _put(source: Path, folder: Path, way: str) -> Path:
     folder.mkdir(exist_ok=True)
-    number, target = 1, folder / source.name
-    # Images of several folders may have one name.
-    while os.path.lexists(target):
-        number += 1
-        target = folder / f"{source.stem}-{number}{source.suffix}"
+    target = free_place(folder, source.stem, source.suffix)
     if way == "link":
         try:
             target.symlink_to(source)
@@ -78,6 +95,12 @@ def _put(source: Path, folder: Path, way: str) -> Path:
             pass  # there are file systems without links
     shutil.copy2(source, target)
     return target
+
+
+def free_place(folder: Path, stem: str, suffix: str) -> Path:
+    """A path in the folder that nothing stands at yet: images of several folders may have one name."""
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(place for name in names if not os.path.lexists(place := folder / f"{name}{suffix}"))
 
 
 def _folder_name(name: str, taken: Collection[str]) -> str:
