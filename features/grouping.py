@@ -30,8 +30,10 @@ def joined_groups(groups: np.ndarray, content: Sequence[Hashable]) -> np.ndarray
     held = np.array([place.setdefault(value, len(place)) for value in content], dtype=np.int64)
     units = np.unique(groups, return_inverse=True)[1]
     # Groups and contents are the nodes of a graph in which each row joins its own two.
-    size = units.max(initial=-1) + 1 + len(place)
-    edges = coo_array((np.ones(len(units)), (units, units.max(initial=-1) + 1 + held)), shape=(size, size))
+    count = units.max(initial=-1) + 1
+    # Of indices of 64 bits SciPy before 1.12 makes nonsense without a word.
+    ends = (units.astype(np.int32), (count + held).astype(np.int32))
+    edges = coo_array((np.ones(len(units)), ends), shape=(count + len(place),) * 2)
     return connected_components(edges, directed=False)[1][units].astype(np.int64)
 
 

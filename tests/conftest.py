@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,15 +30,23 @@ def _linked_home(folder: Path) -> Path:
 def pytest_configure(config: pytest.Config) -> None:
     """Beside other processes of tests each takes its share of the cores, and so does every command that it starts.
 
-    A run of the tests has a home of its own, which all its processes share: what an earlier run noted of a file of the
-    same name is unknown to it, and the user's own home learns nothing.
+    Each has a home of its own: what an earlier run noted is unknown to it, and the user's own home learns nothing.
     """
     if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
-        return
     folder = Path(tempfile.mkdtemp(prefix="home-of-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ["LAYERPROBE_HOME"] = str(_linked_home(folder / "home"))
+
+
+@pytest.fixture(autouse=True)
+def _known_to_no_other_test() -> Iterator[None]:
+    """Paths come again within a run, since the folder of a test that passed is removed: what one test noted of the
+    files there, the next does not know."""
+    noted = Path(os.environ["LAYERPROBE_HOME"]) / "notes" / "known"
+    yield
+    if noted.parents[2].name.startswith("home-of-tests-"):
+        shutil.rmtree(noted, ignore_errors=True)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ _PLAIN = (
     "sklearn.model_selection._split",
     "sklearn.neural_network._stochastic_optimizers",
     "sklearn.utils._bunch",
+    "sklearn.utils._metadata_requests",
 )
 # Types that files of earlier versions know by another name.
 MOVED = {f"classify.experiments.width_matching.{name}": f"classify.heads.on_axes.{name}" for name in ("Axes", "OnAxes")}

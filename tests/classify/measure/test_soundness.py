@@ -127,13 +127,14 @@ def test_a_file_of_weights_that_still_stands_is_known_by_its_content(home, rows,
 @pytest.mark.parametrize("kind", ["12 bits", "@eaDir", "as ever"])
 def test_a_data_set_that_is_read_by_another_rule_is_looked_at_where_it_stands(home, rows, tmp_path, monkeypatch, kind):
     random = np.random.default_rng(0)
+    folder = tmp_path / kind  # of its own: what is known of a place is known for as long as the process lives
     for name in ("a", "b", *(["@eaDir"] if kind == "@eaDir" else [])):
-        (tmp_path / "images" / name).mkdir(parents=True)
+        (folder / "images" / name).mkdir(parents=True)
         for number in range(10):
             pixels = random.integers(0, 4096 if kind == "12 bits" else 256, (16, 16))
             image = Image.fromarray(pixels.astype(np.uint16 if kind == "12 bits" else np.uint8))
-            image.save(tmp_path / "images" / name / f"{number}.png")
-    place = f"folder:{tmp_path / 'images'}"
+            image.save(folder / "images" / name / f"{number}.png")
+    place = f"folder:{folder / 'images'}"
     before = _of_0_1_0(rows["layer1"], limit_test=None, dataset_sha256="ab" * 32)
     now = _of_0_1_0(rows["layer1"], limit_test=None, dataset_sha256=open_dataset(place).fingerprint())
     with monkeypatch.context() as patch:
@@ -143,7 +144,7 @@ def test_a_data_set_that_is_read_by_another_rule_is_looked_at_where_it_stands(ho
     recognise(place, "ab" * 32)
     assert _fault(before, dataset=place) == (None if kind == "as ever" else OTHER_READING)
     assert _fault(now, dataset=place) is None
-    assert _fault(before, dataset=f"folder:{tmp_path / 'gone'}") is None
+    assert _fault(before, dataset=f"folder:{folder / 'gone'}") is None
 
 
 def test_a_folder_gives_the_sound_ones_and_says_what_it_leaves_out(folder, capsys):
