@@ -119,7 +119,7 @@ class Cut:
             return self._canonical(self._names[(used or inside)[-1]])
         names = dict.fromkeys([*self.stages, *self.layers])
         close = difflib.get_close_matches(layer, names, n=3, cutoff=0.4) or self.stages
-        raise UserError(f"there is no layer {layer!r}; did you mean {', '.join(close)}? --list-layers names them all")
+        raise UserError(f"there is no layer {layer!r}; did you mean {', '.join(close)}? extract --list-layers has all")
 
     def _canonical(self, name: str) -> str:
         """Flattening a pooled output changes no number: both are called by the pooled node."""

@@ -56,7 +56,12 @@ def threads_of(jobs: int | None, tasks: int) -> int:
 def _called(here: tuple[str, str], function: Callable[..., Any], task: tuple) -> tuple[Any, list[str]]:
     """What a process does, and what it told. joblib keeps its processes, and one that was started for another home
     would read there."""
+    from joblib.externals.loky import process_executor
+
     os.environ["LAYERPROBE_HOME"], folder = here
+    # What a task leaves in memory, torch above all, is no leak: joblib would end the process for it (where psutil is
+    # installed), with a warning, and the next one would import everything again.
+    process_executor._MAX_MEMORY_LEAK_SIZE = float("inf")
     os.chdir(folder)
     with decoders_unheard(), heard() as lines:
         result = function(*task)

@@ -231,6 +231,11 @@ class _TrainingRows:
         return remembered_answer(f"{what} of {rows}", lambda: str(work_out()))
 
 
+def is_tested_on_folds(request: Request) -> bool:
+    """Whether all images of a request are tested on folds where nothing else is said: few ones without a test part."""
+    return settled_test(AUTO, request, AUTO)[0] != SPLIT
+
+
 def settled_test(test: str, request: Request, validate: str, *, refit: bool = True) -> tuple[str, str]:
     """What is tested on, 'split' or folds of all images, and a line that says so.
 

@@ -29,7 +29,7 @@ def choose_result(source: SavedResult | Path | str, dataset: str | None = None) 
         tell(left_out(path, wrong))
     if not results:
         raise UserError(
-            f"{path}: there are no results there; train a model first (`python -m classify --model svm`), or say where "
+            f"{path}: there are no results there; train a model first (`python -m classify probe`), or say where "
             "one is with --from"
         )
     kept = [saved for saved in results if is_kept(saved)]

@@ -202,7 +202,11 @@ class ProbeResult(Outcome):
         rows = by_rank(self.equals, lambda row: [row.result])
         named = [f"{self._name(row)} with {row.head} ({percent(row.validation)} %)" for row in rows[:MOST_NAMED]]
         more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
-        return f"On validation it cannot be told ({how}, Holm's correction, 5 %) from {', '.join(named)}{more}."
+        ahead = max(row.validation for row in rows) > self.best.validation
+        why = "; of those the surer one counts, not the larger number" if ahead else ""
+        return (
+            f"On validation it cannot be told apart ({how}, Holm's correction, 5 %) from {', '.join(named)}{more}{why}."
+        )
 
     def _equals(self) -> str:
         if len(self.standings) < 2:

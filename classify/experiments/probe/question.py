@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.settings import Settings
-from classify.experiments.validating import AUTO, SPLIT, check_score, parse_folds, settle
+from classify.experiments.validating import AUTO, SPLIT, check_score, is_tested_on_folds, parse_folds, settle
 from classify.heads import find_head
 from classify.measure.record import RowConfig
 from features.datasets import open_dataset
@@ -146,7 +146,10 @@ def _check_options(question: Question) -> None:
 
 
 def _quick(request: Request) -> tuple[Request, list[str]]:
-    """A request of fewer rows where none were named, and what was cut."""
+    """A request of fewer rows where none were named, and what was cut: nothing of a few images without a test part,
+    which would be tested otherwise for it."""
+    if is_tested_on_folds(request):
+        return request, []
     cuts = []
     if request.limit is None:
         request = dataclasses.replace(request, limit=QUICK_ROWS)
