@@ -33,8 +33,8 @@ MOST_NAMED = 6  # results that are as good as the best, in a sentence
 class RunOutcome(Outcome):
     """The results of heads, or of networks; each kind is configured by other things and has its own table.
 
-    equals: those that cannot be told from the best on what it was chosen on. tested: what choosing among them comes to,
-    where all images were tested by cross-validation.
+    equals: those that cannot be told apart from the best on what it was chosen on. tested: what choosing among them
+    comes to, where all images were tested by cross-validation.
     """
 
     FORMAT: ClassVar[str] = "layerprobe run"
@@ -73,7 +73,7 @@ class RunOutcome(Outcome):
             return tuple(lines)
         equals = ", ".join(map(_name, self.equals[:MOST_NAMED]))
         more = f" and {len(self.equals) - MOST_NAMED} more" if len(self.equals) > MOST_NAMED else ""
-        as_good = [f"cannot be told from it there (paired, Holm, 5 %): {equals}{more}"] if equals else []
+        as_good = [f"cannot be told apart from it there (paired, Holm, 5 %): {equals}{more}"] if equals else []
         tested = []
         if self.tested:
             # What the chosen row reached by itself is no test of the choice, which was made on the same images.

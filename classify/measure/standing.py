@@ -50,7 +50,7 @@ def against_best(best: T, rows: Sequence[T], saved: Callable[[T], SavedResult]) 
 
 
 def not_distinguishable(best: SavedResult, others: Sequence[SavedResult]) -> list[int]:
-    """The numbers of the other results that cannot be told from `best` on the rows that it was chosen on.
+    """The numbers of the other results that cannot be told apart from `best` on the rows that it was chosen on.
 
     Out of folds by the corrected resampled t-test, on a hold-out by McNemar's, Holm's correction over all, 5 %. Those
     that were chosen on other rows, or on none, are not among them.

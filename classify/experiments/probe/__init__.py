@@ -199,7 +199,7 @@ def answered(question: Question, how: How) -> ProbeResult:
         scores=scores,
         selection=selections.get(best.network),
         notes=tuple(notes),
-        pass_seconds=_pass_seconds(probed, best),
+        **_one_pass(next(variant for variant in probed if variant.name == best.network)),
         folder=how.folder,
         tested=""
         if whole is None
@@ -235,9 +235,9 @@ def _common_widths(question: Question, probed: Sequence[Variant]) -> dict[int | 
     return {size: min(own) for size, own in widths.items() if len(own) > 1}
 
 
-def _pass_seconds(probed: Sequence[Variant], best: ProbeRow) -> float | None:
-    """What the pass of the training images through the network of the best took; None where it was not measured."""
-    variant = next(variant for variant in probed if variant.name == best.network)
+def _one_pass(variant: Variant) -> dict[str, Any]:
+    """What the pass of the training images through a network took, None where it was not measured, and how many."""
     measured = [source.extract_seconds() for source in sources_of(variant.plan)]
     known = [seconds for seconds in measured if seconds is not None]
-    return max(known) if len(known) == len(measured) else None
+    images = max(wanted.rows for wanted in variant.plan.wanted if wanted.split == "train")
+    return {"pass_seconds": max(known) if len(known) == len(measured) else None, "pass_images": images}

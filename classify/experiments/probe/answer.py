@@ -38,7 +38,7 @@ class ProbeResult(Outcome):
     standings : tuple of Standing
         Every layer of every network held against the best: p-value, FLOP and bytes for an image.
     equals : tuple of ProbeRow
-        Those that cannot be told from the best on what it was chosen on.
+        Those that cannot be told apart from the best on what it was chosen on.
     scores : Scores or None
         Those that need no training, and CKA.
     selection : Selection or None
@@ -46,6 +46,8 @@ class ProbeResult(Outcome):
     pass_seconds : float or None
         Seconds of the pass over all layers of the network that the best row is of, training images alone, where it was
         measured.
+    pass_images : int
+        How many these are.
     tested : str
         What choosing among the candidates comes to, where all images were tested by cross-validation.
     """
@@ -62,6 +64,7 @@ class ProbeResult(Outcome):
     pass_seconds: float | None
     folder: Path
     equals: tuple[ProbeRow, ...] = ()
+    pass_images: int = 0
     tested: str = ""
 
     @property
@@ -179,7 +182,7 @@ class ProbeResult(Outcome):
         return next(standing for standing in self.standings if standing.row.place == row.place)
 
     def _as_good(self) -> list[Standing]:
-        """The layers that cannot be told from the best."""
+        """The layers that cannot be told apart from the best."""
         return [mine for mine in self.standings if mine.row is not self.best and not mine.distinguishable]
 
     def _others(self) -> str:
@@ -252,8 +255,8 @@ class ProbeResult(Outcome):
             parts.append(f"{self._name(standing.row)} {flops}{standing.bytes / 1000:.1f} kB")
         measured = ""
         if self.pass_seconds:
-            rows, of_it = self.best.result.training_images, " of the best network" if self._networks else ""
-            measured = f"; one pass makes all layers{of_it}, {count(rows)} images in {duration(self.pass_seconds)}"
+            of_it, images = " of the best network" if self._networks else "", count(self.pass_images)
+            measured = f"; one pass makes all layers{of_it}, {images} images in {duration(self.pass_seconds)}"
         return f"To extract an image costs: {self._listed(parts)}{measured}."
 
 
