@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from classify import probe
 from classify.experiments.cross_testing import cross_test, procedure
 from classify.experiments.kinds.classical import Classical
+from classify.experiments.probe.question import ask
 from classify.experiments.row import Row
 from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer
@@ -136,3 +137,19 @@ def test_too_few_images_for_folds_within_folds_are_told_where_they_were_asked_fo
     assert _settled(dataset)[0].test == "cv:3"
     with pytest.raises(UserError, match="has one image outside a fold of --test"):
         _settled(dataset, test="cv:2")
+
+
+@pytest.mark.parametrize(("count", "limit_test"), [(12, None), (300, 2000)])
+def test_what_is_quick_is_tested_as_the_whole_of_it_is(home, tmp_path, count, limit_test):
+    """A folder of 2,000 images and more is tested on a part of them, which quick may make smaller."""
+    draw = np.random.default_rng(0)
+    for name in ("a", "b") if count < 100 else map(str, range(10)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(count):
+            image = Image.fromarray(draw.integers(0, 256, (8, 8), np.uint8))
+            image.save(tmp_path / "images" / name / f"{number}.png")
+    request = Request(dataset=f"folder:{tmp_path / 'images'}", weights="random", image_size=32)
+    chosen = Settings(validate="auto", test="auto")
+    quick, whole = (ask(request, ["knn"], chosen, is_quick) for is_quick in (True, False))
+    assert quick.settings.test == whole.settings.test == ("cv:5" if count < 100 else "split")
+    assert quick.request.limit_test == limit_test
