@@ -9,23 +9,29 @@ import sys
 from pathlib import Path
 
 
-def pil_images(options: dict):
-    """The images, and their labels if there are any, as a torch data set: one PIL image at a time."""
-    import numpy as np
-    from PIL import Image
-    from torch.utils.data import Dataset
+def preparation(size: int):
+    """What PIL images go through before the network."""
     from torchvision import transforms
 
-    arrays = np.load(options["images"], mmap_mode="r")
-    labels = np.load(options["labels"]) if "labels" in options else np.zeros(len(arrays), np.int64)
-    steps = transforms.Compose(
+    return transforms.Compose(
         [
-            transforms.Resize((options["size"], options["size"])),
+            transforms.Resize((size, size)),
             transforms.Grayscale(3),
             transforms.ToTensor(),
             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )
+
+
+def pil_images(options: dict):
+    """The images, and their labels if there are any, as a torch data set: one PIL image at a time."""
+    import numpy as np
+    from PIL import Image
+    from torch.utils.data import Dataset
+
+    arrays = np.load(options["images"], mmap_mode="r")
+    labels = np.load(options["labels"]) if "labels" in options else np.zeros(len(arrays), np.int64)
+    steps = preparation(options["size"])
 
     class Images(Dataset):
         def __len__(self) -> int:

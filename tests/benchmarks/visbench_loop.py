@@ -17,24 +17,20 @@ def main() -> None:
     import torch
     from PIL import Image
     from torch import nn
-    from torchvision import models, transforms
+    from torchvision import models
     from visbench.backbones import CustomBackbone
     from visbench.cache import FeatureCache
 
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.benchmarks.served import serve
+    from tests.benchmarks.usual_loop import preparation
+
     torch.set_num_threads(options["threads"])
     arrays = np.load(options["images"])
-    steps = transforms.Compose(
-        [
-            transforms.Resize((options["size"], options["size"])),
-            transforms.Grayscale(3),
-            transforms.ToTensor(),
-            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ]
-    )
     model = models.resnet18(weights=None)
     model.load_state_dict(torch.load(options["weights"], weights_only=True))
     trunk = nn.Sequential(*list(model.children())[:-2])
-    backbone = CustomBackbone(trunk, preprocess=steps, image_size=options["size"], device="cpu")
+    backbone = CustomBackbone(trunk, preprocess=preparation(options["size"]), image_size=options["size"], device="cpu")
 
     def turn():
         images = [Image.fromarray(array).convert("RGB") for array in arrays]
@@ -45,9 +41,6 @@ def main() -> None:
         return {"rows": len(features["pooled"]), "sum": float(features["pooled"].sum())}
 
     turn()
-    sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tests.benchmarks.served import serve
-
     serve(turn)
 
 
