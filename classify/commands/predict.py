@@ -63,20 +63,20 @@ def _warn(name: str, warning: str) -> None:
 
 def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, None]:
     """The predictions, each given out after it was written to wherever they go."""
-    from classify.use.explaining import Explainer
     from classify.use.images import given_images, overview
     from classify.use.predicting import predictions
     from features.commands.progress import row_progress
 
     with contextlib.ExitStack() as stack:
-        explainer = None if options.explain is None else Explainer(model)
+        explainer = _explainer(model) if options.explain is not None else None
         writers = [stack.enter_context(writer) for writer in _writers(options, model)]
         progress = stack.enter_context(row_progress())
         seen = overview(options.images, model.white)
         for remark in seen.remarks:
             tell(remark)
         images = given_images(options.images, sys.stdin.buffer if sys.stdin else io.BytesIO())
-        predicted = predictions(model, images, options.top, options.jobs or 4, seen.white, options.reject, explainer)
+        explain = explainer.explain if explainer else None
+        predicted = predictions(model, images, options.top, options.jobs or 4, seen.white, options.reject, explain)
         for done, prediction in enumerate(predicted, start=1):
             for write in writers:
                 write(prediction)
@@ -85,6 +85,12 @@ def _written(options: argparse.Namespace, model: Any) -> Generator[Any, None, No
     if explainer:
         maps = ", ".join(explainer.maps)
         tell(f"{options.explain}: what speaks for each class in red, against it in blue, at the places of {maps}")
+
+
+def _explainer(model: Any) -> Any:
+    from classify.use.explaining import Explainer
+
+    return Explainer(model)
 
 
 def _writers(options: argparse.Namespace, model: Any) -> Iterator[Any]:

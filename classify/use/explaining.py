@@ -10,18 +10,18 @@ places, is exactly the margin of an image that looks everywhere as there.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import fx, nn
 
 from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.trained import TrainedNetwork
+from classify.use.explanation import Explanation
 from classify.use.modules import head_module
-from classify.use.saved import Answers, SavedModel
+from classify.use.predicting import likeliest
+from classify.use.saved import SavedModel
 from classify.use.whole import normalisation
 from extract.pooling import pool_output
 from features.cut import Cut
@@ -29,44 +29,7 @@ from features.errors import UserError
 from features.pooling import prefix_tokens
 from features.twins import twin
 
-_SMALLEST = 224  # pixels of a picture's side
-_FOR, _AGAINST = np.array([215, 48, 39], np.float32), np.array([69, 117, 180], np.float32)
-_STRONGEST = 0.8  # of the colour over the image
 _STEPS = 16  # on the way from an empty map
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """Why one class and not another, of one image.
-
-    over: the other class. margin: of the class over it. places: the part of each place in the margin, float32 (H, W),
-    of one map, or of several together, brought to the size of the largest. pixels: the image as the network took it,
-    uint8 (S, S, 3).
-    """
-
-    over: str
-    margin: float
-    places: np.ndarray
-    pixels: np.ndarray
-
-    def picture(self) -> Image.Image:
-        """The image, and beside it in grey with what speaks for the class in red and against it in blue, as strong as
-        the strongest of its places lets it be."""
-        image = Image.fromarray(self.pixels)
-        size = image.width * max(1, math.ceil(_SMALLEST / image.width))
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-        strength = np.asarray(
-            Image.fromarray(self.places.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
-        )
-        strength = strength / (np.abs(strength).max() or 1.0)
-        colour = np.where(strength[..., None] > 0, _FOR, _AGAINST)
-        share = _STRONGEST * np.abs(strength)[..., None]
-        grey = np.asarray(image.convert("L"), np.float32)[..., None]
-        laid_over = Image.fromarray(np.uint8((1 - share) * grey + share * colour))
-        both = Image.new("RGB", (2 * size + 8, size), "white")
-        both.paste(image, (0, 0))
-        both.paste(laid_over, (size + 8, 0))
-        return both
 
 
 class Explainer:
@@ -177,14 +140,6 @@ def explain(model: SavedModel, images: np.ndarray | Sequence[Any]) -> list[Expla
         orders = [likeliest(outputs, row)[:2] for row in range(len(ready))]
         found += explainer.explain(ready, orders)
     return found
-
-
-def likeliest(outputs: Answers, row: int) -> list[int]:
-    """All outputs for one image: the one that is decided for, then the next likeliest."""
-    values = outputs.scores[row] if outputs.probabilities is None else outputs.probabilities[row]
-    first = int(outputs.predicted[row])
-    # What the head decides for comes first: votes may be even, where these values are not.
-    return [first, *(output for output in np.argsort(-values, kind="stable").tolist() if output != first)]
 
 
 class _Part:

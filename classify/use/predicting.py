@@ -1,10 +1,12 @@
 """Saved models on new images: a stream of predictions, one for each image, in the order in which they were given."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from classify.use.explaining import Explainer, Explanation, likeliest
+import numpy as np
+
+from classify.use.explanation import Explanation
 from classify.use.images import Given, batches
 from classify.use.saved import UNSURE, Answers, SavedModel, require_probabilities
 from features.datasets.white import White
@@ -76,12 +78,12 @@ def predictions(
     threads: int = 4,
     white: White | None = None,
     reject: float = 0.0,
-    explainer: Explainer | None = None,
+    explain: Callable[..., list[Explanation]] | None = None,
 ) -> Iterator[Prediction]:
     """A prediction for each image; one that cannot be read has a `problem`, and the others are still done.
 
     white: what is white in them; None: what the model's record says. reject: unsure below this probability.
-    explainer: explains each.
+    explain: `Explainer.explain`, of each.
     """
     require_probabilities(model, reject)
     top = min(top, len(model.classes))
@@ -90,7 +92,7 @@ def predictions(
         if batch.places:
             outputs = model.answers(batch.ready)
             orders = [likeliest(outputs, row) for row in range(len(batch.places))]
-            why = explainer.explain(batch.ready, [order[:2] for order in orders]) if explainer else ()
+            why = explain(batch.ready, [order[:2] for order in orders]) if explain else ()
             answered = {place: row for row, place in enumerate(batch.places)}
         for place, image in enumerate(batch.given):
             if place not in answered:
@@ -105,6 +107,14 @@ def predictions(
 
 def _plain(guess: Guess) -> dict[str, Any]:
     return {"class": guess.name, "label": guess.label, "probability": guess.probability, "score": guess.score}
+
+
+def likeliest(outputs: Answers, row: int) -> list[int]:
+    """All outputs for one image: the one that is decided for, then the next likeliest."""
+    values = outputs.scores[row] if outputs.probabilities is None else outputs.probabilities[row]
+    first = int(outputs.predicted[row])
+    # What the head decides for comes first: votes may be even, where these values are not.
+    return [first, *(output for output in np.argsort(-values, kind="stable").tolist() if output != first)]
 
 
 def _guess(model: SavedModel, outputs: Answers, row: int, output: int) -> Guess:
