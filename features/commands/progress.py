@@ -32,6 +32,7 @@ class Course:
     done: float = 0.0
     doing: str = ""
     started: float = field(default_factory=time.monotonic)
+    advanced: float = 0.0
 
     def expect(self, amount: float) -> None:
         """So much more is to be done; less where it is negative."""
@@ -42,7 +43,7 @@ class Course:
 
     def advance(self, amount: float, doing: str = "") -> None:
         """So much more is done."""
-        self.done, self.doing = min(self.expected, self.done + amount), doing
+        self.done, self.doing, self.advanced = min(self.expected, self.done + amount), doing, time.monotonic()
         self.shown(self)
 
     @property
@@ -51,11 +52,13 @@ class Course:
         return self.done / self.expected if self.expected else 0.0
 
     def seconds_left(self, now: float | None = None) -> float | None:
-        """As things went so far; None before there is anything to go by."""
+        """As things went up to the last step, less the time since then; None before there is anything to go by, and
+        once that time is over."""
         if not self.done:
             return None
-        elapsed = (time.monotonic() if now is None else now) - self.started
-        return elapsed * (self.expected - self.done) / self.done
+        expected = (self.advanced - self.started) * (self.expected - self.done) / self.done
+        since = (time.monotonic() if now is None else now) - self.advanced
+        return expected - since if since <= expected else None
 
     def __str__(self) -> str:
         left = self.seconds_left()
@@ -147,7 +150,9 @@ def _drawn() -> Iterator[Any]:
     class Done(MofNCompleteColumn):
         def render(self, task: Any) -> Text:
             followed = task.fields["left"]
-            return super().render(task) if followed is None else Text(f"{followed.share:.0%}")
+            if followed is None:
+                return super().render(task)
+            return Text(f"{followed.share:.0%}" if followed.expected else "")
 
     class Left(ProgressColumn):
         usual = TimeRemainingColumn()
@@ -177,8 +182,11 @@ def _drawn() -> Iterator[Any]:
 @contextlib.contextmanager
 def _on_terminal(followed: Course) -> Iterator[Callable[[Course], None]]:
     with _drawn() as bars:
-        task = bars.add_task(followed.name, total=1.0, rate="", left=followed)
-        yield lambda course: bars.update(task, completed=course.share, rate=course.doing[:40])
+        # A bar without a total moves to and fro: there is nothing of which it could be a share yet.
+        task = bars.add_task(followed.name, total=None, rate="", left=followed)
+        yield lambda course: bars.update(
+            task, total=1.0 if course.expected else None, completed=course.share, rate=course.doing[:40]
+        )
 
 
 def _in_lines() -> Callable[[Course], None]:

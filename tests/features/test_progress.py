@@ -1,5 +1,6 @@
 """How far a whole is: its share, the time left, and where it is shown."""
 
+import itertools
 import sys
 import types
 
@@ -16,51 +17,8 @@ def as_loud_as_usual():
     set_loudness(NORMAL)
 
 
-def test_time_left_follows_from_what_is_done():
-    whole = Course("probe")
-    whole.expect(10)
-    assert whole.seconds_left() is None and whole.share == 0 and str(whole) == "probe: 0%"
-    whole.advance(4)
-    assert whole.share == pytest.approx(0.4)
-    assert whole.seconds_left(now=whole.started + 8) == pytest.approx(12)
-    whole.expect(-2)  # of these a result was there already
-    assert whole.seconds_left(now=whole.started + 8) == pytest.approx(8)
-    whole.advance(100)
-    assert whole.share == 1 and whole.seconds_left() == 0
-
-
-def test_what_was_there_already_does_not_make_the_rest_seem_faster():
-    whole = Course("compare")
-    whole.expect(10)
-    began = whole.started
-    whole.expect(-6)
-    assert whole.started >= began and whole.expected == 4 and whole.done == 0
-
-
-def test_outside_a_course_nothing_is_shown_and_nothing_breaks(capsys):
-    going().expect(3)
-    going().advance(1)
-    with course("probe", "auto") as whole:
-        assert going() is whole and not whole.is_bar
-        whole.expect(2)
-        whole.advance(1)
-    assert going() is not whole and capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(("show", "quiet", "lines"), [("on", False, 2), ("on", True, 0), ("off", False, 0)])
-def test_in_a_log_there_is_a_line_now_and_then_if_asked_for(capsys, monkeypatch, show, quiet, lines):
-    monkeypatch.setattr(progress, "_EVERY", 0.0)
-    set_loudness(QUIET if quiet else NORMAL)
-    with course("probe", show) as whole:
-        whole.expect(4)
-        whole.advance(1)
-        whole.advance(1)
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == lines
-    assert all(line.startswith("probe: ") and line.endswith(" left") for line in said)
-
-
-def test_on_a_terminal_one_set_of_bars_serves_the_whole_and_its_parts(monkeypatch):
+def _terminal(monkeypatch):
+    """What is written to standard error, which is a terminal from here on."""
     drawn = []
 
     class Terminal:
@@ -78,6 +36,74 @@ def test_on_a_terminal_one_set_of_bars_serves_the_whole_and_its_parts(monkeypatc
 
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(sys, "stderr", Terminal())
+    return drawn
+
+
+def test_time_left_follows_from_what_is_done(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    whole = Course("probe")
+    whole.expect(10)
+    assert whole.seconds_left() is None and whole.share == 0 and str(whole) == "probe: 0%"
+    now = 108.0
+    whole.advance(4)
+    assert whole.share == pytest.approx(0.4)
+    assert whole.seconds_left() == pytest.approx(12)
+    now = 113.0
+    assert whole.seconds_left() == pytest.approx(7), "between two steps it counts down, and never up"
+    now = 121.0
+    assert whole.seconds_left() is None and str(whole) == "probe: 40%"
+    whole.expect(-2)  # of these a result was there already
+    assert whole.seconds_left(now=108) == pytest.approx(8)
+    whole.advance(100)
+    assert whole.share == 1 and whole.seconds_left() == 0
+
+
+def test_what_was_there_already_does_not_make_the_rest_seem_faster():
+    whole = Course("compare")
+    whole.expect(10)
+    began = whole.started
+    whole.expect(-6)
+    assert whole.started >= began and whole.expected == 4 and whole.done == 0
+
+
+def test_where_all_is_there_already_no_share_is_shown(monkeypatch):
+    """A rerun whose results are all saved expects nothing: it stood at 0 % to its end."""
+    screen = _terminal(monkeypatch)
+    with course("probe") as whole:
+        whole.expect(3)
+        whole.expect(-3)
+    with course("probe") as whole:
+        pass
+    assert "probe" in "".join(screen) and "%" not in "".join(screen)
+
+
+def test_outside_a_course_nothing_is_shown_and_nothing_breaks(capsys):
+    going().expect(3)
+    going().advance(1)
+    with course("probe", "auto") as whole:
+        assert going() is whole and not whole.is_bar
+        whole.expect(2)
+        whole.advance(1)
+    assert going() is not whole and capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("show", "quiet", "lines"), [("on", False, 2), ("on", True, 0), ("off", False, 0)])
+def test_in_a_log_there_is_a_line_now_and_then_if_asked_for(capsys, monkeypatch, show, quiet, lines):
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    monkeypatch.setattr(progress.time, "monotonic", itertools.count().__next__)
+    set_loudness(QUIET if quiet else NORMAL)
+    with course("probe", show) as whole:
+        whole.expect(4)
+        whole.advance(1)
+        whole.advance(1)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == lines
+    assert all(line.startswith("probe: ") and line.endswith(" left") for line in said)
+
+
+def test_on_a_terminal_one_set_of_bars_serves_the_whole_and_its_parts(monkeypatch):
+    drawn = _terminal(monkeypatch)
     with course("probe") as whole:
         assert whole.is_bar
         whole.expect(2)

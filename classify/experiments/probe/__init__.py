@@ -26,7 +26,7 @@ from classify.experiments.probe.entries import (
 from classify.experiments.probe.found import ProbeRow, best_on_validation, layer_of, of_kind, sized_pool, standings
 from classify.experiments.probe.networks import DEFAULT, Variant, paired, variants
 from classify.experiments.probe.question import PARTS, Question, ask
-from classify.experiments.probe.scoring import Scores, ranked, score_layers
+from classify.experiments.probe.scoring import Scores, cost_of_scores, ranked, score_layers
 from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.selecting import select as select_greedily
 from classify.experiments.row import Row
@@ -38,6 +38,7 @@ from classify.measure.standing import not_distinguishable
 from classify.measure.wording import duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
+from features.commands.progress import going
 from features.request import Request, as_items
 
 
@@ -164,11 +165,13 @@ def answered(question: Question, how: How) -> ProbeResult:
         of_network += control_rows(question, sources, variant.random, pixels if first else None, width)
         parts += [("" if kind == "pixels" else variant.name, kind, row) for kind, row in of_network]
 
+    at_first = [variant for variant in probed if variant.plan.request.image_size == question.request.image_size]
+    if question.scores:
+        going().expect(cost_of_scores(at_first))
     making.fit_side_by_side([row for *_, row in parts])
     scores: Scores | None = None
     if question.scores:
         started = time.perf_counter()
-        at_first = [variant for variant in probed if variant.plan.request.image_size == question.request.image_size]
         scores = score_layers(question, at_first)
         notes += scores.notes
         say(f"scores of {len(scores.layers)} layers: {duration(time.perf_counter() - started)}")

@@ -1,6 +1,7 @@
 """Transferability scores of layers, how well each ranks them, and how alike the layers are. All on training rows."""
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -15,7 +16,11 @@ from classify.experiments.probe.entries import single_sources, sources_of
 from classify.experiments.probe.networks import Variant
 from classify.experiments.probe.question import WIDE, Question
 from classify.experiments.sources import CachedLayer
-from classify.measure.transferability import SCORES, linear_cka, source_probabilities, weighted_tau
+from classify.measure.environment import this_environment
+from classify.measure.transferability import OURS, SCORES, linear_cka, source_probabilities, weighted_tau
+from features.commands.progress import going
+from features.digests import sha256_json, sha256_rows
+from features.notes import remembered_answer
 from features.rows import limit_rows
 
 FC = "fc"
@@ -65,20 +70,58 @@ class Scores:
         networks = self.networks or ("",) * len(self.layers)
         return tuple((*layer, network) for layer, network in zip(self.layers, networks, strict=True))
 
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> "Scores":
+        """The scores from what `dataclasses.asdict` and JSON made of them."""
+        rows = tuple(ScoreRow(**{**row, "values": tuple(row["values"])}) for row in plain.pop("scores"))
+        layers, cka = (tuple(map(tuple, plain.pop(name))) for name in ("layers", "cka"))
+        listed = {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
+        return cls(layers=layers, cka=cka, scores=rows, **{**plain, **listed})
+
 
 def score_layers(question: Question, probed: Sequence[Variant]) -> Scores:
     """All scores of every layer, and CKA between the single ones of each network, on the same stratified training
-    rows."""
-    named = [(source, network.name) for network in probed for source in sources_of(network.plan)]
-    sources = [source for source, _ in named]
-    compared = [(source, network.name) for network in probed for source in single_sources(sources_of(network.plan))]
+    rows; remembered, and not computed again for the same features."""
+    sources = [source for network in probed for source in sources_of(network.plan)]
     read = sources[0].read("train")
     labels, train = read.labels, training_numbers(sources[0], read.labels, question.settings, read.groups)
     widest = max(sum(source.widths) for source in sources)
     most = question.score_rows if widest <= WIDE else min(question.score_rows, WIDE)
     rows = train[limit_rows(labels[train], most, question.settings.seed)]
-    notes = [] if widest <= WIDE else [f"scores on {len(rows):,} rows, since a layer gives {widest:,} numbers"]
-    by_layer = list(in_parallel(scores_of, [(source, rows) for source in sources], question.settings.jobs))
+    notes = () if widest <= WIDE else (f"scores on {len(rows):,} rows, since a layer gives {widest:,} numbers",)
+
+    if set(SCORES) != set(OURS):
+        # What a plug-in computes may change without its saying so.
+        return _computed(question, probed, rows, notes)
+
+    def work_out() -> str:
+        return json.dumps(dataclasses.asdict(_computed(question, probed, rows, notes)))
+
+    keys = [[network.name, source.layer, source.pool, source.keys()] for network in probed for source in sources]
+    asked = [keys, sha256_rows(read.index[rows]), sha256_rows(labels[rows]), list(SCORES), this_environment()]
+    ahead = going().done + cost_of_scores(probed)
+    scores = Scores.from_json(json.loads(remembered_answer(f"scores of layers, {sha256_json(asked)}", work_out)))
+    going().expect(going().done - ahead)
+    return scores
+
+
+def cost_of_scores(probed: Sequence[Variant]) -> float:
+    """How long the scores take beside rows, in the unit of their costs: about a head with a search for each layer."""
+    return sum(_cost(source) for network in probed for source in sources_of(network.plan))
+
+
+def _cost(source: CachedLayer) -> float:
+    return 10.0 * sum(source.widths)
+
+
+def _computed(question: Question, probed: Sequence[Variant], rows: np.ndarray, notes: tuple[str, ...]) -> Scores:
+    named = [(source, network.name) for network in probed for source in sources_of(network.plan)]
+    compared = [(source, network.name) for network in probed for source in single_sources(sources_of(network.plan))]
+    tasks = [(source, rows) for source, _ in named]
+    by_layer = []
+    for number, values in enumerate(in_parallel(scores_of, tasks, question.settings.jobs), start=1):
+        going().advance(_cost(named[number - 1][0]), f"scores {number}/{len(tasks)}")
+        by_layer.append(values)
     scores = [
         ScoreRow(
             name,
@@ -93,15 +136,15 @@ def score_layers(question: Question, probed: Sequence[Variant]) -> Scores:
     for network in probed:
         made, reason = _network_scores(network, rows)
         of_network += made
-        notes += [reason] if reason else []
+        notes += (reason,) if reason else ()
     cka = _alignments(compared, rows, question.settings.jobs)
     return Scores(
-        layers=tuple((source.layer, source.pool) for source in sources),
+        layers=tuple((source.layer, source.pool) for source, _ in named),
         rows=len(rows),
         scores=(*scores, *of_network),
         cka_layers=tuple(source.layer for source, _ in compared),
         cka=cka,
-        notes=tuple(notes),
+        notes=notes,
         networks=tuple(filter(None, (name for _, name in named))),
         cka_networks=tuple(filter(None, (name for _, name in compared))),
     )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from classify.experiments.probe.entries import CANDIDATES
 from classify.experiments.probe.found import ProbeRow, Standing, find, of_kind
-from classify.experiments.probe.scoring import Scores
-from classify.measure.wording import MISSING, percent
+from classify.experiments.probe.scoring import ScoreRow, Scores
+from classify.measure.wording import MISSING, duration, percent
 from classify.show import columns
 from classify.show.table import Cell, Column, Table, table_of
 
@@ -16,6 +16,7 @@ _BALANCED: tuple[Cell, ...] = (
     (columns.BALANCED, lambda row: row.result.metrics.balanced_accuracy),
     (columns.MACRO_F1, lambda row: row.result.metrics.macro_f1),
 )
+_NARROW = 60  # characters for the columns of CKA, beyond which layers are numbered instead of named
 _NAMES = {"pca": "PCA", "projection": "random projection"}
 
 
@@ -27,7 +28,7 @@ def shown_tables(
     if of_kind(rows, "pca"):
         tables.append(widths_table(rows))
     if scores:
-        tables.append(scores_by_layer_table(rows, scores) if scores.networks else scores_table(rows, scores))
+        tables.append(scores_table(rows, scores))
         alike = cka_table(scores, best.network)
         if len(alike.rows) > 1:
             tables.append(alike)
@@ -161,61 +162,46 @@ def widths_table(rows: Sequence[ProbeRow]) -> Table:
 
 
 def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
-    """Scores of every layer, how well standing ranks them, and its seconds beside the probes'."""
-    pools = {pool for _, pool in scores.layers}
-    names = [f"{layer} {pool}" if len(pools) > 1 else layer for layer, pool in scores.layers]
-    shown = (
-        Column("score", align="left", prose=True),
-        *(Column(name, format=_score) for name in names),
-        columns.plain("tau", "weighted tau", 2),
-        columns.seconds("seconds"),
-    )
-    lines = []
-    for score in scores.scores:
-        values = (score.values[0] if score.of_network and layer == "fc" else None for layer, _ in scores.layers)
-        lines.append((score.title, *(values if score.of_network else score.values), score.tau, score.seconds))
-    plain = of_kind(rows, "layer")
-    best = [max(row.validation for row in plain if (row.layer, row.pool) == layer) for layer in scores.layers]
-    lines.append(("probes, best head's validation accuracy", *best, None, sum(row.seconds for row in plain)))
-    notes = [
-        _looked_at(scores),
-        "weighted tau: Kendall's rank correlation with the best head's validation accuracy; seconds: of all layers",
-    ]
-    if any(score.of_network for score in scores.scores):
-        notes.append("LEEP and NCE read the classifier's output: they belong to the network and rank no layers")
-    return Table("Scores that need no training", shown, tuple(lines), tuple(notes))
-
-
-def scores_by_layer_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
-    """The same of several networks, whose layers are too many to stand beside each other: a line for each."""
+    """Scores of every layer beside what its best head reaches, how well standing ranks them, and their seconds."""
     of_layers = [score for score in scores.scores if not score.of_network]
+    plain = of_kind(rows, "layer")
     best: dict[tuple[str, ...], float] = {}
-    for row in of_kind(rows, "layer"):
+    for row in plain:
         best[row.place[1:]] = max(row.validation, best.get(row.place[1:], 0.0))
     pools = len({pool for _, pool in scores.layers}) > 1
     shown = (
-        columns.text("backbone"),
+        *([columns.text("backbone")] if scores.networks else []),
         columns.text("layer"),
         *([columns.text("pool")] if pools else []),
-        *(Column(score.name, score.title, format=_score) for score in of_layers),
         columns.share("probes", "best head's validation %"),
+        *(Column(score.name, score.title, format=_score) for score in of_layers),
     )
     lines = []
     for number, (layer, pool, network) in enumerate(scores.places):
         values = (score.values[number] for score in of_layers)
-        lines.append((network, layer, *([pool] if pools else []), *values, best[layer, pool, network]))
-    taus = ", ".join(f"{score.title} {MISSING if score.tau is None else f'{score.tau:.2f}'}" for score in of_layers)
+        lines.append((*([network] if network else []), layer, *([pool] if pools else []), best[layer, pool, network]))
+        lines[-1] += tuple(values)
+    took = f"{duration(sum(row.seconds for row in plain))} of probing"
+    tau = "weighted Kendall tau with the best head's validation accuracy"
     notes = [
-        _looked_at(scores),
-        f"weighted tau with the best head's validation accuracy, over all networks' layers: {taus}",
+        f"on {scores.rows:,} training rows, stratified, none of them validation or test; higher is better",
+        _of_each(tau, of_layers, lambda score: _tau(score.tau)),
+        _of_each(f"computed for all layers, beside {took}, in", of_layers, lambda score: duration(score.seconds)),
     ]
-    if of_network := [f"{score.title} {_score(score.values[0])}" for score in scores.scores if score.of_network]:
-        notes.append(f"of networks as wholes: {', '.join(of_network)}")
+    if of_network := [score for score in scores.scores if score.of_network]:
+        of_each = _of_each(
+            "of the network, read from its classifier's output", of_network, lambda s: _score(s.values[0])
+        )
+        notes.append(of_each)
     return Table("Scores that need no training", shown, tuple(lines), tuple(notes))
 
 
-def _looked_at(scores: Scores) -> str:
-    return f"on {scores.rows:,} training rows, stratified, none of them validation or test; higher is better"
+def _of_each(what: str, scores: Sequence[ScoreRow], spelled: Callable[[ScoreRow], str]) -> str:
+    return f"{what}: {', '.join(f'{score.title} {spelled(score)}' for score in scores)}"
+
+
+def _tau(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}"
 
 
 def cka_table(scores: Scores, network: str = "") -> Table:
@@ -223,11 +209,17 @@ def cka_table(scores: Scores, network: str = "") -> Table:
     networks = scores.cka_networks or ("",) * len(scores.cka_layers)
     own = [place for place, other in enumerate(networks) if other == network]
     names = [scores.cka_layers[place] for place in own]
+    numbered = sum(max(4, len(name)) + 2 for name in names) > _NARROW
+    headers = [str(number) for number in range(1, len(own) + 1)] if numbered else names
     shown = (
         columns.text("layer"),
-        *(columns.plain(f"{name} ", name, 2) for name in names),
+        *(columns.plain(f"{name} ", header, 2) for name, header in zip(names, headers, strict=True)),
     )
-    rows = tuple((name, *(scores.cka[place][other] for other in own)) for name, place in zip(names, own, strict=True))
+    rows = tuple(
+        (f"{number} {name}" if numbered else name, *(scores.cka[place][other] for other in own[:number]))
+        + (None,) * (len(own) - number)
+        for number, (name, place) in enumerate(zip(names, own, strict=True), start=1)
+    )
     return Table(
         f"How alike the layers{f' of {network}' if network else ''} are (debiased linear CKA)",
         shown,

@@ -55,7 +55,7 @@ class Score:
     direction: Literal["higher", "lower"] = "higher"
 
 
-_OURS: dict[str, Score] = {
+OURS: dict[str, Score] = {
     score.name: score
     for score in (
         Score("logme", "LogME", "You et al. 2021", "features", logme),
@@ -73,10 +73,10 @@ class Scores(Mapping[str, Score]):
     """Scores by name: ours, and behind them those of plug-ins, loaded when they are asked for."""
 
     def __getitem__(self, name: str) -> Score:
-        return _OURS[name] if name in _OURS else _of_plugin(plugins("scores")[name])
+        return OURS[name] if name in OURS else _of_plugin(plugins("scores")[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter((*_OURS, *(name for name in plugins("scores") if name not in _OURS)))
+        return iter((*OURS, *(name for name in plugins("scores") if name not in OURS)))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

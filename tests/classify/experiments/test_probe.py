@@ -12,6 +12,8 @@ from classify import probe
 from classify.commands.probe import main
 from classify.experiments import making
 from classify.experiments.making import Making
+from classify.experiments.probe import scoring
+from classify.experiments.probe.tables import cka_table
 from classify.experiments.sources import CachedLayer
 from classify.measure.paired import holm, mcnemar
 from features import reading
@@ -224,6 +226,34 @@ def test_scores_see_training_rows_alone_and_are_ranked_against_validation(tried)
     assert scores.cka_layers == ("layer1", "layer2", "avgpool")
     assert np.allclose(matrix, matrix.T) and np.allclose(np.diag(matrix), 1) and (matrix > 0).all()
     assert any("LEEP" in note for note in tried.notes)
+
+
+def test_scores_are_computed_once_for_the_same_rows_of_the_same_features(home, tmp_path, monkeypatch):
+    first = _probe(tmp_path, scores=True, heads=("ridge",))
+    computed = []
+    scores_of = scoring.scores_of
+    monkeypatch.setattr(
+        scoring, "scores_of", lambda source, rows: computed.append(len(rows)) or scores_of(source, rows)
+    )
+    again = _probe(tmp_path, scores=True, heads=("ridge", "knn"))
+    assert not computed and dataclasses.replace(again.scores, scores=()) == dataclasses.replace(first.scores, scores=())
+    assert [score.values for score in again.scores.scores] == [score.values for score in first.scores.scores]
+    assert set(again.scores.scores[0].tau_by_head) == {"ridge", "knn"}
+    _probe(tmp_path, scores=True, heads=("ridge",), seed=1)
+    assert computed == [first.scores.rows] * 2, "other rows"
+
+
+def test_the_tables_of_layers_have_a_line_for_each_at_any_width(tried):
+    shown = {table.title.split(" (")[0].split(" of ")[0]: table for table in tried.tables}
+    scores, alike = shown["Scores that need no training"], shown["How alike the layers are"]
+    assert list(zip(scores.column("layer"), scores.column("pool"), strict=True)) == list(tried.scores.layers)
+    assert scores.column("logme") == tried.scores.scores[0].values
+    assert alike.column("layer") == tried.scores.cka_layers
+    many = tuple(f"features.{number}.block.expansion" for number in range(20))
+    wide = dataclasses.replace(tried.scores, cka_layers=many, cka=tuple((0.5,) * 20 for _ in many))
+    numbered = cka_table(wide)
+    assert [column.shown for column in numbered.columns[1:]] == [str(number) for number in range(1, 21)]
+    assert numbered.column("layer")[0] == f"1 {many[0]}"
 
 
 def test_selection_and_head2toe_are_rows_of_their_own(tried):
