@@ -76,8 +76,8 @@ def compare(
 
     Parameters
     ----------
-    dataset, backbone : str
-        As `probe` takes them.
+    dataset, backbone, weights, image_size, limit, limit_test, device : str, int, or None
+        As `probe` takes them, of one network and at one size.
     models : str, classifier, or list of these, optional
         'svm@layer3' (a head on a layer), 'finetune:layer4' (trained from there on), 'finetune:all+l2-sp=0.01' (with a
         regulariser), 'scratch', 'convnet', 'untouched', 'spottune', or a classifier like scikit-learn's, by name or as

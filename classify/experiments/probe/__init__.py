@@ -70,8 +70,7 @@ def probe(
     Parameters
     ----------
     dataset : str or data
-        A name ('mnist', 'digits', ...), 'folder:PATH', 'csv:PATH', 'npz:PATH', or the data themselves, such as (X, y),
-        as `open_dataset` takes them.
+        'mnist', ..., 'folder:PATH', 'csv:PATH', 'npz:PATH', or the data, such as (X, y), as `open_dataset` takes them.
     backbone : str, torch.nn.Module, or list of these
         A torchvision classifier, 'efficientnet_lite0', 'timm:NAME', 'hf:NAME', one's own, or a plug-in's. The best of
         several is chosen as the layer is; their `weights` are one word for all, one for each, or 'NAME=W' for some.
@@ -92,12 +91,13 @@ def probe(
         'cv:5x3' (drawn three times), or 'auto'; and by 'accuracy', 'macro-f1', 'balanced-accuracy' or 'log-loss'.
     jobs, results : int and path, optional
         Processor cores, by default all; the folder for records, predictions and fitted heads.
+    weights, image_size, limit, limit_test, seed, device : optional
+        'default', 'random', a file or a torchvision name; pixels, several being compared; at most so many training and
+        test images, stratified; which ones; 'auto', 'cpu', 'cuda:0', ...
     **options
-        Of what is probed: `depth` ('stage' or 'block'); `controls` (random weights, raw pixels and shuffled labels);
-        `widths` (readings at one common width); `scores` (transferability scores and CKA); `head2toe` (Evci et al.
-        2022); `select` (layers joined greedily). Of how it runs: `again`, `say`, `progress`, `compiled`. All others are
-        fields of `features.request.Request`: `weights`, `image_size` in pixels (several are compared), `limit` and
-        `limit_test` in images, `seed`, `precision`, `dtype`, `device`, ...
+        Of what is probed: `depth` ('stage' or 'block'); `controls` (random weights, raw pixels, shuffled labels);
+        `widths` (all at one common width); `scores` (transferability and CKA); `head2toe` (Evci et al. 2022); `select`
+        (layers joined greedily). Of how: `again`, `say`, `progress`, `compiled`. Others: fields of `Request`.
 
     Returns
     -------

@@ -49,6 +49,8 @@ def study(
         A smaller study; its notes say what was cut.
     results : path
         Folder for records and for the study's own.
+    weights, image_size, limit, limit_test, device : optional
+        As in `probe`, of one network and at one size.
     **options
         What that study alone takes (`per_class`, `corruptions`, `others`, `foreign`, `stages`, `data`), `jobs`,
         `again`, `say`, `progress`, and the fields of `features.request.Request`.

@@ -1,6 +1,7 @@
 """The probe as a whole, on real digits through a network with random weights: what it reads, chooses and says."""
 
 import dataclasses
+import inspect
 import json
 import subprocess
 import sys
@@ -8,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 
-from classify import probe
 from classify.commands.probe import main
 from classify.experiments import making
 from classify.experiments.making import Making
@@ -21,6 +21,7 @@ from features.datasets import digits
 from features.errors import UserError
 from features.request import Request, plan
 from features.store import FeatureFile
+from layerprobe import compare, probe, study
 
 DIGITS = {
     "dataset": "digits",
@@ -277,6 +278,15 @@ def test_it_turns_into_json_csv_markdown_and_a_data_frame(tried, shared):
     assert len(frame) == len(tried.rows)
     assert str(tried).startswith(f"Best on validation: {tried._name(tried.best)}")
     assert "| layer |" in tried.to_markdown() and "<table>" in tried._repr_html_()
+
+
+def test_signatures_name_what_people_ask_for_most():
+    """For `help` and completion: they are fields of the request, which the functions take as they come."""
+    for function in (probe, compare, study):
+        parameters = inspect.signature(function).parameters
+        for name in ("weights", "image_size", "limit", "limit_test", "device"):
+            assert parameters[name].default == getattr(Request(), name)
+        assert list(parameters)[-1] == "options" and len(parameters) == len(set(parameters))
 
 
 def test_the_table_needs_no_pandas(tried, monkeypatch):
