@@ -1,12 +1,14 @@
-"""Accuracy on the test set by layer, as a value: a line for each head with its controls, for files and for the page."""
+"""Accuracy on the test set by layer and by image size, as values: for files and for the page."""
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from classify.show.panels import Level, Line, Panel
 
+SIZE = "image size in pixels"  # how the x axis of a panel by size begins
 # The kinds of rows that the best is chosen from; the others are there to be compared with.
 CANDIDATES = ("layer", "selection", "head2toe")
 _OUTER = {"input": -1, "pixels": -1, "conv1": 1, "bn1": 2, "relu": 3, "maxpool": 4, "avgpool": 1001, "fc": 1002}
@@ -17,7 +19,8 @@ _WORDS = re.compile(r"(\d+)|(\D+)")
 class LayerRow:
     """A row of a probe: the part that it plays, and what it reached, as fractions.
 
-    estimate: (accuracy, low, high). network: what its network is called where several are probed, '' else.
+    estimate: (accuracy, low, high). network: what its network is called where several are probed, '' else. size: of the
+    images, in pixels, where several are probed and told with the pooling; else 0.
     """
 
     kind: str
@@ -27,11 +30,24 @@ class LayerRow:
     validation: float
     estimate: tuple[float, float, float]
     network: str = ""
+    size: int = 0
+
+    @property
+    def own_pool(self) -> str:
+        """The pooling without the size."""
+        return self.pool.removesuffix(f" {self.size} px")
 
 
 def layer_panels(rows: Sequence[LayerRow]) -> tuple[Panel, ...]:
-    """A panel for each network and pooling; rows: all rows of a probe, controls among them."""
+    """A panel for each network and pooling; rows: all rows of a probe, controls among them.
+
+    Where several sizes of the images are probed, a panel has accuracy by size, and the layers stand at the best size.
+    """
     shown = _of_kind(rows, *CANDIDATES)
+    if len({row.size for row in shown}) > 1:
+        best = max(shown, key=lambda row: row.validation)
+        by_size = tuple(_size_panel(place, of_it) for place, of_it in _by_place(shown).items())
+        return (*by_size, *layer_panels([replace(row, size=0) for row in rows if row.size in (0, best.size)]))
     places = list(dict.fromkeys((row.network, row.pool) for row in shown))
     heads = list(dict.fromkeys(row.head for row in shown))
     pools = {pool for _, pool in places}
@@ -42,6 +58,38 @@ def layer_panels(rows: Sequence[LayerRow]) -> tuple[Panel, ...]:
         parts = [f"layer of {network}" if network else "layer", *([f"{pool} pooling"] if len(pools) > 1 else [])]
         panels.append(_panel(own, heads, pool, ", ".join(parts)))
     return tuple(panels)
+
+
+def _by_place(rows: Sequence[LayerRow]) -> dict[str, list[LayerRow]]:
+    """Rows by network and pooling, whatever the size."""
+    places: dict[str, list[LayerRow]] = {}
+    pools, networks = ({getattr(row, name) for row in rows} for name in ("own_pool", "network"))
+    for row in rows:
+        parts = (row.network if len(networks) > 1 else "", f"{row.own_pool} pooling" if len(pools) > 1 else "")
+        places.setdefault(", ".join(filter(None, parts)), []).append(row)
+    return places
+
+
+def _size_panel(called: str, rows: Sequence[LayerRow]) -> Panel:
+    """A line for each layer, which has at each size the head that is best there on validation."""
+    sizes = sorted({row.size for row in rows})
+    lines = []
+    for layer in dict.fromkeys(map(_label, rows)):
+        of_layer = [[row for row in rows if _label(row) == layer and row.size == size] for size in sizes]
+        chosen = [max(heads, key=lambda row: row.validation) for heads in of_layer if heads]
+        y, low, high = (tuple(100 * row.estimate[part] for row in chosen) for part in range(3))
+        x = tuple(math.log2(row.size) for row in chosen)
+        names = tuple(f"{layer} with {row.head}" for row in chosen)
+        lines.append(Line(layer.replace("\n", ""), x, y, low, high, names=names))
+    return Panel(
+        "",
+        f"{SIZE}, {called}" if called else f"{SIZE}, every layer with its best head",
+        "accuracy on the test set, %",
+        tuple(lines),
+        ticks=tuple((math.log2(size), str(size)) for size in sizes),
+        errors=True,
+        share=float(max(4, len(sizes))),
+    )
 
 
 def _of_kind(rows: Sequence[LayerRow], *kinds: str) -> list[LayerRow]:

@@ -88,7 +88,7 @@ class ProbeResult(Outcome):
     def panels(self) -> tuple[Panel, ...]:
         return layer_panels(
             [
-                LayerRow(row.kind, row.layer, row.pool, row.head, row.validation, row.estimate, row.network)
+                LayerRow(row.kind, row.layer, row.pool, row.head, row.validation, row.estimate, row.network, row.size)
                 for row in self.rows
             ]
         )

@@ -61,6 +61,11 @@ class ProbeRow:
         return sized_pool(config.pool, config.image_size if self.sized else None) if config.pool else ""
 
     @property
+    def size(self) -> int:
+        """The size of the images in pixels where several are probed; else 0, and of pixels."""
+        return (self.result.config.image_size or 0) if self.sized and self.pool else 0
+
+    @property
     def head(self) -> str:
         """The head by name."""
         return self.result.config.head

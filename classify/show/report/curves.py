@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from classify.measure.wording import one_line
-from classify.show.layers import LayerRow, depth_order, layer_panels
+from classify.show.layers import SIZE, LayerRow, depth_order, layer_panels
 from classify.show.report.charts import Figure, chart_figure
 from classify.show.report.documents import Document
 from classify.show.report.folder import Model, Section
@@ -67,8 +67,10 @@ def _curves(rows: list[LayerRow], name: str, about: str, caption: str) -> list[F
     curves = []
     for place, panel in enumerate(panels):
         pooling = panel.x.removeprefix("layer, ").removeprefix("layer of ") if len(panels) > 1 else ""
-        told = one_line(", ".join(filter(None, [about, pooling])))
-        title = f"Accuracy by layer ({told})" if told else "Accuracy by layer"
+        by_size = panel.x.startswith(SIZE)
+        told = one_line(", ".join(filter(None, [about, "" if by_size else pooling])))
+        title = "Accuracy by image size" if by_size else "Accuracy by layer"
+        title = f"{title} ({told})" if told else title
         curves.append(chart_figure([panel], f"{name}-curve-{place}", title, caption, beside=panels))
     return [curve for curve in curves if curve]
 
@@ -88,7 +90,13 @@ def _network(config: Any) -> str:
 def _probed(row: dict[str, Any]) -> LayerRow:
     estimate = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
     named = (row["kind"], row["layer"], row["pool"], row["head"])
-    return LayerRow(*named, row.get("validation") or 0.0, estimate, row.get("backbone") or "")
+    return LayerRow(*named, row.get("validation") or 0.0, estimate, row.get("backbone") or "", _size(row))
+
+
+def _size(row: dict[str, Any]) -> int:
+    """The size that is told with the pooling; 0 where none is."""
+    size = (row.get("config") or {}).get("image_size") or 0
+    return size if size and (row.get("pool") or "").endswith(f" {size} px") else 0
 
 
 def _single(model: Model, tell_refit: bool) -> LayerRow:
