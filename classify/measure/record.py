@@ -36,8 +36,8 @@ class Calibration(TypedDict):
 
 
 class Half(TypedDict):
-    """Accuracy out of folds of heads that saw half of the images and of those that saw the whole, and whether they
-    differ."""
+    """Accuracy out of folds of heads that saw half of the images and of those that saw the whole, both in the first
+    draw of the folds alone, and whether they differ."""
 
     accuracy: float
     whole: float

@@ -12,6 +12,7 @@ from classify.experiments.probe.found import ProbeRow, Standing, find, layer_of,
 from classify.experiments.probe.scoring import Scores
 from classify.experiments.probe.selecting import Selection
 from classify.experiments.probe.tables import rows_table, shown_tables
+from classify.experiments.validating import parse_folds
 from classify.measure.choice import best_of, by_rank
 from classify.measure.outcome import plain_json
 from classify.measure.standing import LEVEL
@@ -237,6 +238,10 @@ class ProbeResult(Outcome):
         if half is None:
             return ""
         reached = f"{percent(half['accuracy'])} % with half of them, {percent(half['whole'])} % with all, out of folds"
+        folds = parse_folds(self.best.result.config.validate)
+        if folds and folds.repeats > 1:
+            # Halves are fitted on the first draw alone, and are held against the same heads there.
+            reached += f" drawn once ({percent(self.best.validation)} % with all is the mean of {folds.repeats} draws)"
         if half["p_value"] >= LEVEL:
             return f"Whether more images would help cannot be told: {reached}."
         return f"More images would {'' if half['whole'] > half['accuracy'] else 'not '}help: {reached}."

@@ -166,6 +166,15 @@ def test_whether_more_images_would_help_is_told_from_halves_of_them(home, tmp_pa
     (sentence,) = [sentence for sentence in found.sentences if " more images would" in f" {sentence.lower()}"]
     assert f"{100 * half['accuracy']:.2f} % with half of them, {100 * half['whole']:.2f} % with all" in sentence
     assert ("cannot be told" in sentence) == (half["p_value"] >= 0.05)
+    assert found.best.validation == half["whole"] and sentence.endswith("out of folds.")
+
+
+def test_where_folds_are_drawn_several_times_it_is_said_that_halves_are_of_one_draw(home, tmp_path):
+    found = _probe(tmp_path, validate="cv:3x2", heads=("centroid",), layers=("layer1",), limit=100)
+    (sentence,) = [sentence for sentence in found.sentences if " more images would" in f" {sentence.lower()}"]
+    mean = f"{100 * found.best.validation:.2f} %"
+    assert sentence.endswith(f" with all, out of folds drawn once ({mean} with all is the mean of 2 draws).")
+    assert f"({mean})" in found.sentences[0]
 
 
 def test_the_size_of_the_images_is_probed_like_layer_and_pooling(home, tmp_path):
