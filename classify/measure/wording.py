@@ -17,13 +17,22 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 def percent_interval(estimate: tuple[float, float, float] | None, digits: int = 2) -> str:
     """(value, low, high) as '98.42 ±0.25': the value and half the width of its interval, in percent.
 
-    A Wilson interval is not symmetric close to 100 %; its two ends stand in the JSON and CSV forms. Without any width,
-    as of one seed, the value alone.
+    A Wilson interval is not symmetric close to 0 and 100 %. Where ± would promise what is not possible, the distances
+    to both ends are given: '99.50 +0.33/-0.95', '100.00 -6.02'. The ends themselves stand in the JSON and CSV forms.
+    Without any width, as of one seed, the value alone.
     """
     if estimate is None:
         return MISSING
     value, low, high = estimate
-    return percent(value, digits) + (f" ±{percent((high - low) / 2, digits)}" if low < high else "")
+    shown, half = percent(value, digits), percent((high - low) / 2, digits)
+    if low >= high:
+        return shown
+    # What is read is what must be possible: 99.996 ±0.004 is printed as 100.00 ±0.00.
+    if float(half) <= min(float(shown), 100 - float(shown)) + 1e-9:
+        return f"{shown} ±{half}"
+    # Student's interval of a mean over seeds may itself end beyond.
+    ends = (("+", percent(min(high, 1.0) - value, digits)), ("-", percent(value - max(low, 0.0), digits)))
+    return f"{shown} {'/'.join(sign + length for sign, length in ends if float(length))}".rstrip()
 
 
 def decimal(value: float | None, digits: int = 4) -> str:
@@ -34,6 +43,11 @@ def decimal(value: float | None, digits: int = 4) -> str:
 def count(value: int | None) -> str:
     """A whole number with its thousands apart: '60,000'."""
     return MISSING if value is None else f"{value:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of something, with a regular plural: '1 test image', '10,000 test images'."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def whole(value: float | None) -> str:

@@ -11,6 +11,10 @@ from classify.measure.metrics import Metrics
 from classify.measure.wording import MISSING, decimal, duration, percent, percent_interval
 from classify.show.table import Cell, Column
 
+# What stands behind an accuracy; `percent_interval` writes it.
+ENDS = "; + and - to its ends where ± would go below 0 or above 100"
+INTERVAL = f"± half the width of the 95 % interval{ENDS}"
+
 
 def called(column: Column, header: str, **changes: Any) -> Column:
     """The same column under another heading."""
@@ -23,8 +27,8 @@ def text(name: str, header: str = "", means: str = "") -> Column:
 
 
 def accuracy(name: str = "accuracy", header: str = "accuracy %") -> Column:
-    """Of (value, low, high), as `estimate` has them: percent ± half the width of the 95 % interval."""
-    means = "on the test images, ± half the width of the 95 % interval"
+    """Of (value, low, high), as `estimate` has them: percent with the 95 % interval, as `INTERVAL` explains."""
+    means = f"on the test images, {INTERVAL}"
     return Column(name, header, format=percent_interval, parts=("", "low", "high"), means=means)
 
 
@@ -93,7 +97,7 @@ P_VALUE = Column(
     format=spelled_p,
     means="McNemar's mid-p test against the row best on validation, Holm's correction",
 )
-ACCURACY_NOTE = "accuracy on the test set ± half the width of its 95 % interval"
+ACCURACY_NOTE = f"accuracy on the test set {INTERVAL}"
 BEST_NOTE = "best on validation"
 
 
@@ -105,7 +109,7 @@ def estimate(metrics: Metrics) -> tuple[float, float, float]:
 def majority_note(metrics: Metrics) -> str:
     """What stands below every table of test accuracies: what they have to be better than."""
     largest = wording.one_line(metrics.classes[metrics.support.index(max(metrics.support))])
-    return f"majority baseline: {percent(metrics.majority)} %, by saying {largest} of every test image"
+    return f"majority baseline: {percent(metrics.majority)} % (always class '{largest}')"
 
 
 # What every result has reached.

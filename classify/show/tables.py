@@ -10,7 +10,7 @@ import numpy as np
 
 from classify.measure.choice import best_of
 from classify.measure.outcome import Result
-from classify.measure.wording import MISSING, one_line, percent, settings
+from classify.measure.wording import MISSING, counted, one_line, percent, settings
 from classify.show import columns
 from classify.show.table import Cell, Column, Table, pivot, table_of
 
@@ -99,7 +99,7 @@ def summary_table(results: Sequence[Result]) -> Table:
     )
     notes = [columns.ACCURACY_NOTE, columns.majority_note(results[0].metrics)]
     if unfinished := sum(result.converged is False for result in results):
-        notes.append(f"{unfinished} of {len(results)} solvers stopped before they converged")
+        notes.append(f"{unfinished} of {counted(len(results), 'solver')} stopped before converging")
     return _best_marked(table_of("Results", results, cells, notes), results)
 
 
@@ -120,7 +120,7 @@ def layer_by_head(results: Sequence[Result]) -> Table:
         (Column("chosen"), lambda result: 1.0 if any(result is best for best in bests) else None),
     )
     title = "Accuracy on the test set, layer x head"
-    notes = ["percent ± half the width of the 95 % interval", columns.majority_note(results[0].metrics)]
+    notes = [f"percent {columns.INTERVAL}", columns.majority_note(results[0].metrics)]
     long = table_of(title, results, cells, notes)
     wide = pivot(long, rows=labels, columns="head", value="accuracy")
     chosen = pivot(long, rows=labels, columns="head", value="chosen")

@@ -62,7 +62,7 @@ def data_size(asked: Asked, per_class: Sequence[int] | None = None) -> StudyResu
     accuracies = {key: tuple(saved.result.metrics.accuracy for saved in saved_rows) for key, saved_rows in made.items()}
     notes = [
         "nothing is chosen: heads take their untuned defaults, networks a fixed number of steps, every row trains",
-        f"± half of Student's 95 % interval of the mean over {len(asked.seeds)} seeds"
+        f"± half of Student's 95 % interval of the mean over {len(asked.seeds)} seeds{columns.ENDS}"
         if len(asked.seeds) > 1
         else "one seed: nothing is said about the spread",
     ]

@@ -212,7 +212,8 @@ def _abroad_table(saved: dict[Model, SavedResult], abroad: dict[Model, dict]) ->
     for model, result in saved.items():
         estimates = [(right / n, *wilson_interval(right, n)) for right, n in abroad[model].values()]
         rows.append((model.label, columns.estimate(result.result.metrics), *estimates))
-    return Table("Accuracy on data sets with the same classes, %", tuple(shown), tuple(rows if others else ()))
+    title, notes = "Accuracy on data sets with the same classes, %", (columns.INTERVAL,)
+    return Table(title, tuple(shown), tuple(rows if others else ()), notes)
 
 
 def _apart_table(apart: dict[Model, dict]) -> Table:

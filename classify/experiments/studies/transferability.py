@@ -69,7 +69,7 @@ def transferability(asked: Asked, stages: Sequence[str] | None = None) -> StudyR
         "+: the stages taken over train on; without it they are frozen, statistics included",
     ]
     if len(asked.seeds) > 1:
-        notes.append(f"± half of Student's 95 % interval of the mean over {len(asked.seeds)} seeds")
+        notes.append(f"± half of Student's 95 % interval of the mean over {len(asked.seeds)} seeds{columns.ENDS}")
     return asked.outcome(
         "transferability",
         {"stages": list(chosen)},

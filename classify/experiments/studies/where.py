@@ -115,7 +115,7 @@ def _table(made: dict[str, SavedResult], norms: dict[str, float]) -> Table:
     )
     sizes = next(iter(made.values())).result.rows
     title = f"{count(sizes['train'])} training and {count(sizes['validation'])} validation images"
-    notes = ("± half the width of the 95 % interval of the test images",)
+    notes = (f"test %: {columns.ACCURACY_NOTE}",)
     return table_of(title, made, cells, notes).best("validation", note="best on validation")
 
 

@@ -44,7 +44,8 @@ MOST_CLASSES = 24  # in a confusion matrix; beyond, the pairs that are confused 
 MOST_MATRICES = 200  # models to choose from, the best on validation first
 MOST_PAIRS = 15
 MOST_SHOWN = 360  # wrong images of all models of a section together
-_NUMBER = re.compile(r"[-<\d]?\s?[\d.,]*(\s?(±|\+-|to|%|s|ms|min|h|GB)\s?[\d.,]*)*$")
+# A sign and its digits are read in one way only: texts come from strangers' documents too.
+_NUMBER = re.compile(r"[-<\d]?\s?[\d.,]*(\s?(±|[-+/]|to|%|s|ms|min|h|GB)(\s?[\d.,]+)?)*$")
 _SPOKEN = re.compile(r"""(>|aria-label="|data-tip=")([^<"]+)""")
 RINGED = "A ring marks the epoch whose weights were saved: the best on validation. The test set takes no part."
 

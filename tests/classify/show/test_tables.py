@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from classify.experiments.run import RunOutcome
+from classify.measure.intervals import wilson_interval
 from classify.measure.metrics import measure
 from classify.measure.results import Result
 from classify.measure.wording import duration, percent_interval, settings
+from classify.show.columns import majority_note
+from classify.show.report.page import numeric
 from classify.show.table import Column, Table, pivot, show
 from classify.show.tables import layer_by_head, summary_table
 from features.errors import UserError
@@ -59,6 +62,33 @@ def test_csv_and_json_hold_full_numbers(table):
     loaded = json.loads(json.dumps(table.to_json(), allow_nan=False))
     assert loaded["rows"][1] == {"layer": "a|b <i>", "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
     assert loaded["rows"][2]["accuracy_high"] is None
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "text"),
+    [
+        (590, 599, "98.50 ±1.02"),
+        (598, 599, "99.83 +0.14/-0.77"),
+        (60, 60, "100.00 -6.02"),
+        (0, 10_000, "0.00 +0.04"),
+        (1, 10, "10.00 +30.42/-8.21"),
+        (99_999, 100_000, "100.00 ±0.00"),
+    ],
+)
+def test_no_interval_promises_more_than_all_or_less_than_none(correct, n, text):
+    estimate = (correct / n, *wilson_interval(correct, n))
+    assert percent_interval(estimate) == text
+    assert numeric(["accuracy"], [[text]]) == {"accuracy"}
+
+
+def test_an_interval_over_seeds_is_cut_where_accuracies_end():
+    assert percent_interval((0.95, 0.5, 1.4)) == "95.00 +5.00/-45.00"
+    assert percent_interval((1.0, 1.0, 1.0)) == "100.00"
+
+
+def test_the_majority_baseline_names_the_class_as_one():
+    metrics = measure(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), classes=("0", "1"))
+    assert majority_note(metrics) == "majority baseline: 75.00 % (always class '1')"
 
 
 def test_html_is_escaped(table):
@@ -219,7 +249,7 @@ def test_configurations_that_differ_otherwise_stay_apart():
 
 def test_summary_says_what_did_not_converge():
     table = summary_table([_result("layer2", "svm", 50, 0.8), _result("layer3", "svm", 55, 0.7, converged=False)])
-    assert "1 of 2 solvers stopped before they converged" in str(table)
+    assert "1 of 2 solvers stopped before converging" in str(table)
     assert table.marked == {(0, table.index("validation"))}
     assert table.column("fit_seconds") == (2.0, 2.0)
     assert "C=1" in table.to_csv()
