@@ -89,7 +89,9 @@ def laid_out(
     missing = [column.header for place, column in enumerate(columns) if place not in kept]
     below = [note for note in notes if not _explains_only(note, missing)]
     if missing:
-        where = f"they stand in {whole}" if whole else "a wider terminal shows them"
+        it, stands = ("it", "stands") if len(missing) == 1 else ("they", "stand")
+        shows = f"a wider terminal shows {'it' if len(missing) == 1 else 'them'}"
+        where = f"{it} {stands} in {whole}" if whole else shows
         below.append(f"no room for {', '.join(missing)}: {where}")
     for note in below:
         # A path that is longer than a line stays one word, which can be copied.
