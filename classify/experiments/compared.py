@@ -80,6 +80,11 @@ class ComparedRow:
         """Mean test accuracy."""
         return statistics.fmean(self.accuracies)
 
+    @cached_property
+    def above_majority(self) -> bool:
+        """Whether it is right more often than always saying the largest class, on average over seeds."""
+        return self.accuracy > statistics.fmean(saved.result.metrics.majority for saved in self.saved)
+
     @property
     def deviation(self) -> float | None:
         """Sample standard deviation of the test accuracy over seeds; None with one seed."""
@@ -105,7 +110,8 @@ class ComparedRow:
         """The model with its layer and how it was fitted, as sentences call it."""
         config = self.first.config
         name = f"{self.model} on {self.layer}" if self.model == config.head and "pool" in config else self.model
-        return f"{name} (refitted)" if self.refit else name
+        # On folds every row is fitted on all images in the end, which tells none of them from the others.
+        return f"{name} (refitted)" if self.refit and not config.on_folds else name
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -168,8 +174,12 @@ class ComparisonResult(Outcome):
 
     @cached_property
     def frontier(self) -> tuple[ComparedRow, ...]:
-        """The rows that no other row beats in both test accuracy and cost, from the cheapest to the most accurate."""
-        return frontier(self.rows, lambda row: row.cost, lambda row: row.accuracy)
+        """The rows that no other row beats in both test accuracy and cost, from the cheapest to the most accurate.
+
+        Rows that are not above the majority baseline are worth no wait, and are left out, unless no row is above it.
+        """
+        worth = [row for row in self.rows if row.above_majority]
+        return frontier(worth or self.rows, lambda row: row.cost, lambda row: row.accuracy)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -193,14 +203,15 @@ class ComparisonResult(Outcome):
         ahead = [f"{row.name} ({percent(row.accuracy)} %, {duration(row.cost)})" for row in rows]
         sentence = f"No other row is both more accurate and sooner ready than {_and(ahead)}"
         if more := len(self.frontier) - len(rows):
-            sentence += f" (nor than {more} that are less accurate)"
+            sentence += f" (nor than {more} that {'is' if more == 1 else 'are'} less accurate)"
         steps = []
         for before, after in zip(rows, rows[1:], strict=False):
             tenths = 1000 * (after.accuracy - before.accuracy)
             steps.append(f"{duration((after.cost - before.cost) / tenths)} up to {after.name}")
-        if not steps:
-            return f"{sentence}: nothing is gained by waiting longer."
-        return f"{sentence}; each further 0.1 points costs {_and(steps)}."
+        gained = f"; each further 0.1 points costs {_and(steps)}" if steps else ": nothing is gained by waiting longer"
+        below = [row.name for row in self.rows if not row.above_majority]
+        left_out = f" Left out, since not above the majority baseline: {', '.join(below)}."
+        return f"{sentence}{gained}.{left_out if 0 < len(below) < len(self.rows) else ''}"
 
     def body(self) -> dict[str, Any]:
         return {
@@ -217,6 +228,7 @@ class ComparisonResult(Outcome):
             record |= {
                 "accuracies": row.accuracies,
                 "cost_seconds": row.cost,
+                "above_majority": row.above_majority,
                 "results": [saved.path.name for saved in row.saved],
             }
         return records
@@ -265,11 +277,13 @@ def _title(comparison: "ComparisonResult") -> str:
 
 def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
     notes = ["* best on validation"]
-    notes.append("accuracy: on the test set ± half the width of its 95 % interval")
+    notes.append(columns.ACCURACY_NOTE)
     if several:
         seeds = " ".join(map(str, comparison.seeds))
-        notes[-1] += f", with seed {comparison.seeds[0]}; mean and standard deviation over seeds {seeds}"
-        notes.append("all other figures are means over seeds")
+        notes.append(
+            f"accuracy: with seed {comparison.seeds[0]}; mean ± sd: mean and standard deviation over seeds {seeds}; "
+            "all other figures are means over seeds"
+        )
     notes.append(columns.majority_note(comparison.best.first.metrics))
     fitted = (
         "fitted on: a head's hyper-parameters and a network's epoch are chosen on validation; networks are not fitted "

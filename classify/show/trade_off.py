@@ -17,7 +17,10 @@ BEST = "best for the time"  # no other is both sooner ready and more accurate
 
 @dataclass(frozen=True)
 class Priced:
-    """A model with its cost. kind: one of `KINDS`; accuracy (the mean over seeds), low, high: fractions."""
+    """A model with its cost. kind: one of `KINDS`; accuracy (the mean over seeds), low, high: fractions.
+
+    above_majority: whether it is right more often than always saying the largest class.
+    """
 
     name: str
     kind: str
@@ -25,17 +28,20 @@ class Priced:
     accuracy: float
     low: float
     high: float
+    above_majority: bool
 
 
 def trade_off(rows: Sequence[Mapping[str, Any]]) -> tuple[Panel, ...]:
     """The chart of a comparison's rows, as its document has them; none where fewer than two have a cost.
 
-    Rows that say that they are a 'control' are hollow, and not among the best.
+    Rows that say that they are a 'control' are hollow, and not among the best; nor are those that say that they are not
+    above the majority baseline ('above_majority'), unless none is.
     """
     models = [model for row in rows if (model := _priced(row)).seconds > 0]
     if len(models) < 2:
         return ()
     chosen_from = [model for model in models if model.kind != KINDS[4]]
+    chosen_from = [model for model in chosen_from if model.above_majority] or chosen_from
     best = frontier(chosen_from, lambda model: model.seconds, lambda model: model.accuracy) if chosen_from else ()
     seconds = [model.seconds for model in models]
     return (
@@ -76,7 +82,9 @@ def _priced(row: Mapping[str, Any]) -> Priced:
         seconds = sum(row[name] or 0.0 for name in ("extract_seconds", "train_seconds"))
     accuracies = row.get("accuracies") or [row["accuracy"]]
     mean = sum(accuracies) / len(accuracies)
-    return Priced(full_name(row), _kind(row), seconds, mean, row["accuracy_low"], row["accuracy_high"])
+    ends = row["accuracy_low"], row["accuracy_high"]
+    # Comparisons of version 0.1.0 do not say it.
+    return Priced(full_name(row), _kind(row), seconds, mean, *ends, row.get("above_majority", True))
 
 
 def _kind(row: Mapping[str, Any]) -> str:

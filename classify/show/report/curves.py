@@ -14,7 +14,7 @@ from classify.show.trade_off import trade_off
 MOST_CURVES = 6  # of single runs, those of the best models first
 WHISKERS = "Whiskers are 95 % intervals over the test images."
 CONTROLLED = f"{WHISKERS} Dashed and dotted: controls that a layer has to beat."
-PRICED = "The line joins the models that no other beats in both."
+PRICED = "The line joins the models above the majority baseline that no other beats in both."
 HOLLOW = "Hollow: controls and conditions of studies, which take no part in it; shuffled labels are left out."
 
 

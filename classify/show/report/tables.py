@@ -88,7 +88,10 @@ def comparison_rows(document: Document, section: Section) -> tuple[list[dict[str
     rows = []
     for row, names in zip(document.body["rows"], document.records, strict=True):
         models = [model for name in names if (model := section.find(name))]
-        rows.append({**row, "model": full_name(row), "anchor": models[0].anchor if models else ""})
+        metrics = [model.saved.result.metrics for model in models]
+        changed = {"model": full_name(row), "anchor": models[0].anchor if models else ""}
+        above = sum(of_seed.accuracy for of_seed in metrics) > sum(of_seed.majority for of_seed in metrics)
+        rows.append({**row, **changed, "above_majority": above or not metrics})
     best = document.best[0]
     return rows, next((place for place, names in enumerate(document.records) if best in names), None)
 
@@ -134,6 +137,7 @@ def record_row(model: Model, shared: Sequence[str] = ()) -> dict[str, Any]:
         "one_seconds": extra.predict_one_seconds,
         "peak_memory": extra.peak_host_bytes,
         "p_value": None,
+        "above_majority": metrics.accuracy > metrics.majority,
         "anchor": model.anchor,
     }
 

@@ -11,9 +11,10 @@ import pytest
 
 from classify.__main__ import main
 from classify.experiments.compare import compare
-from classify.experiments.compared import MOST_NAMED
+from classify.experiments.compared import MOST_NAMED, ComparedRow
 from classify.experiments.models import default_models, parse_model
 from classify.heads.network.settings import TrainingSettings
+from classify.measure.metrics import measure
 from classify.measure.results import load_results
 from classify.measure.standing import frontier
 from features.commands.options import run_command
@@ -117,10 +118,13 @@ def test_mcnemar_and_holm_from_the_stored_predictions_by_hand(small):
 
 
 def test_the_trade_off_names_the_rows_that_no_other_row_beats(small):
-    kept = frontier(small.rows, lambda row: row.cost, lambda row: row.accuracy)
-    for row in small.rows:
-        better = [each for each in small.rows if each.accuracy >= row.accuracy and each.cost < row.cost]
-        better += [each for each in small.rows if each.accuracy > row.accuracy and each.cost <= row.cost]
+    majority = small.best.first.metrics.majority
+    rows = [row for row in small.rows if row.accuracy > majority]
+    kept = small.frontier
+    assert kept == frontier(rows, lambda row: row.cost, lambda row: row.accuracy)
+    for row in rows:
+        better = [each for each in rows if each.accuracy >= row.accuracy and each.cost < row.cost]
+        better += [each for each in rows if each.accuracy > row.accuracy and each.cost <= row.cost]
         assert (row in kept) == (not better) or row.cost in [each.cost for each in kept]
     assert [row.cost for row in kept] == sorted(row.cost for row in kept)
     assert [row.accuracy for row in kept] == sorted(row.accuracy for row in kept)
@@ -128,7 +132,27 @@ def test_the_trade_off_names_the_rows_that_no_other_row_beats(small):
     named = kept[-MOST_NAMED:]
     assert all(row.name in said for row in named)
     assert said.count(" up to ") == len(named) - 1
-    assert (f"(nor than {len(kept) - len(named)} that are less accurate)" in said) == (len(kept) > len(named))
+    more = len(kept) - len(named)
+    assert (f"(nor than {more} that {'is' if more == 1 else 'are'} less accurate)" in said) == (more > 0)
+    left_out = ", ".join(row.name for row in small.rows if row not in rows)
+    assert ("Left out" in said) == bool(left_out) and left_out in said
+
+
+def test_a_row_that_has_no_chance_is_left_out_of_the_trade_off_and_named(small):
+    saved = small.rows[0].saved[0]
+    labels = saved.predictions().labels
+    # What the untouched network's own classes are where none of them is a label.
+    result = dataclasses.replace(
+        saved.result,
+        config={**saved.result.config, "head": "untouched", "reading": "own", "training": None, "unfreeze": None},
+        metrics=measure(labels, np.full_like(labels, 999), None, saved.result.metrics.classes),
+        seconds={"fit": 1e-6},
+    )
+    hopeless = ComparedRow((dataclasses.replace(saved, result=result),), None)
+    comparison = dataclasses.replace(small, rows=(*small.rows, hopeless), p_values=(*small.p_values, 0.0))
+    assert comparison.frontier == small.frontier
+    assert comparison.trade_off().endswith("untouched own.") and "0.00 %" not in comparison.trade_off()
+    assert [row["above_majority"] for row in comparison.body()["rows"]][-1] is False
 
 
 def test_the_default_set_in_four_forms_and_a_second_run_that_makes_nothing(capsys, monkeypatch):
@@ -195,7 +219,7 @@ def test_several_seeds_give_mean_and_deviation():
         assert record["seeds_mean"] == pytest.approx(np.mean(accuracies))
         assert record["seeds_sd"] == pytest.approx(np.std(accuracies, ddof=1))
         assert record["accuracy"] == accuracies[0]
-    assert "mean and standard deviation over seeds 0 1 2" in str(result)
+    assert "accuracy: with seed 0; mean ± sd: mean and standard deviation over seeds 0 1 2" in str(result)
     alone = compare("digits", models=models, seeds=(1,), search=False, say=lambda line: pytest.fail(line), **OPTIONS)
     assert alone.rows[0].saved[0].path == result.rows[0].saved[1].path
 

@@ -83,6 +83,15 @@ def test_the_kind_of_each_model_follows_from_the_registry_of_networks():
     assert trade_off(ROWS[:1]) == ()
 
 
+def test_what_is_not_above_the_majority_baseline_is_drawn_and_not_joined():
+    own = {**_row("untouched own", 0.05, 0.01, layer="fc"), "above_majority": False}
+    (panel,) = trade_off([own, *ROWS])
+    assert panel.frontier[0].names == ("ridge on layer2 (refitted)", "finetune layer4, bss=0.001")
+    assert any("untouched own" in line.names for line in panel.lines)
+    (panel,) = trade_off([{**row, "above_majority": False} for row in ROWS])
+    assert panel.frontier[0].names == ("ridge on layer2 (refitted)", "finetune layer4, bss=0.001")
+
+
 def test_both_painters_show_the_trade_off_with_the_same_names():
     pytest.importorskip("matplotlib")
     from classify.show.figures import panels_figure
