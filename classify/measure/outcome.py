@@ -18,7 +18,7 @@ import numpy as np
 from classify.measure.environment import this_environment
 from classify.measure.metrics import Metrics
 from classify.measure.record import Extra, RowConfig, fits
-from classify.measure.wording import count, decimal, duration, one_line, percent, settings
+from classify.measure.wording import count, counted, decimal, duration, one_line, percent, settings
 from features.digests import sha256_json
 
 
@@ -90,7 +90,7 @@ class Result:
         """What to read first, as (label, text) pairs; only what there is."""
         metrics = self.metrics
         low, high = metrics.accuracy_interval
-        tested = f"{count(metrics.n)} test images"
+        tested = counted(metrics.n, "test image")
         if self.config.test != RowConfig.test:
             tested = f"all {count(metrics.n)} images, each out of a fold"
         lines = [
@@ -107,7 +107,7 @@ class Result:
             lines.append(("log loss", decimal(metrics.log_loss) + (clipped if metrics.log_loss_clipped else "")))
             lines.append(("calibration error", f"{percent(metrics.ece)} %{self._uncalibrated()}"))
         if metrics.outside:
-            lines.append(("outside", f"{count(metrics.outside)} predictions are no class of the data set"))
+            lines.append(("outside", f"{counted(metrics.outside, 'prediction')} outside the classes of the data set"))
         folds = self.config.on_folds
         if self.validation_accuracy is not None:
             on = f" out of folds ({self.config.validate})" if folds else ""
@@ -116,8 +116,8 @@ class Result:
             lines.append(("chosen", one_line(settings(self.chosen))))
         fitted = "all training rows" if folds else "train + validation" if self.refit else "train only"
         rows = {name: number for name, number in self.rows.items() if not (folds and name == "validation")}
-        counted = ", ".join(f"{name} {count(number)}" for name, number in _in_order(rows, _PARTS))
-        lines.append(("fitted on", f"{fitted} (rows: {one_line(counted)})" if counted else fitted))
+        sizes = ", ".join(f"{name} {count(number)}" for name, number in _in_order(rows, _PARTS))
+        lines.append(("fitted on", f"{fitted} (rows: {one_line(sizes)})" if sizes else fitted))
         if self.converged is not None:
             lines.append(("solver", self._how_it_ended()))
         if self.seconds:

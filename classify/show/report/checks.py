@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.measure.wording import count, one_line, percent
+from classify.measure.wording import count, counted, one_line, percent
 from classify.show.report.documents import CheckDocument, read_checks
 from classify.show.report.images import png, png_address
 from features.datasets import ImageFiles, open_dataset
@@ -70,13 +70,12 @@ def _shown(number: int, document: CheckDocument, images: bool, dataset: str | No
     note = opened if isinstance(opened, str) else ""
     splits = {} if isinstance(opened, str) else opened
     blocks = tuple(_block(finding, splits) for finding in body["findings"])
-    things = count(len(blocks)) + (" thing" if len(blocks) == 1 else " things")
     total = sum(size["images"] for size in body["splits"])
-    found = f"{things} to look at" if blocks else "Nothing is wrong"
+    found = f"{counted(len(blocks), 'thing')} to look at" if blocks else "Nothing is wrong"
     return Check(
         id=f"check-{number}",
         title=f"The data: {one_line(body['dataset'])}",
-        headline=f"{found} in {count(total)} images",
+        headline=f"{found} in {counted(total, 'image')}",
         note=one_line(note),
         header=("split", "images", "classes", "largest class", "images", "%", "smallest class", "images"),
         sizes=tuple(_size(size) for size in body["splits"]),

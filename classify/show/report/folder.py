@@ -4,16 +4,17 @@ Records are read by `classify.measure.results`, what probes, comparisons and stu
 computed but the order of things.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from classify.measure.choice import best_of, by_rank
+from classify.measure.outcome import Result
 from classify.measure.record import RowConfig
 from classify.measure.results import SavedResult, left_out, sorted_out
 from classify.measure.soundness import SUPERSEDED
-from classify.measure.wording import count, one_line, settings
+from classify.measure.wording import counted, one_line, settings
 from classify.show.report.documents import Document, Study, read_documents, read_studies
 from features.commands.speaking import tell
 from features.errors import UserError
@@ -28,17 +29,26 @@ CONTROLS = {
     "projection": "random projection to a common width",
 }
 _Written = TypeVar("_Written", Document, Study)
-# What is said once above all models where it is the same for them, and how it is spelled.
-_SHARED = {
-    "backbone": "{}",
-    "weights": "weights {}",
-    "image_size": "{} px",
-    "pool": "{} pooling",
-    "limit": "{:,} training images",
-    "seed": "seed {}",
-}
+# What is said once above all models where it is the same for them, and how it is spelled. Images are counted as they
+# were used: a limit above what there is cuts nothing.
+_SHARED: tuple[Callable[[Result], str], ...] = (
+    lambda result: result.config.backbone or "",
+    lambda result: f"weights {result.config.weights}" if result.config.weights else "",
+    lambda result: f"{result.config.image_size} px" if result.config.image_size else "",
+    lambda result: f"{result.config.pool} pooling" if result.config.pool else "",
+    lambda result: counted(result.training_images, "training image") if result.training_images else "",
+    lambda result: _chosen_on(result),
+    lambda result: f"seed {result.config.seed}" if "seed" in result.config else "",
+)
 # Of a configuration, what a model's name says already or nobody asks for.
 _NOT_TOLD = ("dataset", "dataset_sha256", "weights_sha256", "head", "layer", "refit", "limit_test", "row_seed")
+
+
+def _chosen_on(result: Result) -> str:
+    """What it was chosen on, and that it was fitted again after that."""
+    if result.config.on_folds:
+        return f"chosen out of folds ({result.config.validate})"
+    return "refitted on training and validation images" if result.config.refit else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +207,7 @@ def _title(saved: SavedResult, of_several: bool) -> str:
     """of_several: other data sets have the same name, so that digits of the content have to tell them apart."""
     name = one_line(saved.result.config.dataset or "data")
     digits = f" ({(saved.result.config.dataset_sha256 or '')[:8]})" if of_several else ""
-    return f"{name}{digits}, {count(saved.result.metrics.n)} test images"
+    return f"{name}{digits}, {counted(saved.result.metrics.n, 'test image')}"
 
 
 def _models(saved: Sequence[SavedResult], documents: Sequence[Document], studies: Sequence[Study]) -> tuple[Model, ...]:
@@ -222,8 +232,8 @@ def _models(saved: Sequence[SavedResult], documents: Sequence[Document], studies
     for place, differing in zip(candidates, _details([configs[place] for place in candidates]), strict=True):
         details[place] = differing
     models = [
-        Model(record, plain_name(record.result.config), kinds[record.path.name], differing)
-        for record, differing in zip(saved, details, strict=True)
+        Model(record, name, kinds[record.path.name], differing)
+        for record, name, differing in zip(saved, _names(configs), details, strict=True)
     ]
 
     # A comparison's row over several seeds counts by its mean.
@@ -256,15 +266,23 @@ def _candidates(document: Document, there: Container[str]) -> list[tuple[str, ..
 
 
 def plain_name(config: RowConfig) -> str:
-    """A model in a few words, as `compare` calls it: 'svm on layer3 (refitted)', 'finetune layer4'."""
+    """A model in a few words, as `compare` calls it: 'svm on layer3', 'finetune layer4'."""
     network = config.is_network or config.reading
-    name = config.network_label if network else f"{config.head or 'model'} on {config.layer or 'features'}"
-    return one_line(f"{name} (refitted)" if config.refit else name)
+    return one_line(config.network_label if network else f"{config.head or 'model'} on {config.layer or 'features'}")
+
+
+def _names(configs: Sequence[RowConfig]) -> list[str]:
+    """What each is called: with '(refitted)' only where the same model is there without a refit as well."""
+    names = [plain_name(config) for config in configs]
+    once = {name for name, config in zip(names, configs, strict=True) if not config.refit}
+    # On folds every row is fitted on all images in the end.
+    both = [config.refit and not config.on_folds and name in once for name, config in zip(names, configs, strict=True)]
+    return [f"{name} (refitted)" if told else name for name, told in zip(names, both, strict=True)]
 
 
 def _details(configs: Sequence[RowConfig]) -> list[tuple[str, ...]]:
     """For each configuration what it differs in from those that have the same name."""
-    names = [plain_name(config) for config in configs]
+    names = _names(configs)
     details: list[tuple[str, ...]] = [()] * len(configs)
     for name in {name for name in names if names.count(name) > 1}:
         same = [place for place, other in enumerate(names) if other == name]
@@ -293,11 +311,7 @@ def shared_details(models: Sequence[Model]) -> tuple[str, ...]:
 
 
 def shared_settings(section: Section) -> str:
-    """What all models that may be chosen were made with, as far as it is the same for all of them that have it."""
-    configs = [model.saved.result.config for model in section.candidates or section.models]
-    parts = []
-    for field, spelled in _SHARED.items():
-        values = {str(value): value for config in configs if (value := config.get(field)) is not None}
-        if len(values) == 1:
-            parts.append(spelled.format(next(iter(values.values()))))
-    return one_line(", ".join(parts))
+    """What all models that may be chosen were made with, as far as it is the same for every one of them."""
+    results = [model.saved.result for model in section.candidates or section.models]
+    spelled = [{tell(result) for result in results} for tell in _SHARED]
+    return one_line(", ".join(filter(None, (texts.pop() for texts in spelled if len(texts) == 1))))

@@ -6,6 +6,7 @@ Every part may be missing: then the page does without it and says so. Nothing is
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from classify.measure.wording import counted
 from classify.show.report.errors import Shown, errors_of, shown
 from classify.show.report.folder import CONTROLS, Section
 from classify.show.report.images import TestImages, open_images
@@ -38,7 +39,7 @@ def gather(
     gathered = []
     for number, section in enumerate(sections):
         if say:
-            say(f"{section.title}: {len(section.models)} results")
+            say(f"{section.title}: {counted(len(section.models), 'result')}")
         gathered.append((section, _material(section, number, MOST_BYTES // len(sections), request)))
     return gathered
 

@@ -250,7 +250,7 @@
     const { all, sure, shown } = about;
     const how = sure ? "the ones that it was most sure of first" : "in the data set's order, since it gives no probabilities";
     block.querySelector("[data-counted]").textContent =
-      `${shown.length.toLocaleString("en")} of ${all.toLocaleString("en")} wrong test images, ${how}.`;
+      `${shown.length.toLocaleString("en")} of ${all.toLocaleString("en")} wrong test image${all === 1 ? "" : "s"}, ${how}.`;
     block.querySelector("[data-gallery]").replaceChildren(...shown.map(([tile, row, truth, said, sureness]) => {
       const figure = html("figure");
       const told = said === null ? "no class of the data set" : said;
@@ -362,7 +362,7 @@
         const chart = drawMap(data.maps.points, about.maps[method], data.classes, title, map.clientWidth);
         listen(chart, tileOf);
         map.replaceChildren(chart);
-        figure.querySelector("[data-map-note]").textContent = about.note;
+        figure.querySelector("[data-map-note]").textContent = ` ${about.note}.`;
       };
       figure.querySelector(".controls").addEventListener("change", draw);
       redraw.push(draw);

@@ -1,8 +1,8 @@
 """What a section of the page says before its figures: the answer in a sentence, what else was found, and four facts."""
 
-from classify.measure.wording import count, duration, one_line, percent
+from classify.measure.wording import count, counted, duration, one_line, percent
 from classify.show.report.documents import Document
-from classify.show.report.folder import Section, plain_name
+from classify.show.report.folder import Section
 
 
 def _spoken(document: Document) -> list[str]:
@@ -37,7 +37,7 @@ def headline(section: Section) -> str:
     result = section.best.saved.result
     low, high = result.metrics.accuracy_interval
     lead = f"Best on validation of {len(section.candidates)}: " if len(section.candidates) > 1 else ""
-    reached = f"{percent(result.metrics.accuracy)} % of {count(result.metrics.n)} test images"
+    reached = f"{percent(result.metrics.accuracy)} % of {counted(result.metrics.n, 'test image')}"
     return f"{lead}{section.best.name} is right on {reached} (95 % interval {percent(low)} to {percent(high)})."
 
 
@@ -46,7 +46,7 @@ def facts(section: Section) -> list[tuple[str, str, str]]:
     result = section.best.saved.result
     low, high = result.metrics.accuracy_interval
     networks = {model.saved.result.config.backbone for model in section.candidates} - {None}
-    name = plain_name(result.config)
+    name = section.best.plain
     if len(networks) > 1 and result.config.backbone:
         name += f" of {one_line(result.config.backbone)}"
     shown = [
@@ -54,7 +54,7 @@ def facts(section: Section) -> list[tuple[str, str, str]]:
         (name, "best on validation", f"{percent(result.validation_accuracy)} % there"),
     ]
     wrong = result.metrics.n - result.metrics.correct
-    shown.append((count(wrong), "test images wrong", f"of {count(result.metrics.n)}"))
+    shown.append((count(wrong), f"test image{'' if wrong == 1 else 's'} wrong", f"of {count(result.metrics.n)}"))
     took = [result.seconds[step] for step in ("extract", "search", "fit") if step in result.seconds]
     if took:
         shown.append((duration(sum(took)), "until it could predict", "extract, search, train"))
@@ -65,5 +65,7 @@ def notes(section: Section) -> list[str]:
     """What the documents left out, and what the page does."""
     lines = [one_line(note) for document in section.documents for note in document.body["notes"]]
     if section.left_out:
-        lines.append(f"{count(section.left_out)} further results, worse on validation, are not shown, to keep it small")
+        are = "is" if section.left_out == 1 else "are"
+        further = counted(section.left_out, "further result")
+        lines.append(f"{further}, worse on validation, {are} not shown, to keep the page small")
     return lines

@@ -18,8 +18,9 @@ from classify.measure.saving import save_result
 from classify.show.layers import depth_order
 from classify.show.report import write_report
 from classify.show.report.downloads import csv_address
-from classify.show.report.folder import read_folder
+from classify.show.report.folder import read_folder, shared_settings
 from classify.show.report.places import known_places, without_places
+from classify.show.report.sentences import notes
 from tests.classify.show.test_report import _data, _Elements, _save
 
 
@@ -87,7 +88,53 @@ def test_single_runs_on_several_layers_have_their_curve(tmp_path):
     assert [row[0] for row in rows if row[1] == "ridge"] == ["maxpool", "layer2", "layer10", "fc"]
     assert {row[1] for row in rows} == {"ridge", "svm0", "svm1"}
     # What they share stands above them, once.
-    assert "Made with resnet18, weights w.pth, 32 px, avg pooling, seed 3." in _Elements(page).text
+    assert "Made with resnet18, weights w.pth, 32 px, avg pooling, 100 training images, seed 3." in _Elements(page).text
+
+
+def test_what_all_models_share_is_true_of_every_one_and_counts_what_was_used(tmp_path):
+    # The records learnt from 100 images: a limit above that cut nothing.
+    for layer in ("layer2", "layer3"):
+        _save(tmp_path, layer=layer, backbone="resnet18", limit=10_000)
+    (section,) = read_folder(tmp_path)
+    assert shared_settings(section) == "resnet18, avg pooling, 100 training images, seed 0"
+    _save(tmp_path, head="convnet", layer="input", pool=None, training={"epochs": 2})
+    (section,) = read_folder(tmp_path)
+    assert shared_settings(section) == "100 training images, seed 0"
+
+
+@pytest.mark.parametrize(
+    ("config", "told", "beside"),
+    [
+        ({"refit": True}, "refitted on training and validation images", "ridge on layer3 (refitted)"),
+        ({"refit": True, "validate": "cv:5x3"}, "chosen out of folds (cv:5x3)", "ridge on layer3, validate=cv:5x3"),
+    ],
+)
+def test_a_refit_is_told_once_above_and_of_a_model_only_where_it_is_there_without(tmp_path, config, told, beside):
+    for layer in ("layer2", "layer3"):
+        _save(tmp_path, layer=layer, **config)
+    (section,) = read_folder(tmp_path)
+    assert sorted(model.name for model in section.models) == ["ridge on layer2", "ridge on layer3"]
+    assert told in shared_settings(section)
+    assert "(refitted)" not in _kept(tmp_path)
+    _save(tmp_path, layer="layer3")
+    (section,) = read_folder(tmp_path)
+    assert sorted(model.name for model in section.models) == [
+        "ridge on layer2",
+        "ridge on layer3",
+        beside,
+    ]
+    assert told not in shared_settings(section)
+
+
+def test_captions_end_in_one_full_stop_with_and_without_the_note_of_the_script(report_folder):
+    page = report_folder.page.read_text()
+    captions = [
+        re.sub("<[^>]*>", "", text).strip() for text in re.findall("<figcaption>(.*?)</figcaption>", page, re.S)
+    ]
+    notes = [layer["note"] for group in _data(page)["maps"]["groups"] for layer in group.values()]
+    assert len(captions) > 4 and all(notes)
+    assert all(text.endswith(".") and not re.search(r"[.,:;]\s*[.,:;]|\s[.,:;]", text) for text in captions)
+    assert not any(note.startswith(" ") or note.endswith(".") for note in notes), "the script adds both"
 
 
 def test_layers_are_sorted_from_the_image_to_the_classes():
@@ -221,3 +268,14 @@ def test_it_can_be_read_without_seeing_it(report_folder):
         assert tag != "img" or attributes["alt"]
     headings = [int(tag[1]) for tag, _ in elements if re.fullmatch(r"h\d", tag)]
     assert headings[:2] == [1, 2] and headings.count(1) == 1 and set(headings) == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [(1, "1 further result, worse on validation, is not"), (2, "2 further results, worse on validation, are not")],
+)
+def test_what_is_one_is_said_of_one(tmp_path, left_out, said):
+    _save(tmp_path)
+    (section,) = read_folder(tmp_path)
+    assert notes(dataclasses.replace(section, left_out=left_out)) == [f"{said} shown, to keep the page small"]
+    assert "A record for the result: the command" in _kept(tmp_path)
