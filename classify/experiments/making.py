@@ -21,7 +21,7 @@ from classify.experiments.settings import PLAINLY, How
 from classify.experiments.training_cost import trainings
 from classify.measure.results import SavedResult, find_result
 from classify.measure.saving import make_place
-from classify.measure.wording import duration, percent
+from classify.measure.wording import counted, duration, percent
 from classify.use.choosing import is_kept
 from extract.cluster import cluster_client, spread, threads_each
 from features.commands.progress import going
@@ -113,7 +113,7 @@ class Making:
         unique = {row.digest: row for row in rows}
         todo = [row for row in unique.values() if not self.knows(row)]
         if len(todo) < len(unique):
-            self.how.say(f"{len(unique) - len(todo)} of {len(unique)} rows stand in {self.how.folder} already")
+            self.how.say(f"{len(unique) - len(todo)} of {counted(len(unique), 'row')} already in {self.how.folder}")
         for row in todo:
             self.ensure(row)
         threads = threads_of(self.how.jobs, len(todo))

@@ -1,9 +1,8 @@
 """Accuracy on the test set by layer and by image size, as values: for files and for the page."""
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from classify.show.panels import Level, Line, Panel
@@ -41,13 +40,11 @@ class LayerRow:
 def layer_panels(rows: Sequence[LayerRow]) -> tuple[Panel, ...]:
     """A panel for each network and pooling; rows: all rows of a probe, controls among them.
 
-    Where several sizes of the images are probed, a panel has accuracy by size, and the layers stand at the best size.
+    Where several sizes of the images are probed, a panel has accuracy by size, a line for each layer.
     """
     shown = _of_kind(rows, *CANDIDATES)
     if len({row.size for row in shown}) > 1:
-        best = max(shown, key=lambda row: row.validation)
-        by_size = tuple(_size_panel(place, of_it) for place, of_it in _by_place(shown).items())
-        return (*by_size, *layer_panels([replace(row, size=0) for row in rows if row.size in (0, best.size)]))
+        return tuple(_size_panel(place, of_place, rows) for place, of_place in _by_place(shown).items())
     places = list(dict.fromkeys((row.network, row.pool) for row in shown))
     heads = list(dict.fromkeys(row.head for row in shown))
     pools = {pool for _, pool in places}
@@ -70,15 +67,16 @@ def _by_place(rows: Sequence[LayerRow]) -> dict[str, list[LayerRow]]:
     return places
 
 
-def _size_panel(called: str, rows: Sequence[LayerRow]) -> Panel:
+def _size_panel(called: str, rows: Sequence[LayerRow], controls: Sequence[LayerRow]) -> Panel:
     """A line for each layer, which has at each size the head that is best there on validation."""
     sizes = sorted({row.size for row in rows})
-    lines = []
-    for layer in dict.fromkeys(map(_label, rows)):
+    lines, labels = [], list(dict.fromkeys(map(_label, rows)))
+    for number, layer in enumerate(labels):
+        shift = 0.05 * (number - (len(labels) - 1) / 2)
         of_layer = [[row for row in rows if _label(row) == layer and row.size == size] for size in sizes]
         chosen = [max(heads, key=lambda row: row.validation) for heads in of_layer if heads]
         y, low, high = (tuple(100 * row.estimate[part] for row in chosen) for part in range(3))
-        x = tuple(math.log2(row.size) for row in chosen)
+        x = tuple(sizes.index(row.size) + shift for row in chosen)
         names = tuple(f"{layer} with {row.head}" for row in chosen)
         lines.append(Line(layer.replace("\n", ""), x, y, low, high, names=names))
     return Panel(
@@ -86,7 +84,8 @@ def _size_panel(called: str, rows: Sequence[LayerRow]) -> Panel:
         f"{SIZE}, {called}" if called else f"{SIZE}, every layer with its best head",
         "accuracy on the test set, %",
         tuple(lines),
-        ticks=tuple((math.log2(size), str(size)) for size in sizes),
+        ticks=tuple((float(place), str(size)) for place, size in enumerate(sizes)),
+        levels=_levels(controls),
         errors=True,
         share=float(max(4, len(sizes))),
     )

@@ -35,7 +35,7 @@ from classify.experiments.sources import Pixels
 from classify.experiments.validating import AUTO
 from classify.heads.own import heads_by_name
 from classify.measure.standing import not_distinguishable
-from classify.measure.wording import duration
+from classify.measure.wording import counted, duration
 from extract.cluster import cluster_client
 from extract.commands.ensure import ensure_features
 from features.commands.progress import going
@@ -174,7 +174,7 @@ def answered(question: Question, how: How) -> ProbeResult:
         started = time.perf_counter()
         scores = score_layers(question, at_first)
         notes += scores.notes
-        say(f"scores of {len(scores.layers)} layers: {duration(time.perf_counter() - started)}")
+        say(f"scores of {counted(len(scores.layers), 'layer')}: {duration(time.perf_counter() - started)}")
 
     # From here on nothing is chosen but what validation has already decided.
     saved, sized = making.test(side_by_side=True), bool(question.sizes)

@@ -97,10 +97,12 @@ class ProbeResult(Outcome):
     @property
     def title(self) -> str:
         config, best = self.best.result.config, self.best
-        network = f"{config.backbone} ({config.weights}), {config.image_size} px"
+        sizes = ", ".join(str(size) for size in sorted({row.size for row in self.rows} - {0})) or config.image_size
+        network = f"{config.backbone} ({config.weights}), {sizes} px"
         if self._networks:
             network = f"{len(self._networks)} networks"
-        return f"{config.dataset}, {network}\nbest on validation: {layer_of(best)} with {best.head}"
+        name = self._name(best) if best.sized else layer_of(best)
+        return f"{config.dataset}, {network}\nbest on validation: {name} with {best.head}"
 
     @cached_property
     def digest(self) -> str:
@@ -175,8 +177,8 @@ class ProbeResult(Outcome):
         return f"{name} of {row.network}" if row.network else name
 
     def _listed(self, parts: Sequence[str]) -> str:
-        """Layers in a sentence: where several networks are probed, they are too many for all to be named."""
-        more = len(parts) - MOST_NAMED if self._networks else 0
+        """Layers in a sentence: of several networks or sizes they are too many for all to be named."""
+        more = len(parts) - MOST_NAMED if self._networks or self.best.sized else 0
         return f"{', '.join(parts[:MOST_NAMED])} and {more} more" if more > 0 else ", ".join(parts)
 
     def _standing(self, row: ProbeRow) -> Standing:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from classify.experiments.probe.entries import CANDIDATES
 from classify.experiments.probe.found import ProbeRow, Standing, find, of_kind
 from classify.experiments.probe.scoring import ScoreRow, Scores
-from classify.measure.wording import MISSING, duration, percent
+from classify.measure.wording import MISSING, counted, duration, percent
 from classify.show import columns
 from classify.show.table import Cell, Column, Table, table_of
 
@@ -89,11 +89,11 @@ def layers_table(rows: Sequence[ProbeRow], best: ProbeRow) -> Table:
         *(shuffled if "shuffled" in kinds else ()),
         (columns.seconds("seconds", "search + fit"), lambda row: row.seconds),
     )
-    notes = ["test %: accuracy on the test set ± half the width of its 95 % interval", _majority(best)]
+    notes = [f"test %: {columns.ACCURACY_NOTE}", _majority(best)]
     if "shuffled" in kinds:
         notes.append("selectivity: points above the same head fitted to shuffled labels")
     if unfinished := sum(row.result.converged is False for row in rows):
-        notes.append(f"{unfinished} of {len(rows)} solvers stopped before they converged")
+        notes.append(f"{unfinished} of {counted(len(rows), 'solver')} stopped before converging")
     notes.append("* best on validation")
     table = table_of("Layers and heads", shown, cells, notes)
     return dataclasses.replace(table, marked=frozenset({(plain.index(best), table.index("validation"))}))

@@ -367,7 +367,7 @@ def test_the_command_prints_the_answer_last_and_writes_what_was_asked_for(shared
     assert printed.out.index("Layers and heads\n") < answer < printed.out.index("\nnext: python -m classify report")
     assert printed.out.index("saved in ") < printed.out.index("Layers and heads\n")
     assert "no figure: figures need one more package: pip install 'layerprobe[figures]'" in printed.out
-    assert "rows stand in" in printed.err
+    assert " rows already in " in printed.err
     assert all(path.stat().st_size for path in written.values())
     with pytest.raises(UserError, match="there is no folder"):
         main([*arguments, "--json", str(tmp_path / "nowhere" / "out.json")])
