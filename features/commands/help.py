@@ -5,9 +5,10 @@ Nothing heavy is imported here.
 
 import argparse
 import shutil
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from features.commands.screen import folded
 
 _WIDEST = 110
 _LONGEST_NAME = 23
@@ -36,8 +37,8 @@ class Listing:
             if len(head) > indent:
                 lines.append(head)
                 head = " " * indent
-            wrapped = textwrap.wrap(summary, max(width - indent, 20), break_long_words=False) or [""]
-            lines += [head + wrapped[0], *(" " * indent + line for line in wrapped[1:])]
+            first, *others = folded(summary, max(width - indent, 20))
+            lines += [head + first, *(" " * indent + line for line in others)]
         return "\n".join(line.rstrip() for line in lines)
 
 
@@ -51,7 +52,7 @@ def purpose(module_doc: str | None) -> str:
 def filled(text: str, width: int) -> str:
     """Paragraphs as wide as there is room."""
     paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
-    return "\n\n".join(textwrap.fill(paragraph, width, break_on_hyphens=False) for paragraph in paragraphs)
+    return "\n\n".join("\n".join(folded(paragraph, width)) for paragraph in paragraphs)
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -59,6 +60,10 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=help_width())
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # argparse's own would break `fine-tuned` and paths at their hyphens, which have to be copied whole.
+        return folded(" ".join(text.split()), width)
 
 
 class ShowAll(argparse.Action):

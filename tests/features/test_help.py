@@ -42,6 +42,16 @@ def test_help_begins_with_what_the_command_does_and_fits(capsys, monkeypatch, co
     assert len(text.splitlines()) < 110
 
 
+@pytest.mark.parametrize("columns", range(60, 201, 10))
+@pytest.mark.parametrize("command", ["classify", "classify compare", "classify study robustness", "extract"])
+def test_no_name_or_value_is_broken_at_a_hyphen(capsys, monkeypatch, command, columns):
+    def words(width: int) -> set[str]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        return set(_said(capsys, command, "--help-all").split())
+
+    assert words(columns) == words(100_000)
+
+
 @pytest.mark.parametrize("command", ["classify", "classify probe", "classify compare", "extract"])
 def test_rare_options_are_in_help_all_alone(capsys, command):
     short, whole = _said(capsys, command, "--help"), _said(capsys, command, "--help-all")
