@@ -8,7 +8,6 @@ import dataclasses
 import html
 import io
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from typing import Any, Literal, TextIO
 
 from classify.measure.outcome import plain_json
 from classify.measure.wording import MISSING, one_line
-from features.commands.screen import folded
+from features.commands.program import as_typed
+from features.commands.screen import folded, is_screen, screen_width
 from features.commands.speaking import printable
 from features.errors import UserError
 
@@ -130,18 +130,29 @@ class Table:
             for row in self.rows
         ]
 
-    def to_text(self) -> str:
-        """Plain text for logs and pipes: no colours, no frames, as wide as it needs to be; * after a marked cell."""
-        starred = [
+    def starred(self) -> list[list[str]]:
+        """The rows as people read them, * after a marked cell."""
+        rows = [
             [text + ("*" if (i, j) in self.marked else "") for j, text in enumerate(row)]
             for i, row in enumerate(self.cells())
         ]
         # In a column with a mark the others get a space, so that digits stay below each other.
         for j in {j for _, j in self.marked}:
-            for i, row in enumerate(starred):
+            for i, row in enumerate(rows):
                 if (i, j) not in self.marked:
                     row[j] += " "
-        lines = [[column.shown for column in self.columns], *starred]
+        return rows
+
+    def to_text(self, width: int | None = None) -> str:
+        """Plain text for logs and pipes: no colours, no frames; * after a marked cell.
+
+        width: of the lines, in characters, with what has no room left out; None: as wide as it needs to be.
+        """
+        if width is not None:
+            from classify.show.terminal import table_lines
+
+            return "\n".join(line.plain for line in table_lines(self, width, plain=True))
+        lines = [[column.shown for column in self.columns], *self.starred()]
         widths = [max(len(line[j]) for line in lines) for j in range(len(self.columns))]
         lines.insert(1, ["-" * width for width in widths])
         texts = [
@@ -309,27 +320,34 @@ def pivot(table: Table, rows: str | Sequence[str], columns: str, value: str) -> 
 
 
 def show(*parts: Any, stream: TextIO | None = None) -> None:
-    """Print tables and reports: with colours and frames in a terminal, else as the plain text that `str` gives."""
+    """Print tables and reports: with colours and frames in a terminal, else as the plain text that `str` gives; in the
+    columns that there are."""
     stream = stream or sys.stdout
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
+    width = screen_width(stream)
+    if is_screen(stream):
         from rich.console import Console
         from rich.text import Text
 
-        console = Console(file=stream, highlight=False)
+        console = Console(file=stream, highlight=False, width=width)
         for part in parts:
             if isinstance(part, str):
-                fitting = [folded(line, console.width) for line in printable(part).split("\n")]
-                part = Text("\n".join(itertools.chain.from_iterable(fitting)), no_wrap=True, overflow="ignore")
+                part = Text(_folded(printable(as_typed(part)), console.width), no_wrap=True, overflow="ignore")
             console.print(part, crop=False)
         return
     for part in parts:
-        text = printable(part)
+        text = printable(as_typed(part.to_text(width) if isinstance(part, Table) else part))
+        text = _folded(text, width) if width is not None and isinstance(part, str) else text
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             text.encode(encoding)
         except UnicodeEncodeError:
             text = text.replace("±", "+-").encode(encoding, "replace").decode(encoding)
         print(text, file=stream)
+
+
+def _folded(text: str, width: int) -> str:
+    """A text of several lines, in lines of so many characters."""
+    return "\n".join(itertools.chain.from_iterable(folded(line, width) for line in text.split("\n")))
 
 
 def markdown_text(text: str) -> str:

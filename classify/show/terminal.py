@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from features.commands.program import as_typed
 from features.commands.screen import ScreenColumn, laid_out
 from features.commands.speaking import printable
 
@@ -21,9 +22,12 @@ _RANKS = {
 }
 
 
-def table_lines(table: Any, width: int) -> Iterator[Any]:
-    """The lines of a `classify.show.table.Table` on a terminal, as rich prints them; bold is what `to_text` stars."""
-    by_row = table.cells()
+def table_lines(table: Any, width: int, *, plain: bool = False) -> Iterator[Any]:
+    """The lines of a `classify.show.table.Table` on a terminal, as rich prints them; bold is what `to_text` stars.
+
+    plain: starred here too, and nothing is drawn: for a terminal's width, and none to read it on.
+    """
+    by_row = table.starred() if plain else table.cells()
     columns = [
         ScreenColumn(
             printable(column.shown),
@@ -34,6 +38,7 @@ def table_lines(table: Any, width: int) -> Iterator[Any]:
         )
         for number, column in enumerate(table.columns)
     ]
-    notes = list(map(printable, table.screen_notes))
-    title, whole = printable(table.title), printable(table.whole)
-    yield from laid_out(columns, width, title=title, marked=table.marked, notes=notes, whole=whole)
+    notes = [printable(as_typed(note)) for note in (table.notes if plain else table.screen_notes)]
+    title, whole = printable(table.title), printable(as_typed(table.whole))
+    rule = "-" if plain else "─"
+    yield from laid_out(columns, width, title=title, marked=table.marked, notes=notes, whole=whole, rule=rule)

@@ -15,7 +15,8 @@ _LONGEST_NAME = 23
 
 
 def help_width() -> int:
-    """Columns that a help text takes: the terminal's, as argparse counts them, and no more than are read with ease."""
+    """Columns that a help text takes: $COLUMNS or the terminal's, 80 where there are neither, as argparse counts them;
+    and no more than are read with ease."""
     return min(_WIDEST, shutil.get_terminal_size().columns - 2)
 
 

@@ -3,12 +3,15 @@
 import argparse
 import contextlib
 import math
+import os
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from features.commands.program import as_typed
 from features.commands.speaking import is_quiet, is_verbose, printable, put, say
 from features.datasets import open_dataset
 from features.datasets.catalogue import absolute_spec
@@ -21,6 +24,7 @@ from features.store.naming import CacheError
 from features.store.reader import FeatureFile, ShardedFile
 from features.store.shards import compact
 
+_WIDEST = 10_000  # columns of what is read by other programs
 # What is listed of an entry, and which of it is left out first where a terminal has no room.
 _COLUMNS = {
     "data set": 0,
@@ -47,7 +51,7 @@ def run_verb(options: argparse.Namespace) -> int:
 def _list() -> int:
     from rich.console import Console
 
-    from features.commands.screen import ScreenColumn, laid_out
+    from features.commands.screen import ScreenColumn, is_screen, laid_out, screen_width
 
     everything = entries()
     shown = [entry for entry in everything if entry.state != "left over"]
@@ -58,9 +62,8 @@ def _list() -> int:
         # For other programs: one name a line.
         put("\n".join(path.name for entry in shown for path in entry.paths[:1]))
         return 0
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000)  # what is read by others is whole
+    width = screen_width(sys.stdout) or _WIDEST
+    console = Console(width=width)
     data_sets = {(entry.record.about.dataset_name, entry.record.key.dataset) for entry in shown if entry.record}
     called = Counter(name for name, _ in data_sets)
     cells = list(zip(*(_cells(entry, called) for entry in shown), strict=True)) or [()] * len(_COLUMNS)
@@ -68,8 +71,10 @@ def _list() -> int:
         ScreenColumn(heading, column, rank, is_left=heading != "size")
         for (heading, rank), column in zip(_COLUMNS.items(), cells, strict=True)
     ]
-    rule = "─" if console.is_terminal else "-"
-    for line in laid_out(columns, console.width, whole="`python -m features | cat`", rule=rule):
+    rule = "─" if is_screen(sys.stdout) else "-"
+    # What goes to `cat` is as wide as $COLUMNS where that is set.
+    whole = "" if "COLUMNS" in os.environ else as_typed("`python -m features | cat`")
+    for line in laid_out(columns, width, whole=whole, rule=rule):
         console.print(line, crop=False)
     total = as_bytes(sum(entry.size for entry in everything))
     complete = sum(entry.state == "complete" for entry in everything)

@@ -4,11 +4,13 @@ Headers are broken between words, cells only where they are prose. What does not
 highest rank first, and named below with the place where the whole stands.
 """
 
+import os
 import re
+import shutil
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -17,6 +19,19 @@ _GAP = "  "
 _GLUE = "\u00a0"  # where `textwrap` breaks no line
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|min|h|px|kB|MB|GB|GFLOP)(?!\w))")
 _PROSE = 24  # characters that a column of prose wants at least
+
+
+def is_screen(stream: TextIO) -> bool:
+    """Whether people look at a stream through a terminal that understands colours and lines drawn."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def screen_width(stream: TextIO) -> int | None:
+    """The columns that there are on a stream: $COLUMNS where it is set, as POSIX has it, else those of the terminal;
+    None for what goes to a file or another program, which gets the whole."""
+    columns = os.environ.get("COLUMNS", "")
+    is_set = columns.isdecimal() and int(columns) > 0
+    return shutil.get_terminal_size().columns if is_set or is_screen(stream) else None
 
 
 @dataclass(frozen=True)

@@ -228,21 +228,31 @@ def test_prune_wants_to_be_told_what(folder, capsys, arguments, complaint):
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
-def test_the_list_fits_a_terminal_and_folds_no_name(folder, monkeypatch, width):
+def test_the_list_fits_the_columns_that_there_are_and_folds_no_name(folder, capsys, monkeypatch, width):
     from features.commands.screen import ScreenColumn, laid_out
 
-    said = []
-    monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    monkeypatch.setattr("rich.console.Console.width", width)
-    monkeypatch.setattr("rich.console.Console.print", lambda self, line, **_: said.append(line.plain))
+    monkeypatch.setenv("COLUMNS", str(width))
     assert main([]) == 0
+    said = capsys.readouterr().out.partition(f" in {folder}")[0].splitlines()
     assert max(map(len, said)) <= width and any("usps" in line and "layer3" in line for line in said)
     assert (width < 150) == any("no room for" in line for line in said)
     narrow = [line.plain for line in laid_out([ScreenColumn("a b", ["x" * 50]), ScreenColumn("c", ["1"], 3)], 52)]
     assert narrow[-2] == "x" * 50 and narrow[-1].startswith("no room for c")
 
 
-def test_a_list_for_other_programs_is_whole(folder, capsys):
+@pytest.mark.parametrize(
+    ("console", "command"), [("", "`python -m features | cat`"), ("layerprobe", "`layerprobe features | cat`")]
+)
+def test_where_the_whole_list_stands_is_spelled_as_the_command_was(folder, capsys, monkeypatch, console, command):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("features.commands.program._console", console)
+    monkeypatch.setattr("features.commands.screen.screen_width", lambda stream: 60)
+    assert main([]) == 0
+    assert f"they stand in {command}" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_list_for_other_programs_is_whole(folder, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert main([]) == 0
     said = capsys.readouterr().out
     assert "no room for" not in said and "rows x width" in said and "─" not in said

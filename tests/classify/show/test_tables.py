@@ -134,6 +134,7 @@ def test_a_terminal_gets_colours_and_a_log_does_not(table, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     markup = Table("[red]t", (Column("c", "[bold]h"),), (("[blink]x\x1b[31m",),))
+    monkeypatch.delenv("COLUMNS", raising=False)
     terminal, log = Terminal(), io.StringIO()
     show(table, markup, stream=terminal)
     show(table, markup, stream=log)
@@ -142,6 +143,31 @@ def test_a_terminal_gets_colours_and_a_log_does_not(table, monkeypatch):
         assert "[blink]x?[31m" in each.getvalue() and "[bold]h" in each.getvalue()
     assert "\x1b" not in log.getvalue()
     assert log.getvalue() == f"{table}\n{markup}\n"
+
+
+def test_a_log_is_as_wide_as_columns_says_where_it_is_set(monkeypatch):
+    heads = Column("head", align="left")
+    wide = Table("heads", (heads, Column("accuracy"), Column("seconds")), (("logistic on layer3", 0.98, 12.5),))
+    wide = wide.best("accuracy", note="best")
+    logs = []
+    for columns in ("30", "0", "wide"):
+        monkeypatch.setenv("COLUMNS", columns)
+        logs.append(io.StringIO())
+        show(wide, "a sentence that is told of a state-of-the-art network", stream=logs[-1])
+    narrow, *whole = (log.getvalue() for log in logs)
+    lines = narrow.splitlines()
+    assert max(map(len, lines)) <= 30 and "\x1b" not in narrow and "─" not in narrow
+    assert "logistic on layer3" in narrow and "0.98*" in narrow and "* best" in lines and "seconds" not in lines[2]
+    assert "no room for seconds" in narrow and "state-of-the-art" in narrow
+    assert whole == [f"{wide}\na sentence that is told of a state-of-the-art network\n"] * 2
+
+
+def test_tables_and_sentences_name_the_command_as_it_was_typed(monkeypatch):
+    monkeypatch.setattr("features.commands.program._console", "layerprobe")
+    table = Table("", (Column("a"),), ((1,),), ("`python -m classify probe` makes more",))
+    for stream in (Terminal(), io.StringIO()):
+        show(table, "next: python -m features remove x", stream=stream)
+        assert "`layerprobe probe` makes" in stream.getvalue() and "layerprobe features remove x" in stream.getvalue()
 
 
 def test_a_log_that_knows_only_ascii_gets_ascii(table):
