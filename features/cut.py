@@ -4,7 +4,6 @@ Below the cut is the trunk, above it the tail, and `tail(trunk(x))` is the netwo
 the model's own modules: nothing is copied, so whoever changes a module (folding, training) copies it first.
 """
 
-import difflib
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from features.backbones.family import Traits
 from features.backbones.torchvision import FAMILY as TORCHVISION
-from features.errors import UserError
+from features.errors import UserError, nearest
 from features.overwriting import DROPOUTS, Watch, dropped_write, kept, written_over
 from features.pooling import tokens_layout
 from features.tracing import Traced
@@ -118,8 +117,9 @@ class Cut:
             used = [node for node in inside if node in self._needed]
             return self._canonical(self._names[(used or inside)[-1]])
         names = dict.fromkeys([*self.stages, *self.layers])
-        close = difflib.get_close_matches(layer, names, n=3, cutoff=0.4) or self.stages
-        raise UserError(f"there is no layer {layer!r}; did you mean {', '.join(close)}? extract --list-layers has all")
+        near = nearest(layer, names)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"stages are {', '.join(self.stages)};"
+        raise UserError(f"there is no layer {layer!r}; {hint} extract --list-layers has all")
 
     def _canonical(self, name: str) -> str:
         """Flattening a pooled output changes no number: both are called by the pooled node."""

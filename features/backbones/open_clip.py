@@ -6,7 +6,6 @@ of Radford et al. 2021 (appendix A.3); the projection is a layer of its own. In 
 projects as well, so that `avgpool` is the embedding.
 """
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,7 +24,7 @@ from features.backbones import hub
 from features.backbones.family import Body, Family, Pretrained, Traits, version_of
 from features.backbones.files import with_state
 from features.backbones.timm import FAMILY as TIMM
-from features.errors import UserError
+from features.errors import UserError, nearest
 from features.home import weights_folder
 from features.preprocessing import Preprocessing, Scaled
 
@@ -162,9 +161,9 @@ def _parts(name: str) -> tuple[str, str]:
     it has none such."""
     model, _, tag = name.removeprefix(_PREFIX).partition("/")
     if model not in (models := open_clip.list_models()):
-        close = difflib.get_close_matches(name.removeprefix(_PREFIX), models, n=3, cutoff=0.3)
-        hint = " or ".join(f"{_PREFIX}{near}" for near in close) or f"{_PREFIX}ViT-B-32"
-        raise UserError(f"OpenCLIP {open_clip.__version__} has no model {model!r}; did you mean {hint}?")
+        near = " or ".join(f"{_PREFIX}{known}" for known in nearest(model, models))
+        hint = f"did you mean {near}?" if near else "`open_clip.list_models()` names those that there are"
+        raise UserError(f"OpenCLIP {open_clip.__version__} has no model {model!r}; {hint}")
     tags = open_clip.list_pretrained_tags_by_model(model)
     if tag and tag not in tags:
         choice = f"choose from {', '.join(tags)}" if tags else f"give {_PREFIX}{model} with --weights FILE or random"

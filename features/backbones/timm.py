@@ -4,7 +4,6 @@ Weights come from timm's places, or from a file by timm's own loader, which resa
 images.
 """
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
@@ -20,7 +19,7 @@ from features.backbones import hub
 from features.backbones.family import Family, Pretrained, Traits, version_of
 from features.backbones.files import with_state
 from features.backbones.torchvision import FAMILY as TORCHVISION
-from features.errors import UserError
+from features.errors import UserError, nearest
 from features.home import weights_folder
 from features.matching import Architecture
 from features.preprocessing import INTERPOLATIONS, Preprocessing, Scaled
@@ -166,9 +165,9 @@ def _known(name: str) -> str:
     """timm's own name of a model; UserError, with the nearest, where it has none such."""
     model = name.removeprefix(_PREFIX)
     if not timm.is_model(_architecture(name)):
-        close = difflib.get_close_matches(model, timm.list_models(), n=3, cutoff=0.3)
-        hint = " or ".join(f"{_PREFIX}{near}" for near in close) or f"{_PREFIX}resnet18"
-        raise UserError(f"timm {timm.__version__} has no model {model!r}; did you mean {hint}?")
+        near = " or ".join(f"{_PREFIX}{known}" for known in nearest(model, timm.list_models()))
+        hint = f"did you mean {near}?" if near else "`timm.list_models()` names those that there are"
+        raise UserError(f"timm {timm.__version__} has no model {model!r}; {hint}")
     tag = model.partition(".")[2]
     if tag and tag not in (tags := FAMILY.entries(name)):
         raise UserError(f"timm has no weights {tag!r} of {_architecture(name)}; choose from {', '.join(tags)}")

@@ -9,14 +9,13 @@ and a name that means code (`python:...`) needs a typed `--trust`.
 """
 
 import argparse
-import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from features.errors import UserError
+from features.errors import UserError, nearest
 from features.home import user_path
 from features.named_code import require_trust, trusting
 from features.regular import read_regular
@@ -173,7 +172,7 @@ def _is_number(word: str) -> bool:
 
 def _nearest(name: str, names: Iterable[str]) -> str:
     """'did you mean layer?', or nothing where nothing is near."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+    near = nearest(name, names, most=1)
     return f"did you mean {near[0]}?" if near else ""
 
 

@@ -5,7 +5,6 @@ a slip of the keyboard, and completion in the shell stand here once; a command g
 """
 
 import argparse
-import difflib
 import functools
 import shlex
 import sys
@@ -16,7 +15,7 @@ from features.commands.help import HelpFormatter, Listing, ShowAll, filled, help
 from features.commands.program import program
 from features.commands.speaking import NORMAL, QUIET, VERBOSE, set_loudness, tell
 from features.commands.version import ShowVersion
-from features.errors import UserError, unknown
+from features.errors import UserError, nearest, unknown
 
 Add = Callable[..., argparse.Action]
 
@@ -156,7 +155,7 @@ class Parser(argparse.ArgumentParser):
         if not name.startswith("-"):
             return UserError(f"{self.prog} takes no {word!r}; {listed}")
         known = [text for text in self._option_string_actions if text.startswith("--") and text not in self.former]
-        near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+        near = nearest(name, known, most=2)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         return UserError(f"{self.prog} has no option {name}; {hint}{listed}")
 

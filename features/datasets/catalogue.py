@@ -5,14 +5,13 @@ A kind of data set is a module with a function `open_named(name, path)`, given t
 that a command line can list the names.
 """
 
-import difflib
 import importlib
 import re
 import typing
 from pathlib import Path
 from typing import Any
 
-from features.errors import UserError
+from features.errors import UserError, nearest
 from features.home import user_path
 from features.plugins import Plugin, blamed, plugins
 
@@ -229,10 +228,28 @@ def _open_two(spec: str, name: str, text: str) -> "Dataset":
 
 
 def _unknown(spec: str, name: str) -> str:
-    if spec and user_path(spec).exists():
-        kind = "folder" if user_path(spec).is_dir() else Path(spec).suffix.lower().lstrip(".")
-        if kind in NEED_A_PATH:
-            return f"'{spec}' is a path and not the name of a data set; write {kind}:{spec}"
-    near = difflib.get_close_matches(name, [*KINDS, *_brought()], n=3, cutoff=0.5)
+    place = user_path(spec)
+    if spec and (kind := _kind_at(place)):
+        return f"'{spec}' is a path and not the name of a data set; write {kind}:{spec}"
+    spellings = dict(zip((*KINDS, *_brought()), dataset_names(), strict=True))
+    # What is spelled as a path is no slip of a name.
+    if len(Path(spec).parts) > 1 or place.suffix:
+        spellings = {}
+    spellings |= {neighbour.name: f"{_kind_at(neighbour)}:{neighbour}" for neighbour in _neighbours(place)}
+    near = [spellings[known] for known in nearest(place.name if len(Path(spec).parts) > 1 else name, spellings)]
     hint = f"did you mean {' or '.join(near)}? The names are " if near else "the names are "
     return f"there is no data set '{spec}'; {hint}{', '.join(dataset_names())}"
+
+
+def _kind_at(place: Path) -> str:
+    """The kind of the data set that may stand at a path; '' where none does."""
+    kind = "folder" if place.is_dir() else place.suffix.lower().lstrip(".") if place.exists() else ""
+    return kind if kind in NEED_A_PATH else ""
+
+
+def _neighbours(place: Path) -> list[Path]:
+    """What may be data sets beside a path at which nothing is."""
+    try:
+        return sorted(path for path in place.parent.iterdir() if _kind_at(path) and not path.name.startswith("."))
+    except (OSError, ValueError):
+        return []
