@@ -17,13 +17,21 @@ if __name__ == "__main__" and not sys.flags.safe_path and Path(sys.path[0]) != P
     sys.path.append(str(Path.cwd()))
 
 from features.commands.help import purpose  # noqa: E402
-from features.commands.options import Parser, add_request_options, add_shared, request_from, run_command  # noqa: E402
+from features.commands.options import (  # noqa: E402
+    Parser,
+    add_request_options,
+    add_shared,
+    check_request,
+    request_from,
+    run_command,
+)
 from features.commands.speaking import put
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line and extract what is missing."""
     options = _parser().parse_args(arguments)
+    check_request(options)
     if options.list_layers:
         return _list_layers(options)
 

@@ -5,13 +5,16 @@ add a family, write its file, whose `FAMILY` says what it knows (`features.backb
 `SOURCES`.
 """
 
-import difflib
+import functools
 import importlib
 import importlib.util
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.errors import UserError
+from features.errors import UserError, nearest
+from features.plugins import plugins
 
 if TYPE_CHECKING:
     from features.backbones.family import Family
@@ -95,18 +98,43 @@ SOURCES = (
 
 def family_of(name: str) -> "Family":
     """The family that a backbone's name belongs to; UserError, with the nearest names, for that of none."""
-    for source in SOURCES:
-        if source.prefix and name.startswith(source.prefix):
-            if source.is_missing:
-                raise UserError(f"--backbone {name} needs a package that is not installed: {source.install}")
-            return source.load()
-    plain = [source.load() for source in SOURCES if not source.prefix]
-    for family in plain:
-        if family.knows(name):
-            return family
-    names = [known for family in plain for known in family.names()]
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.3)
-    raise UserError(f"there is no backbone {name!r}; did you mean {' or '.join(close) or 'resnet18'}?")
+    require_name(name)
+    if (source := _by_prefix(name)) is not None:
+        return source.load()
+    plain = (source.load() for source in SOURCES if not source.prefix)
+    return next(family for family in plain if family.knows(name))
+
+
+def require_name(name: str) -> None:
+    """UserError, with the nearest names, for a backbone that no family has. No torch: of names behind a prefix, the
+    prefix is looked at."""
+    if (source := _by_prefix(name)) is not None:
+        if source.is_missing:
+            raise UserError(f"--backbone {name} needs a package that is not installed: {source.install}")
+    elif name not in (names := plain_names()):
+        near = nearest(name, names)
+        there = "; ".join(source.summary for source in SOURCES if source.summary)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"give {there}"
+        raise UserError(f"there is no backbone {name!r}; {hint}")
+
+
+def plain_names() -> tuple[str, ...]:
+    """Every backbone whose name has no prefix."""
+    return (*plugins("backbones"), *(name for source in SOURCES for name in source.names), *_of_torchvision())
+
+
+@functools.cache
+def _of_torchvision() -> tuple[str, ...]:
+    """torchvision's classifiers, read from its source, since to import it takes torch and seconds."""
+    package = importlib.util.find_spec("torchvision")
+    names: list[str] = []
+    for path in Path(package.origin).parent.glob("models/*.py") if package and package.origin else ():
+        names += re.findall(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", path.read_text(encoding="utf-8"), re.M)
+    return tuple(names or SOURCES[0].load().names())
+
+
+def _by_prefix(name: str) -> Source | None:
+    return next((source for source in SOURCES if source.prefix and name.startswith(source.prefix)), None)
 
 
 def is_noted(name: str) -> bool:

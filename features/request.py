@@ -20,7 +20,7 @@ from features.commands.speaking import tell_once
 from features.datasets import Dataset, open_dataset
 from features.digests import canonical_json, sha256_json, sha256_rows, witness
 from features.errors import UserError, unknown
-from features.families import is_noted, packages
+from features.families import is_noted, packages, require_name
 from features.first_use import recognise
 from features.home import user_path
 from features.key import DTYPES, FORMAT, TAKEN_BEFORE, About, CacheKey
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     RangeFinder = Callable[[Dataset, Backbone, Preprocessing, Cut], Ranges]
 
 PLANS = Notes("plans")
+WEIGHT_FILES = (".pth", ".pt", ".safetensors")
 # Fields of a request that came after version 0.1.0.
 _LATER = ("crop_mode", "resize", "interpolation", "mean", "std", "decode")
 
@@ -120,6 +121,14 @@ class Request:
             mean=None if self.mean is None else tuple(self.mean),
             std=None if self.std is None else tuple(self.std),
         )
+
+    def check(self) -> None:
+        """UserError for what is wrong apart from the data, as far as it can be told without torch."""
+        request = self.normalised()
+        require_name(request.backbone)
+        weights = user_path(request.weights)
+        if weights.suffix in WEIGHT_FILES and not weights.is_file():
+            raise UserError(f"--weights {self.weights}: there is no such file; name another, or give default or random")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values; what version 0.1.0 did not have is left out where it is as by default."""

@@ -1,18 +1,22 @@
 """`python -m classify check`: what is wrong with a data set, or may be, before anything is trained; a line for each
 kind of thing, and nothing where all is well."""
 
+import contextlib
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, present, write_outputs
 from features.commands.help import purpose
-from features.commands.options import Parser, add_request_options, add_shared, request_from
+from features.commands.options import Parser, add_request_options, add_shared, check_request, request_from
 from features.commands.speaking import tell
+from features.datasets.survey import AbsentImages
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line, look at the data set, and print and write what was found."""
     options = _parser().parse_args(arguments)
     check_outputs(options)
+    with contextlib.suppress(AbsentImages):  # which are findings
+        check_request(options)
 
     from classify.experiments.check import check
 

@@ -8,6 +8,7 @@ from classify.commands.training import (
     REGULARIZERS_TITLE,
     RULES_OF_COMPARE,
     add_training_options,
+    check_choice,
     making_options,
     models_explained,
     refuse_unread,
@@ -20,7 +21,7 @@ from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from features.commands.completion import one_of
 from features.commands.help import purpose
-from features.commands.options import Parser, add_request_options, add_shared, request_from
+from features.commands.options import Parser, add_request_options, add_shared, check_request, request_from
 from features.commands.speaking import tell
 
 FORMS = (
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
         parse_model(text)
     check_outputs(options)
     refuse_unread(options, [re.split("[:@+]", text)[0] for text in options.model or NETWORKS], RULES_OF_COMPARE)
+    check_request(options)
+    check_choice(options)
 
     from classify.experiments.compare import QUICK_EPOCHS, compare
 

@@ -22,13 +22,15 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, write the file and say how it was checked."""
     options = _parser().parse_args(arguments)
     from classify.use.choosing import choose_result
+
+    # With what exports comes torch, and a record that is absent is said before.
+    saved = choose_result(options.source, options.dataset)
     from classify.use.exporting import export_model, require_export, sidecar_of
 
     named = None if options.output is None else Path(options.output)
     if named is not None:
         require_export(options.format, named)
         check_outputs(options, "output")
-    saved = choose_result(options.source, options.dataset)
     output = named or Path(saved.path.stem + _ENDINGS[options.format])
     for path in (output, sidecar_of(output)):
         check_output(path, str(path), [saved.path], overwrite=options.overwrite)

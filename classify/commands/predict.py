@@ -32,6 +32,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     _check_outputs(options)
     _check_folders(options)
+    from classify.use.choosing import choose_result
+
+    # With what predicts comes torch, and a record that is absent is said before.
+    saved = choose_result(options.source, options.dataset)
     from classify.use.saved import load_model, require_probabilities
     from features.datasets.images import warnings_by_file
 
@@ -39,9 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         import torch
 
         torch.set_num_threads(options.jobs)
-    model = load_model(
-        options.source, dataset=options.dataset, trust=options.trust, weights=options.weights, device=options.device
-    )
+    model = load_model(saved, trust=options.trust, weights=options.weights, device=options.device)
     require_probabilities(model, options.reject)
     failed = done = 0
     try:

@@ -4,11 +4,11 @@ tests and costs."""
 from collections.abc import Sequence
 
 from classify.commands.outputs import add_output_options, check_outputs, deliver
-from classify.commands.training import making_options, models_explained
+from classify.commands.training import check_choice, making_options, models_explained
 from classify.heads import HEADS, find_head
 from features.commands.completion import one_of
 from features.commands.help import purpose
-from features.commands.options import Parser, add_request_options, add_shared, request_fields
+from features.commands.options import Parser, add_request_options, add_shared, check_request, request_fields
 from features.commands.speaking import tell
 
 
@@ -18,6 +18,8 @@ def main(arguments: Sequence[str]) -> int:
     for name in options.model or ():
         find_head(name)
     check_outputs(options)
+    check_request(options)
+    check_choice(options)
 
     from classify.experiments.probe import probe
     from extract.cluster import on_cluster

@@ -12,11 +12,13 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, make every record's row again and print how it compares."""
     options = _parser().parse_args(arguments)
 
-    from classify.experiments.repeating import repeat
     from classify.measure.results import open_result, recorded_option
-    from features.first_use import require_used_here
 
     results, different = [open_result(record) for record in options.records], 0
+    # With these comes torch, and a record that is absent is said before.
+    from classify.experiments.repeating import repeat
+    from features.first_use import require_used_here
+
     for saved in results:
         dataset = options.dataset
         if dataset is None and (dataset := recorded_option(saved, "dataset")) is not None:

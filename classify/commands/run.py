@@ -15,6 +15,7 @@ from classify.commands.training import (
     REGULARIZERS_TITLE,
     RULES,
     add_training_options,
+    check_choice,
     find_models,
     how_from,
     models_explained,
@@ -30,7 +31,7 @@ from classify.heads.network import NETWORKS
 from classify.measure.wording import settings as settings_text
 from features.commands.completion import one_of
 from features.commands.help import purpose
-from features.commands.options import Parser, add_request_options, add_shared, positive, request_from
+from features.commands.options import Parser, add_request_options, add_shared, check_request, positive, request_from
 from features.commands.program import program
 from features.commands.speaking import detail, put, say
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     names, networks = find_models(options.model)
     refuse_unread(options, (*names, *networks), RULES)
     refuse_contradictions(options)
+    check_request(options)
+    check_choice(options)
     from classify.experiments.making import make, make_all
     from classify.experiments.run import RunOutcome
     from classify.experiments.training_cost import cost_of_folds
@@ -80,14 +83,12 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
 def _settings(options: argparse.Namespace, names: Sequence[str], networks: Sequence[str]) -> Any:
     """How the rows are fitted: what is chosen and tested on is settled, and said."""
     from classify.experiments.settings import Settings
-    from classify.experiments.validating import check_score, for_networks, parse_folds, settle
+    from classify.experiments.validating import for_networks, settle
     from features.reading import require_training_rows
 
     # A head that cannot do what is asked says so before hours of extraction.
     for name in names:
         HEADS[name].build(class_weight=options.class_weight)
-    parse_folds(options.validate)
-    check_score(options.score)
     request = request_from(options)
     if names:
         require_training_rows(request)

@@ -9,7 +9,15 @@ from classify.commands.training import add_training_options, making_options, tra
 from classify.experiments.studies import STUDIES, find_study
 from features.commands.completion import one_of
 from features.commands.help import purpose
-from features.commands.options import SHARED, Parser, add_request_options, add_shared, positive, request_from
+from features.commands.options import (
+    SHARED,
+    Parser,
+    add_request_options,
+    add_shared,
+    check_request,
+    positive,
+    request_from,
+)
 from features.commands.program import program
 from features.commands.speaking import tell
 
@@ -35,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     """Parse the command line, run one study, and print and write what it found."""
     options = _parser(arguments).parse_args(arguments)
     check_outputs(options)
+    check_request(options)
 
     from classify.experiments.studies.study import study
 

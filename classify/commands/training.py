@@ -192,6 +192,14 @@ def find_models(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     return tuple(name for name in names if name in HEADS), tuple(name for name in names if name in NETWORKS)
 
 
+def check_choice(options: argparse.Namespace) -> None:
+    """Raise UserError for what rows cannot be chosen on, or by."""
+    from classify.experiments.validating import check_score, parse_folds
+
+    parse_folds(options.validate)
+    check_score(options.score)
+
+
 def refuse_unread(options: argparse.Namespace, models: Sequence[str], rules: Iterable[Rule]) -> None:
     """Raise UserError for an option that none of the models would read. models: names of heads and networks."""
     for rule in rules:

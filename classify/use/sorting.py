@@ -12,10 +12,13 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from classify.use.predicting import CSV_FIELDS, Prediction
 from features.errors import UserError
 from features.home import user_path
+
+if TYPE_CHECKING:
+    from classify.use.predicting import Prediction
 
 LIST, EXPLAINED = "predictions.csv", "explained.csv"
 WAYS = ("link", "copy")
@@ -37,19 +40,21 @@ def require_place(option: str, folder: str, images: Sequence[str]) -> Path:
 
 
 @contextlib.contextmanager
-def sorted_into(place: Path, way: str) -> Iterator[Callable[[Prediction], None]]:
+def sorted_into(place: Path, way: str) -> Iterator[Callable[["Prediction"], None]]:
     """A function that puts an image into its class's folder and onto the list; way: of `WAYS`.
 
     On the list are the image's place in the folder, empty for one that has no file or was not read, and the fields of
     `--csv`.
     """
+    from classify.use.predicting import CSV_FIELDS
+
     place.mkdir(exist_ok=True)
     with (place / LIST).open("x", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.DictWriter(stream, ("file", *CSV_FIELDS), lineterminator="\n")
         writer.writeheader()
         folders: dict[tuple[bool, str], str] = {}  # of each class, and of the unsure ones, which a class may be called
 
-        def put(prediction: Prediction) -> None:
+        def put(prediction: "Prediction") -> None:
             source = Path(prediction.image)
             file = ""
             if prediction.problem is None and source.is_file():
@@ -63,7 +68,7 @@ def sorted_into(place: Path, way: str) -> Iterator[Callable[[Prediction], None]]
 
 
 @contextlib.contextmanager
-def explained_into(place: Path) -> Iterator[Callable[[Prediction], None]]:
+def explained_into(place: Path) -> Iterator[Callable[["Prediction"], None]]:
     """A function that writes an explanation's picture, and puts it onto the list.
 
     On the list are the picture's place in the folder, the image, its class, the next likeliest, and the margin between
@@ -74,7 +79,7 @@ def explained_into(place: Path) -> Iterator[Callable[[Prediction], None]]:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("file", "image", "class", "over", "margin"))
 
-        def put(prediction: Prediction) -> None:
+        def put(prediction: "Prediction") -> None:
             if why := prediction.explanation:
                 file = free_place(place, Path(prediction.image).stem, ".png")
                 why.picture().save(file)

@@ -5,16 +5,12 @@ an answer has to be there before the finger has left the key.
 """
 
 import argparse
-import importlib.util
 import os
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from features.errors import UserError
-from features.families import SOURCES
-from features.plugins import plugins
+from features.families import SOURCES, plain_names
 
 
 def is_completing() -> bool:
@@ -57,14 +53,8 @@ def words_typed(verbs: Sequence[str]) -> list[str]:
 
 
 def backbones(**_: object) -> list[str]:
-    """The names that `--backbone` takes, read from torchvision's source rather than by importing it."""
-    package = importlib.util.find_spec("torchvision")
-    names = [*plugins("backbones")]
-    for source in SOURCES:
-        names += source.names or filter(None, (source.prefix,))
-    for path in Path(package.origin).parent.glob("models/*.py") if package and package.origin else ():
-        names += re.findall(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", path.read_text(encoding="utf-8"), re.M)
-    return sorted(names)
+    """The names that `--backbone` takes."""
+    return sorted([*plain_names(), *(source.prefix for source in SOURCES if source.prefix)])
 
 
 def datasets(**_: object) -> list[str]:

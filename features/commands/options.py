@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import os
 import shlex
 import sys
@@ -276,6 +277,22 @@ def request_fields(options: argparse.Namespace) -> dict[str, Any]:
     if getattr(options, "skip_unreadable", False):
         fields["dataset"] = READABLE + fields["dataset"].removeprefix(READABLE)
     return fields
+
+
+def check_request(options: argparse.Namespace) -> None:
+    """UserError for what is wrong with the request that the options spell, its data set included, as far as it can be
+    told without torch, whose import takes seconds."""
+    from features.datasets import open_dataset
+    from features.request import Request
+
+    fields = request_fields(options)
+    names = ("backbone", "weights", "image_size")
+    values = (fields[name] if isinstance(fields[name], tuple) else (fields[name],) for name in names)
+    for backbone, weights, size in itertools.product(*values):
+        file = weights.rpartition("=")[2]  # of NAME=W
+        Request(**{**fields, "backbone": backbone, "weights": file, "image_size": size}).check()
+    if fields["dataset"] is not None:  # of a study that has its own
+        open_dataset(fields["dataset"])
 
 
 def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:
