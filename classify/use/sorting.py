@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.commands.speaking import tell
 from features.errors import UserError
 from features.home import user_path
 
@@ -53,18 +54,23 @@ def sorted_into(place: Path, way: str) -> Iterator[Callable[["Prediction"], None
         writer = csv.DictWriter(stream, ("file", *CSV_FIELDS), lineterminator="\n")
         writer.writeheader()
         folders: dict[tuple[bool, str], str] = {}  # of each class, and of the unsure ones, which a class may be called
+        count = 0
 
         def put(prediction: "Prediction") -> None:
+            nonlocal count
             source = Path(prediction.image)
             file = ""
             if prediction.problem is None and source.is_file():
                 named = prediction.unsure, prediction.named
                 folder = place / folders.setdefault(named, _folder_name(prediction.named, folders.values()))
                 file = str(_put(source.absolute(), folder, way).relative_to(place))
+                count += 1
             for record in prediction.records():
                 writer.writerow({"file": file, **record})
 
         yield put
+    into = f"{len(folders)} {'folder' if len(folders) == 1 else 'folders'}"
+    tell(f"{place}: {_images(count)} sorted into {into}; the list is {place / LIST}")
 
 
 @contextlib.contextmanager
@@ -78,15 +84,23 @@ def explained_into(place: Path) -> Iterator[Callable[["Prediction"], None]]:
     with (place / EXPLAINED).open("x", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("file", "image", "class", "over", "margin"))
+        count = 0
 
         def put(prediction: "Prediction") -> None:
+            nonlocal count
             if why := prediction.explanation:
                 file = free_place(place, Path(prediction.image).stem, ".png")
                 why.picture().save(file)
+                count += 1
                 named = prediction.guesses[0].name
                 writer.writerow((file.name, prediction.image, named, why.over, f"{why.margin:.6g}"))
 
         yield put
+    tell(f"{place}: a picture each of {_images(count)}; the list is {place / EXPLAINED}")
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def _put(source: Path, folder: Path, way: str) -> Path:

@@ -1,7 +1,10 @@
 """Images sorted into folders of their classes."""
 
+import numpy as np
+
+from classify.use.explanation import Explanation
 from classify.use.predicting import Guess, Prediction
-from classify.use.sorting import sorted_into
+from classify.use.sorting import explained_into, sorted_into
 
 
 def test_a_class_with_any_name_gets_a_folder_of_its_own(tmp_path):
@@ -38,3 +41,23 @@ def test_classes_whose_names_cannot_be_folders_as_they_are_are_never_put_togethe
     folders = [folder for folder in (tmp_path / "sorted").iterdir() if folder.is_dir()]
     assert len(folders) == len({folder.name.casefold() for folder in folders}) == len(names) + 1
     assert all(len(list(folder.iterdir())) == 2 for folder in folders)
+
+
+def test_what_was_written_is_told_on_the_standard_error(tmp_path, capsys):
+    image = tmp_path / "a.png"
+    image.write_bytes(b"1")
+    place = tmp_path / "sorted"
+    why = Explanation("dog", 0.5, np.zeros((2, 2), np.float32), np.zeros((8, 8, 3), np.uint8))
+    with sorted_into(place, "link") as put:
+        for name in ("cat", "dog", "cat"):
+            put(Prediction(str(image), (Guess(name, 0, 0.5, 0.5),)))
+        put(Prediction("standard input", (Guess("cat", 0, None, 1.0),)))
+    with explained_into(tmp_path / "why") as put:
+        put(Prediction(str(image), (Guess("cat", 0, 0.5, 0.5),), explanation=why))
+        put(Prediction("absent.png", (), problem="absent.png: there is no such file"))
+    told = capsys.readouterr()
+    assert not told.out
+    assert told.err.splitlines() == [
+        f"{place}: 3 images sorted into 2 folders; the list is {place / 'predictions.csv'}",
+        f"{tmp_path / 'why'}: a picture each of 1 image; the list is {tmp_path / 'why' / 'explained.csv'}",
+    ]
