@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     tell(outcome.summary)
     # Where all is well nothing is printed: whoever asks a script, or reads a log, sees at once that there is nothing.
     if outcome.findings:
-        present(outcome, options.csv or str(outcome.folder / f"{outcome.stem}.json"), listed=True)
+        whole = options.csv or str(outcome.folder / f"{outcome.stem}.json")
+        present(outcome, whole, listed=True, paths=("image", "says"))
     write_outputs(options, outcome, tell)
     tell(f"saved in {outcome.folder}: {outcome.stem}.json")
     return 0

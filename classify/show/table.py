@@ -32,7 +32,7 @@ class Column:
 
     parts: for cells that are tuples; CSV and JSON then hold one field for each part, called name_part ('' for the name
     itself): ('', 'low', 'high') or ('', 'sd'). A cell that is None lacks them all. means: what it counts, for the page.
-    prose: cells are words that may be broken between lines.
+    prose: cells are words that may be broken between lines. path: cells are paths, or hold some, and are never cut.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Column:
     parts: tuple[str, ...] = ()
     means: str = ""
     prose: bool = False
+    path: bool = False
 
     @property
     def shown(self) -> str:
@@ -122,6 +123,14 @@ class Table:
         """The same table with the cell of a row and a column marked, and `note` saying what * means."""
         marked = self.marked | {(place, self.index(name))}
         return dataclasses.replace(self, marked=marked, notes=(*self.notes, f"* {note}"))
+
+    def with_paths(self, *names: str) -> "Table":
+        """The same table with columns of these names whole, as people need them who act upon the paths in them."""
+        columns = (
+            dataclasses.replace(column, format=spelled, path=True) if column.name in names else column
+            for column in self.columns
+        )
+        return dataclasses.replace(self, columns=tuple(columns))
 
     def cells(self) -> list[list[str]]:
         """The rows as people read them, without marks."""

@@ -35,6 +35,7 @@ def table_lines(table: Any, width: int, *, plain: bool = False) -> Iterator[Any]
             rank=_RANKS.get(column.name, 0 if column.align == "left" else _USUAL),
             is_left=column.align == "left",
             prose=column.prose,
+            path=column.path,
         )
         for number, column in enumerate(table.columns)
     ]

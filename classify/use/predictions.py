@@ -22,7 +22,7 @@ def predictions_table(predictions: Iterable[Prediction], title: str = "") -> Tab
         named = f"{prediction.named} ({first.name}?)" if prediction.unsure else prediction.named
         rows.append((prediction.image, named, _spelled(first), following, UNLIKE if prediction.unlike else ""))
     columns = (
-        Column("image", align="left"),
+        Column("image", align="left", path=True),
         Column("class", align="left"),
         Column("sureness", "probability" if probable else "decision value", format=lambda text: text or ""),
         Column("next", align="left", prose=True),

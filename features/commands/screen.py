@@ -40,7 +40,8 @@ class ScreenColumn:
 
     rank: where there is no room for all columns those of the highest rank are left out first, of equal rank the last;
     of 0 none. A narrow one may stay where a wide one of lower rank has no room. prose: cells are words that may be
-    broken between lines.
+    broken between lines. path: cells are paths, or hold some, which people act upon: none is cut, and where a line has
+    no room they stand below it.
     """
 
     header: str
@@ -48,6 +49,7 @@ class ScreenColumn:
     rank: int = 0
     is_left: bool = True
     prose: bool = False
+    path: bool = False
 
     @property
     def width(self) -> int:
@@ -79,6 +81,10 @@ def laid_out(
     from rich.text import Text
 
     kept = _fitting(columns, width)
+    below_rows: list[int] = []
+    if _needed(columns, kept) > width and any(not column.path for column in columns):
+        below_rows = [place for place, column in enumerate(columns) if column.path]
+        kept = _fitting(columns, width, below_rows)
     if title:
         yield from (Text(line, "bold") for part in title.splitlines() for line in folded(part, width))
         yield Text()
@@ -101,7 +107,10 @@ def laid_out(
         for line in range(max(map(len, cells.values()), default=0)):
             parts = {place: cell[line] if line < len(cell) else "" for place, cell in cells.items()}
             yield _joined(columns, widths, parts, styles)
-    missing = [column.header for place, column in enumerate(columns) if place not in kept]
+        for place in below_rows:
+            said = f"{columns[place].header}: {columns[place].cells[row]}"
+            yield from (_whole(f"{_GAP}{line}") for line in folded(said, width - len(_GAP)))
+    missing = [column.header for place, column in enumerate(columns) if place not in (*kept, *below_rows)]
     below = [note for note in notes if not _explains_only(note, missing)]
     if missing:
         it, stands = ("it", "stands") if len(missing) == 1 else ("they", "stand")
@@ -109,8 +118,7 @@ def laid_out(
         where = f"{it} {stands} in {whole}" if whole else shows
         below.append(f"no room for {', '.join(missing)}: {where}")
     for note in below:
-        # A path that is longer than a line stays one word, which can be copied.
-        yield from (Text(line, "dim", no_wrap=True, overflow="ignore") for line in folded(note, width))
+        yield from (_whole(line, "dim") for line in folded(note, width))
 
 
 def _explains_only(note: str, headers: Sequence[str]) -> bool:
@@ -120,17 +128,30 @@ def _explains_only(note: str, headers: Sequence[str]) -> bool:
     return bool(colon) and all(name.removesuffix(" %") in plain for name in named.split(", "))
 
 
-def _fitting(columns: Sequence[ScreenColumn], width: int) -> list[int]:
-    """The numbers of the columns that there is room for."""
-    kept = list(range(len(columns)))
-    while sum(columns[place].least for place in kept) + len(_GAP) * (len(kept) - 1) > width:
+def _whole(line: str, style: str = "") -> "Text":
+    """A line in which a path that is longer stays one word, which can be copied."""
+    from rich.text import Text
+
+    return Text(line, style, no_wrap=True, overflow="ignore")
+
+
+def _needed(columns: Sequence[ScreenColumn], kept: Sequence[int]) -> int:
+    """The least width of these columns beside each other."""
+    return sum(columns[place].least for place in kept) + len(_GAP) * (len(kept) - 1)
+
+
+def _fitting(columns: Sequence[ScreenColumn], width: int, elsewhere: Collection[int] = ()) -> list[int]:
+    """The numbers of the columns that there is room for; elsewhere: those that need none."""
+    places = [place for place in range(len(columns)) if place not in elsewhere]
+    kept = list(places)
+    while _needed(columns, kept) > width:
         ranked = [place for place in kept if columns[place].rank]
         if not ranked:
             break
         kept.remove(max(ranked, key=lambda place: (columns[place].rank, place)))
     # What is narrow may still find room where something wide that matters more has none.
-    for place in sorted(set(range(len(columns))) - set(kept), key=lambda place: (columns[place].rank, place)):
-        if sum(columns[other].least + len(_GAP) for other in (*kept, place)) - len(_GAP) <= width:
+    for place in sorted(set(places) - set(kept), key=lambda place: (columns[place].rank, place)):
+        if _needed(columns, (*kept, place)) <= width:
             kept.append(place)
     return sorted(kept)
 

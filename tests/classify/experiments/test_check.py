@@ -55,6 +55,16 @@ def test_of_a_clean_folder_nothing_is_printed(digits, monkeypatch, capsys):
     assert captured.out == "" and "looked at 126 images (train 90, test 36) of 3 classes" in captured.err
 
 
+def test_names_of_files_are_whole_where_they_are_printed(digits, monkeypatch, capsys):
+    monkeypatch.chdir(digits.parent)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    name = f"{'a-name-of-a-file' * 3}.png"
+    shutil.copy(digits / "train" / "3" / "00.png", digits / "train" / "3" / name)
+    assert run_command(main, ["check", "--dataset", f"folder:{digits}", "--no-features"]) == 0
+    table = capsys.readouterr().out.partition("what was found")[2]
+    assert f"train/3/{name} " in table and "..." not in table
+
+
 def plant_words(root):
     (root / "train" / "3" / "notes.txt").write_text("a")
     (root / "test" / "5" / "clip.mp4").write_text("a")

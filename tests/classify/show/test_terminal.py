@@ -172,6 +172,23 @@ def test_notes_on_columns_that_are_left_out_are_left_out():
     assert re.search(r"\x1b\[1;32mlogistic on layer3", stream.getvalue())
 
 
+@pytest.mark.parametrize("columns", ["", *map(str, range(40, 201, 20))])
+def test_a_path_is_whole_at_any_width(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    path = f"train/a-class-with-a-long-name/{'0123456789' * 4}.png"
+    heads = (Column("finding", align="left"), Column("image", align="left", format=lambda text: f"{text[:5]}..."))
+    heads += (Column("says", "what", align="left", path=True), Column("label", align="left"), Column("value"))
+    table = Table("", heads, (("nearly in train", path, f"nearly {path} in train", "cat", 0.5),)).with_paths("image")
+    stream = io.StringIO()
+    show(table, stream=stream)
+    text = stream.getvalue()
+    assert len(re.findall(re.escape(path), text)) == 2 and "..." not in text and "cat" in text
+    if columns and int(columns) < 180:
+        assert f"\n  image: {path}\n" in text or f"\n  image:\n  {path}\n" in text
+        others = [line for line in text.splitlines() if path not in line]
+        assert max(map(len, others)) <= int(columns) and "value" in others[0] and "no room" not in text
+
+
 @pytest.mark.parametrize("width", range(20, 60, 3))
 def test_sentences_are_broken_neither_inside_a_word_nor_before_a_unit(width, monkeypatch):
     class Terminal(io.StringIO):
