@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     # Where all is well nothing is printed: whoever asks a script, or reads a log, sees at once that there is nothing.
     if outcome.findings:
         whole = options.csv or str(outcome.folder / f"{outcome.stem}.json")
-        present(outcome, whole, listed=True, paths=("image", "says"))
+        present(outcome, whole, listed=True)
     write_outputs(options, outcome, tell)
     tell(f"saved in {outcome.folder}: {outcome.stem}.json")
     return 0

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,12 +109,12 @@ def _belongs_to_a_result(path: Path) -> bool:
     return isinstance(record, dict) and record.get("format") == "layerprobe result"
 
 
-def present(outcome: "Outcome", whole: str = "", *, listed: bool = False, paths: Sequence[str] = ()) -> None:
+def present(outcome: "Outcome", whole: str = "", *, listed: bool = False) -> None:
     """Print the tables, the most important last, then notes and, below all, the answer: where a terminal is read. Where
     it is quiet the answer alone.
 
     whole: where all of it stands. listed: a part of the answer is the first table, as it is of an outcome whose table
-    people came for. paths: the columns that hold paths.
+    people came for.
     """
     from classify.show.table import show
 
@@ -122,7 +122,7 @@ def present(outcome: "Outcome", whole: str = "", *, listed: bool = False, paths:
     if is_quiet():
         tables, notes = tables[:1] if listed or outcome.table_first else (), ()
     for table in reversed(tables):
-        show(dataclasses.replace(table, whole=whole).with_paths(*paths), "")
+        show(dataclasses.replace(table, whole=whole), "")
     show(*(f"note: {note}" for note in notes), *outcome.sentences)
 
 

@@ -29,7 +29,7 @@ from classify.measure.suspicion import (
 )
 from classify.measure.wording import percent
 from classify.show.panels import Panel
-from classify.show.table import Cell, Column, Table, spelled, table_of
+from classify.show.table import Cell, Column, Table, table_of
 from features.commands.speaking import not_again
 from features.datasets import Dataset, open_dataset
 from features.datasets.catalogue import READABLE
@@ -339,17 +339,10 @@ def _some(texts: list[str], between: str = ", ") -> str:
     return between.join(texts[:MOST_NAMED]) + more
 
 
-def _short(text: str | None) -> str:
-    """A path, or what is said of an image, as a line of a table has room for it; the ends tell most."""
-    text = spelled(text)
-    return text if len(text) <= _ROOM else f"{text[: _ROOM // 2 - 2]}...{text[-(_ROOM // 2 - 1) :]}"
-
-
-_ROOM = 28
 _ITEMS: tuple[Cell, ...] = (
     (Column("finding", align="left"), lambda pair: pair[0].kind),
-    (Column("image", align="left", format=_short), lambda pair: pair[1].path),
-    (Column("says", "what", align="left", format=_short), lambda pair: pair[1].says or None),
+    (Column("image", align="left", path=True), lambda pair: pair[1].path),
+    (Column("says", "what", align="left", path=True), lambda pair: pair[1].says or None),
     (Column("label", align="left"), lambda pair: pair[1].label or None),
     (Column("split", align="left"), lambda pair: pair[1].split or None),
     (Column("value", format=lambda value: "" if value is None else f"{value:.3f}"), lambda pair: pair[1].value),

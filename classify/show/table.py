@@ -124,14 +124,6 @@ class Table:
         marked = self.marked | {(place, self.index(name))}
         return dataclasses.replace(self, marked=marked, notes=(*self.notes, f"* {note}"))
 
-    def with_paths(self, *names: str) -> "Table":
-        """The same table with columns of these names whole, as people need them who act upon the paths in them."""
-        columns = (
-            dataclasses.replace(column, format=spelled, path=True) if column.name in names else column
-            for column in self.columns
-        )
-        return dataclasses.replace(self, columns=tuple(columns))
-
     def cells(self) -> list[list[str]]:
         """The rows as people read them, without marks."""
         return [

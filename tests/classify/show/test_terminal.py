@@ -176,9 +176,9 @@ def test_notes_on_columns_that_are_left_out_are_left_out():
 def test_a_path_is_whole_at_any_width(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
     path = f"train/a-class-with-a-long-name/{'0123456789' * 4}.png"
-    heads = (Column("finding", align="left"), Column("image", align="left", format=lambda text: f"{text[:5]}..."))
+    heads = (Column("finding", align="left"), Column("image", align="left", path=True))
     heads += (Column("says", "what", align="left", path=True), Column("label", align="left"), Column("value"))
-    table = Table("", heads, (("nearly in train", path, f"nearly {path} in train", "cat", 0.5),)).with_paths("image")
+    table = Table("", heads, (("nearly in train", path, f"nearly {path} in train", "cat", 0.5),))
     stream = io.StringIO()
     show(table, stream=stream)
     text = stream.getvalue()
