@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from classify.commands.outputs import check_outputs
 from features.commands.help import purpose
@@ -10,6 +11,9 @@ from features.commands.options import Parser, add_shared, positive
 from features.commands.speaking import say, tell
 from features.errors import UserError
 from features.named_code import trusting
+
+if TYPE_CHECKING:
+    from classify.show.report.looked import Explain
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,6 +28,11 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.show.report import write_report
 
+    explain: Explain | None = None
+    if not options.no_stages:
+        from classify.use.explaining import explain_between  # which imports torch
+
+        explain = explain_between
     with trusting(options.trust):
         path = write_report(
             options.results,
@@ -36,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
             dataset=options.dataset,
             paths=options.paths,
             command=options.command_line,
+            explain=explain,
             say=tell,
         )
     say(f"written: {path} ({path.stat().st_size / 1e6:.2f} MB); open it in a browser")
@@ -53,7 +63,9 @@ def _parser() -> Parser:
     add("--seed", default=0, type=int, metavar="K", help="of that sample and of the maps")
     add("--no-maps", action="store_true", help="leave out the maps of the features, which take a second a layer")
     add("--no-images", action="store_true", help="leave out all images: wrong ones, on the maps, and feature maps")
-    add("--no-stages", action="store_true", help="leave out what each stage sees of one image; loads no network then")
+    add(
+        "--no-stages", action="store_true", help="leave out what stages see and where the best looked; loads no network"
+    )
     add(
         "--paths", action="store_true", help="write absolute paths out, of which the last name alone is shown otherwise"
     )

@@ -18,6 +18,7 @@ from torch import fx, nn
 
 from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.trained import TrainedNetwork
+from classify.measure.results import SavedResult
 from classify.use.explanation import Explanation
 from classify.use.modules import head_module
 from classify.use.predicting import likeliest
@@ -139,6 +140,24 @@ def explain(model: SavedModel, images: np.ndarray | Sequence[Any]) -> list[Expla
     for ready, outputs in model.through(images):
         orders = [likeliest(outputs, row)[:2] for row in range(len(ready))]
         found += explainer.explain(ready, orders)
+    return found
+
+
+def explain_between(
+    saved: SavedResult, images: Sequence[Any], pairs: Sequence[tuple[str, str]], weights: str | None = None
+) -> list[Explanation]:
+    """Of each image (uint8, of any size), why a result's model has the first of two classes and not the second.
+
+    weights: where those of its frozen network are. UserError as of `explain`, and for a class that the model has not.
+    """
+    model = SavedModel.open(saved, weights=weights, device="cpu")
+    explainer, names = Explainer(model), list(model.classes)
+    if unknown := {name for pair in pairs for name in pair} - set(names):
+        raise UserError(f"{saved.path}: its model has no class {sorted(unknown)[0]}")
+    found: list[Explanation] = []
+    for ready, _ in model.through(images):
+        own = pairs[len(found) : len(found) + len(ready)]
+        found += explainer.explain(ready, [[names.index(name) for name in pair] for pair in own])
     return found
 
 

@@ -7,9 +7,13 @@ backbone); `gather` asks them. None of them downloads, extracts or trains.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from features.errors import UserError
 from features.written import text_written
+
+if TYPE_CHECKING:
+    from classify.show.report.looked import Explain
 
 __all__ = ["write_report"]
 
@@ -26,6 +30,7 @@ def write_report(
     dataset: str | None = None,
     paths: bool = False,
     command: str = "",
+    explain: "Explain | None" = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """Make the page of a folder of results; its path.
@@ -33,7 +38,8 @@ def write_report(
     sample: test images on the maps of the features, drawn with `seed`. maps, images, stages: whether there are maps of
     the features, images, and feature maps of one image. dataset: where the images are, if this home has not used
     the data set that the records name. paths: whether absolute paths are written out; else only their last name is, so
-    that the page tells nobody where things stand and who works there. say: told what is worked on. Raises UserError
+    that the page tells nobody where things stand and who works there. explain: what says where a model looked
+    (`classify.use.explaining.explain_between`); None leaves that out. say: told what is worked on. Raises UserError
     where the folder holds no results, something in it is damaged, or the page cannot be written.
     """
     from classify.show.report.checks import show_checks
@@ -47,7 +53,7 @@ def write_report(
     output = Path(output)
     checks = show_checks(Path(results), images=images, dataset=dataset)
     sections = read_folder(results, empty=bool(checks))
-    gathered = gather(sections, PageRequest(sample, seed, maps, images, stages, dataset), say)
+    gathered = gather(sections, PageRequest(sample, seed, maps, images, stages, dataset, explain), say)
     asked = [results, output, output.parent, dataset, Path.cwd(), home(), *places_of(sections)]
     known = known_places(asked)
     text = render(gathered, checks, str(results), command, str if paths else lambda text: without_places(text, known))

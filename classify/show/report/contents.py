@@ -46,6 +46,7 @@ def _parts(section: Mapping[str, Any]) -> tuple[Entry, ...]:
         *figures(section["prices"]),
         own("pairs" if section["pairs"] is not None else "confusion"),
         *([own("errors")] if section["has_errors"] else []),
+        *figures([section["looked"]] if section["looked"] else []),
         *([own("map")] if section["map_groups"] else []),
         *figures([section["training"]] if section["training"] else []),
         *(Entry(study["id"], f"Study of {study['name']}") for study in section["studies"]),

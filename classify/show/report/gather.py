@@ -10,6 +10,7 @@ from classify.measure.wording import counted
 from classify.show.report.errors import Shown, errors_of, shown
 from classify.show.report.folder import CONTROLS, Section
 from classify.show.report.images import TestImages, open_images
+from classify.show.report.looked import Explain, see_where
 from classify.show.report.maps import MapGroup, map_layers, sample_rows
 from classify.show.report.page import MOST_SHOWN, Material
 from classify.show.report.stages import see_stages
@@ -22,6 +23,7 @@ class PageRequest:
     """What a page is to show besides results.
 
     sample: test images on the maps of the features; seed: of both. dataset: where the user says that the images are.
+    explain: what says where a model looked; None leaves that out.
     """
 
     sample: int
@@ -30,6 +32,7 @@ class PageRequest:
     images: bool
     stages: bool
     dataset: str | None = None
+    explain: Explain | None = None
 
 
 def gather(
@@ -61,7 +64,14 @@ def _material(section: Section, number: int, room: int, request: PageRequest) ->
     errors, rows = _errors(section)
     rows += [point.row for point in points if point.row not in rows]
     sheet = opened.sheet(rows, room) if rows else None
-    figure = None
+    figure, looked = None, None
+    if request.explain:
+        own = errors.get(section.best.saved.path.name, ())
+        where = see_where(section, opened, own, f"s{number}-looked", request.explain)
+        if isinstance(where, str):
+            notes += [where] if where else []
+        else:
+            looked = where
     right = best.rows[best.labels == best.predicted]
     if request.stages and len(right):
         row = int(right[0])
@@ -71,7 +81,7 @@ def _material(section: Section, number: int, room: int, request: PageRequest) ->
             notes.append(seen)
         else:
             figure = seen
-    return Material(errors, sheet, points, groups, figure, tuple(notes))
+    return Material(errors, sheet, points, groups, figure, tuple(notes), looked)
 
 
 def _errors(section: Section) -> tuple[dict[str, list[Shown]], list[int]]:

@@ -55,7 +55,7 @@ class Material:
     """What a section shows besides its results; each part may be missing.
 
     errors: record's file name -> the errors to show. sample: places of the mapped images in the best model's
-    predictions. notes: what was left out and why.
+    predictions. notes: what was left out and why. looked: where the best model looked when it was wrong.
     """
 
     errors: dict[str, list[Shown]]
@@ -64,6 +64,7 @@ class Material:
     groups: tuple[MapGroup, ...] = ()
     stages: Figure | None = None
     notes: tuple[str, ...] = ()
+    looked: Figure | None = None
 
 
 def templates() -> Any:
@@ -182,6 +183,7 @@ def _context(number: int, section: Section, material: Material, hide: Callable[[
         "map_size": len(material.sample),
         "map_model": section.best.name,
         "stages": material.stages,
+        "looked": material.looked,
         "data": script_json(_hidden(data, hide)),
         "sources": [_source(model) for model in section.models],
         "has_errors": data["errors"] is not None,

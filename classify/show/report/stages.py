@@ -73,9 +73,7 @@ def _stages(model: Model, image: np.ndarray) -> list[_Stage]:
     if name is None or size is None or not 8 <= size <= 4096:
         raise UserError(f"there are no images of {size!r} pixels")
     require_trust(name, model.saved.path)
-    weights = _weights_at_hand(
-        name, option(model.saved.result.command, "--weights") or "default", config.weights_sha256
-    )
+    weights = weights_at_hand(name, option(model.saved.result.command, "--weights") or "default", config.weights_sha256)
     backbone = load_backbone(name, weights, prepared=_preprocessing(config))
     if backbone.weights_sha256 != config.weights_sha256:
         raise UserError(f"the weights '{weights}' are no longer those that these results were made with")
@@ -106,7 +104,7 @@ def _preprocessing(config: RowConfig) -> Preprocessing:
         raise UserError(f"images are not prepared by {str(config.preprocessing)[:80]}") from error
 
 
-def _weights_at_hand(backbone: str, weights: str, digest: str | None) -> str:
+def weights_at_hand(backbone: str, weights: str, digest: str | None) -> str:
     """The same; UserError where they would have to be downloaded, and for a file that this home has not used before
     with the digest in the record."""
     from features.families import family_of

@@ -256,7 +256,7 @@ def test_one_record_alone_makes_a_page(tmp_path):
     assert "images are left out: there is no data set 'somewhere'" in elements.text
     ids = elements.ids()
     assert f"r-{saved.result.digest[:10]}" in ids and "s0-runs-models" in ids and "s0-confusion" in ids
-    assert not any(part in "".join(ids) for part in ("curve", "time", "errors", "map", "training", "stages"))
+    assert not any(part in "".join(ids) for part in ("curve", "time", "errors", "map", "training", "stages", "looked"))
     assert not re.search(r"\bnan\b|None", elements.text.split("(() =>")[0].replace("limit=None", ""))
 
 
