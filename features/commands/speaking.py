@@ -19,6 +19,8 @@ QUIET, NORMAL, VERBOSE = -1, 0, 1
 
 _loudness = NORMAL
 _told: set[str] = set()
+_deaf_threads = 0  # inside `decoders_unheard`
+_filters, _filters_lock = contextlib.ExitStack(), threading.Lock()
 _here = threading.local()  # .heard: the lines of this thread that are for another process to say
 
 
@@ -117,10 +119,24 @@ def heard() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def decoders_unheard() -> Iterator[None]:
-    """Meanwhile what Pillow warns of goes unsaid: it is told with the file's name, where a data set is looked at."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    """Meanwhile what Pillow warns of goes unsaid: it is told with the file's name, where a data set is looked at.
+
+    Filters belong to the process, and a thread that put back those it found would bring back the warnings of another:
+    the last thread to leave puts back what the first one found.
+    """
+    global _deaf_threads
+    with _filters_lock:
+        if not _deaf_threads:
+            _filters.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _deaf_threads += 1
+    try:
         yield
+    finally:
+        with _filters_lock:
+            _deaf_threads -= 1
+            if not _deaf_threads:
+                _filters.close()
 
 
 def detail(line: object) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import threading
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,6 +109,26 @@ def test_what_tasks_say_is_heard_once_where_people_look_and_what_decoders_warn_o
             assert sorted(said.err.splitlines()) == ["of all tasks", "task 0", "task 1"] and said.out == ""
             speaking._told.clear()  # as in another process
     assert not [warning for warning in recwarn if "EXIF" in str(warning.message)]
+
+
+def test_a_thread_that_is_done_first_leaves_warnings_unheard_for_the_others(recwarn):
+    both_inside, first_done = threading.Barrier(2), threading.Event()
+
+    def first():
+        with speaking.decoders_unheard():
+            both_inside.wait(60)
+        first_done.set()
+
+    before = list(warnings.filters)
+    other = threading.Thread(target=first)
+    other.start()
+    with speaking.decoders_unheard():
+        both_inside.wait(60)
+        assert first_done.wait(60)
+        warnings.warn_explicit("of a decoder", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin")
+    other.join()
+    assert not [warning for warning in recwarn if "decoder" in str(warning.message)]
+    assert list(warnings.filters) == before
 
 
 def test_a_worker_that_comes_later_with_another_version_does_no_task(home, monkeypatch):
