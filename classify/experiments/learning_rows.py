@@ -4,7 +4,7 @@ Where a data set brings a validation part of its own it is chosen on that, and e
 part of the training rows is held out. On folds every training row is both.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,19 @@ from features.blocks import Blocks, Stacked
 from features.datasets import ImageFiles, open_dataset
 from features.errors import UserError
 from features.folds import draw_folds
+from features.request import Request
 from features.rows import train_and_validation
 
 VALIDATION = "validation"
+
+
+def limits_that_cut(request: Request, splits: Sequence[str]) -> list[str]:
+    """What a request's limits leave of these splits, for people; nothing of a limit that cuts nothing."""
+    cuts, limits = [], {"train": ("training", request.limit), "test": ("test", request.limit_test)}
+    for split in splits:
+        (words, limit), images = limits[split], len(open_dataset(request.dataset).load(split).labels)
+        cuts += [f"{limit:,} of {images:,} {words} images"] if limit is not None and limit < images else []
+    return cuts
 
 
 def learning_rows(

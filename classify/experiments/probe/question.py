@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.experiments.learning_rows import limits_that_cut
 from classify.experiments.settings import Settings
 from classify.experiments.validating import AUTO, SPLIT, check_score, is_tested_on_folds, parse_folds, settle
 from classify.heads import find_head
@@ -79,7 +80,7 @@ def ask(request: Request, heads: Sequence[str] | None, settings: Settings, quick
     heads None means the usual ones, fewer where it is to be `quick`. parts: the fields of `Question` from depth to
     select.
     """
-    request, cuts = _quick(request) if quick else (request, [])
+    request, limited = _quick(request) if quick else (request, [])
     usual = QUICK_HEADS if quick else DEFAULT_HEADS
     question = Question(
         request=request.normalised(),
@@ -90,6 +91,7 @@ def ask(request: Request, heads: Sequence[str] | None, settings: Settings, quick
     )
     _check_options(question)
     notes: list[str] = []
+    cuts: list[str] = []
     if quick:
         if heads is None:
             cuts.append(f"heads {' and '.join(QUICK_HEADS)} instead of {', '.join(DEFAULT_HEADS)}")
@@ -98,8 +100,7 @@ def ask(request: Request, heads: Sequence[str] | None, settings: Settings, quick
         if question.widths or question.controls:
             cuts.append("shuffled labels and matched widths with ridge alone")
         if question.scores:
-            cuts.append(f"scores on {QUICK_SCORE_ROWS:,} rows instead of {SCORE_ROWS:,}")
-        notes.append(f"cut to be quick: {'; '.join(cuts)}")
+            cuts.append(f"scores on at most {QUICK_SCORE_ROWS:,} rows instead of {SCORE_ROWS:,}")
     random = question.controls and not quick
     networks = ((request.backbone, request.weights), *question.networks)
     if random and (drawn := [backbone for backbone, weights in networks if weights == "random"]):
@@ -124,7 +125,9 @@ def ask(request: Request, heads: Sequence[str] | None, settings: Settings, quick
     settings, lines = settle(
         dataclasses.replace(question.settings, test=settings.test), question.request, question.heads
     )
-    return dataclasses.replace(question, settings=settings, notes=(*question.notes, *lines))
+    cuts = limits_that_cut(question.request, limited) + cuts
+    cut = [f"cut to be quick: {'; '.join(cuts)}"] if cuts else []
+    return dataclasses.replace(question, settings=settings, notes=(*cut, *question.notes, *lines))
 
 
 def _check_options(question: Question) -> None:
@@ -146,18 +149,18 @@ def _check_options(question: Question) -> None:
 
 
 def _quick(request: Request) -> tuple[Request, list[str]]:
-    """A request of fewer rows where none were named, and what was cut: nothing of a few images without a test part,
+    """A request of fewer rows where none were named, and of which splits: none of a few images without a test part,
     which would be tested otherwise for it."""
     if is_tested_on_folds(request):
         return request, []
-    cuts = []
+    limited = []
     if request.limit is None:
         request = dataclasses.replace(request, limit=QUICK_ROWS)
-        cuts.append(f"at most {QUICK_ROWS:,} training rows")
+        limited.append("train")
     if request.limit_test is None:
         request = dataclasses.replace(request, limit_test=QUICK_TEST_ROWS)
-        cuts.append(f"at most {QUICK_TEST_ROWS:,} test rows")
-    return request, cuts
+        limited.append("test")
+    return request, limited
 
 
 def _check_heads(question: Question) -> None:

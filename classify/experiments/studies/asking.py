@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from classify.experiments.kinds.classical import Classical
+from classify.experiments.learning_rows import limits_that_cut
 from classify.experiments.making import Making
 from classify.experiments.models import Model
 from classify.experiments.row import Row, network_row
@@ -79,13 +80,14 @@ class Asked:
             cuts.append(f"images of {image_size} pixels")
         if rows is not None and self.request.limit is None:
             changes["limit"] = rows
-            cuts.append(f"at most {rows:,} training images")
         if self.request.limit_test is None:
             changes["limit_test"] = test_rows
-            cuts.append(f"at most {test_rows:,} test images")
+        request = dataclasses.replace(self.request, **changes)
+        limits = {"limit": "train", "limit_test": "test"}
+        cuts += limits_that_cut(request, [split for limit, split in limits.items() if limit in changes])
         if epochs and not self.has_length:
             cuts.append(f"{epochs[0]} epochs instead of {epochs[1]}")
-        return dataclasses.replace(self, request=dataclasses.replace(self.request, **changes), cuts=tuple(cuts))
+        return dataclasses.replace(self, request=request, cuts=tuple(cuts))
 
     def settings(self, **decided: Any) -> TrainingSettings:
         """The settings of a network: what was given by name, then what the study decides."""

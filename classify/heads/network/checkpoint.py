@@ -174,8 +174,8 @@ def _save(tensors: Tensors, name: str) -> None:
     try:
         save_file(tensors, name)
     except SafetensorError as error:
-        # The library tells of the system's refusals (a full disk) in words alone.
-        number = re.search(r"os error (\d+)", str(error))
+        # The library tells of the system's refusals (a full disk) in words alone, which are others before 0.5.
+        number = re.search(r"\b(?:os error|code:) (\d+)", str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), name) from error

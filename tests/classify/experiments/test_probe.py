@@ -12,7 +12,7 @@ import pytest
 from classify.commands.probe import main
 from classify.experiments import making
 from classify.experiments.making import Making
-from classify.experiments.probe import scoring
+from classify.experiments.probe import question, scoring
 from classify.experiments.probe.tables import cka_table
 from classify.experiments.sources import CachedLayer
 from classify.measure.paired import holm, mcnemar
@@ -320,13 +320,16 @@ def test_a_stopped_probe_carries_on_with_the_rows_it_lacks(home, tmp_path, monke
     assert not list((home / "fitted").glob("*"))
 
 
-def test_quick_says_what_it_cuts(home, tmp_path):
+def test_quick_says_what_it_cuts(home, tmp_path, monkeypatch):
     fields = {**DIGITS, "layers": ("layer1",), "results": tmp_path, "jobs": 1, "scores": False, "quick": True}
     fields["validate"] = "holdout"
     result = probe(**{**fields, "limit": None, "limit_test": None, "weights": "random"})
     assert {row.head for row in result.rows if row.kind == "layer"} == {"ridge", "lda"}
-    for words in ("10,000 training rows", "2,000 test rows", "ridge and lda instead of", "no random weights"):
-        assert words in result.notes[0]
+    assert "ridge and lda instead of" in result.notes[0] and "no random weights" in result.notes[0]
+    assert "images" not in result.notes[0], "limits of 10,000 and 2,000 cut nothing of these"
+    monkeypatch.setattr(question, "QUICK_ROWS", 600)
+    result = probe(**{**fields, "limit": None, "limit_test": 100, "weights": "random"})
+    assert result.notes[0].startswith("cut to be quick: 600 of 1,198 training images; heads")
 
 
 @pytest.mark.parametrize(

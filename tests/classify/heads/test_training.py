@@ -368,11 +368,18 @@ def test_a_run_never_goes_on_from_numbers_that_changed_on_the_disk(tmp_path):
     assert checkpoint.load().tensors["weight"].tolist() == [2.0] * 3
 
 
-def test_a_full_disk_under_a_checkpoint_gets_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "I/O error: No space left on device (os error 28)",
+        'IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })',  # safetensors 0.4
+    ],
+)
+def test_a_full_disk_under_a_checkpoint_gets_one_line(tmp_path, monkeypatch, words):
     from safetensors import SafetensorError
 
     def full(*arguments):
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise SafetensorError(f"Error while serializing: {words}")
 
     monkeypatch.setattr("classify.heads.network.checkpoint.save_file", full)
     with pytest.raises(UserError, match="is full: .*carries on where it stopped"):
