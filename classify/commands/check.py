@@ -8,13 +8,14 @@ from classify.commands.outputs import add_output_options, check_outputs, present
 from features.commands.help import purpose
 from features.commands.options import Parser, add_request_options, add_shared, check_request, request_from
 from features.commands.speaking import tell
-from features.datasets.survey import AbsentImages
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the command line, look at the data set, and print and write what was found."""
     options = _parser().parse_args(arguments)
     check_outputs(options)
+    from features.datasets.survey import AbsentImages
+
     with contextlib.suppress(AbsentImages):  # which are findings
         check_request(options)
 
@@ -32,8 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     tell(outcome.summary)
     # Where all is well nothing is printed: whoever asks a script, or reads a log, sees at once that there is nothing.
     if outcome.findings:
-        whole = options.csv or str(outcome.folder / f"{outcome.stem}.json")
-        present(outcome, whole, listed=True)
+        present(outcome, options.csv or str(outcome.folder / f"{outcome.stem}.json"), listed=True)
     write_outputs(options, outcome, tell)
     tell(f"saved in {outcome.folder}: {outcome.stem}.json")
     return 0

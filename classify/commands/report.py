@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from classify.commands.outputs import check_outputs
 from features.commands.help import purpose
@@ -13,7 +13,7 @@ from features.errors import UserError
 from features.named_code import trusting
 
 if TYPE_CHECKING:
-    from classify.show.report.looked import Explain
+    from classify.use.explanation import Explanation
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,11 +28,6 @@ def main(arguments: Sequence[str]) -> int:
 
     from classify.show.report import write_report
 
-    explain: Explain | None = None
-    if not options.no_stages:
-        from classify.use.explaining import explain_between  # which imports torch
-
-        explain = explain_between
     with trusting(options.trust):
         path = write_report(
             options.results,
@@ -45,11 +40,17 @@ def main(arguments: Sequence[str]) -> int:
             dataset=options.dataset,
             paths=options.paths,
             command=options.command_line,
-            explain=explain,
+            explain=None if options.no_stages else _explain,
             say=tell,
         )
     say(f"written: {path} ({path.stat().st_size / 1e6:.2f} MB); open it in a browser")
     return 0
+
+
+def _explain(*asked: Any) -> "list[Explanation]":
+    from classify.use.explaining import explain_between  # which imports torch
+
+    return explain_between(*asked)
 
 
 def _parser() -> Parser:
