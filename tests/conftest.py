@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Each has a home of its own: what an earlier run noted is unknown to it, and the user's own home learns nothing.
     """
+    # xdist gives its workers the columns of a terminal, which commands would keep to in a pipe.
+    os.environ.pop("COLUMNS", None)
     if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
     folder = Path(tempfile.mkdtemp(prefix="home-of-tests-"))
