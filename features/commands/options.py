@@ -287,10 +287,11 @@ def check_request(options: argparse.Namespace) -> None:
 
     fields = request_fields(options)
     names = ("backbone", "weights", "image_size")
-    values = (fields[name] if isinstance(fields[name], tuple) else (fields[name],) for name in names)
+    values = [fields[name] if isinstance(fields[name], tuple) else (fields[name],) for name in names]
     for backbone, weights, size in itertools.product(*values):
-        file = weights.rpartition("=")[2]  # of NAME=W
-        Request(**{**fields, "backbone": backbone, "weights": file, "image_size": size}).check()
+        name, _, file = weights.partition("=")  # NAME=W, or a file with = in its own name
+        own = file if name in values[0] else weights
+        Request(**{**fields, "backbone": backbone, "weights": own, "image_size": size}).check()
     if fields["dataset"] is not None:  # of a study that has its own
         open_dataset(fields["dataset"])
 

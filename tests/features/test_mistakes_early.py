@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from features.errors import UserError
+
 DIGITS = "--dataset digits"
 
 
@@ -83,3 +85,16 @@ def test_what_is_right_or_known_to_torch_alone_is_no_mistake(place, monkeypatch)
     from features.backbones.torchvision import FAMILY
 
     assert set(FAMILY.names()) <= set(plain_names())
+
+
+@pytest.mark.parametrize("weights", ["a=b.pth", "resnet18=a=b.pth"])
+def test_a_file_of_weights_may_have_an_equals_sign_in_its_name(place, monkeypatch, weights):
+    from features.commands.options import Parser, add_request_options, check_request
+
+    monkeypatch.chdir(place)
+    (place / "a=b.pth").touch()
+    parser = Parser("classify probe")
+    add_request_options(parser, layer="all", several=True)
+    check_request(parser.parse_args(["--dataset", "digits", "--weights", weights]))
+    with pytest.raises(UserError, match="b=a.pth: there is no such file"):
+        check_request(parser.parse_args(["--dataset", "digits", "--weights", "b=a.pth"]))
