@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from classify.experiments.probe.entries import CANDIDATES
 from classify.experiments.probe.found import ProbeRow, Standing, find, of_kind
 from classify.experiments.probe.scoring import ScoreRow, Scores
-from classify.measure.wording import MISSING, counted, duration, percent
+from classify.measure.wording import MISSING, counted, decimal, duration, percent
 from classify.show import columns
 from classify.show.table import Cell, Column, Table, table_of
 
@@ -178,14 +178,13 @@ def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
     )
     lines = []
     for number, (layer, pool, network) in enumerate(scores.places):
-        values = (score.values[number] for score in of_layers)
-        lines.append((*([network] if network else []), layer, *([pool] if pools else []), best[layer, pool, network]))
-        lines[-1] += tuple(values)
+        place = (*([network] if network else []), layer, *([pool] if pools else []))
+        lines.append((*place, best[layer, pool, network], *(score.values[number] for score in of_layers)))
     took = f"{duration(sum(row.seconds for row in plain))} of probing"
     tau = "weighted Kendall tau with the best head's validation accuracy"
     notes = [
         f"on {scores.rows:,} training rows, stratified, none of them validation or test; higher is better",
-        _of_each(tau, of_layers, lambda score: _tau(score.tau)),
+        _of_each(tau, of_layers, lambda score: decimal(score.tau, 2)),
         _of_each(f"computed for all layers, beside {took}, in", of_layers, lambda score: duration(score.seconds)),
     ]
     if of_network := [score for score in scores.scores if score.of_network]:
@@ -198,10 +197,6 @@ def scores_table(rows: Sequence[ProbeRow], scores: Scores) -> Table:
 
 def _of_each(what: str, scores: Sequence[ScoreRow], spelled: Callable[[ScoreRow], str]) -> str:
     return f"{what}: {', '.join(f'{score.title} {spelled(score)}' for score in scores)}"
-
-
-def _tau(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2f}"
 
 
 def cka_table(scores: Scores, network: str = "") -> Table:
