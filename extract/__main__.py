@@ -47,7 +47,7 @@ def _parser() -> Parser:
     parser = Parser("extract", description=purpose(__doc__))
     add_request_options(parser)
     add = parser.section("how")
-    add_shared(add, "--compile", "--cluster")
+    add_shared(add, "--views", "--view-augment", "--compile", "--cluster")
     add("--dry-run", action="store_true", help="say what it would cost, and stop")
     add("--list-layers", action="store_true", help="name every layer of the backbone, and stop")
     return parser

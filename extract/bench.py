@@ -20,6 +20,7 @@ from features.device import resolve_device
 from features.digests import sha256_rows
 from features.errors import UserError
 from features.request import PLANS, Request, Wanted, selected_rows
+from features.views import Views
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,11 @@ class Part:
     data: Split
     rows: np.ndarray
     wanted: tuple[Wanted, ...]
+
+    @property
+    def views(self) -> Views:
+        """How each of its images is seen."""
+        return Views.parse(self.wanted[0].key.views)
 
     @property
     def layers(self) -> tuple[str, ...]:

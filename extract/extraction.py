@@ -78,7 +78,7 @@ def _extract_locked(
         torch.set_num_threads(jobs)
     cores = torch.get_num_threads()
     bench = Bench.of(plan.request)
-    images = sum({wanted.split: wanted.rows for wanted in todo}.values())
+    images = plan.request.views * sum({wanted.split: wanted.rows for wanted in todo}.values())
     trunk: Trunk | None = None
     passes = []
     for split in dict.fromkeys(wanted.split for wanted in todo):

@@ -8,6 +8,7 @@ computed alike. What a killed pass has recorded is not computed again.
 """
 
 import contextlib
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -22,9 +23,9 @@ from torch.nn.functional import pad
 from extract.bench import Part
 from extract.preprocess import Preprocessor
 from extract.trunk import Trunk, torch_threads
+from extract.views import seen
 from features import store
 from features.commands.speaking import decoders_unheard
-from features.datasets import ImageFiles
 from features.datasets.pixels import pixels_held
 from features.errors import UserError
 from features.memory import give_back_freed_memory
@@ -67,9 +68,8 @@ def run_pass(
     # A batch's images are computed together: a pass carries on at the start of one.
     first -= first % recipe.batch if first < len(rows) else 0
     streams = recipe.streams(cores)
-    ready_made = _prepared(
-        preprocessor.decoded(part.data.images), rows[first:], recipe.batch, preprocessor, trunk, cores
-    )
+    views = part.views.count
+    ready_made = _prepared(part, rows[first:], recipe.batch, preprocessor, trunk, cores)
 
     def compute(count: int, ready: torch.Tensor) -> tuple[list[tuple[store.PartialFile, np.ndarray]], int, float]:
         before = time.perf_counter()
@@ -86,7 +86,7 @@ def run_pass(
     ):
         pending: Future | None = None
         done, committed = first, time.perf_counter()
-        for blocks, count, seconds in computed:
+        for blocks, count, seconds in _of_all_views(computed, views):
             computing += seconds / streams
             if pending:
                 pending.result()
@@ -129,6 +129,21 @@ def _in_streams(
             pool.shutdown(cancel_futures=True)
 
 
+def _of_all_views(
+    computed: Iterator[tuple[list[tuple[store.PartialFile, np.ndarray]], int, float]], views: int
+) -> Iterator[tuple[list[tuple[store.PartialFile, np.ndarray]], int, float]]:
+    """What was computed of batches whose views come one after the other, with those of an image together."""
+    if views == 1:
+        yield from computed
+        return
+    while each := list(itertools.islice(computed, views)):
+        blocks = [
+            (view[0][0], np.stack([block for _, block in view], axis=1))
+            for view in zip(*(blocks for blocks, _, _ in each), strict=True)
+        ]
+        yield blocks, each[0][1], sum(seconds for *_, seconds in each)
+
+
 def _write(blocks: list[tuple[store.PartialFile, np.ndarray]], start: int, done: int | None) -> None:
     for file, block in blocks:
         if not np.isfinite(block).all():
@@ -143,43 +158,55 @@ def _write(blocks: list[tuple[store.PartialFile, np.ndarray]], start: int, done:
 
 
 def _prepared(
-    images: np.ndarray | ImageFiles,
+    part: Part,
     rows: np.ndarray,
     size: int,
     preprocessor: Preprocessor,
     trunk: Trunk,
     cores: int,
 ) -> Generator[tuple[int, torch.Tensor], None, None]:
-    """For each batch the number of its images and the network's input, the last one filled up with zeros.
+    """For each batch the number of its images and the network's input, one view after the other, the last batch filled
+    up with zeros.
 
     While the network computes, the next batch is made ready: read, decoded and resized by a thread for each core, then
     normalised by one. Of what is ahead only small uint8 images and one batch are kept.
     """
+    images, views = preprocessor.decoded(part.data.images), part.views
     with ThreadPoolExecutor(cores, "resize") as readers, ThreadPoolExecutor(1, "prepare") as preparer:
 
         def resized(row: int) -> torch.Tensor:
             with pixels_held():
-                return preprocessor.resized(images.read(row)[None])  # type: ignore[union-attr]  # called of files alone
+                return preprocessor.resized(images.read(row)[None])
 
         def begin(start: int) -> list[Future]:
             own = rows[start : start + size]
             if isinstance(images, np.ndarray):
-                parts = np.array_split(own, min(cores, len(own)) or 1)
-                return [readers.submit(preprocessor.resized, images[part]) for part in parts if len(part)]
+                some = np.array_split(own, min(cores, len(own)) or 1)
+                return [readers.submit(preprocessor.resized, images[places]) for places in some if len(places)]
             return [readers.submit(resized, int(row)) for row in own]
 
-        def finish(begun: list[Future]) -> tuple[int, torch.Tensor]:
-            parts = [part.result() for part in begun]
-            channels = max(part.shape[1] for part in parts)
-            joined = torch.cat([part.expand(-1, channels, -1, -1) for part in parts])
-            ready = preprocessor.network_input(joined, trunk.dtype, levels=trunk.levels, grey=trunk.grey)
-            missing = size - len(joined)
-            return len(joined), pad(ready, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else ready
+        def join(begun: list[Future]) -> torch.Tensor:
+            parts = [future.result() for future in begun]
+            channels = max(images.shape[1] for images in parts)
+            return torch.cat([images.expand(-1, channels, -1, -1) for images in parts])
 
-        ahead = preparer.submit(finish, begin(0)) if len(rows) else None
-        start = 0
-        while ahead is not None:
-            start += size
-            following = begin(start)
-            ready, ahead = ahead, preparer.submit(finish, following) if following else None
-            yield ready.result()
+        def finish(batch: Future, own: np.ndarray, view: int) -> tuple[int, torch.Tensor]:
+            changed = seen(batch.result(), views, view, own if part.split == "train" else None)
+            ready = preprocessor.network_input(changed, trunk.dtype, levels=trunk.levels, grey=trunk.grey)
+            missing = size - len(changed)
+            return len(changed), pad(ready, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else ready
+
+        def inputs() -> Iterator[Future]:
+            begun = begin(0)
+            for start in range(0, len(rows), size):
+                batch, begun = preparer.submit(join, begun), begin(start + size)
+                for view in range(views.count):
+                    yield preparer.submit(finish, batch, rows[start : start + size], view)
+
+        ahead: deque[Future] = deque()
+        for submitted in inputs():
+            ahead.append(submitted)
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

@@ -87,6 +87,14 @@ class Preprocessor:
             target.copy_(row.float().div_(255).sub_(mean).div_(std))
         return ready.view(count, height, width, channels).permute(0, 3, 1, 2)
 
+    def pixels(self, ready: torch.Tensor) -> torch.Tensor:
+        """The pixels 0 to 255, float32 (N, C, S, S), of which `__call__` made what is given."""
+        return (ready * self._std + self._mean).mul_(255).round_()
+
+    def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What `__call__` makes of images whose pixels these are."""
+        return self._normalise(pixels)
+
     def _to_tensor(self, images: np.ndarray) -> torch.Tensor:
         """(N, 1 or 3, H, W) uint8 on the device."""
         contiguous = np.require(images, requirements=("C", "W"))

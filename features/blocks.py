@@ -22,15 +22,16 @@ COPIES = 3
 class Blocks:
     """The rows of one file, or of several side by side, as float32 (N, D): `blocks[10:20]` reads those rows.
 
-    files: complete files; rows: of each the row numbers (N,) that are wanted, or None for all.
+    files: complete files; rows: of each the row numbers (N,) that are wanted, or None for all. views: how many each of
+    their rows has; of several files those of one view stand side by side, then those of the next.
     """
 
     ndim = 2
     dtype: np.dtype = np.dtype(np.float32)
     shape: Any  # (N, D)
 
-    def __init__(self, files: Sequence[FeatureFile], rows: Sequence[np.ndarray | None]) -> None:
-        self._files = tuple(files)
+    def __init__(self, files: Sequence[FeatureFile], rows: Sequence[np.ndarray | None], views: int = 1) -> None:
+        self._files, self._views = tuple(files), views
         self._rows = tuple(rows)
         counts = {len(taken) if taken is not None else file.shape[0] for file, taken in zip(files, rows, strict=True)}
         if len(counts) != 1:
@@ -56,14 +57,14 @@ class Blocks:
         parts = []
         for file, taken in zip(self._files, self._rows, strict=True):
             read = file.features(rows if taken is None else taken[rows])
-            parts.append(read.reshape(len(rows), -1).astype(np.float32, copy=False))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+            parts.append(read.astype(np.float32, copy=False))
+        return side_by_side(parts, self._views)
 
     def take(self, rows: np.ndarray, axis: int = 0) -> "Blocks":
         """Blocks of these rows alone, read when they are asked for; as numpy's `take` along the rows."""
         if axis != 0:
             raise ValueError("blocks are taken along their rows, axis 0")
-        return Blocks(self._files, [rows if taken is None else taken[rows] for taken in self._rows])
+        return Blocks(self._files, [rows if taken is None else taken[rows] for taken in self._rows], self._views)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         raise UserError(f"these features stay on the disk: {memory_told(self)}")
@@ -103,6 +104,42 @@ class Stacked(Blocks):
         if axis != 0:
             raise ValueError("blocks are taken along their rows, axis 0")
         return Stacked(self._parts, self._numbers[rows])
+
+
+class Views(Blocks):
+    """The views of rows as rows of their own, the first `count` of each one after the other: (N * count, width) of
+    `Blocks` (N, V * width)."""
+
+    def __init__(self, whole: Blocks, width: int, count: int, numbers: np.ndarray | None = None) -> None:
+        self._whole, self._width, self._count = whole, width, count
+        self._numbers = np.arange(len(whole) * count) if numbers is None else numbers
+        self.shape, self.dtype = (len(self._numbers), width), whole.dtype
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """The rows of a slice, or with these numbers (n,) or this mask (N,), read into memory: (n, width)."""
+        images, views = np.divmod(np.atleast_1d(self._numbers[rows]), self._count)
+        read, places = np.unique(images, return_inverse=True)
+        found = self._whole[read].reshape(len(read), -1, self._width)
+        return found[places, views]
+
+    def take(self, rows: np.ndarray, axis: int = 0) -> "Views":
+        if axis != 0:
+            raise ValueError("blocks are taken along their rows, axis 0")
+        return Views(self._whole, self._width, self._count, self._numbers[rows])
+
+
+def side_by_side(parts: Sequence[np.ndarray], views: int = 1) -> np.ndarray:
+    """(N, views * D) of layers (N, ...), or (N, views, ...): all of one view, then all of the next."""
+    flat = [part.reshape(len(part), views, -1) for part in parts]
+    return (flat[0] if len(flat) == 1 else np.concatenate(flat, axis=2)).reshape(len(flat[0]), -1)
+
+
+def rows_of_views(X: Any, width: int, count: int) -> Any:
+    """The first `count` views of rows (N, V * width), an array or `Blocks`, as rows (N * count, width), those of one
+    row one after the other."""
+    if isinstance(X, Blocks):
+        return X if X.shape[1] == width else Views(X, width, count)
+    return X if X.shape[1] == width else X.reshape(len(X), -1, width)[:, :count].reshape(-1, width)
 
 
 def memory_told(X: Blocks) -> str:

@@ -27,7 +27,8 @@ class CacheKey:
     network. precision: the resolved one, of the computation; int8 with the digits of its ranges, `int8:...` (see
     `features.ranges`). dtype: of the stored numbers. revision: of how this layer is computed; 0 where version 0.1.0 was
     right. architecture: the package that defines it and its version; '' for torchvision's, whose networks stay what
-    they are, and for what version 0.1.0 had. These two are not written down where they mean what that did.
+    they are, and for what version 0.1.0 had. views: as `features.views.Views` writes them; '' for the images alone.
+    These three are not written down where they mean what version 0.1.0 did.
     """
 
     dataset: str
@@ -44,6 +45,7 @@ class CacheKey:
     format: int = FORMAT
     revision: int = 0
     architecture: str = ""
+    views: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -74,7 +76,7 @@ class CacheKey:
 
 
 # Fields that came after version 0.1.0, with what they are where it knew nothing of them.
-_LATER: dict[str, str | int] = {"revision": 0, "architecture": ""}
+_LATER: dict[str, str | int] = {"revision": 0, "architecture": "", "views": ""}
 
 
 def short_digest(key: CacheKey) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from features import request as requests
 from features import store
-from features.blocks import Blocks
+from features.blocks import Blocks, side_by_side
 from features.commands.speaking import tell_once
 from features.datasets import open_dataset
 from features.digests import sha256_rows
@@ -67,21 +67,22 @@ def used_of_others(plan: Plan) -> str:
 
 
 def read_layer(plan: Plan, layer: str, split: str, pool: str | None = None) -> tuple[np.ndarray, Cached]:
-    """The features of a layer, or of layers joined by `+` side by side, and the file (the first of several).
+    """The features of a layer, or of layers joined by `+` side by side, and the file (the first of several); of several
+    views (N, views, ...).
 
     UserError where they are not in the cache, saying what the nearest file differs in.
     """
-    parts = _parts(plan, layer, split, pool)
+    parts, views = _parts(plan, layer, split, pool), plan.request.views
     if len(parts) == 1:
         return parts[0].features(), parts[0]
-    flat = [part.features().reshape(len(part.labels()), -1) for part in parts]
-    return np.concatenate(flat, axis=1), parts[0]
+    joined = side_by_side([part.features() for part in parts], views)
+    return joined.reshape(len(joined), views, -1) if views > 1 else joined, parts[0]
 
 
 def read_blocks(plan: Plan, layer: str, split: str, pool: str | None = None) -> tuple[Blocks, Cached]:
     """The same as `read_layer` without reading: the features stay in the store, flattened to (N, D)."""
     parts = _parts(plan, layer, split, pool)
-    return Blocks([part.file for part in parts], [part.rows for part in parts]), parts[0]
+    return Blocks([part.file for part in parts], [part.rows for part in parts], plan.request.views), parts[0]
 
 
 def _parts(plan: Plan, layer: str, split: str, pool: str | None) -> list[Cached]:
@@ -153,7 +154,8 @@ def load_features(
     Returns
     -------
     X : ndarray of float32, (N, D), or (N, C, H, W) with pool='none'
-        float16 where it was stored so. Read-only where all rows of a file are wanted.
+        With views=V there is one more axis behind the first, (N, V, D). float16 where it was stored so. Read-only where
+        all rows of a file are wanted.
     y : ndarray of int64, (N,)
         Positions in the data set's `classes`.
 
@@ -206,6 +208,8 @@ def _miss(wanted: Wanted, request: Request) -> str:
         ("--limit", request.limit, None),
         ("--limit-test", request.limit_test, None),
         ("--seed", request.seed, 0),
+        ("--views", request.views, 1),
+        ("--view-augment", " ".join(request.view_augment), ""),
     ):
         command += f" {name} {value}" if value != default else ""
     message = f"{wanted.layer} of the {wanted.split} split is not in the cache; make it with `{command}`"

@@ -32,6 +32,7 @@ from features.preprocessing import Preparation, Preprocessing
 from features.ranges import EIGHT_BITS, Ranges, asks_int8, is_int8, ranges_of, settle_precision
 from features.rows import limit_rows
 from features.sizes import shortest_oblong
+from features.views import Views
 
 if TYPE_CHECKING:
     from features.backbones import Backbone
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 PLANS = Notes("plans")
 WEIGHT_FILES = (".pth", ".pt", ".safetensors")
 # Fields of a request that came after version 0.1.0.
-_LATER = ("crop_mode", "resize", "interpolation", "mean", "std", "decode")
+_LATER = ("crop_mode", "resize", "interpolation", "mean", "std", "decode", "views", "view_augment", "test_views")
 
 
 def as_items(value: Any) -> tuple[Any, ...]:
@@ -58,7 +59,9 @@ class Request:
     a torch.nn.Module, which gets a name that holds in this process. layers may hold `all` (every stage) and joins
     (`layer2+layer3`). seed decides which rows a limit takes, and the weights of a random network. image_size None means
     the one that the weights were trained with, and so do resize, interpolation, mean and std, which are those of
-    `Preprocessing` as crop_mode and decode are.
+    `Preprocessing` as crop_mode and decode are. views: how often each image goes through the network, view_augment:
+    what changes it then (see `features.views`); () is what is usual. test_views: over how many views what a head says
+    of an image is averaged.
     """
 
     dataset: Any = "mnist"
@@ -79,6 +82,9 @@ class Request:
     limit: int | None = None
     limit_test: int | None = None
     seed: int = 0
+    views: int = 1
+    view_augment: tuple[str, ...] = ()
+    test_views: int = 1
 
     @classmethod
     def of(cls, **options: Any) -> "Request":
@@ -106,6 +112,7 @@ class Request:
         if self.dtype not in DTYPES:
             raise UserError(f"--dtype {self.dtype}: features are stored as {' or '.join(DTYPES)}")
         self.preparation.require_legal()
+        views = Views.asked(self.views, as_items(self.view_augment), self.test_views)
         for name, count in (("--limit", self.limit), ("--limit-test", self.limit_test)):
             if count is not None and count < 1:
                 raise UserError(f"{name} {count}: give a whole number of 1 or more")
@@ -120,6 +127,7 @@ class Request:
             pools=tuple(dict.fromkeys(parse_pool(pool) for pool in as_items(self.pools))),
             mean=None if self.mean is None else tuple(self.mean),
             std=None if self.std is None else tuple(self.std),
+            view_augment=views.augment,
         )
 
     def check(self) -> None:
@@ -136,6 +144,15 @@ class Request:
         return {name: value for name, value in fields.items() if name not in _LATER or value != getattr(Request, name)}
 
     @property
+    def seen_as(self) -> Views:
+        """The views of a request in its strict form."""
+        return Views(self.views, self.view_augment)
+
+    def of_one_view(self) -> "Request":
+        """The same of the images themselves."""
+        return dataclasses.replace(self, views=1, view_augment=(), test_views=1)
+
+    @property
     def preparation(self) -> Preparation:
         """What is asked for in place of the preprocessing that belongs to the weights."""
         return Preparation(**{part.name: getattr(self, part.name) for part in dataclasses.fields(Preparation)})
@@ -146,7 +163,8 @@ class Wanted:
     """One file that answers a part of a request.
 
     layer and pool are as people ask for them, node and key.pool what they come to. rows of `total` are wanted;
-    shape is that of one row. whole is the same file over all rows, which serves any subset.
+    shape is that of one row, (views, ...) where there are several. whole is the same file over all rows, which serves
+    any subset.
     """
 
     split: str
@@ -332,11 +350,13 @@ def _work_out(
                     dtype=request.dtype,
                     revision=TAKEN_BEFORE if node in cut.overwritten else 0,
                     architecture=backbone.defined_by(cut),
+                    views=str(request.seen_as),
                 )
                 whole = dataclasses.replace(key, rows=sha256_rows(np.arange(len(labels))))
                 name = "avgpool" if node == cut.resolve("avgpool") else layer
                 about = About(dataset.name, name, tuple(dataset.classes), backbone.weights_name)
                 row = pooled_shape(canonical, shape, layout)
+                row = (request.views, *row) if request.views > 1 else row
                 wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
     weights = [str(backbone.weights_path.absolute())] if backbone.weights_path else []
     told = (backbone.unsure,) if backbone.unsure else ()

@@ -90,6 +90,7 @@ def _parser() -> Parser:
         former="--models",
     )
     add_shared(add, "--seeds", "--quick", "--no-search", "--no-calibrate", "--validate", "--score")
+    add_shared(add, "--views", "--test-views", "--view-augment")
     add(
         "--forget-networks",
         action="store_true",

@@ -64,6 +64,7 @@ def _parser() -> Parser:
     add("--no-widths", action="store_true", help="no readings at one common width", rare=True)
     add("--no-scores", action="store_true", help="no transferability scores and CKA", rare=True)
     add_shared(add, "--class-weight", "--no-search", "--no-refit", "--no-calibrate", "--validate", "--score", "--test")
+    add_shared(add, "--views", "--test-views", "--view-augment")
     add_request_options(parser, layer="all", several=True)
     add = parser.section("how")
     add_shared(add, "--cluster", "--compile", "--results", "--again", "--progress")

@@ -188,6 +188,7 @@ def _parser(typed: bool = False) -> Parser:
     )
     add("--unfreeze", nargs="+", metavar="S", help="first stage that trains: fc, layer4, ... or all")
     add_shared(add, "--class-weight", "--no-search", "--no-refit", "--no-calibrate", "--validate", "--score", "--test")
+    add_shared(add, "--views", "--test-views", "--view-augment")
     add("--pca", type=positive, metavar="N", help="bring features to N principal axes first", rare=True)
     add_request_options(parser)
     add_training_options(parser)

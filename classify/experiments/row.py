@@ -34,6 +34,7 @@ from features.named_code import require_trust
 from features.plugins import plugins
 from features.preprocessing import Preparation, Preprocessing
 from features.request import Request
+from features.views import Views
 
 # The settings that are a part of what a row is.
 SETTINGS = tuple(name for name in Settings.__dataclass_fields__ if hasattr(RowConfig, name))
@@ -253,6 +254,9 @@ def _request(config: RowConfig, dataset: str | None, weights: str | None) -> Req
     if config.maps == "in the loop" and config.training:
         # Where the frozen part has no precision of its own, it is computed in that of training.
         fields.setdefault("precision", config.training["precision"])
+    if config.views is not None:
+        views = Views.parse(config.views)
+        fields |= {"views": views.count, "view_augment": views.augment, "test_views": config.test_views}
     return Request(
         dataset=dataset or config.dataset,
         weights="random" if random else weights or name,

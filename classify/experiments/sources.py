@@ -15,7 +15,7 @@ import numpy as np
 from extract.commands.ensure import ensure_plan
 from extract.cost import seconds_to_extract
 from features import reading
-from features.blocks import fits
+from features.blocks import fits, rows_of_views
 from features.datasets import ImageFiles, open_dataset
 from features.digests import sha256_rows
 from features.key import CacheKey
@@ -153,7 +153,8 @@ class _Planned(Source):
 
 @dataclass(frozen=True)
 class CachedLayer(_Planned):
-    """A layer of a plan, or several joined by `+`, under a pooling; the features are flattened to (N, D)."""
+    """A layer of a plan, or several joined by `+`, under a pooling; the features are flattened to (N, D), of several
+    views to (N, views * D), one after the other."""
 
     plan: Plan
     layer: str
@@ -169,12 +170,13 @@ class CachedLayer(_Planned):
     def config(self) -> dict[str, Any]:
         key, revisions = self.wanted[0].key, [file.key.revision for file in self.wanted]
         config = {**super().config, "pool": self.pool, "precision": key.precision, "dtype": key.dtype}
+        config |= {"views": key.views, "test_views": self.request.test_views} if key.views else {}
         return {**config, "revisions": revisions} if any(revisions) else config
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The numbers that each layer joined gives for an image."""
-        return tuple(int(np.prod(wanted.shape)) for wanted in self.wanted)
+        """The numbers that each layer joined gives for a view of an image."""
+        return tuple(int(np.prod(wanted.shape)) // self.request.views for wanted in self.wanted)
 
     def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:
         ensure_plan(self.plan, compiled=compiled, jobs=jobs, quiet=True)
@@ -187,6 +189,10 @@ class CachedLayer(_Planned):
         features, cached = reading.read_layer(self.plan, self.layer, split, self.pool)
         index = cached.index()
         return Rows(features.reshape(len(features), -1), cached.labels(), index, self.groups_of(split, index))
+
+    def of_images(self, features: Any) -> Any:
+        """Of what was read (N, views * D) what stands for the images themselves, (N, D)."""
+        return rows_of_views(features, sum(self.widths), 1)
 
     def keys(self) -> dict[str, dict[str, Any]]:
         parts = split_names(self.layer)

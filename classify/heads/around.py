@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 
 
-def _where_the_head_has(method: str) -> Any:
+def where_the_head_has(method: str) -> Any:
+    """A decorator of methods that are there where the head has one of this name."""
     return available_if(lambda around: hasattr(around.head, method))
 
 
@@ -34,12 +35,12 @@ class Around:
         """(N,) labels."""
         return self.head.predict(self.given(features))
 
-    @_where_the_head_has("predict_proba")
+    @where_the_head_has("predict_proba")
     def predict_proba(self, features: Any) -> np.ndarray:
         """(N, C) probabilities."""
         return self.head.predict_proba(self.given(features))
 
-    @_where_the_head_has("decision_function")
+    @where_the_head_has("decision_function")
     def decision_function(self, features: Any) -> np.ndarray:
         """(N, C) scores, or (N,) for two classes."""
         return self.head.decision_function(self.given(features))

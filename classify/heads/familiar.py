@@ -37,13 +37,14 @@ class Familiar:
     limit: float
 
     @classmethod
-    def fit(cls, features: Any, labels: np.ndarray, seed: int = 0) -> Self:
-        """From training rows (N, D), an array or `Blocks`, and labels (N,).
+    def fit(cls, features: Any, labels: np.ndarray, seed: int = 0, views: int = 1) -> Self:
+        """From training rows (N, D), an array or `Blocks`, and labels (N,). views: of each row, (N, views * D), of
+        which the first counts.
 
         The limit comes from rows that are not among those kept or, where these are fewer, from the kept ones, each
         without itself: within all rows every one is its own neighbour, and each new image would look foreign.
         """
-        width = features.shape[1]
+        width = features.shape[1] // views
         columns = None
         if width > MOST_COLUMNS:
             columns = np.sort(np.random.default_rng([seed, width]).choice(width, MOST_COLUMNS, replace=False))
@@ -51,7 +52,7 @@ class Familiar:
         others = np.setdiff1d(np.arange(len(labels)), kept)
 
         def some(rows: np.ndarray) -> np.ndarray:
-            return _columns(features.take(rows, axis=0)[:], columns)
+            return _columns(features.take(rows, axis=0)[:][:, :width], columns)
 
         nearest = NearestNeighbours.fit(some(kept), NEIGHBOURS)
         rows = nearest.rows.astype(np.float16)
@@ -64,9 +65,9 @@ class Familiar:
     def distance(self, features: Any) -> np.ndarray:
         """Of rows (N, D), in units of the limit, float64 (N,): what is above 1 is unlike the training images."""
         nearest = NearestNeighbours(self.rows.astype(np.float32), self.k)
-        blocks = (
-            nearest.score(_columns(np.asarray(features[rows]), self.columns)) for rows in row_blocks(len(features))
-        )
+        # Behind these stand other views.
+        columns = slice(self.rows.shape[1]) if self.columns is None else self.columns
+        blocks = (nearest.score(np.asarray(features[rows])[:, columns]) for rows in row_blocks(len(features)))
         return np.concatenate(list(blocks)) / self.limit
 
 

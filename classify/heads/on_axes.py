@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from classify.heads.around import Around
+from features.blocks import rows_of_views
 
 BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
 
@@ -20,15 +21,17 @@ class Reduction:
     """How to bring (N, D) features to (N, width): by the training rows' principal axes, or by a random projection.
 
     kind: 'pca' or 'projection'. seed: of the projection; principal axes draw nothing. Features that are narrower
-    already keep their width.
+    already keep their width. views: of each row, which are (N, views * D) then, each of which is a row to the axes.
     """
 
     kind: str
     width: int
     seed: int = 0
+    views: int = 1
 
     def fit(self, features: np.ndarray) -> "Axes":
         """The axes for these training rows (N, D)."""
+        features = rows_of_views(features, features.shape[1] // self.views, self.views)
         columns = features.shape[1]
         width = min(self.width, columns)
         if self.kind == "projection":
@@ -50,7 +53,9 @@ class Axes:
     axes: np.ndarray
 
     def apply(self, features: np.ndarray) -> np.ndarray:
-        """(N, width) float32 of (N, D), a block at a time."""
+        """(N, width) float32 of (N, D), a block at a time; of several views (N, V * D) all of them (N, V * width)."""
+        if (views := features.shape[1] // len(self.mean)) > 1:
+            return self.apply(rows_of_views(features, len(self.mean), views)).reshape(len(features), -1)
         reduced = np.empty((len(features), self.axes.shape[1]), np.float32)
         axes = self.axes.astype(np.float64)
         for rows in _blocks(features):

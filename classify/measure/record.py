@@ -77,11 +77,11 @@ class RowConfig(TypedMapping):
     """All that determines a row, as its record has it; a row's codec (`classify.experiments.row`) writes and reads it.
 
     What is left out of a record stands here at what version 0.1.0 did, whatever users get by default today: these
-    defaults never change. preprocessing, revisions (of each layer joined) and architecture are those of the cache keys;
-    corrections: names of what version 0.1.0 computed wrongly for such a row, and this one does not. pool is absent for
-    networks, training for classical heads, reading for all but the untouched network. groups: SHA-256 of which rows
-    belong together, where that decides on which of them is chosen or tested. plugins: the packages, with their
-    versions, that bring its data set, backbone or head.
+    defaults never change. preprocessing, revisions (of each layer joined), architecture and views are those of the
+    cache keys; corrections: names of what version 0.1.0 computed wrongly for such a row, and this one does not. pool is
+    absent for networks, training for classical heads, reading for all but the untouched network. groups: SHA-256 of
+    which rows belong together, where that decides on which of them is chosen or tested. plugins: the packages, with
+    their versions, that bring its data set, backbone or head.
     """
 
     dataset: str = ""
@@ -98,6 +98,8 @@ class RowConfig(TypedMapping):
     revisions: list[int] | None = None
     architecture: str | None = None
     corrections: list[str] | None = None
+    views: str | None = None
+    test_views: int = 1
     limit: int | None = None
     limit_test: int | None = None
     head: str = ""

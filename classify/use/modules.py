@@ -20,6 +20,7 @@ from classify.heads.knn import KNN, LEAST_SHARE
 from classify.heads.mlp import MLP
 from classify.heads.network.untouched import UntouchedClassifier
 from classify.heads.on_axes import OnAxes
+from classify.heads.on_views import OnViews, OverViews
 from classify.heads.svm import RBFSVM
 from features.errors import UserError
 
@@ -38,6 +39,8 @@ def head_module(head: Any) -> nn.Module:
         inner: Any = head_module(head.head)
         inner.temperature = head.temperature
         return inner
+    if isinstance(head, OnViews):
+        return head_module(head.head)
     raise UserError(
         f"a head of type {type(head).__name__} cannot be exported, since it has no form as a network here; train "
         "another head"
@@ -55,6 +58,13 @@ def linear_form(head: Any) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(head, Calibrated):
         weights, intercept = linear_form(head.head)
         return weights / head.temperature, intercept / head.temperature
+    if isinstance(head, OverViews):
+        raise UserError(
+            f"a head that decides over {head.asked} views cannot become one final layer; take --format onnx or torch, "
+            "or train it with --test-views 1"
+        )
+    if isinstance(head, OnViews):
+        return linear_form(head.head)
     if isinstance(head, OnAxes):
         weights, intercept = linear_form(head.head)
         weights = weights @ head.axes.axes.T.astype(float)
@@ -76,15 +86,19 @@ def linear_form(head: Any) -> tuple[np.ndarray, np.ndarray]:
 class _Form(nn.Module):
     """A head as a module, whose arrays are buffers by name: float32, or int64 where they are whole numbers.
 
-    temperature: of its probabilities, where they are calibrated.
+    temperature: of its probabilities, where they are calibrated. as_logits: it gives for scores what probabilities are
+    made of, or would be, and nothing else.
     """
 
     temperature: float | None = None
+    as_logits = False
 
     def decided(
         self, label: torch.Tensor, scores: torch.Tensor, logits: torch.Tensor, own: torch.Tensor | None
     ) -> Decision:
         """What is decided; own: probabilities where nothing was calibrated."""
+        if self.as_logits:
+            return label, logits, None, None
         return label, scores, own if self.temperature is None else (logits / self.temperature).softmax(1), None
 
     if TYPE_CHECKING:
@@ -121,7 +135,29 @@ class _OnAxes(_Form):
         self.head = head_module(head.head)
 
     def forward(self, features: torch.Tensor) -> Decision:
-        return self.head((features - self.mean) @ self.axes)
+        reduced = (features.reshape(-1, len(self.mean)) - self.mean) @ self.axes
+        return self.head(reduced.reshape(features.shape[0], -1))
+
+
+class _OverViews(_Form):
+    """The head asked of each view, and the mean of what its probabilities are made of.
+
+    It takes the numbers of all views of an image (N, views * D), or of fewer, over which it then decides.
+    """
+
+    def __init__(self, head: OverViews) -> None:
+        super().__init__()
+        self.width, self.probable = head.n_features_in_, hasattr(head.head, "predict_proba")
+        inner: Any = head_module(head.head)
+        inner.as_logits = True
+        self.head = inner
+
+    def forward(self, features: torch.Tensor) -> Decision:
+        views = features.shape[1] // self.width
+        _, logits, _, _ = self.head(features.reshape(-1, self.width))
+        logits = logits.reshape(-1, views, logits.shape[1]).mean(1)
+        logits = logits.log_softmax(1) if self.probable else logits
+        return self.decided(logits.argmax(1), logits, logits, logits.softmax(1) if self.probable else None)
 
 
 class _Guarded(_Form):
@@ -140,7 +176,7 @@ class _Guarded(_Form):
 
     def forward(self, features: torch.Tensor) -> Decision:
         label, scores, probabilities, _ = self.head(features)
-        seen = features[:, self.chosen] if self.columns else features
+        seen = features[:, self.chosen] if self.columns else features[:, : self.rows.shape[1]]
         length = seen.square().sum(1, keepdim=True).sqrt()
         seen = seen / torch.where(length > 0, length, torch.ones_like(length)) - self.middle
         squares = seen.square().sum(1, keepdim=True) + self.lengths - 2 * seen @ self.rows.T
@@ -257,6 +293,7 @@ _FORMS: dict[type, Callable[[Any], nn.Module]] = {
     LinearHead: _Linear,
     UntouchedClassifier: _Linear,
     OnAxes: _OnAxes,
+    OverViews: _OverViews,
     Guarded: _Guarded,
     RBFSVM: _RBFSVM,
     KNN: _KNN,

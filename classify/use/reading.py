@@ -11,7 +11,9 @@ import torch
 
 from extract.preprocess import Preprocessor
 from extract.trunk import Output, Trunk, choose_recipe, in_halves
+from extract.views import TestViews
 from features.backbones import Backbone
+from features.blocks import side_by_side
 from features.cut import Cut
 from features.device import PRECISIONS
 from features.errors import UserError
@@ -20,6 +22,7 @@ from features.pooling import parse_pool, pooled_shape
 from features.preprocessing import EARLIER, Preprocessing
 from features.ranges import is_int8
 from features.request import DTYPES
+from features.views import Views
 
 _SMALLEST, _LARGEST = 8, 4096
 
@@ -27,12 +30,18 @@ _SMALLEST, _LARGEST = 8, 4096
 class LayerReader:
     """The layers that some cache keys name, of one network under one preprocessing, in one precision.
 
-    `prepare` takes uint8 images to float32 (N, 3, S, S) on the device. width: the numbers that it gives for an image.
-    crop_mode: that of the images trained on, which a key leaves out where all of them were squares or large.
+    `prepare` takes uint8 images to float32 (N, 3, S, S) on the device. width: the numbers that it gives for a view of
+    an image. views: how many of those in the keys an image is seen in. crop_mode: that of the images trained on, which
+    a key leaves out where all of them were squares or large.
     """
 
     def __init__(
-        self, backbone: Backbone, keys: Sequence[CacheKey], device: torch.device, crop_mode: str = EARLIER
+        self,
+        backbone: Backbone,
+        keys: Sequence[CacheKey],
+        device: torch.device,
+        crop_mode: str = EARLIER,
+        views: int = 1,
     ) -> None:
         first = keys[0]
         steps = preprocessing_of(first, crop_mode)
@@ -48,6 +57,7 @@ class LayerReader:
         ]
         self.width = sum(map(math.prod, shapes))
         self.prepare = Preprocessor(steps, device)
+        self.views = test_views(first, views, steps.crop)
         # Images come in any number: compiling for one of them would not pay.
         recipe = choose_recipe(
             self.cut, self.outputs, images=4096, precision=first.precision, device=device, compiled="off"
@@ -60,9 +70,13 @@ class LayerReader:
         return self._layers(ready)[0]
 
     def features(self, ready: torch.Tensor) -> np.ndarray:
-        """(N, D): the layers side by side."""
-        layers = [layer.reshape(len(layer), -1) for layer in self._layers(ready)]
-        return layers[0] if len(layers) == 1 else np.concatenate(layers, axis=1)
+        """(N, D): the layers side by side; of several views one after the other."""
+        if self.views is None:
+            return side_by_side(self._layers(ready))
+        views = self.views.to(ready.device)(self.prepare.pixels(ready))
+        each = [self._layers(self.prepare.normalised(some)) for some in views.split(len(ready))]
+        layers = [np.concatenate(parts) for parts in zip(*each, strict=True)]
+        return side_by_side([layer.reshape(len(ready), self.views.count, -1) for layer in layers], self.views.count)
 
     def _layers(self, ready: torch.Tensor) -> list[np.ndarray]:
         count = len(ready)
@@ -89,6 +103,20 @@ def _require_right(cut: Cut, keys: Sequence[CacheKey]) -> None:
             f"this was trained on features of {wrong[0]} as version 0.1.0 cached them, perhaps after a later in-place "
             "operation had written over them; run it again"
         )
+
+
+def test_views(key: CacheKey, count: int, side: int) -> TestViews | None:
+    """What makes so many of the views in a key; None where it is the image alone. UserError where a hand has written
+    what cannot be."""
+    if count == 1:
+        return None
+    try:
+        views = Views.parse(key.views)
+        if not 1 < count <= views.count:
+            raise ValueError(key.views)
+    except ValueError as error:
+        raise UserError(f"the record's views, {count} of {key.views[:80]!r}, are not known; run it again") from error
+    return TestViews(views, count, side)
 
 
 def preprocessing_of(key: CacheKey, crop_mode: str = EARLIER) -> Preprocessing:

@@ -15,6 +15,7 @@ import torch
 from scipy.special import softmax
 
 from classify.heads.around import plain_head
+from classify.heads.calibrated import Calibrated
 from classify.heads.familiar import Guarded
 from classify.heads.folds import class_scores, decides_by_logits
 from classify.heads.network import NETWORKS
@@ -119,11 +120,9 @@ class SavedModel:
                 backbone = backbone_of(saved, keys[0], weights)
         if exact:
             keys = tuple(replace(key, precision="float32", dtype="float32") for key in keys)
-        reader = (
-            None
-            if backbone is None
-            else LayerReader(backbone, keys, resolve_device(device), saved.result.extra.crop_mode or EARLIER)
-        )
+        reader, crop_mode = None, saved.result.extra.crop_mode or EARLIER
+        if backbone is not None:
+            reader = LayerReader(backbone, keys, resolve_device(device), crop_mode, config.test_views)
         if reader and not isinstance(head, TrainedNetwork):
             _require_fitting(saved, head, reader.width)
         labels = np.asarray(head.classes_, dtype=np.int64)
@@ -347,7 +346,7 @@ def head_answers(head: Any, features: np.ndarray) -> Answers:
     while isinstance(head, Guarded | OnAxes):
         head, features = head.head, head.given(features)
     probabilities = head.predict_proba(features) if hasattr(head, "predict_proba") else None
-    plain = plain_head(head)
+    plain: Any = head.head if isinstance(head, Calibrated) else head
     if decides_by_logits(plain):
         scores = plain.decision_function(features)
     else:

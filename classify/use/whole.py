@@ -12,27 +12,39 @@ from classify.heads.network.trained import TrainedNetwork
 from classify.use.modules import Decision, head_module
 from classify.use.saved import SavedModel
 from extract.trunk import pooled_trunk
+from extract.views import TestViews
 from features.twins import twin
 
 
 class WholeNetwork(nn.Module):
     """Images to what `SavedModel.answers` says of them: the output decided for, scores, probabilities if there are any.
 
-    images: uint8 (N, channels, H, W). mean and std: of pixels from 0 to 255, for each channel.
+    images: uint8 (N, channels, H, W). mean and std: of pixels from 0 to 255, for each channel. views: what makes
+    several of an image, over which is decided.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, trunk: nn.Module, decide: nn.Module, mean: torch.Tensor, std: torch.Tensor) -> None:
+    def __init__(
+        self,
+        trunk: nn.Module,
+        decide: nn.Module,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+        views: TestViews | None = None,
+    ) -> None:
         super().__init__()
-        self.trunk, self.decide = trunk, decide
+        self.trunk, self.decide, self.views = trunk, decide, views
         self.register_buffer("mean", mean.view(1, -1, 1, 1).clone())
         self.register_buffer("std", std.view(1, -1, 1, 1).clone())
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Of label, scores, probabilities and distance those that the model has."""
-        decision: Decision = self.decide(self.trunk((images.float() - self.mean) / self.std))
+        count, pixels = images.shape[0], images.float()
+        pixels = pixels if self.views is None else self.views(pixels)
+        features = self.trunk((pixels - self.mean) / self.std)
+        decision: Decision = self.decide(features if self.views is None else features.reshape(count, -1))
         return tuple(part for part in decision if part is not None)
 
 
@@ -62,7 +74,7 @@ def whole_network(model: SavedModel) -> WholeNetwork:
     decide = head_module(model.head)
     assert model.reader is not None  # a head that is no network takes features
     trunk = _Features(pooled_trunk(model.reader.cut, model.reader.outputs).cpu())
-    return WholeNetwork(trunk, decide, *normalisation(model)).eval()
+    return WholeNetwork(trunk, decide, *normalisation(model), model.reader.views).eval()
 
 
 class _First(nn.Module):

@@ -45,8 +45,12 @@ def ensure_plan(
             "right for these"
         )
     cost = Cost.of(todo)
+    views = plan.request.views
+    seen = f" x {views} views" if views > 1 else ""
     for layer, split, rows, numbers, size in cost.files:
-        say(f"to extract: {split} {layer}, {rows:,} x {numbers:,} numbers, {as_bytes(size)}")
+        say(f"to extract: {split} {layer}, {rows:,}{seen} x {numbers // views:,} numbers, {as_bytes(size)}")
+    if seen:
+        say(f"each image goes through the network {views} times: {views} times the cost of one view")
     say(f"this takes {as_bytes(cost.disk)} of disk and about {as_bytes(memory_needed(cost))} of memory")
     if dry_run:
         return plan
@@ -57,9 +61,9 @@ def ensure_plan(
     with row_progress() as progress:
         passes = extract(plan, compiled=compiled, jobs=jobs, progress=progress, say=say)
     for done in passes:
-        rate = done.images / done.seconds if done.seconds else 0
+        rate = views * done.images / done.seconds if done.seconds else 0
         say(
-            f"{done.split}: {done.images:,} images in {done.seconds:.1f} s ({rate:,.0f} images/s, "
+            f"{done.split}: {done.images:,} images{seen} in {done.seconds:.1f} s ({rate:,.0f} images/s, "
             f"{done.computing:.0%} of the time in the network): {', '.join(dict.fromkeys(done.layers))}"
         )
     if any(done.images >= _SOME and done.computing < 0.5 for done in passes) and _would_be_drafted(plan):

@@ -20,6 +20,7 @@ from features.families import SOURCES
 from features.home import home
 from features.plugins import plugins
 from features.preprocessing import CROP_MODES, DECODE, INTERPOLATIONS
+from features.views import AUGMENTATIONS, USUAL
 
 if TYPE_CHECKING:
     from features.request import Request
@@ -104,6 +105,27 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "--quick": {"action": "store_true", "help": "an answer in minutes; says what it cut"},
     "--results": {"default": "results", "metavar": "FOLDER", "help": "folder of results (results/)"},
+    "--test-views": {
+        "type": int,
+        "default": 1,
+        "metavar": "T",
+        "help": "decide about an image over T of its views (default 1, the image itself; needs --views)",
+    },
+    "--view-augment": {
+        "nargs": "+",
+        "default": (),
+        "metavar": "A",
+        "help": f"how views differ: {', '.join(AUGMENTATIONS)}; default {', '.join(USUAL)}",
+        "completer": completion.one_of(*AUGMENTATIONS),
+        "rare": True,
+    },
+    "--views": {
+        "type": int,
+        "default": 1,
+        "metavar": "N",
+        "help": "have each image go through the network N times, changed a little each time, for heads to learn from; "
+        "N times the cost",
+    },
     "--tensorboard": {
         "nargs": "?",
         "const": "tensorboard",

@@ -14,12 +14,14 @@ from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer, Pixels, Rows, Source
 from classify.experiments.timing import seconds_for_one
 from classify.heads import HEADS, Head
+from classify.heads.around import plain_head
 from classify.heads.calibrated import Calibrated, calibrate
 from classify.heads.estimator import trained_parameters
 from classify.heads.familiar import Familiar, Guarded
 from classify.heads.folds import class_scores, search_folds
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_device import gpu_for_heads
+from classify.heads.on_views import ViewedHead
 from classify.heads.search import Search, Trial, search
 from classify.measure.kept_heads import in_skops_format
 from classify.measure.metrics import measure
@@ -62,7 +64,8 @@ class Classical(Kind):
         described = source.config
         drawn = "random weights" if str(described.get("weights")).startswith("random (") else None
         reduced = f"{self.reduction.kind} to {self.reduction.width}" if self.reduction else None
-        return " ".join(filter(None, (source.layer, described.get("pool"), self.name, drawn, reduced)))
+        views = f"{source.request.views} views" if source.request.views > 1 and described.get("views") else None
+        return " ".join(filter(None, (source.layer, described.get("pool"), self.name, drawn, reduced, views)))
 
     def config(self, source: Source, settings: Settings) -> dict[str, Any]:
         return {"class_weight": settings.class_weight, "search": settings.search, "refit": settings.refit}
@@ -124,8 +127,11 @@ class Classical(Kind):
         return dataclasses.replace(settings, jobs=None if shares_work else threads)
 
     def learn(self, training: Training) -> Learned:
+        views, asked = _views(training.source)
+        reduction = self.reduction and dataclasses.replace(self.reduction, views=views)
+        viewed = dataclasses.replace(self, head=ViewedHead.of(self.head, views, asked), reduction=reduction)
         with self.head.blamed():
-            return self._learned(training)
+            return viewed._learned(training)
 
     def put_aside(self, content: dict[str, Any], place: Path) -> bool:
         with self.head.blamed():
@@ -160,7 +166,7 @@ class Classical(Kind):
         trials = [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials]
         calibrated = fitted if scores is None else calibrate(fitted, scores, labels[validation])
         return Learned(
-            _guarded(calibrated, axes, rows, settings),
+            _guarded(calibrated, axes, rows, training),
             predicted,
             scores,
             chosen=chosen.params,
@@ -168,7 +174,7 @@ class Classical(Kind):
             converged=getattr(fitted, "converged_", None),
             seconds={"search": chosen.seconds, "fit": took},
             rows={"search": chosen.rows},
-            extra={"trials": trials, **_extra(fitted, features)},
+            extra={"trials": trials, **_extra(fitted, features, training)},
         )
 
     def _learn_on_folds(self, features: Any, labels: np.ndarray, folds: np.ndarray, training: Training) -> Learned:
@@ -199,7 +205,7 @@ class Classical(Kind):
         name = settings.score.replace("-", "_")
         trials = [{**t.params, name: t.score, "seconds": round(t.seconds, 3)} for t in searched.trials]
         return Learned(
-            _guarded(calibrated, axes, training.required(), settings),
+            _guarded(calibrated, axes, training.required(), training),
             searched.predicted,
             searched.scores,
             chosen=searched.params,
@@ -208,7 +214,7 @@ class Classical(Kind):
             seconds={"search": searched.seconds, "fit": took},
             rows={"search": searched.rows},
             # A single candidate is not searched for.
-            extra={"trials": trials if len(grid) > 1 else [], **_extra(fitted, features), **halves},
+            extra={"trials": trials if len(grid) > 1 else [], **_extra(fitted, features, training), **halves},
         )
 
     def _on_halves(
@@ -319,17 +325,24 @@ def _some(groups: np.ndarray | None, rows: Any) -> np.ndarray | None:
     return None if groups is None else groups[rows]
 
 
-def _guarded(head: Any, axes: Any, rows: Rows, settings: Settings) -> Guarded:
+def _guarded(head: Any, axes: Any, rows: Rows, training: Training) -> Guarded:
     """A fitted head on its axes, which knows what is unlike the rows that it learnt from."""
-    classifier = OnAxes(axes, head) if axes else head
-    return Guarded(classifier, Familiar.fit(rows.features, rows.labels, settings.seed))
+    classifier, views = OnAxes(axes, head) if axes else head, _views(training.source)[0]
+    return Guarded(classifier, Familiar.fit(rows.features, rows.labels, training.settings.seed, views))
 
 
-def _extra(fitted: Any, features: Any) -> dict[str, Any]:
-    """What is told of a fitted head and the features (N, D) that it takes."""
-    extra: dict[str, Any] = {"features": features.shape[1]}
+def _views(source: Source) -> tuple[int, int]:
+    """How many views of an image a head learns from, and over how many it decides."""
+    request = source.request if isinstance(source, CachedLayer) else source.request.of_one_view()
+    return request.views, request.test_views
+
+
+def _extra(fitted: Any, features: Any, training: Training) -> dict[str, Any]:
+    """What is told of a fitted head and the features (N, views * D) that it takes."""
+    extra: dict[str, Any] = {"features": features.shape[1] // _views(training.source)[0]}
     if isinstance(features, Blocks):
         extra["read"] = "in blocks"
+    fitted = plain_head(fitted)
     if hasattr(fitted, "kept_by_layer_"):
         extra["kept_by_layer"] = fitted.kept_by_layer_
     if found := getattr(getattr(fitted, "head_", None), "best_params_", None):

@@ -30,6 +30,7 @@ class Untouched(Kind):
     @classmethod
     def on(cls, request: Request, reading: str) -> tuple[CachedLayer, Self]:
         """The source and the head on a request. UserError where the weights came without a classifier."""
+        request = request.of_one_view()
         logits = CachedLayer(plan(dataclasses.replace(request, layers=("fc",), pools=("avg",))), "fc", "avg")
         return logits, cls(reading=reading)
 

@@ -153,7 +153,7 @@ def _computed(question: Question, probed: Sequence[Variant], rows: np.ndarray, n
 def scores_of(source: CachedLayer, rows: np.ndarray) -> dict[str, tuple[float, float]]:
     """Every score that reads features: name -> (value, seconds)."""
     read = source.read("train")
-    features, labels = np.asarray(read.features[rows]), read.labels[rows]
+    features, labels = np.asarray(source.of_images(read.features[rows])), read.labels[rows]
     return {score.name: _timed(score, features, labels) for score in SCORES.values() if score.needs == "features"}
 
 
@@ -173,7 +173,7 @@ def _network_scores(network: Variant, rows: np.ndarray) -> tuple[list[ScoreRow],
     if network.plan.request.weights == "random":
         return [], f"no {titles}{whose}: the classes of random weights mean nothing"
     read = fc.read("train")
-    probabilities = source_probabilities(read.features[rows])
+    probabilities = source_probabilities(fc.of_images(read.features[rows]))
     timed = ((score, *_timed(score, probabilities, read.labels[rows])) for score in wanted)
     return [ScoreRow(s.name, f"{s.title}{whose}", s.paper, (value,), seconds, True) for s, value, seconds in timed], ""
 
@@ -192,7 +192,8 @@ def _alignments(
 
 def alignment(first: CachedLayer, second: CachedLayer, rows: np.ndarray) -> float:
     """Debiased linear CKA of two layers on these training rows."""
-    return linear_cka(*(np.asarray(source.read("train").features[rows]) for source in (first, second)))
+    pair = ((source, source.read("train").features[rows]) for source in (first, second))
+    return linear_cka(*(np.asarray(source.of_images(features)) for source, features in pair))
 
 
 def ranked(scores: Scores, accuracies: dict[tuple[str, str, str], dict[str, float]]) -> Scores:

@@ -93,7 +93,10 @@ def select(question: Question, sources: Sequence[CachedLayer]) -> Selection:
     labels = read.labels
     train = train[limit_rows(labels[train], SCORE_ROWS, seed)]
     rows = np.concatenate([train, validation])
-    features = {source.layer: np.asarray(learning_rows(source, settings)[0].features[rows]) for source in sources}
+    features = {
+        source.layer: np.asarray(source.of_images(learning_rows(source, settings)[0].features[rows]))
+        for source in sources
+    }
     return select_layers(
         list(features),
         features.__getitem__,

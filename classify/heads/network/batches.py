@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.nn.functional import affine_grid, grid_sample
 
 from classify.heads.estimator import FitError
 from extract.preprocess import Preprocessor
+from extract.views import affine_places, warped
 from features.datasets import ImageFiles
 from features.datasets.pixels import pixels_held
 
@@ -215,9 +215,4 @@ def augment_images(images: torch.Tensor, kinds: Sequence[str], draw: np.random.G
     # The grid spans -1 .. 1, so a share of the side counts twice.
     move = 2 * draw.uniform(-_SHIFT, _SHIFT, (count, 2)) * shift
     sign = np.where(draw.random(count) < 0.5, -1.0, 1.0) if flip else np.ones(count)
-    cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
-    rows = np.stack([[sign * cosine, -sine, move[:, 0]], [sign * sine, cosine, move[:, 1]]]).transpose(2, 0, 1)
-    grid = affine_grid(
-        torch.from_numpy(rows.astype(np.float32)).to(images.device), list(images.shape), align_corners=False
-    )
-    return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return warped(images, affine_places(angle, factor, move, sign, images.shape[-1]).to(images.device))
