@@ -119,7 +119,7 @@ class Views(Blocks):
         """The rows of a slice, or with these numbers (n,) or this mask (N,), read into memory: (n, width)."""
         images, views = np.divmod(np.atleast_1d(self._numbers[rows]), self._count)
         read, places = np.unique(images, return_inverse=True)
-        found = self._whole[read].reshape(len(read), -1, self._width)
+        found = self._whole[read].reshape(len(read), self._whole.shape[1] // self._width, self._width)
         return found[places, views]
 
     def take(self, rows: np.ndarray, axis: int = 0) -> "Views":

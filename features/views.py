@@ -37,7 +37,7 @@ class Views:
         if count == 1 and augment:
             raise UserError("--view-augment says how views differ, and there is one; add --views 4, or leave it out")
         if tested > count:
-            raise UserError(f"--test-views {tested}: there are {count} views (--views) to take them from")
+            raise UserError(f"--test-views {tested}: more than --views {count}, from which they are taken")
         return cls(count, tuple(name for name in AUGMENTATIONS if name in (augment or USUAL)) if count > 1 else ())
 
     @classmethod

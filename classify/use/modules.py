@@ -213,7 +213,7 @@ class _RBFSVM(_Form):
         if self.two:
             scores = torch.cat([margins, -margins], 1) / 2
             return self.decided((scores[:, 1] > scores[:, 0]).long(), scores, scores, None)
-        won = (margins > 0).float()
+        won = (margins > 0).to(margins.dtype)
         votes = won @ self.firsts + (1 - won) @ self.seconds
         confidence = margins @ (self.firsts - self.seconds)
         # A confidence is worth less than a third of a vote; on a tie of votes the first class is taken.

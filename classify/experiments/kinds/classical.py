@@ -65,7 +65,7 @@ class Classical(Kind):
         drawn = "random weights" if str(described.get("weights")).startswith("random (") else None
         reduced = f"{self.reduction.kind} to {self.reduction.width}" if self.reduction else None
         views = f"{source.request.views} views" if source.request.views > 1 and described.get("views") else None
-        return " ".join(filter(None, (source.layer, described.get("pool"), self.name, drawn, reduced, views)))
+        return " ".join(filter(None, (source.layer, described.get("pool"), views, self.name, drawn, reduced)))
 
     def config(self, source: Source, settings: Settings) -> dict[str, Any]:
         return {"class_weight": settings.class_weight, "search": settings.search, "refit": settings.refit}
