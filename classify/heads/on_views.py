@@ -20,12 +20,15 @@ from classify.heads.folds import class_scores
 from classify.heads.protocol import Fold
 from features.blocks import rows_of_views
 
+MANY_ROWS = 10_000  # beyond which a support vector machine learns from the views of few
+
 
 @dataclass(frozen=True)
 class ViewedHead(Head):
     """A head over `views` views of each image, that decides over the first `asked` of them.
 
-    A search takes so many fewer images, and so as many rows as without views.
+    A search takes so many fewer images, and so as many rows as without views; but for a head that learns from
+    the views of few (`OnViews`).
     """
 
     inner: Head | None = None
@@ -38,7 +41,9 @@ class ViewedHead(Head):
         if views == 1:
             return head
         fields = {name: getattr(head, name) for name in Head.__dataclass_fields__}
-        rows = None if head.search_rows is None else max(1, head.search_rows // views)
+        rows = head.search_rows
+        if rows is not None and not hasattr(head.estimator_class(), "HAS_SUPPORT"):
+            rows = max(1, rows // views)
         return cls(**{**fields, "search_rows": rows}, inner=head, views=views, asked=asked)
 
     def estimator_class(self) -> type[Any]:
@@ -63,6 +68,9 @@ class OnViews(Around):
 
     head: what it is around. views: of each image that it is fitted on. asked: over how many it decides. What it is
     asked of may have more views than these, and need not have all that it learnt from.
+
+    A support vector machine of many rows learns from the images first, and then from the views of those that are
+    support vectors (Schoelkopf et al. 1996): of others no view comes near the boundary.
     """
 
     def __init__(self, head: Any, views: int, asked: int = 1) -> None:
@@ -85,6 +93,9 @@ class OnViews(Around):
 
     def fit(self, X: Any, y: Any, **told: Any) -> Self:
         """Fit on X (N, views * D) and labels y (N,); told: what the head is told of each row, (N,)."""
+        if self._learns_from_few(X):
+            self.head = next(self._from_few(X, y, [{}]))
+            return self
         X, y = self._rows(X, y)
         self.head.fit(X, y, **{name: np.repeat(values, self.views) for name, values in told.items()})
         return self
@@ -92,7 +103,8 @@ class OnViews(Around):
     @where_the_head_has("fit_path")
     def fit_path(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator[Self]:
         """As the head has it."""
-        for head in self.head.fit_path(*self._rows(X, y), candidates):
+        few = self._learns_from_few(X)
+        for head in self._from_few(X, y, candidates) if few else self.head.fit_path(*self._rows(X, y), candidates):
             yield type(self)(head, self.views, self.asked)
 
     @available_if(lambda around: around.asked == 1 and hasattr(around.head, "predict_path"))
@@ -110,7 +122,9 @@ class OnViews(Around):
     def fold_decisions(
         self, X: Any, y: Any, folds: Sequence[Fold], candidates: Sequence[dict]
     ) -> Iterator[tuple[int, int, np.ndarray]] | None:
-        """As the head has it."""
+        """As the head has it; None where it learns from the views of few."""
+        if self._learns_from_few(X):
+            return None
         each, asked = np.arange(self.views), np.arange(self.asked)
         of_views = [
             Fold(
@@ -138,6 +152,16 @@ class OnViews(Around):
     def converged_(self) -> Any:
         """Whether the head came to its optimum; None where it does not say."""
         return getattr(self.head, "converged_", None)
+
+    def _learns_from_few(self, X: Any) -> bool:
+        return hasattr(self.head, "HAS_SUPPORT") and len(X) * self.views > MANY_ROWS
+
+    def _from_few(self, X: Any, y: Any, candidates: Iterable[dict]) -> Iterator[Any]:
+        """The head with each candidate's parameters, fitted on the views of what are support vectors of the images."""
+        images, y = rows_of_views(X, X.shape[1] // self.views, 1), np.asarray(y)
+        for head in self.head.fit_path(images, y, candidates):
+            support = np.sort(head.support_)
+            yield clone(head).fit(*self._rows(X.take(support, axis=0), y[support]))
 
     def _votes(self, votes: np.ndarray) -> np.ndarray:
         return votes

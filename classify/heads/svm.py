@@ -14,7 +14,7 @@ import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -82,7 +82,11 @@ class RBFSVM(PathHead):
         "max_iter": (Number(1, closed=True, integer=True), Number(-1, -1, closed=True, integer=True)),
         "jobs": JOBS,
     }
+    # Nothing but its support vectors, `support_` among the rows, decides what it learns.
+    HAS_SUPPORT: ClassVar[bool] = True
     mean_: np.ndarray = field(init=False)
+    # The rows that are support vectors (S,), those of a class together; absent in heads that were saved before.
+    support_: np.ndarray = field(init=False)
     # A power of two by which centred features are multiplied where their squares would be no numbers of float32, and
     # the kernel's gamma for what comes of it; 1 in heads that were saved before there was one.
     unit_: float = field(init=False, default=1.0)
@@ -105,7 +109,8 @@ class RBFSVM(PathHead):
             head._start_like(self)
             head.mean_, head.unit_, head.gamma_ = scale.mean, unit, head._gamma(variance)
         counts = np.bincount(codes)
-        rows = heads[0]._centred(X, np.argsort(codes, kind="stable"))
+        order = np.argsort(codes, kind="stable")
+        rows = heads[0]._centred(X, order)
         with threads(self.jobs):
             try:
                 solved = solve_pairs(rows, counts, [head._penalties(shares) for head in heads])
@@ -116,6 +121,7 @@ class RBFSVM(PathHead):
                     head._fit_by_library(rows, np.repeat(np.arange(len(counts)), counts), shares)
                 else:
                     head._keep_pairs(rows, counts, [duals[number] for duals in solved])
+                head.support_ = order[head.support_]
                 yield head
 
     def fold_decisions(
@@ -179,7 +185,7 @@ class RBFSVM(PathHead):
             coefficients[bounds[i] : bounds[i + 1], j - 1] = dual.beta[: counts[i]]
             coefficients[bounds[j] : bounds[j + 1], i] = dual.beta[counts[i] :]
         chosen = np.any(coefficients, axis=1)
-        self.solver_ = "own"
+        self.solver_, self.support_ = "own", np.flatnonzero(chosen)
         self.vectors_, self.coefficients_ = rows[chosen], coefficients[chosen]
         self.n_support_ = np.array([chosen[low:high].sum() for low, high in itertools.pairwise(bounds)])
         self.intercept_ = np.array([dual.bias for dual in duals])
@@ -206,7 +212,7 @@ class RBFSVM(PathHead):
             # Not converging is said by `converged_`.
             warnings.simplefilter("ignore", ConvergenceWarning)
             svc.fit(rows, codes)
-        self.vectors_ = np.ascontiguousarray(svc.support_vectors_, dtype=np.float32)
+        self.vectors_, self.support_ = np.ascontiguousarray(svc.support_vectors_, dtype=np.float32), svc.support_
         self.n_support_ = np.asarray(svc.n_support_, dtype=int)
         coefficients, self.intercept_ = np.asarray(svc.dual_coef_, dtype=float), np.array(svc.intercept_, dtype=float)
         if len(self.classes_) == 2:

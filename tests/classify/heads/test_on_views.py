@@ -141,3 +141,25 @@ def test_views_in_blocks_are_rows_of_their_own():
         assert np.array_equal(rows.take(some)[1:], expected[some][1:])
         assert np.array_equal(rows[np.arange(20 * count) % 5 == 0], expected[::5])
         assert rows[0:0].shape == (0, 64)
+
+
+def test_an_svm_of_many_rows_learns_from_the_views_of_its_support_vectors(monkeypatch):
+    X, y = _data(10, rows=1000)
+    train, rest = np.arange(600), np.arange(600, 1000)
+    head = ViewedHead.of(HEADS["svm"], VIEWS, 2)
+    exact = head.build().fit(X[train], y[train])
+    monkeypatch.setattr("classify.heads.on_views.MANY_ROWS", 1000)
+    images = HEADS["svm"].build().fit(X[train][:, :64], y[train])
+    few = np.sort(images.support_)
+    assert 0 < len(few) < 600
+    assert np.allclose(images.vectors_, X[images.support_, :64] - images.mean_, atol=1e-5)
+    by_hand = HEADS["svm"].build().fit(_stacked(X[few]), np.repeat(y[few], VIEWS))
+    viewed = head.build().fit(X[train], y[train])
+    assert np.allclose(viewed.decision_function(X[rest]), _mean(by_hand, X[rest], 2), atol=1e-6)
+    paths = list(head.build().fit_path(X[train], y[train], [{"C": 10.0}, {"C": 1.0}]))
+    # A path goes from one candidate to the next, to the solver's tolerance.
+    assert np.allclose(paths[0].decision_function(X[rest]), viewed.decision_function(X[rest]), atol=0.05)
+    assert len(paths) == 2 and paths[1].head.C == 1.0
+    # What is lost beside learning from the views of all is little, and what is won beside none much more.
+    assert np.mean(viewed.predict(X[rest]) == exact.predict(X[rest])) > 0.98
+    assert head.build().fold_decisions(X[train], y[train], [], [{}]) is None
