@@ -110,10 +110,10 @@ SHARED: dict[str, dict[str, Any]] = {
         "default": 1,
         "metavar": "T",
         "help": "decide about an image over T of its views (default 1, the image itself; needs --views)",
+        "rare": True,
     },
     "--view-augment": {
         "nargs": "+",
-        "default": (),
         "metavar": "A",
         "help": f"how views differ: {', '.join(AUGMENTATIONS)}; default {', '.join(USUAL)}",
         "completer": completion.one_of(*AUGMENTATIONS),
@@ -123,8 +123,7 @@ SHARED: dict[str, dict[str, Any]] = {
         "type": int,
         "default": 1,
         "metavar": "N",
-        "help": "have each image go through the network N times, changed a little each time, for heads to learn from; "
-        "N times the cost",
+        "help": "learn from N views of each image, N times the cost",
     },
     "--tensorboard": {
         "nargs": "?",
@@ -242,8 +241,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", several: 
         "--limit",
         type=int,
         metavar="N",
-        help="N training rows (and as many to validate on, where the data set brings those), stratified; smaller "
-        "limits nest in larger ones",
+        help="N training rows (and N of a part to validate on), stratified; smaller limits nest in larger ones",
     )
     add("--limit-test", type=int, metavar="M", help="take M test rows")
     add("--seed", type=int, default=0, metavar="K", help="of row selection, validation split, heads, random weights")
@@ -292,7 +290,8 @@ def request_fields(options: argparse.Namespace) -> dict[str, Any]:
     singular = {"layers": "layer", "pools": "pool"}
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(Request):
-        value = getattr(options, singular.get(field.name, field.name), field.default)
+        value = getattr(options, singular.get(field.name, field.name), None)
+        value = field.default if value is None else value
         fields[field.name] = tuple(value) if isinstance(value, list) else value
     columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label", "group")}
     fields["dataset"] = with_groups(with_columns(fields["dataset"], **columns), getattr(options, "group_by", None))
