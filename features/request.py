@@ -242,6 +242,25 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
     return settled
 
 
+def limited(plan: Plan, limit: int | None) -> Plan:
+    """The plan of the same request but for its limit, which needs the network no second time."""
+    request = dataclasses.replace(plan.request, limit=limit).normalised()
+    dataset, rows = open_dataset(request.dataset), {}
+    for split in plan.splits:
+        if split != "test":
+            rows[split] = selected_rows(dataset.load(split).labels, request, split)
+    digests = {split: sha256_rows(taken) for split, taken in rows.items()}
+    wanted = tuple(
+        dataclasses.replace(
+            file, key=dataclasses.replace(file.key, rows=digests[file.split]), rows=len(rows[file.split])
+        )
+        if file.split in rows
+        else file
+        for file in plan.wanted
+    )
+    return dataclasses.replace(plan, request=request, wanted=wanted)
+
+
 def selected_rows(labels: np.ndarray, request: Request, split: str) -> np.ndarray:
     """The rows of a split that a request takes; a validation part is limited as the training rows are."""
     return limit_rows(labels, request.limit_test if split == "test" else request.limit, request.seed)
