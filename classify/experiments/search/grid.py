@@ -1,0 +1,136 @@
+"""The configurations that a search tries: candidates, and the dimensions along which they differ, as data."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from features.datasets import ImageFiles, open_dataset
+from features.request import Plan, Request, split_names
+from features.sizes import sizes_of
+
+HEADS = ("ridge", "lda", "logistic", "linear-svm", "svm")
+POOLS = ("avg", "grid:2", "grid:4")
+# Pixels, by the images' own size: small images gain nothing by being blown up further, and photos lose by less.
+SIZES_OF_SMALL, SIZES_OF_PHOTOS = (32, 64, 112), (64, 112, 160, 224)
+SMALL = 64  # pixels of the short side, up to which images are small
+_GLANCES = 32
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One thing in which candidates differ: a field of `Candidate`.
+
+    option: as it is typed. unit: behind a value. request: the field of a request that has this value, where one pass
+    over the images has it in common; '' where a pass makes all of them.
+    """
+
+    name: str
+    option: str
+    unit: str = ""
+    request: str = ""
+
+    def spelled(self, value: object) -> str:
+        """A value as people read it."""
+        return f"{value} {self.unit}" if self.unit else str(value)
+
+
+# Another one is a line here, a field of `Candidate` and, where it has several values by default, a line in `Grid`.
+DIMENSIONS = (
+    Dimension("image_size", "--image-size", "px", request="image_size"),
+    Dimension("layer", "--layer"),
+    Dimension("pool", "--pool"),
+    Dimension("head", "--model"),
+)
+
+
+@dataclass(frozen=True, order=True)
+class Pass:
+    """What the candidates have in common whose features one pass over the images makes: the values of those dimensions
+    that are fields of a request, in their order."""
+
+    values: tuple[int, ...]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The same by the fields of a request."""
+        names = [dimension.request for dimension in DIMENSIONS if dimension.request]
+        return dict(zip(names, self.values, strict=True))
+
+    def __str__(self) -> str:
+        of_pass = [dimension for dimension in DIMENSIONS if dimension.request]
+        return ", ".join(part.spelled(value) for part, value in zip(of_pass, self.values, strict=True))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One configuration."""
+
+    image_size: int
+    layer: str
+    pool: str
+    head: str
+
+    @property
+    def of_pass(self) -> Pass:
+        """The pass that makes what it reads."""
+        return Pass(tuple(getattr(self, dimension.name) for dimension in DIMENSIONS if dimension.request))
+
+    def __str__(self) -> str:
+        return f"{self.layer} ({self.pool}) at {self.of_pass} with {self.head}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values of each dimension; None for what depends on the network and is not named."""
+
+    image_size: tuple[int, ...]
+    layer: tuple[str, ...] | None
+    pool: tuple[str, ...]
+    head: tuple[str, ...]
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """The passes over the images, in ascending order: what is small takes less time."""
+        named = [getattr(self, dimension.name) for dimension in DIMENSIONS if dimension.request]
+        return tuple(sorted(map(Pass, itertools.product(*named))))
+
+    def candidates(self, of_pass: Pass, places: Iterable[tuple[str, str]]) -> Iterator[Candidate]:
+        """Those of a pass, of which these are the (layer, pooling) pairs."""
+        for (layer, pool), head in itertools.product(places, self.head):
+            yield Candidate(**_named(of_pass), layer=layer, pool=pool, head=head)
+
+
+def _named(of_pass: Pass) -> dict[str, int]:
+    """The values of a pass by the names of the candidates' fields."""
+    names = [dimension.name for dimension in DIMENSIONS if dimension.request]
+    return dict(zip(names, of_pass.values, strict=True))
+
+
+def default_sizes(request: Request) -> tuple[int, ...]:
+    """The sizes to try where none is named, by those of a few of the training images."""
+    images = open_dataset(request.dataset).load("train").images
+    if isinstance(images, ImageFiles):
+        rows = np.unique(np.linspace(0, len(images) - 1, _GLANCES).astype(int))
+        own = median(min(size) for size in sizes_of(images.take(rows)))
+    else:
+        own = min(images.shape[1:3])
+    return SIZES_OF_SMALL if own <= SMALL else SIZES_OF_PHOTOS
+
+
+def joins(layers: Sequence[str]) -> tuple[str, ...]:
+    """Neighbouring stages joined: without the pooled output, which is the last stage again, and the classifier's, which
+    is made of that."""
+    maps = [layer for layer in layers if layer not in ("avgpool", "fc") and "+" not in layer]
+    return tuple(f"{first}+{second}" for first, second in itertools.pairwise(maps))
+
+
+def narrowed(plan: Plan, places: Iterable[tuple[str, str]], splits: Sequence[str]) -> Plan:
+    """The part of a plan that makes these (layer, pooling) pairs of these splits."""
+    needed = {(name, pool) for layer, pool in places for name in split_names(layer)}
+    files = tuple(file for file in plan.wanted if file.split in splits and (file.layer, file.pool) in needed)
+    return dataclasses.replace(plan, wanted=files)

@@ -1,0 +1,323 @@
+"""Successive halving against the clock (Jamieson and Talwalkar 2016): all candidates on few rows, the best third on
+three times as many, until all rows are reached, one candidate is left, or the time is up.
+
+Whenever it stops there is a best so far. What is predicted to end too late is not begun: passes over the images by what
+an image took at that size or a smaller one, heads by what they took on fewer rows. Nothing here opens the test split.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from classify.experiments.fitting import fit
+from classify.experiments.kinds.classical import Classical
+from classify.experiments.parallel import in_parallel, threads_of
+from classify.experiments.probe.entries import probe_layers
+from classify.experiments.row import Row
+from classify.experiments.search.grid import Candidate, Pass, joins, narrowed
+from classify.experiments.search.question import TIMES, SearchQuestion
+from classify.experiments.settings import PLAINLY, How
+from classify.experiments.sources import CachedLayer
+from classify.heads import HEADS
+from classify.measure.choice import Merit, best_merit, merit_of
+from classify.measure.trials import Trial, find_trial
+from classify.measure.wording import count, counted, duration, percent
+from extract.cost import seconds_to_extract
+from extract.planning import plan
+from features.commands.progress import going, row_progress
+from features.errors import UserError
+from features.reading import missing
+from features.request import Plan, limited
+
+GROWTH = 1.5  # of a head's seconds with its rows, as a power: linear solvers grow by less, kernels by more
+ADMITTED = 0.5  # of the time left, that the passes of a size may take from its first rung to the test
+SHARE = 0.5  # of the time left, that a rung may take if it is not the last
+LEARNT_FROM = ("train", "validation")
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """A candidate on so many training rows, and what it came to. rung: from 0."""
+
+    candidate: Candidate
+    rung: int
+    rows: int
+    trial: Trial
+
+    def score(self, name: str) -> float | None:
+        """The score of that name; None where it has none."""
+        return self.trial.scores.get(name.replace("-", "_"))
+
+    def merit(self, score: str) -> Merit:
+        """What it is chosen by."""
+        return merit_of(self.trial.scores, score, numbers=self.trial.extra.features, name=self.trial.digest)
+
+
+@dataclass(frozen=True, eq=False)
+class Rung:
+    """A step of the search: so many training rows, the candidates that came as far, those of them that there was time
+    to try, the best first, and the seconds of passes and heads."""
+
+    rows: int
+    due: tuple[Candidate, ...]
+    tried: tuple[Tried, ...] = ()
+    extract_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(eq=False)
+class Halving:
+    """A search on its way.
+
+    deadline: of `time.time`, which all processes share. plans: of all rows, by pass. rates: seconds an image takes.
+    refused: what a network said of a size that it cannot take. too_long: the seconds that the first rung's pass and the
+    last one's were predicted to take, of what was therefore left out.
+    """
+
+    question: SearchQuestion
+    how: How
+    deadline: float
+    plans: dict[Pass, Plan] = field(default_factory=dict)
+    rates: dict[Pass, float] = field(default_factory=dict)
+    rungs: list[Rung] = field(default_factory=list)
+    refused: dict[Pass, str] = field(default_factory=dict)
+    too_long: dict[Pass, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.time)
+
+    def climb(self) -> Tried:
+        """The best on the most rows that there was time for."""
+        limits = self.question.rungs()
+        going().expect(self.deadline - self.began)
+        due: tuple[Candidate, ...] = tuple(self._start(limits[0]))
+        best: Tried | None = None
+        for number, limit in enumerate(limits):
+            share = 1.0 if number == len(limits) - 1 else SHARE
+            candidates = self._affordable(due, limit, share) if number else due
+            # One alone has nothing to be held against.
+            rung = Rung(self._rows(limit), due)
+            if len(candidates) > 1 or len(due) == len(candidates):
+                rung = self._rung(rung, limit, candidates, share)
+            self.rungs.append(rung)
+            if not rung.tried:
+                break
+            best = rung.tried[0]
+            self.how.say(self._line())
+            due = tuple(entry.candidate for entry in rung.tried[: math.ceil(len(rung.tried) / TIMES)])
+            if len(due) < 2:
+                break
+        assert best is not None  # of the first rung one is tried whatever the time
+        return best
+
+    def _start(self, limit: int | None) -> list[Candidate]:
+        """All candidates, of the passes that there is time for from the first rung to the test."""
+        candidates: list[Candidate] = []
+        for of_pass in self.question.grid.passes:
+            if candidates and (seconds := self._whole_way(of_pass, limit)) > ADMITTED * self._left():
+                self.too_long[of_pass] = seconds
+                continue
+            try:
+                places = self._plan(of_pass)
+            except UserError as error:
+                if self.question.sizes_named:
+                    raise
+                self.refused[of_pass] = str(error)
+                continue
+            self._extract(of_pass, limit, places)
+            candidates += self.question.grid.candidates(of_pass, places)
+        if not candidates:
+            raise UserError(
+                f"the network takes none of the sizes {', '.join(map(str, self.refused))} "
+                f"({next(iter(self.refused.values()))}); name one with --image-size"
+            )
+        return candidates
+
+    def _plan(self, of_pass: Pass) -> tuple[tuple[str, str], ...]:
+        """Plan a pass; its (layer, pooling) pairs."""
+        grid, depth = self.question.grid, self.question.depth
+        request = dataclasses.replace(self.question.request, **of_pass.fields, pools=grid.pool)
+        layers = grid.layer
+        if layers is None:
+            stages = plan(dataclasses.replace(request, layers=("all",))).layers
+            every = probe_layers(dataclasses.replace(request, layers=("all",)), depth) if depth != "stage" else stages
+            layers = (*every, *joins(stages))
+        self.plans[of_pass] = plan(dataclasses.replace(request, layers=layers))
+        return self.plans[of_pass].distinct()
+
+    def _whole_way(self, of_pass: Pass, limit: int | None) -> float:
+        """Seconds that the passes at this size would take for the first rung, all rows and the test."""
+        first = next(iter(self.plans.values()))
+        rows = sum(_images(first).values()) + (limit or 0)
+        if of_pass not in self.rates:
+            nearest = max((other for other in self.rates if other < of_pass), default=None)
+            if nearest is None:
+                return 0.0
+            # Convolutions take as long as there are pixels.
+            return rows * self.rates[nearest] * (of_pass.values[0] / nearest.values[0]) ** 2
+        return rows * self.rates[of_pass]
+
+    def _extract(self, of_pass: Pass, limit: int | None, places: Iterable[tuple[str, str]]) -> float:
+        """Make what is missing of these pairs for so many training rows; the seconds that it took."""
+        part = narrowed(limited(self.plans[of_pass], limit), places, LEARNT_FROM)
+        started = time.time()
+        if missing(part):
+            from extract.extraction import extract
+
+            with row_progress() as progress:
+                made = extract(part, compiled=self.how.compiled, jobs=self.how.jobs, progress=progress, say=PLAINLY.say)
+            for done in made:
+                self.how.say(f"{of_pass}: {counted(done.images, 'image')} in {duration(done.seconds)}")
+                self.rates[of_pass] = done.seconds / max(1, done.images)
+        if of_pass not in self.rates:
+            seconds = [seconds_to_extract(file.key, 1) for file in part.wanted]
+            self.rates[of_pass] = max((rate for rate in seconds if rate is not None), default=0.0)
+        self._advance(f"{of_pass}")
+        return time.time() - started
+
+    def _affordable(self, due: Sequence[Candidate], limit: int | None, share: float) -> tuple[Candidate, ...]:
+        """Those of the due ones whose passes and heads on so many rows are predicted to end in time, or are known; the
+        best first."""
+        before, rows = {entry.candidate: entry for entry in self.rungs[-1].tried}, self._rows(limit)
+        known = self._known(self._row_of(limit, due))
+        left = share * (self._left() - self._reserve(due, is_all=limit == self.question.request.limit))
+        chosen: list[Candidate] = []
+        passes: set[Pass] = set()
+        for candidate in due:
+            cost = 0.0
+            if candidate not in known:
+                cost = self._expected(before[candidate], rows) / self._workers()
+                cost += 0.0 if candidate.of_pass in passes else rows * self.rates[candidate.of_pass]
+            if cost <= left or candidate in known:
+                left -= cost
+                passes.add(candidate.of_pass)
+                chosen.append(candidate)
+        return tuple(chosen)
+
+    def _rung(self, rung: Rung, limit: int | None, candidates: Sequence[Candidate], share: float) -> Rung:
+        """Try candidates on so many training rows, as long as there is time."""
+        started, rows = time.time(), self._row_of(limit, candidates)
+        trials, extracting = self._known(rows), 0.0
+        todo = [candidate for candidate in candidates if candidate not in trials]
+        for of_pass in sorted({candidate.of_pass for candidate in todo}):
+            places = {(candidate.layer, candidate.pool) for candidate in todo if candidate.of_pass == of_pass}
+            extracting += self._extract(of_pass, limit, places)
+        reserve = self._reserve(candidates, is_all=limit == self.question.request.limit)
+        until = time.time() + share * max(0.0, self._left() - reserve)
+        trials |= self._trials({candidate: rows[candidate] for candidate in todo}, rung.rows, until, sure=not trials)
+        tried = [Tried(candidate, len(self.rungs), rung.rows, trial) for candidate, trial in trials.items()]
+        return dataclasses.replace(
+            rung,
+            tried=tuple(by_merit(tried, self.question.settings.score)),
+            extract_seconds=extracting,
+            seconds=time.time() - started - extracting,
+        )
+
+    def _row_of(self, limit: int | None, candidates: Iterable[Candidate]) -> dict[Candidate, Row]:
+        """The row of each candidate on so many training rows."""
+        settings = dataclasses.replace(self.question.trial_settings(limit), jobs=self.how.jobs)
+        plans: dict[Pass, Plan] = {}
+        rows = {}
+        for candidate in candidates:
+            of_pass, place = candidate.of_pass, (candidate.layer, candidate.pool)
+            if of_pass not in plans:
+                plans[of_pass] = limited(self.plans[of_pass], limit)
+            source = CachedLayer(narrowed(plans[of_pass], [place], plans[of_pass].splits), *place)
+            rows[candidate] = Row(source=source, head=Classical(head=HEADS[candidate.head]), settings=settings)
+        return rows
+
+    def _known(self, rows: dict[Candidate, Row]) -> dict[Candidate, Trial]:
+        """The trials that stand in the folder."""
+        if self.how.again:
+            return {}
+        found = {candidate: find_trial(self.how.folder, row.config) for candidate, row in rows.items()}
+        return {candidate: trial for candidate, trial in found.items() if trial is not None}
+
+    def _trials(self, rows: dict[Candidate, Row], number: int, until: float, *, sure: bool) -> dict[Candidate, Trial]:
+        """The trials of rows that end by then; sure: in the first rung one of them is tried, however late it is."""
+        before = {entry.candidate: entry for entry in self.rungs[-1].tried} if self.rungs else {}
+        todo, trials = list(rows), {}
+        if not before:
+            # Which are best is not known yet: those that take least come first.
+            todo.sort(key=lambda candidate: rows[candidate].head.cost(rows[candidate].source))
+        threads = threads_of(self.how.jobs, len(todo))
+        tasks: list[tuple[Row, How, float]] = []
+        for candidate in todo:
+            row = rows[candidate]
+            row = dataclasses.replace(row, settings=row.head.on_threads(row.settings, threads))
+            latest = until - self._expected(before[candidate], number) if before else until
+            if sure and not before and not tasks:
+                latest = math.inf
+            tasks.append((row, dataclasses.replace(self.how, say=PLAINLY.say, on_epoch=None), latest))
+        for candidate, trial in zip(todo, in_parallel(attempt, tasks, self.how.jobs), strict=True):
+            if trial is not None:
+                trials[candidate] = trial
+            self._advance(f"{len(trials)}/{len(rows)} on {count(number)} rows")
+        return trials
+
+    def _expected(self, entry: Tried, rows: int) -> float:
+        """Seconds that a candidate is expected to take on more rows than it was tried on."""
+        return float(entry.trial.seconds * (rows / entry.rows) ** GROWTH)
+
+    def _reserve(self, candidates: Iterable[Candidate], *, is_all: bool) -> float:
+        """Seconds for the winner's test, and for its training rows where they are not made yet."""
+        images = _images(next(iter(self.plans.values())))
+        rows = images["test"] + (0 if is_all else images["train"])
+        return max((self.rates[candidate.of_pass] for candidate in candidates), default=0.0) * rows
+
+    def _rows(self, limit: int | None) -> int:
+        """How many training rows a limit takes."""
+        every = _images(next(iter(self.plans.values())))["train"]
+        return every if limit is None else min(every, limit)
+
+    def _workers(self) -> int:
+        import joblib
+
+        return self.how.jobs or joblib.cpu_count()
+
+    def _left(self) -> float:
+        return self.deadline - time.time()
+
+    def _advance(self, doing: str) -> None:
+        elapsed = min(time.time(), self.deadline) - self.began
+        going().advance(max(0.0, elapsed - going().done), doing)
+
+    def _line(self) -> str:
+        """What a rung came to."""
+        rung = self.rungs[-1]
+        score = rung.tried[0].score(self.question.settings.score)
+        tried = f"{count(len(rung.tried))} of {counted(len(rung.due), 'configuration')}"
+        return f"{count(rung.rows)} training rows: {tried}, the best {rung.tried[0].candidate} ({percent(score)} %)"
+
+
+def attempt(row: Row, how: How, latest: float) -> Trial | None:
+    """Try a row and keep what came out, unless it is later than that by now."""
+    started = time.time()
+    if started > latest:
+        return None
+    fitted = fit(row, how)
+    rows, predicted, labels = fitted.validation_rows, fitted.validation_predicted, fitted.validation_labels
+    assert rows is not None and predicted is not None and labels is not None  # a trial is scored on rows
+    seconds = time.time() - started
+    trial = Trial(row.config, fitted.fields, seconds, rows, predicted, labels, fitted.validation_folds)
+    trial.save(how.folder)
+    return trial
+
+
+def by_merit(tried: Sequence[Tried], score: str) -> list[Tried]:
+    """The one to choose first, as `classify.measure.choice` says, the others by their ranks."""
+    if not tried:
+        return []
+    merits = [entry.merit(score) for entry in tried]
+    best = best_merit(merits)
+
+    def order(place: int) -> tuple:
+        own = merits[place]
+        return place != best, -own.rank, own.loss, own.numbers, own.name
+
+    return [tried[place] for place in sorted(range(len(tried)), key=order)]
+
+
+def _images(asked: Plan) -> dict[str, int]:
+    """How many images of each split a plan takes."""
+    return {split: max(file.rows for file in asked.wanted if file.split == split) for split in asked.splits}
