@@ -106,8 +106,8 @@ class SearchResult(Outcome):
         sentences = [
             f"Best of {of_them}: {self.best.candidate}, {self._reached(self.best)} on {count(self.best.rows)} training "
             "images, on which it was chosen.",
-            f"Fitted on all of them and tested once: on {count(metrics.n)} test images it is right on "
-            f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}).",
+            f"Fitted on all {count(result.training_images)} and tested once: on {count(metrics.n)} test images it is "
+            f"right on {percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}).",
             self._equals(),
             self.untried,
             f"The same again: {self.command}",

@@ -8,7 +8,7 @@ an image took at that size or a smaller one, heads by what they took on fewer ro
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from classify.experiments.fitting import fit
@@ -31,10 +31,11 @@ from features.errors import UserError
 from features.reading import missing
 from features.request import Plan, limited
 
-GROWTH = 1.5  # of a head's seconds with its rows, as a power: linear solvers grow by less, kernels by more
+GROWTH = 1.2  # of a head's seconds with its rows, as a power: measured from 200 to 600 rows, 0.5 (ridge) to 1.4
 ADMITTED = 0.5  # of the time left, that the passes of a size may take from its first rung to the test
 SHARE = 0.5  # of the time left, that a rung may take if it is not the last
 LEARNT_FROM = ("train", "validation")
+Wave = Callable[[], list[Candidate]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,8 @@ class Halving:
 
     deadline: of `time.time`, which all processes share. plans: of all rows, by pass. rates: seconds an image takes.
     refused: what a network said of a size that it cannot take. too_long: the seconds that the first rung's pass and the
-    last one's were predicted to take, of what was therefore left out.
+    last one's were predicted to take, of what was therefore left out. made: the trials of this search, by their rows'
+    digests. first_passes: the seconds of those that the first rung reads.
     """
 
     question: SearchQuestion
@@ -84,6 +86,8 @@ class Halving:
     rungs: list[Rung] = field(default_factory=list)
     refused: dict[Pass, str] = field(default_factory=dict)
     too_long: dict[Pass, float] = field(default_factory=dict)
+    made: dict[str, Trial] = field(default_factory=dict)
+    first_passes: float = 0.0
     began: float = field(default_factory=time.time)
 
     def climb(self) -> Tried:
@@ -95,13 +99,17 @@ class Halving:
         for number, limit in enumerate(limits):
             share = 1.0 if number == len(limits) - 1 else SHARE
             candidates = self._affordable(due, limit, share) if number else due
-            # One alone has nothing to be held against.
             rung = Rung(self._rows(limit), due)
+            # One alone has nothing to be held against.
             if len(candidates) > 1 or len(due) == len(candidates):
                 rung = self._rung(rung, limit, candidates, share)
-            self.rungs.append(rung)
             if not rung.tried:
+                # What is left of the time goes to those that are still due on fewer rows.
+                last = self.rungs.pop()
+                self.rungs += [self._rung(last, limits[number - 1], last.due, 1.0), rung]
+                best = self.rungs[-2].tried[0]
                 break
+            self.rungs.append(rung)
             best = rung.tried[0]
             self.how.say(self._line())
             due = tuple(entry.candidate for entry in rung.tried[: math.ceil(len(rung.tried) / TIMES)])
@@ -124,7 +132,7 @@ class Halving:
                     raise
                 self.refused[of_pass] = str(error)
                 continue
-            self._extract(of_pass, limit, places)
+            self.first_passes += self._extract(of_pass, limit, places)
             candidates += self.question.grid.candidates(of_pass, places)
         if not candidates:
             raise UserError(
@@ -204,13 +212,13 @@ class Halving:
             extracting += self._extract(of_pass, limit, places)
         reserve = self._reserve(candidates, is_all=limit == self.question.request.limit)
         until = time.time() + share * max(0.0, self._left() - reserve)
-        trials |= self._trials({candidate: rows[candidate] for candidate in todo}, rung.rows, until, sure=not trials)
+        trials = self._trials(rows, trials, rung.rows, until)
         tried = [Tried(candidate, len(self.rungs), rung.rows, trial) for candidate, trial in trials.items()]
         return dataclasses.replace(
             rung,
             tried=tuple(by_merit(tried, self.question.settings.score)),
-            extract_seconds=extracting,
-            seconds=time.time() - started - extracting,
+            extract_seconds=rung.extract_seconds + extracting + (0.0 if self.rungs else self.first_passes),
+            seconds=rung.seconds + time.time() - started - extracting,
         )
 
     def _row_of(self, limit: int | None, candidates: Iterable[Candidate]) -> dict[Candidate, Row]:
@@ -227,33 +235,56 @@ class Halving:
         return rows
 
     def _known(self, rows: dict[Candidate, Row]) -> dict[Candidate, Trial]:
-        """The trials that stand in the folder."""
-        if self.how.again:
-            return {}
-        found = {candidate: find_trial(self.how.folder, row.config) for candidate, row in rows.items()}
-        return {candidate: trial for candidate, trial in found.items() if trial is not None}
-
-    def _trials(self, rows: dict[Candidate, Row], number: int, until: float, *, sure: bool) -> dict[Candidate, Trial]:
-        """The trials of rows that end by then; sure: in the first rung one of them is tried, however late it is."""
-        before = {entry.candidate: entry for entry in self.rungs[-1].tried} if self.rungs else {}
-        todo, trials = list(rows), {}
-        if not before:
-            # Which are best is not known yet: those that take least come first.
-            todo.sort(key=lambda candidate: rows[candidate].head.cost(rows[candidate].source))
-        threads = threads_of(self.how.jobs, len(todo))
-        tasks: list[tuple[Row, How, float]] = []
-        for candidate in todo:
-            row = rows[candidate]
-            row = dataclasses.replace(row, settings=row.head.on_threads(row.settings, threads))
-            latest = until - self._expected(before[candidate], number) if before else until
-            if sure and not before and not tasks:
-                latest = math.inf
-            tasks.append((row, dataclasses.replace(self.how, say=PLAINLY.say, on_epoch=None), latest))
-        for candidate, trial in zip(todo, in_parallel(attempt, tasks, self.how.jobs), strict=True):
+        """The trials that were made before, or stand in the folder."""
+        known = {}
+        for candidate, row in rows.items():
+            trial = self.made.get(row.digest)
+            if trial is None and not self.how.again:
+                trial = find_trial(self.how.folder, row.config)
             if trial is not None:
-                trials[candidate] = trial
-            self._advance(f"{len(trials)}/{len(rows)} on {count(number)} rows")
+                known[candidate] = trial
+        return known
+
+    def _trials(
+        self, rows: dict[Candidate, Row], known: dict[Candidate, Trial], number: int, until: float
+    ) -> dict[Candidate, Trial]:
+        """The trials of rows, known ones and those that end by then."""
+        before = {entry.candidate: entry for entry in self.rungs[-1].tried} if self.rungs else {}
+        trials = dict(known)
+        threads = threads_of(self.how.jobs, len(rows) - len(known))
+        how = dataclasses.replace(self.how, say=PLAINLY.say, on_epoch=None)
+        for wave in [lambda: list(rows)] if before else self._waves(rows, trials):
+            todo = [candidate for candidate in wave() if candidate not in trials]
+            tasks: list[tuple[Row, How, float]] = []
+            for candidate in todo:
+                row = rows[candidate]
+                row = dataclasses.replace(row, settings=row.head.on_threads(row.settings, threads))
+                latest = until - self._expected(before[candidate], number) if before else until
+                # One at least is tried, however late it is.
+                tasks.append((row, how, latest if before or trials or tasks else math.inf))
+            for candidate, trial in zip(todo, in_parallel(attempt, tasks, self.how.jobs), strict=True):
+                if trial is not None:
+                    trials[candidate] = self.made[trial.digest] = trial
+                self._advance(f"{len(trials)}/{len(rows)} on {count(number)} rows")
         return trials
+
+    def _waves(self, rows: dict[Candidate, Row], trials: dict[Candidate, Trial]) -> tuple[Wave, Wave]:
+        """In which order all are tried for the first time, so that what there is no time for is what promises least:
+        each place under the head that takes least, then the others at the places where that did best."""
+        score = self.question.settings.score
+        by_place: dict[tuple, list[Candidate]] = {}
+        for candidate in rows:
+            by_place.setdefault((candidate.of_pass, candidate.layer, candidate.pool), []).append(candidate)
+        for there in by_place.values():
+            there.sort(key=lambda candidate: rows[candidate].head.cost(rows[candidate].source))
+
+        def others() -> list[Candidate]:
+            firsts = [Tried(there[0], 0, 0, trials[there[0]]) for there in by_place.values() if there[0] in trials]
+            ranked = {entry.candidate: rank for rank, entry in enumerate(by_merit(firsts, score))}
+            places = sorted(by_place.values(), key=lambda there: ranked.get(there[0], len(ranked)))
+            return [candidate for there in places for candidate in there]
+
+        return lambda: [there[0] for there in by_place.values()], others
 
     def _expected(self, entry: Tried, rows: int) -> float:
         """Seconds that a candidate is expected to take on more rows than it was tried on."""

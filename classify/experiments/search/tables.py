@@ -7,6 +7,7 @@ from classify.experiments.search.grid import DIMENSIONS
 from classify.experiments.search.halving import Rung, Tried
 from classify.measure.choice import LOG_LOSS
 from classify.measure.intervals import wilson_interval
+from classify.measure.record import RowConfig
 from classify.measure.wording import count, counted, percent_interval
 from classify.show import columns
 from classify.show.panels import Line, Panel
@@ -43,8 +44,8 @@ def rungs_table(rungs: Sequence[Rung], score: str) -> Table:
         (columns.number("tried"), lambda rung: len(rung.tried)),
         (columns.text("best"), lambda rung: str(rung.tried[0].candidate) if rung.tried else None),
         (_scored(score), lambda rung: reached(rung.tried[0], score) if rung.tried else None),
-        (columns.seconds("extract_seconds", "passes"), lambda rung: rung.extract_seconds),
-        (columns.seconds("seconds", "heads"), lambda rung: rung.seconds),
+        (columns.seconds("extract_seconds", "passes"), lambda rung: rung.extract_seconds if rung.tried else None),
+        (columns.seconds("seconds", "heads"), lambda rung: rung.seconds if rung.tried else None),
     )
     return table_of("Steps of the search", rungs, cells, ["of each step the best third went on"])
 
@@ -78,7 +79,8 @@ def reached(entry: Tried, score: str) -> tuple[float, float, float] | None:
 def _scored(score: str) -> Column:
     if score == LOG_LOSS:
         return Column("validation", "log loss", format=lambda value: f"{value[0]:.4f}" if value else "-", parts=_PARTS)
-    return Column("validation", f"{score} %", format=percent_interval, parts=_PARTS)
+    header = "validation %" if score == RowConfig.score else f"validation {score} %"
+    return Column("validation", header, format=percent_interval, parts=_PARTS)
 
 
 _PARTS = ("", "low", "high")

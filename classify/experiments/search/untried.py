@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from classify.experiments.search.grid import DIMENSIONS, Candidate
-from classify.experiments.search.halving import Halving, Rung
+from classify.experiments.search.halving import Halving
 from classify.measure.wording import count, duration
 
 _FEW = 3  # values of a dimension, named where all that is left out has them
@@ -15,13 +15,13 @@ def untried(search: Halving) -> str:
     if search.too_long:
         sizes = " and ".join(map(str, search.too_long))
         passes = "its passes" if len(search.too_long) == 1 else "their passes"
-        parts.append(f"{sizes} at all ({passes} would have taken {duration(sum(search.too_long.values()))})")
+        parts.append(f"{sizes} ({passes} would have taken {duration(sum(search.too_long.values()))})")
     for number, rung in enumerate(search.rungs):
         tried = {entry.candidate for entry in rung.tried}
         if late := [candidate for candidate in rung.due if candidate not in tried]:
             where = f" on {count(rung.rows)} training images" if number else ""
-            due = f"{count(len(rung.due))} {'best' if number else 'configurations'}"
-            of_them = f"{count(len(late))} of {'the ' if number else ''}{due}" if rung.tried else f"any of the {due}"
+            due = f"the {count(len(rung.due))} {'best' if number else 'configurations'}"
+            of_them = f"{count(len(late))} of {due}" if rung.tried else f"any of {due}"
             parts.append(f"{of_them}{where}{_in_common(late, rung.due)}")
     if not parts:
         return ""
@@ -30,14 +30,10 @@ def untried(search: Halving) -> str:
 
 def _in_common(late: Sequence[Candidate], due: Iterable[Candidate]) -> str:
     """The values of a dimension that all of them have, and none that was tried."""
+    due = tuple(due)
     for dimension in DIMENSIONS:
         values = {getattr(candidate, dimension.name) for candidate in late}
         alike = sum(getattr(candidate, dimension.name) in values for candidate in due)
-        if alike == len(late) and len(values) <= _FEW:
+        if alike == len(late) < len(due) and len(values) <= _FEW:
             return f" ({', '.join(map(dimension.spelled, sorted(values)))})"
     return ""
-
-
-def reached_all(rungs: Sequence[Rung], rows: int) -> bool:
-    """Whether the winner was chosen on all training rows."""
-    return any(rung.rows == rows for rung in rungs if rung.tried)
