@@ -75,7 +75,8 @@ class Halving:
     deadline: of `time.time`, which all processes share. plans: of all rows, by pass. rates: seconds an image takes.
     refused: what a network said of a size that it cannot take. too_long: the seconds that the first rung's pass and the
     last one's were predicted to take, of what was therefore left out. made: the trials of this search, by their rows'
-    digests. first_passes: the seconds of those that the first rung reads.
+    digests. first_passes: the seconds of those that the first rung reads. spent: of the rung of so many rows, the
+    seconds of passes and of heads. said: the rows of the rungs that were spoken of.
     """
 
     question: SearchQuestion
@@ -88,13 +89,26 @@ class Halving:
     too_long: dict[Pass, float] = field(default_factory=dict)
     made: dict[str, Trial] = field(default_factory=dict)
     first_passes: float = 0.0
+    spent: dict[int, tuple[float, float]] = field(default_factory=dict)
+    said: set[int] = field(default_factory=set)
     began: float = field(default_factory=time.time)
 
     def climb(self) -> Tried:
-        """The best on the most rows that there was time for."""
-        limits = self.question.rungs()
+        """The best on the most rows that there was time for.
+
+        As long as time is left and some are untried it goes up again: what is known takes none.
+        """
         going().expect(self.deadline - self.began)
-        due: tuple[Candidate, ...] = tuple(self._start(limits[0]))
+        limits = self.question.rungs()
+        candidates = tuple(self._start(limits[0]))
+        while True:
+            made, self.rungs = len(self.made), []
+            best = self._climbed(limits, candidates)
+            if len(self.made) == made or all(len(rung.tried) == len(rung.due) for rung in self.rungs):
+                return best
+
+    def _climbed(self, limits: Sequence[int | None], due: tuple[Candidate, ...]) -> Tried:
+        """The same once: from rung to rung, each of which may take its share of the time."""
         best: Tried | None = None
         for number, limit in enumerate(limits):
             share = 1.0 if number == len(limits) - 1 else SHARE
@@ -103,15 +117,10 @@ class Halving:
             # One alone has nothing to be held against.
             if len(candidates) > 1 or len(due) == len(candidates):
                 rung = self._rung(rung, limit, candidates, share)
-            if not rung.tried:
-                # What is left of the time goes to those that are still due on fewer rows.
-                last = self.rungs.pop()
-                self.rungs += [self._rung(last, limits[number - 1], last.due, 1.0), rung]
-                best = self.rungs[-2].tried[0]
-                break
             self.rungs.append(rung)
+            if not rung.tried:
+                break
             best = rung.tried[0]
-            self.how.say(self._line())
             due = tuple(entry.candidate for entry in rung.tried[: math.ceil(len(rung.tried) / TIMES)])
             if len(due) < 2:
                 break
@@ -205,21 +214,22 @@ class Halving:
     def _rung(self, rung: Rung, limit: int | None, candidates: Sequence[Candidate], share: float) -> Rung:
         """Try candidates on so many training rows, as long as there is time."""
         started, rows = time.time(), self._row_of(limit, candidates)
-        trials, extracting = self._known(rows), 0.0
-        todo = [candidate for candidate in candidates if candidate not in trials]
+        known, extracting = self._known(rows), 0.0
+        todo = [candidate for candidate in candidates if candidate not in known]
         for of_pass in sorted({candidate.of_pass for candidate in todo}):
             places = {(candidate.layer, candidate.pool) for candidate in todo if candidate.of_pass == of_pass}
             extracting += self._extract(of_pass, limit, places)
         reserve = self._reserve(candidates, is_all=limit == self.question.request.limit)
         until = time.time() + share * max(0.0, self._left() - reserve)
-        trials = self._trials(rows, trials, rung.rows, until)
+        trials = self._trials(rows, known, rung.rows, until)
         tried = [Tried(candidate, len(self.rungs), rung.rows, trial) for candidate, trial in trials.items()]
-        return dataclasses.replace(
-            rung,
-            tried=tuple(by_merit(tried, self.question.settings.score)),
-            extract_seconds=rung.extract_seconds + extracting + (0.0 if self.rungs else self.first_passes),
-            seconds=rung.seconds + time.time() - started - extracting,
-        )
+        passes, heads = self.spent.get(rung.rows, (0.0 if self.rungs else self.first_passes, 0.0))
+        self.spent[rung.rows] = passes + extracting, heads + time.time() - started - extracting
+        rung = dataclasses.replace(rung, tried=tuple(by_merit(tried, self.question.settings.score)))
+        if len(trials) > len(known) or rung.rows not in self.said:
+            self.said.add(rung.rows)
+            self.how.say(self._line(rung))
+        return dataclasses.replace(rung, extract_seconds=self.spent[rung.rows][0], seconds=self.spent[rung.rows][1])
 
     def _row_of(self, limit: int | None, candidates: Iterable[Candidate]) -> dict[Candidate, Row]:
         """The row of each candidate on so many training rows."""
@@ -275,8 +285,9 @@ class Halving:
         by_place: dict[tuple, list[Candidate]] = {}
         for candidate in rows:
             by_place.setdefault((candidate.of_pass, candidate.layer, candidate.pool), []).append(candidate)
+        cost = {candidate: row.head.cost(row.source) for candidate, row in rows.items()}
         for there in by_place.values():
-            there.sort(key=lambda candidate: rows[candidate].head.cost(rows[candidate].source))
+            there.sort(key=cost.__getitem__)  # stable: of equal ones the grid's first
 
         def others() -> list[Candidate]:
             firsts = [Tried(there[0], 0, 0, trials[there[0]]) for there in by_place.values() if there[0] in trials]
@@ -284,7 +295,7 @@ class Halving:
             places = sorted(by_place.values(), key=lambda there: ranked.get(there[0], len(ranked)))
             return [candidate for there in places for candidate in there]
 
-        return lambda: [there[0] for there in by_place.values()], others
+        return lambda: sorted((there[0] for there in by_place.values()), key=cost.__getitem__), others
 
     def _expected(self, entry: Tried, rows: int) -> float:
         """Seconds that a candidate is expected to take on more rows than it was tried on."""
@@ -313,9 +324,8 @@ class Halving:
         elapsed = min(time.time(), self.deadline) - self.began
         going().advance(max(0.0, elapsed - going().done), doing)
 
-    def _line(self) -> str:
+    def _line(self, rung: Rung) -> str:
         """What a rung came to."""
-        rung = self.rungs[-1]
         score = rung.tried[0].score(self.question.settings.score)
         tried = f"{count(len(rung.tried))} of {counted(len(rung.due), 'configuration')}"
         return f"{count(rung.rows)} training rows: {tried}, the best {rung.tried[0].candidate} ({percent(score)} %)"
@@ -324,7 +334,7 @@ class Halving:
 def attempt(row: Row, how: How, latest: float) -> Trial | None:
     """Try a row and keep what came out, unless it is later than that by now."""
     started = time.time()
-    if started > latest:
+    if started >= latest:
         return None
     fitted = fit(row, how)
     rows, predicted, labels = fitted.validation_rows, fitted.validation_predicted, fitted.validation_labels

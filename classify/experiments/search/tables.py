@@ -30,9 +30,11 @@ def trials_table(tried: Sequence[Tried], score: str, *, shortened: bool = False)
         return table_of("Trials", tried, cells, [])
     folds = tried[0].trial.config.on_folds
     notes = [f"scored {'out of folds of' if folds else 'on a part held out of'} the training images, {_error(score)}"]
-    if len(shown) < len(tried):
-        notes.append(f"{counted(len(tried) - len(shown), 'configuration')} more, which came less far, in the record")
-    title = "Configurations, each on the most training images that it came to" if shortened else "Trials"
+    title = "Trials"
+    if shortened:
+        # Each stands there once, with the most training images that it came to.
+        best = f"the best {count(len(shown))} of " if len(shown) < len(tried) else ""
+        title = f"{best}{counted(len(tried), 'configuration')}, by how far they came".capitalize()
     return table_of(title, shown, cells, notes)
 
 

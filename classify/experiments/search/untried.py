@@ -6,7 +6,7 @@ from classify.experiments.search.grid import DIMENSIONS, Candidate
 from classify.experiments.search.halving import Halving
 from classify.measure.wording import count, duration
 
-_FEW = 3  # values of a dimension, named where all that is left out has them
+_FEW = 4  # values of a dimension, named where all that is left out has them
 
 
 def untried(search: Halving) -> str:

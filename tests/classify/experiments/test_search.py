@@ -150,8 +150,8 @@ def test_a_search_that_was_killed_carries_on_with_the_trials_it_lacks(tried, tmp
 
 def test_what_there_was_no_time_for_is_said_and_more_minutes_go_on_from_there(tried, tmp_path, monkeypatch):
     Clock(monkeypatch, 10.0)
-    # Half of a minute: three of ten seconds each, the fourth would begin when half of the time is over.
-    short = _search(tmp_path, minutes=1)
+    # Two end in the half of the time that the first step may take, and a third in half of what is left then.
+    short = _search(tmp_path, minutes=0.5)
     assert [(rung.rows, len(rung.due), len(rung.tried)) for rung in short.rungs] == [(200, 6, 3)]
     assert short.untried.startswith("Not tried for lack of time: 3 of the 6 configurations")
     assert short.untried in short.sentences and short.best is short.rungs[0].tried[0]
