@@ -66,11 +66,13 @@ _NOT_SEARCHED = ("--quick", "--select", "--head2toe", "--no-controls", "--no-wid
 
 def _searched(options: argparse.Namespace) -> "SearchResult":
     """What `--search` finds; UserError for what does not go with it, before torch is imported."""
-    from classify.experiments.search.question import check_minutes
+    from classify.experiments.search.question import check_choosing, check_minutes
+    from classify.experiments.settings import Settings
     from features.reading import require_splits
     from features.request import Request
 
     check_minutes(options.search)
+    check_choosing(Settings(validate=options.validate, score=options.score, test=options.test))
     if given := [option for option in _NOT_SEARCHED if option in options.given]:
         raise UserError(
             f"--search tries configurations by a plan of its own, and {given[0]} is about a whole probe; leave one of "

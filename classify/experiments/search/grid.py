@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -25,14 +26,14 @@ _GLANCES = 32
 class Dimension:
     """One thing in which candidates differ: a field of `Candidate`.
 
-    option: as it is typed. unit: behind a value. request: the field of a request that has this value, where one pass
-    over the images has it in common; '' where a pass makes all of them.
+    unit: behind a value. request: the field of a request that has this value, where one pass over the images has it in
+    common; '' where a pass makes all of them. work: how the seconds of a pass grow with the value, as a power.
     """
 
     name: str
-    option: str
     unit: str = ""
     request: str = ""
+    work: float = 0.0
 
     def spelled(self, value: object) -> str:
         """A value as people read it."""
@@ -41,11 +42,12 @@ class Dimension:
 
 # Another one is a line here, a field of `Candidate` and, where it has several values by default, a line in `Grid`.
 DIMENSIONS = (
-    Dimension("image_size", "--image-size", "px", request="image_size"),
-    Dimension("layer", "--layer"),
-    Dimension("pool", "--pool"),
-    Dimension("head", "--model"),
+    Dimension("image_size", "px", request="image_size", work=2.0),
+    Dimension("layer"),
+    Dimension("pool"),
+    Dimension("head"),
 )
+_OF_PASS = tuple(dimension for dimension in DIMENSIONS if dimension.request)
 
 
 @dataclass(frozen=True, order=True)
@@ -58,12 +60,14 @@ class Pass:
     @property
     def fields(self) -> dict[str, Any]:
         """The same by the fields of a request."""
-        names = [dimension.request for dimension in DIMENSIONS if dimension.request]
-        return dict(zip(names, self.values, strict=True))
+        return {part.request: value for part, value in zip(_OF_PASS, self.values, strict=True)}
+
+    def work(self) -> float:
+        """How long an image takes, in no unit."""
+        return math.prod(value**part.work for part, value in zip(_OF_PASS, self.values, strict=True))
 
     def __str__(self) -> str:
-        of_pass = [dimension for dimension in DIMENSIONS if dimension.request]
-        return ", ".join(part.spelled(value) for part, value in zip(of_pass, self.values, strict=True))
+        return ", ".join(part.spelled(value) for part, value in zip(_OF_PASS, self.values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Candidate:
     @property
     def of_pass(self) -> Pass:
         """The pass that makes what it reads."""
-        return Pass(tuple(getattr(self, dimension.name) for dimension in DIMENSIONS if dimension.request))
+        return Pass(tuple(getattr(self, part.name) for part in _OF_PASS))
 
     def __str__(self) -> str:
         return f"{self.layer} ({self.pool}) at {self.of_pass} with {self.head}"
@@ -96,19 +100,14 @@ class Grid:
     @property
     def passes(self) -> tuple[Pass, ...]:
         """The passes over the images, in ascending order: what is small takes less time."""
-        named = [getattr(self, dimension.name) for dimension in DIMENSIONS if dimension.request]
-        return tuple(sorted(map(Pass, itertools.product(*named))))
+        values = [getattr(self, part.name) for part in _OF_PASS]
+        return tuple(sorted(map(Pass, itertools.product(*values))))
 
     def candidates(self, of_pass: Pass, places: Iterable[tuple[str, str]]) -> Iterator[Candidate]:
         """Those of a pass, of which these are the (layer, pooling) pairs."""
+        named = {part.name: value for part, value in zip(_OF_PASS, of_pass.values, strict=True)}
         for (layer, pool), head in itertools.product(places, self.head):
-            yield Candidate(**_named(of_pass), layer=layer, pool=pool, head=head)
-
-
-def _named(of_pass: Pass) -> dict[str, int]:
-    """The values of a pass by the names of the candidates' fields."""
-    names = [dimension.name for dimension in DIMENSIONS if dimension.request]
-    return dict(zip(names, of_pass.values, strict=True))
+            yield Candidate(**named, layer=layer, pool=pool, head=head)
 
 
 def default_sizes(request: Request) -> tuple[int, ...]:

@@ -31,7 +31,9 @@ from features.errors import UserError
 from features.reading import missing
 from features.request import Plan, limited
 
-GROWTH = 1.2  # of a head's seconds with its rows, as a power: measured from 200 to 600 rows, 0.5 (ridge) to 1.4
+# Of a head's seconds with its rows, as a power: measured from 200 to 600 rows it is 0.5 (ridge) to 1.4; beyond, a
+# decomposition grows by up to 3, which is taken from the rungs below.
+GROWTH, MOST_GROWTH = 1.2, 3.0
 ADMITTED = 0.5  # of the time left, that the passes of a size may take from its first rung to the test
 SHARE = 0.5  # of the time left, that a rung may take if it is not the last
 LEARNT_FROM = ("train", "validation")
@@ -72,22 +74,25 @@ class Rung:
 class Halving:
     """A search on its way.
 
-    deadline: of `time.time`, which all processes share. plans: of all rows, by pass. rates: seconds an image takes.
-    refused: what a network said of a size that it cannot take. too_long: the seconds that the first rung's pass and the
-    last one's were predicted to take, of what was therefore left out. made: the trials of this search, by their rows'
-    digests. first_passes: the seconds of those that the first rung reads. spent: of the rung of so many rows, the
-    seconds of passes and of heads. said: the rows of the rungs that were spoken of.
+    deadline: of `time.time`, which all processes share. plans: of all rows, by pass; at_limits: those of rungs. rates:
+    seconds an image takes. refused: what a network said of a size that it cannot take. too_long: the seconds that the
+    passes were predicted to take, from the first rung to the test, of what was therefore left out. made: the trials of
+    this search, by their rows' digests. best: so far. first_passes: the seconds of those that the first rung
+    reads. spent: of the rung of so many rows, the seconds of passes and of heads. said: the rows of the rungs that were
+    spoken of.
     """
 
     question: SearchQuestion
     how: How
     deadline: float
     plans: dict[Pass, Plan] = field(default_factory=dict)
+    at_limits: dict[tuple[Pass, int | None], Plan] = field(default_factory=dict)
     rates: dict[Pass, float] = field(default_factory=dict)
     rungs: list[Rung] = field(default_factory=list)
     refused: dict[Pass, str] = field(default_factory=dict)
     too_long: dict[Pass, float] = field(default_factory=dict)
     made: dict[str, Trial] = field(default_factory=dict)
+    best: Tried | None = None
     first_passes: float = 0.0
     spent: dict[int, tuple[float, float]] = field(default_factory=dict)
     said: set[int] = field(default_factory=set)
@@ -103,13 +108,13 @@ class Halving:
         candidates = tuple(self._start(limits[0]))
         while True:
             made, self.rungs = len(self.made), []
-            best = self._climbed(limits, candidates)
+            self._climb_once(limits, candidates)
             if len(self.made) == made or all(len(rung.tried) == len(rung.due) for rung in self.rungs):
-                return best
+                assert self.best is not None  # of the first rung one is tried whatever the time
+                return self.best
 
-    def _climbed(self, limits: Sequence[int | None], due: tuple[Candidate, ...]) -> Tried:
-        """The same once: from rung to rung, each of which may take its share of the time."""
-        best: Tried | None = None
+    def _climb_once(self, limits: Sequence[int | None], due: tuple[Candidate, ...]) -> None:
+        """From rung to rung, each of which may take its share of the time."""
         for number, limit in enumerate(limits):
             share = 1.0 if number == len(limits) - 1 else SHARE
             candidates = self._affordable(due, limit, share) if number else due
@@ -120,12 +125,10 @@ class Halving:
             self.rungs.append(rung)
             if not rung.tried:
                 break
-            best = rung.tried[0]
+            self.best = rung.tried[0]
             due = tuple(entry.candidate for entry in rung.tried[: math.ceil(len(rung.tried) / TIMES)])
             if len(due) < 2:
                 break
-        assert best is not None  # of the first rung one is tried whatever the time
-        return best
 
     def _start(self, limit: int | None) -> list[Candidate]:
         """All candidates, of the passes that there is time for from the first rung to the test."""
@@ -167,16 +170,13 @@ class Halving:
         first = next(iter(self.plans.values()))
         rows = sum(_images(first).values()) + (limit or 0)
         if of_pass not in self.rates:
-            nearest = max((other for other in self.rates if other < of_pass), default=None)
-            if nearest is None:
-                return 0.0
-            # Convolutions take as long as there are pixels.
-            return rows * self.rates[nearest] * (of_pass.values[0] / nearest.values[0]) ** 2
+            largest = max(self.rates)
+            return rows * self.rates[largest] * of_pass.work() / largest.work()
         return rows * self.rates[of_pass]
 
     def _extract(self, of_pass: Pass, limit: int | None, places: Iterable[tuple[str, str]]) -> float:
         """Make what is missing of these pairs for so many training rows; the seconds that it took."""
-        part = narrowed(limited(self.plans[of_pass], limit), places, LEARNT_FROM)
+        part = narrowed(self._limited(of_pass, limit), places, LEARNT_FROM)
         started = time.time()
         if missing(part):
             from extract.extraction import extract
@@ -185,7 +185,8 @@ class Halving:
                 made = extract(part, compiled=self.how.compiled, jobs=self.how.jobs, progress=progress, say=PLAINLY.say)
             for done in made:
                 self.how.say(f"{of_pass}: {counted(done.images, 'image')} in {duration(done.seconds)}")
-                self.rates[of_pass] = done.seconds / max(1, done.images)
+                # What a pass takes to begin with is much of one of few images, and none of it is in the network.
+                self.rates[of_pass] = done.seconds * max(0.5, done.computing) / max(1, done.images)
         if of_pass not in self.rates:
             seconds = [seconds_to_extract(file.key, 1) for file in part.wanted]
             self.rates[of_pass] = max((rate for rate in seconds if rate is not None), default=0.0)
@@ -234,15 +235,18 @@ class Halving:
     def _row_of(self, limit: int | None, candidates: Iterable[Candidate]) -> dict[Candidate, Row]:
         """The row of each candidate on so many training rows."""
         settings = dataclasses.replace(self.question.trial_settings(limit), jobs=self.how.jobs)
-        plans: dict[Pass, Plan] = {}
         rows = {}
         for candidate in candidates:
-            of_pass, place = candidate.of_pass, (candidate.layer, candidate.pool)
-            if of_pass not in plans:
-                plans[of_pass] = limited(self.plans[of_pass], limit)
-            source = CachedLayer(narrowed(plans[of_pass], [place], plans[of_pass].splits), *place)
+            whole, place = self._limited(candidate.of_pass, limit), (candidate.layer, candidate.pool)
+            source = CachedLayer(narrowed(whole, [place], whole.splits), *place)
             rows[candidate] = Row(source=source, head=Classical(head=HEADS[candidate.head]), settings=settings)
         return rows
+
+    def _limited(self, of_pass: Pass, limit: int | None) -> Plan:
+        """The plan of a pass at a limit, for which labels are opened once."""
+        if (of_pass, limit) not in self.at_limits:
+            self.at_limits[of_pass, limit] = limited(self.plans[of_pass], limit)
+        return self.at_limits[of_pass, limit]
 
     def _known(self, rows: dict[Candidate, Row]) -> dict[Candidate, Trial]:
         """The trials that were made before, or stand in the folder."""
@@ -299,13 +303,19 @@ class Halving:
 
     def _expected(self, entry: Tried, rows: int) -> float:
         """Seconds that a candidate is expected to take on more rows than it was tried on."""
-        return float(entry.trial.seconds * (rows / entry.rows) ** GROWTH)
+        growth = GROWTH
+        for other in (other for rung in self.rungs for other in rung.tried if other.candidate == entry.candidate):
+            if other.rows < entry.rows:
+                grown = math.log(entry.trial.seconds / other.trial.seconds) / math.log(entry.rows / other.rows)
+                growth = min(max(growth, grown), MOST_GROWTH)
+        return float(entry.trial.seconds * (rows / entry.rows) ** growth)
 
     def _reserve(self, candidates: Iterable[Candidate], *, is_all: bool) -> float:
-        """Seconds for the winner's test, and for its training rows where they are not made yet."""
+        """Seconds for the winner's last fit and its test, and for its training rows where they are not made yet."""
         images = _images(next(iter(self.plans.values())))
         rows = images["test"] + (0 if is_all else images["train"])
-        return max((self.rates[candidate.of_pass] for candidate in candidates), default=0.0) * rows
+        fitting = self._expected(self.best, images["train"]) if self.best is not None else 0.0
+        return fitting + max((self.rates[candidate.of_pass] for candidate in candidates), default=0.0) * rows
 
     def _rows(self, limit: int | None) -> int:
         """How many training rows a limit takes."""

@@ -248,7 +248,9 @@ def test_mistakes_are_one_line(tried, tmp_path, changes, words):
 def test_mistakes_of_the_command_are_told_without_torch(tmp_path):
     common = "probe --dataset digits --search"
     commands = [f"{common} {minutes}" for minutes in ("0", "-1", "soon", "nan")]
-    commands += [f"{common} 1 {option}" for option in ("--quick", "--select", "--head2toe", "--no-scores")]
+    commands += [
+        f"{common} 1 {option}" for option in ("--quick", "--select", "--head2toe", "--no-scores", "--test cv:5")
+    ]
     commands += [f"{common} 1 --backbone resnet18 resnet34", f"{common} 1 --weights default random"]
     script = (
         "import sys, contextlib, io\n"
