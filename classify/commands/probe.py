@@ -4,7 +4,7 @@ tests and costs."""
 import argparse
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from classify.commands.outputs import add_output_options, check_outputs, deliver
 from classify.commands.training import check_choice, making_options, models_explained
@@ -28,7 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     check_request(options)
     check_choice(options)
     if options.search is not None:
-        deliver(options, _searched(options))
+        outcome = _searched(options)
+        deliver(options, outcome, f"the winner again: {outcome.command}")
         return 0
 
     from classify.experiments.probe import probe
@@ -37,23 +38,13 @@ def main(arguments: Sequence[str]) -> int:
     with on_cluster(options.cluster):
         result = probe(
             heads=options.model,
-            depth=options.depth,
             quick=options.quick,
             controls=not options.no_controls,
             widths=not options.no_widths,
             scores=not options.no_scores,
             head2toe=options.head2toe,
             select=options.select,
-            class_weight=options.class_weight,
-            search=not options.no_search,
-            refit=not options.no_refit,
-            calibrate=not options.no_calibrate,
-            validate=options.validate,
-            score=options.score,
-            test=options.test,
-            # The answer comes first on the standard output; how it is going belongs elsewhere.
-            say=tell,
-            **making_options(options),
+            **_choosing(options),
             **request_fields(options),
         )
     deliver(options, result)
@@ -98,18 +89,26 @@ def _searched(options: argparse.Namespace) -> "SearchResult":
         minutes=options.search,
         pools=pools if "--pool" in typed else None,
         weights=weights,
-        depth=options.depth,
-        class_weight=options.class_weight,
-        search=not options.no_search,
-        refit=not options.no_refit,
-        calibrate=not options.no_calibrate,
-        validate=options.validate,
-        score=options.score,
-        test=options.test,
-        say=tell,
-        **making_options(options),
+        **_choosing(options),
         **fields,
     )
+
+
+def _choosing(options: argparse.Namespace) -> dict[str, Any]:
+    """How rows are made and chosen, as `probe` and `search` take it."""
+    return {
+        "depth": options.depth,
+        "class_weight": options.class_weight,
+        "search": not options.no_search,
+        "refit": not options.no_refit,
+        "calibrate": not options.no_calibrate,
+        "validate": options.validate,
+        "score": options.score,
+        "test": options.test,
+        # The answer comes first on the standard output; how it is going belongs elsewhere.
+        "say": tell,
+        **making_options(options),
+    }
 
 
 def _parser() -> Parser:

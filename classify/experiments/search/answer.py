@@ -40,6 +40,7 @@ class SearchResult(Outcome):
     """
 
     FORMAT: ClassVar[str] = "layerprobe search"
+    kept: ClassVar[str] = "the winner's record, and below trials/ one of each trial"
 
     question: dict[str, Any]
     best: Tried
@@ -110,13 +111,17 @@ class SearchResult(Outcome):
             f"right on {percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}).",
             self._equals(),
             self.untried,
-            f"The same again: {self.command}",
         ]
         return tuple(sentence for sentence in sentences if sentence)
 
     def body(self) -> dict[str, Any]:
         return {
             "digest": self.digest,
+            # What the report shows of a study.
+            "study": "search",
+            "tables": [table.to_json() for table in self.tables],
+            "panels": [panel.to_json() for panel in self.panels],
+            "results": [self.saved.path.name],
             "best": {**_plain(self.best.candidate), "result": self.saved.path.name},
             "trials": self.all_rows.records(),
             "rungs": rungs_table(self.rungs, self.score).records(),

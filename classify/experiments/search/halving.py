@@ -18,7 +18,7 @@ from classify.experiments.probe.entries import probe_layers
 from classify.experiments.row import Row
 from classify.experiments.search.grid import Candidate, Pass, joins, narrowed
 from classify.experiments.search.question import TIMES, SearchQuestion
-from classify.experiments.settings import PLAINLY, How
+from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
 from classify.measure.choice import Merit, best_merit, merit_of
@@ -198,7 +198,8 @@ class Halving:
         best first."""
         before, rows = {entry.candidate: entry for entry in self.rungs[-1].tried}, self._rows(limit)
         known = self._known(self._row_of(limit, due))
-        left = share * (self._left() - self._reserve(due, is_all=limit == self.question.request.limit))
+        is_all = limit == self.question.request.limit
+        left = self._allowed(due, share, is_all=is_all)
         chosen: list[Candidate] = []
         passes: set[Pass] = set()
         for candidate in due:
@@ -206,7 +207,9 @@ class Halving:
             if candidate not in known:
                 cost = self._expected(before[candidate], rows) / self._workers()
                 cost += 0.0 if candidate.of_pass in passes else rows * self.rates[candidate.of_pass]
-            if cost <= left or candidate in known:
+                # Whichever wins is to be fitted and tested in time.
+                cost += math.inf if self._finish(before[candidate], is_all=is_all) > ADMITTED * self._left() else 0.0
+            if cost <= left:
                 left -= cost
                 passes.add(candidate.of_pass)
                 chosen.append(candidate)
@@ -220,9 +223,8 @@ class Halving:
         for of_pass in sorted({candidate.of_pass for candidate in todo}):
             places = {(candidate.layer, candidate.pool) for candidate in todo if candidate.of_pass == of_pass}
             extracting += self._extract(of_pass, limit, places)
-        reserve = self._reserve(candidates, is_all=limit == self.question.request.limit)
-        until = time.time() + share * max(0.0, self._left() - reserve)
-        trials = self._trials(rows, known, rung.rows, until)
+        allowed = self._allowed(candidates, share, is_all=limit == self.question.request.limit)
+        trials = self._trials(rows, known, rung.rows, time.time() + allowed)
         tried = [Tried(candidate, len(self.rungs), rung.rows, trial) for candidate, trial in trials.items()]
         passes, heads = self.spent.get(rung.rows, (0.0 if self.rungs else self.first_passes, 0.0))
         self.spent[rung.rows] = passes + extracting, heads + time.time() - started - extracting
@@ -235,12 +237,14 @@ class Halving:
     def _row_of(self, limit: int | None, candidates: Iterable[Candidate]) -> dict[Candidate, Row]:
         """The row of each candidate on so many training rows."""
         settings = dataclasses.replace(self.question.trial_settings(limit), jobs=self.how.jobs)
-        rows = {}
-        for candidate in candidates:
-            whole, place = self._limited(candidate.of_pass, limit), (candidate.layer, candidate.pool)
-            source = CachedLayer(narrowed(whole, [place], whole.splits), *place)
-            rows[candidate] = Row(source=source, head=Classical(head=HEADS[candidate.head]), settings=settings)
-        return rows
+        return {
+            candidate: _row(candidate, self._limited(candidate.of_pass, limit), settings) for candidate in candidates
+        }
+
+    def last_row(self, candidate: Candidate) -> Row:
+        """The row of a candidate on all training rows, as `python -m classify` has it."""
+        settings = self.question.last_settings(candidate.head)
+        return _row(candidate, self.plans[candidate.of_pass], settings)
 
     def _limited(self, of_pass: Pass, limit: int | None) -> Plan:
         """The plan of a pass at a limit, for which labels are opened once."""
@@ -310,12 +314,23 @@ class Halving:
                 growth = min(max(growth, grown), MOST_GROWTH)
         return float(entry.trial.seconds * (rows / entry.rows) ** growth)
 
-    def _reserve(self, candidates: Iterable[Candidate], *, is_all: bool) -> float:
-        """Seconds for the winner's last fit and its test, and for its training rows where they are not made yet."""
+    def _allowed(self, candidates: Iterable[Candidate], share: float, *, is_all: bool) -> float:
+        """Seconds that a rung may take: its share of what is left, and no more than leaves the winner its own."""
+        if self.best is not None:
+            reserve = self._finish(self.best, is_all=is_all)
+        else:
+            reserve = max(self.rates[candidate.of_pass] for candidate in candidates) * self._images_left(is_all=is_all)
+        return max(0.0, min(share * self._left(), self._left() - reserve))
+
+    def _finish(self, entry: Tried, *, is_all: bool) -> float:
+        """Seconds that a winner is expected to take: its passes that are not made yet, and its last fit."""
+        passes = self.rates[entry.candidate.of_pass] * self._images_left(is_all=is_all)
+        return passes + self._expected(entry, _images(next(iter(self.plans.values())))["train"])
+
+    def _images_left(self, *, is_all: bool) -> int:
+        """The images that the winner still needs; is_all: its rung is of all training rows."""
         images = _images(next(iter(self.plans.values())))
-        rows = images["test"] + (0 if is_all else images["train"])
-        fitting = self._expected(self.best, images["train"]) if self.best is not None else 0.0
-        return fitting + max((self.rates[candidate.of_pass] for candidate in candidates), default=0.0) * rows
+        return images["test"] + (0 if is_all else images["train"])
 
     def _rows(self, limit: int | None) -> int:
         """How many training rows a limit takes."""
@@ -339,6 +354,13 @@ class Halving:
         score = rung.tried[0].score(self.question.settings.score)
         tried = f"{count(len(rung.tried))} of {counted(len(rung.due), 'configuration')}"
         return f"{count(rung.rows)} training rows: {tried}, the best {rung.tried[0].candidate} ({percent(score)} %)"
+
+
+def _row(candidate: Candidate, whole: Plan, settings: Settings) -> Row:
+    """The row of a candidate, whose pass is planned."""
+    place = candidate.layer, candidate.pool
+    source = CachedLayer(narrowed(whole, [place], whole.splits), *place)
+    return Row(source=source, head=Classical(head=HEADS[candidate.head]), settings=settings)
 
 
 def attempt(row: Row, how: How, latest: float) -> Trial | None:

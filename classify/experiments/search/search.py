@@ -6,15 +6,14 @@ once, in the end.
 """
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from classify.experiments.following import followed
-from classify.experiments.kinds.classical import Classical
 from classify.experiments.making import Making
-from classify.experiments.row import Row
 from classify.experiments.search.answer import SearchResult
 from classify.experiments.search.grid import HEADS as DEFAULT_HEADS
 from classify.experiments.search.grid import POOLS, Candidate, Grid, default_sizes
@@ -28,12 +27,9 @@ from classify.experiments.search.question import (
 )
 from classify.experiments.search.untried import untried
 from classify.experiments.settings import How, Settings
-from classify.experiments.sources import CachedLayer
 from classify.experiments.validating import AUTO, SPLIT, parse_folds, settled_test
-from classify.heads import HEADS
 from classify.heads.own import heads_by_name
 from classify.measure.standing import alike_where_chosen
-from extract.planning import plan
 from features.reading import require_splits
 from features.request import Request, as_items
 from features.typed import typed
@@ -151,7 +147,7 @@ def answered(question: SearchQuestion, how: How, began: float) -> SearchResult:
     equals = alike_where_chosen(best.trial, (entry.trial for entry in others))
 
     # From here on nothing is chosen.
-    row, making = winner(question, best.candidate), Making(how)
+    row, making = halving.last_row(best.candidate), Making(how)
     making.fit(row)
     saved = making.test()[row.digest]
     folds = parse_folds(best.trial.config.validate)
@@ -177,31 +173,20 @@ def answered(question: SearchQuestion, how: How, began: float) -> SearchResult:
     return result
 
 
-def winner(question: SearchQuestion, candidate: Candidate) -> Row:
-    """The row of a candidate on all training images, as `python -m classify` has it."""
-    request = dataclasses.replace(
-        question.request, **candidate.of_pass.fields, layers=(candidate.layer,), pools=(candidate.pool,)
-    )
-    source = CachedLayer(plan(request), candidate.layer, candidate.pool)
-    settings = question.last_settings(candidate.head)
-    return Row(source=source, head=Classical(head=HEADS[candidate.head]), settings=settings)
-
-
 def command_of(question: SearchQuestion, candidate: Candidate, how: How) -> str:
     """The command that makes a candidate's row on all training images."""
     request, settings = dataclasses.replace(question.request, **candidate.of_pass.fields), question.settings
-    words = [f"python -m classify {typed(request, layers=[candidate.layer], pools=[candidate.pool])}"]
-    words.append(f"--model {candidate.head}")
-    words += [f"--class-weight {settings.class_weight}"] if settings.class_weight else []
-    for name in ("search", "refit", "calibrate"):
-        words += [] if getattr(settings, name) else [f"--no-{name}"]
+    words = ["--model", candidate.head]
+    words += ["--class-weight", settings.class_weight] if settings.class_weight else []
+    words += [f"--no-{name}" for name in ("search", "refit", "calibrate") if not getattr(settings, name)]
     for name in ("validate", "score"):
         value = getattr(settings, name)
-        words += [f"--{name} {value}"] if value != getattr(_USUAL, name) else []
+        words += [f"--{name}", value] if value != getattr(_USUAL, name) else []
     if settled_test(AUTO, question.request, settings.validate, refit=settings.refit)[0] != SPLIT:
-        words.append(f"--test {SPLIT}")
-    words += [f"--results {how.folder}"] if str(how.folder) != "results" else []
-    return " ".join(words)
+        words += ["--test", SPLIT]
+    words += ["--results", str(how.folder)] if str(how.folder) != "results" else []
+    features = typed(request, layers=[candidate.layer], pools=[candidate.pool])
+    return f"python -m classify {features} {shlex.join(words)}"
 
 
 _USUAL = Settings(validate=AUTO)

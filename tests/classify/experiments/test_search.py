@@ -1,5 +1,6 @@
 """The search for the best configuration, on real digits through real weights: what it tries, keeps and says."""
 
+import html
 import json
 import shlex
 import subprocess
@@ -195,6 +196,13 @@ def test_its_document_holds_every_trial(tried, shared):
     assert set(record["trials"][0]) >= {"image_size", "layer", "pool", "head", "rows", "validation", "seconds"}
     assert tried.to_csv().count("\n") == 9 and "| px |" in tried.to_markdown()
     assert [line.x for line in tried.panels[0].lines] == [(200.0, 400.0)] * 2
+
+
+def test_the_report_shows_it(tried, shared, tmp_path):
+    assert main(["report", "--results", str(shared[1]), "--output", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "Search: digits, efficientnet_lite0" in page and "by how far they came" in page
+    assert html.escape(tried.sentences[0]) in page
 
 
 def test_predict_takes_the_winner(tried, shared, tmp_path, capsys):
