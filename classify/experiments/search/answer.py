@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from classify.experiments.outcome import Outcome
 from classify.experiments.search.grid import DIMENSIONS, Candidate
-from classify.experiments.search.halving import Rung, Tried
 from classify.experiments.search.tables import rungs_table, trials_panel, trials_table
+from classify.experiments.search.tried import Rung, Tried
 from classify.measure.outcome import plain_json
 from classify.measure.results import SavedResult
 from classify.measure.wording import count, decimal, percent

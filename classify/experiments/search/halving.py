@@ -18,10 +18,10 @@ from classify.experiments.probe.entries import probe_layers
 from classify.experiments.row import Row
 from classify.experiments.search.grid import Candidate, Pass, joins, narrowed
 from classify.experiments.search.question import TIMES, SearchQuestion
+from classify.experiments.search.tried import Rung, Tried, by_merit
 from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
-from classify.measure.choice import Merit, best_merit, merit_of
 from classify.measure.trials import Trial, find_trial
 from classify.measure.wording import count, counted, duration, percent
 from extract.cost import seconds_to_extract
@@ -38,36 +38,6 @@ ADMITTED = 0.5  # of the time left, that the passes of a size may take from its 
 SHARE = 0.5  # of the time left, that a rung may take if it is not the last
 LEARNT_FROM = ("train", "validation")
 Wave = Callable[[], list[Candidate]]
-
-
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """A candidate on so many training rows, and what it came to. rung: from 0."""
-
-    candidate: Candidate
-    rung: int
-    rows: int
-    trial: Trial
-
-    def score(self, name: str) -> float | None:
-        """The score of that name; None where it has none."""
-        return self.trial.scores.get(name.replace("-", "_"))
-
-    def merit(self, score: str) -> Merit:
-        """What it is chosen by."""
-        return merit_of(self.trial.scores, score, numbers=self.trial.extra.features, name=self.trial.digest)
-
-
-@dataclass(frozen=True, eq=False)
-class Rung:
-    """A step of the search: so many training rows, the candidates that came as far, those of them that there was time
-    to try, the best first, and the seconds of passes and heads."""
-
-    rows: int
-    due: tuple[Candidate, ...]
-    tried: tuple[Tried, ...] = ()
-    extract_seconds: float = 0.0
-    seconds: float = 0.0
 
 
 @dataclass(eq=False)
@@ -375,20 +345,6 @@ def attempt(row: Row, how: How, latest: float) -> Trial | None:
     trial = Trial(row.config, fitted.fields, seconds, rows, predicted, labels, fitted.validation_folds)
     trial.save(how.folder)
     return trial
-
-
-def by_merit(tried: Sequence[Tried], score: str) -> list[Tried]:
-    """The one to choose first, as `classify.measure.choice` says, the others by their ranks."""
-    if not tried:
-        return []
-    merits = [entry.merit(score) for entry in tried]
-    best = best_merit(merits)
-
-    def order(place: int) -> tuple:
-        own = merits[place]
-        return place != best, -own.rank, own.loss, own.numbers, own.name
-
-    return [tried[place] for place in sorted(range(len(tried)), key=order)]
 
 
 def _images(asked: Plan) -> dict[str, int]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from classify.experiments.search.grid import DIMENSIONS
-from classify.experiments.search.halving import Rung, Tried
+from classify.experiments.search.tried import Rung, Tried
 from classify.measure.choice import LOG_LOSS
 from classify.measure.intervals import wilson_interval
 from classify.measure.record import RowConfig
