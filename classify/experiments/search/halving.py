@@ -170,6 +170,9 @@ class Halving:
         known = self._known(self._row_of(limit, due))
         is_all = limit == self.question.request.limit
         left = self._allowed(due, share, is_all=is_all)
+        # Whichever wins is to be fitted and tested in time, as the best so far is.
+        latest = ADMITTED * self._left()
+        latest = latest if self.best is None else max(latest, self._finish(self.best, is_all=is_all))
         chosen: list[Candidate] = []
         passes: set[Pass] = set()
         for candidate in due:
@@ -177,8 +180,7 @@ class Halving:
             if candidate not in known:
                 cost = self._expected(before[candidate], rows) / self._workers()
                 cost += 0.0 if candidate.of_pass in passes else rows * self.rates[candidate.of_pass]
-                # Whichever wins is to be fitted and tested in time.
-                cost += math.inf if self._finish(before[candidate], is_all=is_all) > ADMITTED * self._left() else 0.0
+                cost = math.inf if self._finish(before[candidate], is_all=is_all) > latest else cost
             if cost <= left:
                 left -= cost
                 passes.add(candidate.of_pass)
