@@ -34,6 +34,7 @@ def trials_table(tried: Sequence[Tried], score: str, *, shortened: bool = False)
     if shortened:
         # Each stands there once, with the most training images that it came to.
         best = f"the best {count(len(shown))} of " if len(shown) < len(tried) else ""
+        notes.append("the first of each number of rows is the one to choose there: of near-ties the surer one")
         title = f"{best}{counted(len(tried), 'configuration')}, by how far they came".capitalize()
     return table_of(title, shown, cells, notes)
 
