@@ -1,5 +1,6 @@
 """Reading the cache: the features of a layer, alone or joined with others, over the rows that were asked for."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from features.errors import UserError
 from features.notes import remembered_answer
 from features.request import Plan, Request, Wanted, selected_rows
 from features.rows import validation_split
+from features.typed import typed
 from features.versions import made_with_others
 
 _COMPUTE = ("layerprobe", "torch", "torchvision")  # Other decoders' numbers differ by one level, if at all.
@@ -187,31 +189,9 @@ def load_features(
     return features, cached.labels(), np.array([data.name_of(split, int(row)) for row in cached.index()])
 
 
-def _spelled(numbers: tuple[float, ...] | None) -> str | None:
-    return None if numbers is None else " ".join(f"{number:g}" for number in numbers)
-
-
 def _miss(wanted: Wanted, request: Request) -> str:
-    command = f"python -m extract --dataset {request.dataset} --backbone {request.backbone} --layer {wanted.layer}"
-    for name, value, default in (
-        ("--weights", request.weights, "default"),
-        ("--pool", wanted.pool, "avg"),
-        ("--image-size", request.image_size, None),
-        ("--crop-mode", request.crop_mode, "center"),
-        ("--resize", request.resize, None),
-        ("--interpolation", request.interpolation, None),
-        ("--mean", _spelled(request.mean), None),
-        ("--std", _spelled(request.std), None),
-        ("--decode", request.decode, "full"),
-        ("--precision", request.precision, "auto"),
-        ("--dtype", request.dtype, "float32"),
-        ("--limit", request.limit, None),
-        ("--limit-test", request.limit_test, None),
-        ("--seed", request.seed, 0),
-        ("--views", request.views, 1),
-        ("--view-augment", " ".join(request.view_augment), ""),
-    ):
-        command += f" {name} {value}" if value != default else ""
+    extracted = dataclasses.replace(request, test_views=1)
+    command = f"python -m extract {typed(extracted, layers=[wanted.layer], pools=[wanted.pool])}"
     message = f"{wanted.layer} of the {wanted.split} split is not in the cache; make it with `{command}`"
     if near := store.nearest(wanted.key):
         file, differences = near

@@ -33,6 +33,7 @@ from features.ranges import EIGHT_BITS, Ranges, asks_int8, is_int8, ranges_of, s
 from features.rows import limit_rows
 from features.sizes import shortest_oblong
 from features.views import Views
+from features.wanted import Wanted
 
 if TYPE_CHECKING:
     from features.backbones import Backbone
@@ -159,32 +160,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One file that answers a part of a request.
-
-    layer and pool are as people ask for them, node and key.pool what they come to. rows of `total` are wanted;
-    shape is that of one row, (views, ...) where there are several. whole is the same file over all rows, which serves
-    any subset.
-    """
-
-    split: str
-    layer: str
-    pool: str
-    key: CacheKey
-    about: About
-    shape: tuple[int, ...]
-    rows: int
-    whole: CacheKey
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "Wanted":
-        """The file that `dataclasses.asdict` described; an error of some kind where it described none."""
-        key, whole = (CacheKey.from_json(fields[name]) for name in ("key", "whole"))
-        about, shape = About.from_json(fields["about"]), tuple(fields["shape"])
-        return cls(**{**fields, "key": key, "whole": whole, "about": about, "shape": shape})
-
-
-@dataclass(frozen=True)
 class Plan:
     """A request with its answer: the files that it comes to, in the order asked, and the names of its layers.
 
@@ -258,6 +233,25 @@ def plan(request: Request, find_ranges: "RangeFinder | None" = None) -> Plan:
     for line in settled.told:
         tell_once(line)
     return settled
+
+
+def limited(plan: Plan, limit: int | None) -> Plan:
+    """The plan of the same request but for its limit, which needs the network no second time."""
+    request = dataclasses.replace(plan.request, limit=limit).normalised()
+    dataset, rows = open_dataset(request.dataset), {}
+    for split in plan.splits:
+        if split != "test":
+            rows[split] = selected_rows(dataset.load(split).labels, request, split)
+    digests = {split: sha256_rows(taken) for split, taken in rows.items()}
+    wanted = tuple(
+        dataclasses.replace(
+            file, key=dataclasses.replace(file.key, rows=digests[file.split]), rows=len(rows[file.split])
+        )
+        if file.split in rows
+        else file
+        for file in plan.wanted
+    )
+    return dataclasses.replace(plan, request=request, wanted=wanted)
 
 
 def selected_rows(labels: np.ndarray, request: Request, split: str) -> np.ndarray:

@@ -7,6 +7,7 @@
     result.plot()
 
 probe             which layer transfers best, with controls, paired tests and costs
+search            the best frozen configuration that can be found in so many minutes
 compare           heads on frozen features against networks that are trained, in one table
 study             when, what and where to transfer
 FeatureExtractor  what a layer makes of images, as a scikit-learn transformer
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from classify.experiments.compare import compare
     from classify.experiments.probe import probe
+    from classify.experiments.search.search import search
     from classify.experiments.studies.study import study
     from classify.use.saved import load_model
     from extract.transformer import FeatureExtractor
@@ -38,6 +40,7 @@ _HOMES = {
     "load_model": "classify.use.saved",
     "open_dataset": "features.datasets.catalogue",
     "probe": "classify.experiments.probe",
+    "search": "classify.experiments.search.search",
     "study": "classify.experiments.studies.study",
 }
 
@@ -49,6 +52,7 @@ __all__ = [
     "load_model",
     "open_dataset",
     "probe",
+    "search",
     "study",
 ]
 

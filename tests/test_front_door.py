@@ -13,7 +13,8 @@ from features.commands.program import as_typed, program, started_as
 from features.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-NAMES = ["FeatureExtractor", "__version__", "compare", "load_features", "load_model", "open_dataset", "probe", "study"]
+NAMES = ["FeatureExtractor", "__version__", "compare", "load_features", "load_model", "open_dataset", "probe", "search"]
+NAMES += ["study"]
 
 
 @pytest.fixture(autouse=True)

@@ -126,15 +126,20 @@ def present(outcome: "Outcome", whole: str = "", *, listed: bool = False) -> Non
     show(*(f"note: {note}" for note in notes), *outcome.sentences)
 
 
-def deliver(options: argparse.Namespace, outcome: "Outcome") -> None:
-    """Write what was asked for and the figure and say where all of it is, then show what was found and what is next."""
+def deliver(options: argparse.Namespace, outcome: "Outcome", last: str = "") -> None:
+    """Write what was asked for and the figure and say where all of it is, then show what was found and what is next.
+
+    last: a line below the answer, as long as it is: a command is copied.
+    """
     write_outputs(options, outcome, say)
     if outcome.panels:
         _draw(outcome)
     record = outcome.folder / f"{outcome.stem}.json"
-    say(f"saved in {outcome.folder}: {record.name} and a record of every row")
+    say(f"saved in {outcome.folder}: {record.name} and {outcome.kept}")
     say()
     present(outcome, options.csv or str(record))
+    if last:
+        say(last)
     say_next(options)
 
 

@@ -38,11 +38,14 @@ class Outcome(abc.ABC):
         Where results and figures are kept.
     table_first : bool
         Whether the table is what people came for, and the sentences the last word.
+    kept : str
+        What stands in the folder beside its document.
     """
 
     FORMAT: ClassVar[str]
     VERSION: ClassVar[int] = 1
     table_first: ClassVar[bool] = False
+    kept: ClassVar[str] = "a record of every row"
 
     question: dict[str, Any]
     notes: tuple[str, ...]

@@ -4,11 +4,10 @@ For a probe, a comparison, the studies and the report alike. Whatever is chosen 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from classify.measure.outcome import Predictions
 from classify.measure.paired import holm, mcnemar, resampled_t
 from classify.measure.results import SavedResult
 from features.errors import UserError
@@ -50,18 +49,37 @@ def against_best(best: T, rows: Sequence[T], saved: Callable[[T], SavedResult]) 
 
 
 def not_distinguishable(best: SavedResult, others: Sequence[SavedResult]) -> list[int]:
-    """The numbers of the other results that cannot be told apart from `best` on the rows that it was chosen on.
+    """The numbers of the other results that cannot be told apart from `best` on the rows that it was chosen on."""
+    return alike_where_chosen(best.predictions(), (other.predictions() for other in others))
+
+
+class ChosenOn(Protocol):
+    """What was predicted for the rows that something was chosen on, as `Predictions` has it."""
+
+    @property
+    def validation_rows(self) -> np.ndarray | None: ...
+
+    @property
+    def validation_predicted(self) -> np.ndarray | None: ...
+
+    @property
+    def validation_labels(self) -> np.ndarray | None: ...
+
+    @property
+    def validation_folds(self) -> np.ndarray | None: ...
+
+
+def alike_where_chosen(reference: ChosenOn, others: Iterable[ChosenOn]) -> list[int]:
+    """The numbers of the others that cannot be told apart from `reference` on the rows that it was chosen on.
 
     Out of folds by the corrected resampled t-test, on a hold-out by McNemar's, Holm's correction over all, 5 %. Those
     that were chosen on other rows, or on none, are not among them.
     """
-    reference = best.predictions()
     labels, told, folds = reference.validation_labels, reference.validation_predicted, reference.validation_folds
     if labels is None or told is None:
         return []
     values: dict[int, float] = {}
-    for place, other in enumerate(others):
-        mine = other.predictions()
+    for place, mine in enumerate(others):
         if mine.validation_predicted is None or not _chosen_alike(mine, reference):
             continue
         if folds is None:
@@ -72,7 +90,7 @@ def not_distinguishable(best: SavedResult, others: Sequence[SavedResult]) -> lis
     return [place for place, value in zip(values, adjusted, strict=True) if not differs(value)]
 
 
-def _chosen_alike(first: Predictions, second: Predictions) -> bool:
+def _chosen_alike(first: ChosenOn, second: ChosenOn) -> bool:
     """Whether two results were chosen on the same rows, in the same folds if in any."""
     pairs = ((first.validation_rows, second.validation_rows), (first.validation_folds, second.validation_folds))
     return all(mine is other if mine is None or other is None else np.array_equal(mine, other) for mine, other in pairs)

@@ -1,11 +1,14 @@
 """What a plan says of its layers: which are one and the same, and by which name that one is called."""
 
 import dataclasses
+import shlex
 
 import pytest
 
+from features.commands.options import Parser, add_request_options, request_from
 from features.key import About
-from features.request import Plan, Request, Wanted
+from features.request import Plan, Request, Wanted, limited, plan
+from features.typed import typed
 from tests.features.store_cases import key
 
 # Of a network whose `layer4` is averaged into `avgpool`, and whose `fc` is flat: what each is called, and cached as.
@@ -53,3 +56,27 @@ def test_a_plan_gives_the_files_of_what_is_joined(home):
 def test_what_is_noted_of_a_file_is_read_as_it_was():
     wanted = _plan("layer3").wanted[0]
     assert Wanted.from_json(dataclasses.asdict(wanted)) == wanted
+
+
+def test_a_plan_at_another_limit_is_the_one_that_is_worked_out_for_it(home):
+    asked = {"dataset": "digits", "backbone": "efficientnet_lite0", "image_size": 32, "limit_test": 20}
+    whole = plan(Request(**asked))
+    for limit in (50, 10_000, None):
+        assert limited(whole, limit) == plan(Request(**asked, limit=limit))
+    assert limited(limited(whole, 50), 30) == limited(whole, 30)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"layers": ("avgpool",)},
+        {"layers": ("layer2+layer3", "fc"), "pools": ("avg", "grid:2"), "image_size": 64, "limit": 10, "seed": 3},
+        {"dataset": "folder:with a space", "weights": "my weights.pth", "mean": (0.5, 0.25, 1e-3), "std": (1.0,) * 3},
+    ],
+)
+def test_a_request_is_typed_as_options_that_mean_it(asked):
+    request = Request(**asked)
+    parser = Parser("test")
+    add_request_options(parser)
+    words = shlex.split(typed(request, layers=request.layers, pools=request.pools))
+    assert request_from(parser.parse_args(words)) == request

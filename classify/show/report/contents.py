@@ -49,7 +49,7 @@ def _parts(section: Mapping[str, Any]) -> tuple[Entry, ...]:
         *figures([section["looked"]] if section["looked"] else []),
         *([own("map")] if section["map_groups"] else []),
         *figures([section["training"]] if section["training"] else []),
-        *(Entry(study["id"], f"Study of {study['name']}") for study in section["studies"]),
+        *(Entry(study["id"], study["entry"]) for study in section["studies"]),
         *figures([section["stages"]] if section["stages"] else []),
         own("sources"),
     )

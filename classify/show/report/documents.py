@@ -16,7 +16,7 @@ from features.errors import UserError
 from features.regular import read_regular
 
 PROBE, COMPARISON, STUDY = "layerprobe probe", "layerprobe comparison", "layerprobe study"
-CHECK = "layerprobe check"
+CHECK, SEARCH = "layerprobe check", "layerprobe search"
 VERSION = 1
 
 
@@ -52,7 +52,7 @@ class Document:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What a study wrote: the file and its JSON."""
+    """What a study, or a search, wrote: the file and its JSON."""
 
     path: Path
     body: dict[str, Any]
@@ -61,9 +61,20 @@ class Study:
     def name(self) -> str:
         """Which study it is, and what was asked of which network."""
         asked = self.body["question"]
+        asked = asked["request"] if self.is_search else asked
         about = [asked.get("dataset"), asked.get("backbone"), PurePath(str(asked.get("weights") or "")).name]
         size = f"{asked['image_size']} px" if asked.get("image_size") else None
         return one_line(f"{self.body['study']}: {', '.join(str(part) for part in (*about, size) if part)}")
+
+    @property
+    def is_search(self) -> bool:
+        """Whether `probe --search` wrote it."""
+        return self.body["format"] == SEARCH
+
+    @property
+    def heading(self) -> str:
+        """What stands above it."""
+        return f"{self.name[:1].upper()}{self.name[1:]}" if self.is_search else f"Study of {self.name}"
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -158,8 +169,8 @@ def read_checks(folder: Path) -> list[CheckDocument]:
 
 
 def read_studies(folder: Path) -> list[Study]:
-    """What studies wrote into a folder; UserError naming a file that is damaged."""
-    return [Study(path, body) for path, body in _read(folder, {"study-": STUDY})]
+    """What studies and searches wrote into a folder; UserError naming a file that is damaged."""
+    return [Study(path, body) for path, body in _read(folder, {"study-": STUDY, "search-": SEARCH})]
 
 
 def _read(folder: Path, formats: dict[str, str]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -252,6 +263,14 @@ _FIELDS = {
         **_COMMON,
         "study": _text,
         "question": lambda value: isinstance(value, dict),
+        "tables": _list_of(_shape(_TABLE)),
+        "panels": _list_of(_shape(_PANEL)),
+        "results": _list_of(_text),
+    },
+    SEARCH: {
+        **_COMMON,
+        "study": _text,
+        "question": lambda value: isinstance(value, dict) and _shape({})(value.get("request")),
         "tables": _list_of(_shape(_TABLE)),
         "panels": _list_of(_shape(_PANEL)),
         "results": _list_of(_text),

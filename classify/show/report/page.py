@@ -220,7 +220,8 @@ def _study(study: Study, name: str) -> dict[str, Any]:
     ]
     return {
         "id": name,
-        "title": study.name,
+        "heading": study.heading,
+        "entry": "Search" if study.is_search else f"Study of {study.body['study']}",
         "name": study.body["study"],
         "answer": [one_line(line) for line in study.body["answer"]],
         "notes": [one_line(note) for note in study.body["notes"]],
