@@ -11,7 +11,7 @@ import pytest
 
 from classify.__main__ import main
 from classify.experiments.search import halving
-from classify.experiments.search.grid import DIMENSIONS, Candidate, Grid, default_sizes, joins
+from classify.experiments.search.grid import DIMENSIONS, Candidate, Grid, joins, usual
 from classify.experiments.sources import CachedLayer
 from classify.measure import trials
 from classify.measure.results import load_results
@@ -26,7 +26,7 @@ DIGITS |= {"layers": ("_blocks.4.add", "avgpool", "fc"), "pools": "avg", "heads"
 
 
 def _search(folder, **changes):
-    return search(**{**DIGITS, "image_size": 32, "minutes": 60, "results": folder, **changes})
+    return search(**{**DIGITS, "image_size": 32, "views": 1, "minutes": 60, "results": folder, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,21 @@ def test_predict_takes_the_winner(tried, shared, tmp_path, capsys):
 def test_neighbouring_stages_are_joined_and_sizes_follow_the_images(home):
     assert joins(("maxpool", "layer1", "layer2", "avgpool", "fc")) == ("maxpool+layer1", "layer1+layer2")
     assert joins(("avgpool", "fc")) == ()
-    assert default_sizes(Request(dataset="digits")) == (32, 64, 112)
+    assert usual(Request(dataset="digits")) == {"image_size": (32, 64, 112), "views": (1, 4)}
+
+
+def test_views_are_tried_beside_the_images_alone(tried, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = _search("results", views=3, test_views=2, heads="ridge", layers="avgpool", limit=250)
+    assert sorted(entry.candidate.views for entry in result.trials) == [1, 3]
+    made = {entry.candidate.views: entry.trial.config for entry in result.trials}
+    assert (made[1].views, made[1].test_views) == (None, 1)
+    assert (made[3].views, made[3].test_views) == ("3 shift rotate scale", 2)
+    (saved,) = load_results("results")
+    words = shlex.split(result.command)[3:]
+    assert ("--views" in words) == (result.best.candidate.views == 3)
+    assert main(words) == 0
+    assert [again.path for again in load_results("results")] == [saved.path]
 
 
 def test_a_size_that_the_network_cannot_take_is_left_out_unless_it_is_named(tried, tmp_path, monkeypatch):
@@ -228,7 +242,7 @@ def test_a_size_that_the_network_cannot_take_is_left_out_unless_it_is_named(trie
         return planned(request)
 
     monkeypatch.setattr(halving, "plan", plan)
-    monkeypatch.setattr("classify.experiments.search.search.default_sizes", lambda request: (32, 64))
+    monkeypatch.setattr("classify.experiments.search.search.usual", lambda _: {"image_size": (32, 64), "views": (1,)})
     result = _search(tmp_path, image_size=None, heads="ridge", limit=250)
     assert "64 px cannot be tried: this network wants 32 pixels" in result.notes
     with pytest.raises(UserError, match="wants 32 pixels"):
