@@ -179,6 +179,7 @@ class NetworkClassifier(TrainedNetwork):
             network.still,
             penalties,
             tuple(tuple(nodes.index(node) for node in penalty.observes) for penalty in penalties),
+            _stages_below(network) if self._settings.layer_decay != 1 else {},
         )
 
     def _learned(self, data: Labelled, penalties: tuple[Regularizer, ...]) -> dict[str, Any]:
@@ -351,6 +352,13 @@ class FrozenTrunk:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         maps = self._trunk(images)[0].float()
         return maps.permute(0, 2, 3, 1) if self._last else maps
+
+
+def _stages_below(network: Network) -> dict[str, int]:
+    """For each of the tail's parameters how many stages with parameters that train lie above its own."""
+    groups = network.by_stage(name for name, value in network.tail.named_parameters() if value.requires_grad)
+    trained = [names for names in groups.values() if names]
+    return {name: place for place, names in enumerate(reversed(trained)) for name in names}
 
 
 def _require_linear(network: Network) -> None:

@@ -5,7 +5,7 @@ which takes two thirds of their time, so they are given views of the same memory
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -32,6 +32,15 @@ def rate_factor(schedule: str, step: int, steps: int, epoch: int, epochs: int) -
     if step < peak:
         return _along_cosine(_FIRST_RATE, 1.0, step / peak)
     return _along_cosine(1.0, _LAST_RATE, (step - peak) / max(1.0, steps - 1 - peak))
+
+
+def warmed_up(schedule: str, step: int, steps: int, epoch: int, epochs: int, warmup: float) -> float:
+    """The same after a warm-up: in its share of the steps the rate rises along a line, to what the schedule begins
+    with; the schedule has the others."""
+    rise = round(warmup * steps)
+    if step < rise:
+        return (step + 1) / (rise + 1) * rate_factor(schedule, 0, steps, 0, epochs)
+    return rate_factor(schedule, step - rise, steps - rise, epoch, epochs)
 
 
 def _along_cosine(start: float, end: float, time: float) -> float:
@@ -104,22 +113,25 @@ def build_optimizer(
     named: Iterable[tuple[str, nn.Parameter]],
     fast: frozenset[str],
     spared: frozenset[str],
+    below: Mapping[str, int] | None = None,
 ) -> Optimizer:
     """An optimiser over the parameters that train.
 
     fast: names that learn `head_multiple` times as fast. spared: names without weight decay, beside all biases.
+    below: by name, how many stages lie between a parameter's and the last one: each takes the rate times `layer_decay`.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
             decays = name not in spared and parameter.ndim > 1
-            groups.setdefault((name in fast, decays), []).append(parameter)
+            stages = 0 if below is None or settings.layer_decay == 1 else below.get(name, 0)
+            groups.setdefault((name in fast, stages, decays), []).append(parameter)
     described = [
         {
             "params": parameters,
-            "factor": settings.head_multiple if quick else 1.0,
+            "factor": settings.head_multiple if quick else settings.layer_decay**stages,
             "weight_decay": settings.weight_decay if decays else 0.0,
         }
-        for (quick, decays), parameters in sorted(groups.items())
+        for (quick, stages, decays), parameters in sorted(groups.items())
     ]
     return Optimizer(settings, described)
