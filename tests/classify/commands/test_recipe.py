@@ -46,7 +46,7 @@ def test_a_row_made_by_a_recipe_is_the_one_that_its_options_spell_and_repeats(ca
     assert result.config.training["augment"] == []
     typed = line.split(": ")[1].split()
     assert _row(["--model", "scratch", *typed, "--augment"]) == result  # not made again
-    assert run_command(main, ["repeat", next(iter(load_results("results"))).path.name, "--results", "results"]) == 0
+    assert run_command(main, ["repeat", str(next(iter(load_results("results"))).path)]) == 0
 
 
 def test_a_comparison_trains_what_starts_at_random_by_a_bundle_of_its_own():
