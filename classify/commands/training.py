@@ -37,15 +37,8 @@ _TRAINING = (
     ("precision", "--train-precision", "P", "of training: {values}"),
     ("label_smoothing", "--label-smoothing", "E", "share of the label given to all classes ({default:g})"),
     ("init_head", "--init-head", "I", "{values}: start from a fitted linear probe (LP-FT)"),
-    (
-        "ema",
-        "--ema",
-        "D",
-        "keep an average of the weights, of which each step leaves this share as it was ({default:g})",
-    ),
     ("warmup", "--warmup", "W", "share of the steps in which the learning rate rises first ({default:g})"),
     ("layer_decay", "--layer-decay", "X", "learning rate of a stage, in units of that above it ({default:g})"),
-    ("mixup", "--mixup", "A", "blend images by two, with shares of Beta(A, A); 0 (default) blends none"),
 )
 
 _OFTEN = ("epochs", "learning_rate")

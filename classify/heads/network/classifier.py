@@ -355,8 +355,10 @@ class FrozenTrunk:
 
 
 def _stages_below(network: Network) -> dict[str, int]:
-    """For each of the tail's parameters how many stages with parameters that train lie above its own."""
-    groups = network.by_stage(name for name, value in network.tail.named_parameters() if value.requires_grad)
+    """For each of the tail's parameters how many stages with parameters that train lie above its own; the new
+    classifier is in none, though a stage may end after it."""
+    trains = {name for name, value in network.tail.named_parameters() if value.requires_grad} - network.new
+    groups = network.by_stage(name for name, _ in network.tail.named_parameters() if name in trains)
     trained = [names for names in groups.values() if names]
     return {name: place for place, names in enumerate(reversed(trained)) for name in names}
 

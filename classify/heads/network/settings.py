@@ -11,7 +11,7 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 AUGMENTATIONS = ("shift", "rotate", "scale", "flip", "erase")
 
 # Settings that came after version 0.1.0: where one is as it was then, a record does not name it, and its digest stays.
-_LATER = ("ema", "warmup", "layer_decay", "mixup")
+_LATER = ("warmup", "layer_decay")
 
 _COUNT = Number(1, closed=True, integer=True)
 _NOT_NEGATIVE = Number(0, closed=True)
@@ -31,10 +31,8 @@ LEGAL: dict[str, tuple] = {
     "label_smoothing": (Number(0, 1, closed=True),),
     "seed": (Number(0, closed=True, integer=True),),
     "init_head": (OneOf(("random", "probe")),),
-    "ema": (Number(0, 1, closed=True),),
     "warmup": (Number(0, 1, closed=True),),
     "layer_decay": (Number(0, 1),),
-    "mixup": (_NOT_NEGATIVE,),
 }
 
 
@@ -51,11 +49,9 @@ class TrainingSettings:
     which was better on validation, by accuracy and of equals by loss (None: never). batch_norm: 'freeze' keeps the
     pre-trained statistics and scales. precision: 'auto' is bfloat16 mixed precision where the processor has it.
     augment: any of 'shift', 'rotate', 'scale', 'flip' and 'erase', drawn anew for each image and epoch. init_head:
-    'probe' starts the new layer from a fitted logistic regression (LP-FT, Kumar et al. 2022). ema: how much of an
-    average of the weights a step leaves as it was; the average is then what validation sees and what is kept (0: the
-    weights themselves). warmup: share of the steps in which the rate rises to what the schedule begins with.
-    layer_decay: learning rate of a stage, in units of that of the stage above it; the last stage has the rate itself.
-    mixup: alpha of the Beta distribution of the shares of two images in one (0: none are mixed).
+    'probe' starts the new layer from a fitted logistic regression (LP-FT, Kumar et al. 2022). warmup: share of the
+    steps in which the rate rises to what the schedule begins with. layer_decay: learning rate of a stage, in units of
+    that of the stage above it; the last stage has the rate itself.
     """
 
     epochs: int = 10
@@ -73,10 +69,8 @@ class TrainingSettings:
     seed: int = 0
     augment: tuple[str, ...] = ()
     init_head: str = "random"
-    ema: float = 0.0
     warmup: float = 0.0
     layer_decay: float = 1.0
-    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         for name, rules in LEGAL.items():
@@ -85,8 +79,6 @@ class TrainingSettings:
                 raise FitError(f"{name}={value!r} is not legal in training; give {', or '.join(map(str, rules))}")
         if isinstance(self.augment, str) or set(self.augment) - set(AUGMENTATIONS):
             raise FitError(f"augment={self.augment!r} is not legal; give any of {', '.join(AUGMENTATIONS)}")
-        if self.ema == 1:
-            raise FitError("an average with ema=1 never takes a weight in; give a number below 1, as in ema=0.99")
         if self.warmup == 1 or (self.warmup and self.schedule == "one-cycle"):
             rise = "the schedule 'one-cycle' has a rise of its own" if self.warmup < 1 else "nothing is left after it"
             raise FitError(f"warmup={self.warmup:g} is not legal here: {rise}; leave it out, or take 'cosine' and 0.1")

@@ -16,11 +16,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from classify.heads.estimator import FitError
-from classify.heads.network.averaging import WeightAverage
 from classify.heads.network.batches import Inputs, channels_last, even_batches, read_ahead
 from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors
 from classify.heads.network.logits import autocast, logits_of
-from classify.heads.network.mixing import Targets, mixed
 from classify.heads.network.optimising import Optimizer, build_optimizer, warmed_up
 from classify.heads.network.progress import Epoch, Progress
 from classify.heads.network.settings import TrainingSettings
@@ -44,7 +42,7 @@ class Trainee:
     """What is trained. module: the network whose state is kept. forward: input -> (logits, observed outputs), over the
     module's parameters. fast: names of parameters that learn `head_multiple` times as fast. normalisation: names of
     parameters of batch norm and its kin. still: paths of modules in `forward` that stay in eval mode.
-    below: for names of parameters, how many stages lie between theirs and the last."""
+    below: for names of parameters, how many stages that train lie above theirs."""
 
     module: nn.Module
     forward: nn.Module
@@ -134,7 +132,6 @@ class Trainer:
             self.trainee.normalisation,
             self.trainee.below,
         )
-        self._average = WeightAverage(self.trainee.module, self.settings.ema) if self.settings.ema else None
         self._resume(optimizer)
         if self.trainee.device.type == "cpu":
             keep_freed_memory()
@@ -148,8 +145,6 @@ class Trainer:
         self.trainee.forward.eval()
         if self.progress.best is not None:
             self._load(self.progress.best)
-        elif self._average is not None:
-            self._average.take_over()
         return self.progress
 
     def _round(self, optimizer: Optimizer, last: int, frozen: bool) -> None:
@@ -157,18 +152,19 @@ class Trainer:
         started, first = time.perf_counter(), self.progress.step
         self.trainee.set_training(frozen)
         loss, penalty, rate = self._train_to(optimizer, last)
+        scores = self._validate()
         self.progress.step = last
-        number, count = math.ceil(last / self.per_epoch), last - first
-        with self._average.in_place() if self._average else contextlib.nullcontext():
-            scores = self._validate()
-            # The last step may have broken the weights after its own loss was still finite.
-            weights = self.trainee.module.parameters()
-            sound = scores[0] if scores else sum(weight.detach().double().sum() for weight in weights)
-            self._stop_unless_finite(sound, number - 1, last - 1, rate)
-            seconds = time.perf_counter() - started
-            record = Epoch(number, last, loss / count, penalty / count, rate, seconds, *scores)
-            improved = self._keep_best(record)
+        number = math.ceil(last / self.per_epoch)
+        # The last step may have broken the weights after its own loss was still finite.
+        sound = (
+            scores[0] if scores else sum(weight.detach().double().sum() for weight in self.trainee.module.parameters())
+        )
+        self._stop_unless_finite(sound, number - 1, last - 1, rate)
+        count = last - first
+        seconds = time.perf_counter() - started
+        record = Epoch(number, last, loss / count, penalty / count, rate, seconds, *scores)
         self.progress.history.append(record)
+        improved = self._keep_best(record)
         if self.settings.patience and number - self.progress.best_epoch >= self.settings.patience:
             self.progress.stopped_early = True
         self._write(optimizer, number, improved)
@@ -184,18 +180,16 @@ class Trainer:
         # Reading the loss waits for the device, which costs nothing on a CPU.
         patience = 1 if device.type == "cpu" else 50
         inputs = read_ahead(self.data.source, [(rows, draw) for _, rows, draw in plan])
-        for step, rows, draw in plan:
+        for step, rows, _ in plan:
             epoch = step // self.per_epoch
             if step % self.per_epoch == 0:
                 torch.manual_seed(_mixed(settings.seed, epoch))
             factor = warmed_up(settings.schedule, step, self.steps, epoch, self.epochs, settings.warmup)
             rate = settings.learning_rate * factor
             codes = torch.from_numpy(self.data.codes[rows]).to(device)
-            taken = self._step(inputs, codes, draw, optimizer, rate)
+            taken = self._step(inputs, codes, optimizer, rate)
             if taken is None:
                 raise self._out_of_memory(rows, codes, optimizer)
-            if self._average is not None:
-                self._average.update(step)
             total += taken[0]
             penalties += taken[1]
             if (step + 1) % patience == 0 or step + 1 == last:
@@ -203,20 +197,13 @@ class Trainer:
         return float(total), float(penalties), rate
 
     def _step(
-        self,
-        inputs: Iterator[torch.Tensor],
-        codes: torch.Tensor,
-        draw: np.random.Generator,
-        optimizer: Optimizer,
-        rate: float,
+        self, inputs: Iterator[torch.Tensor], codes: torch.Tensor, optimizer: Optimizer, rate: float
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The loss and the penalty of one step; None where memory ran out, which is free again once the frames of the
         pass that failed are left."""
         try:
-            batch, targets = next(inputs), Targets(codes)
-            if self.settings.mixup:
-                batch, targets = mixed(batch, codes, self.settings.mixup, draw)
-            loss, penalty = self._losses(batch, targets)
+            batch = next(inputs)
+            loss, penalty = self._losses(batch, codes)
             (loss + penalty).backward()
             optimizer.step(rate)
             for regularizer in self.trainee.penalties:
@@ -225,15 +212,15 @@ class Trainer:
             return None
         return loss.detach(), penalty.detach()
 
-    def _losses(self, batch: torch.Tensor, targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
+    def _losses(self, batch: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         batch = channels_last(batch)
         with autocast(self.trainee.device, self.precision):
             logits, seen = self.trainee.forward(batch)
         logits = logits.float()
-        loss = targets.loss(logits, float(self.settings.label_smoothing))
+        loss = cross_entropy(logits, codes, label_smoothing=float(self.settings.label_smoothing))
         total = torch.zeros((), device=logits.device)
         for penalty, places in zip(self.trainee.penalties, self.trainee.observes, strict=True):
-            total = total + penalty(Step(batch, logits, targets.codes, tuple(seen[place] for place in places)))
+            total = total + penalty(Step(batch, logits, codes, tuple(seen[place] for place in places)))
         return loss, total
 
     def _plan(self, first: int, last: int) -> list[tuple[int, np.ndarray, np.random.Generator]]:
@@ -265,7 +252,7 @@ class Trainer:
             optimizer.forget_gradients()
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            loss, penalty = self._losses(source.prepare(source.read(rows[:size])), Targets(codes[:size]))
+            loss, penalty = self._losses(source.prepare(source.read(rows[:size])), codes[:size])
             (loss + penalty).backward()
 
         # Batch norm that trains takes no batch of one image.
@@ -321,14 +308,12 @@ class Trainer:
             raise self.checkpoint.damaged(f"it holds no state of this run, {type(error).__name__}: {error}") from error
 
     def _restore(self, optimizer: Optimizer, state: RunState) -> None:
-        parts: dict[str, Tensors] = {"optimizer.": {}, "average.": {}, "": {}}
-        for name, tensor in state.tensors.items():
-            prefix = next(prefix for prefix in parts if name.startswith(prefix))
-            parts[prefix][name.removeprefix(prefix)] = tensor
-        self._load(parts[""])
-        optimizer.restore(parts["optimizer."])
-        if self._average is not None:
-            self._average.restore(parts["average."])
+        weights = {name: tensor for name, tensor in state.tensors.items() if not name.startswith("optimizer.")}
+        self._load(weights)
+        prefix = "optimizer."
+        optimizer.restore(
+            {name.removeprefix(prefix): tensor for name, tensor in state.tensors.items() if name.startswith(prefix)},
+        )
         self.progress.restore(state.values, state.best)
 
     def _write(self, optimizer: Optimizer, number: int, improved: bool) -> None:
@@ -340,8 +325,6 @@ class Trainer:
             return
         tensors = self.trainee.tensors()
         tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.tensors().items()}
-        if self._average is not None:
-            tensors |= {f"average.{name}": tensor for name, tensor in self._average.tensors().items()}
         self.checkpoint.save(number, RunState(tensors, self.progress.best, self.progress.values()), self._new_best)
         self._new_best = False
         self._written = time.perf_counter()

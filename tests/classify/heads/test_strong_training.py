@@ -1,28 +1,20 @@
-"""What may make training stronger: averaged weights, warm-up, rates by stage, mixed images, erased patches."""
-
-import dataclasses
-import math
+"""What makes training stronger: warm-up, learning rates by stage, erased patches; all of it survives a kill."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
-from torch.nn.functional import one_hot
 
-from classify.heads.network.averaging import WeightAverage
 from classify.heads.network.batches import augment_images, augmented
-from classify.heads.network.checkpoint import Checkpoint
 from classify.heads.network.classifier import NetworkClassifier
-from classify.heads.network.mixing import mixed
 from classify.heads.network.optimising import build_optimizer, rate_factor, warmed_up
 from classify.heads.network.settings import TrainingSettings
 from features.backbones import load_backbone
 from features.errors import UserError
-from tests.classify.heads.training_cases import data, trainer
 
 ALL_ON = TrainingSettings(
-    epochs=4, batch_size=16, precision="float32", learning_rate=1e-3, ema=0.9, warmup=0.2, layer_decay=0.5, mixup=0.4,
+    epochs=4, batch_size=16, precision="float32", learning_rate=1e-3, warmup=0.2, layer_decay=0.5,
     augment=("shift", "erase"),
 )  # fmt: skip
 
@@ -40,7 +32,7 @@ def digits():
 
 def test_at_their_defaults_later_settings_are_in_no_record_and_both_forms_are_read():
     usual = TrainingSettings()
-    assert {"ema", "warmup", "layer_decay", "mixup"}.isdisjoint(usual.to_json())
+    assert {"warmup", "layer_decay"}.isdisjoint(usual.to_json())
     assert TrainingSettings.from_json(usual.to_json()) == usual
     assert ALL_ON.to_json()["layer_decay"] == 0.5
     assert TrainingSettings.from_json(ALL_ON.to_json()) == ALL_ON
@@ -49,63 +41,13 @@ def test_at_their_defaults_later_settings_are_in_no_record_and_both_forms_are_re
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"ema": 1.0}, {"ema": -0.1}, {"warmup": 1.0}, {"warmup": 0.1, "schedule": "one-cycle"}, {"layer_decay": 0.0},
-        {"layer_decay": 1.1}, {"mixup": -1.0}, {"mixup": math.inf},
+        {"warmup": 1.0}, {"warmup": 0.1, "schedule": "one-cycle"}, {"layer_decay": 0.0}, {"layer_decay": 1.1},
     ],
 )  # fmt: skip
 def test_what_is_not_legal_is_refused_in_one_line(wrong):
     with pytest.raises(UserError) as caught:
         TrainingSettings(**wrong)
     assert "\n" not in str(caught.value)
-
-
-def test_the_average_is_the_one_worked_out_by_hand():
-    module = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
-    module[0].bias.requires_grad_(False)
-    average, wanted = WeightAverage(module, 0.15), module[0].weight.detach().clone()
-    for step in range(3):
-        with torch.no_grad():
-            module[0].weight += 1
-            module[1].running_mean += 2
-        average.update(step)
-        decay = min(0.15, (1 + step) / (10 + step))
-        wanted = decay * wanted + (1 - decay) * module[0].weight.detach()
-    own, moved = module[0].weight.detach().clone(), module[1].running_mean.clone()
-    with average.in_place():
-        torch.testing.assert_close(module[0].weight.detach(), wanted)
-        assert 0 < float(module[1].running_mean) < float(moved)
-    assert torch.equal(module[0].weight, own)
-    assert torch.equal(module[1].running_mean, moved)
-    assert "0.bias" not in average.tensors()
-
-
-def test_training_ends_with_the_average_of_its_steps_and_validation_sees_it():
-    settings = TrainingSettings(epochs=2, batch_size=8, ema=0.5, learning_rate=0.1)
-    plain, averaged = trainer(dataclasses.replace(settings, ema=0.0)), trainer(settings)
-    steps, update = [], WeightAverage.update
-
-    with pytest.MonkeyPatch.context() as patch:
-
-        def watched(average, step):
-            steps.append(averaged.trainee.module.linear.weight.detach().clone())
-            update(average, step)
-
-        patch.setattr(WeightAverage, "update", watched)
-        start = averaged.trainee.module.linear.weight.detach().clone()
-        averaged.run()
-    plain.run()
-    torch.testing.assert_close(plain.trainee.module.linear.weight.detach(), steps[-1], rtol=0, atol=0)
-    wanted = start
-    for step, weight in enumerate(steps):
-        decay = min(0.5, (1 + step) / (10 + step))
-        wanted = decay * wanted + (1 - decay) * weight
-    torch.testing.assert_close(averaged.trainee.module.linear.weight.detach(), wanted)
-    held = trainer(settings, validation=data(20))
-    history = held.run().history
-    logits = torch.from_numpy(held.predict(held.validation.source)).double()
-    best = max(history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
-    loss = nn.functional.cross_entropy(logits, torch.from_numpy(held.validation.codes))
-    assert best.validation_loss == pytest.approx(float(loss))
 
 
 @pytest.mark.parametrize("validated", [True, False])
@@ -130,13 +72,6 @@ def test_a_killed_run_with_everything_on_ends_with_the_weights_of_one_that_was_n
         assert [epoch.loss for epoch in killed.history_] == [epoch.loss for epoch in whole.history_]
         pairs = zip(*(fitted.network_.model.state_dict().values() for fitted in (whole, killed)), strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)
-
-
-def test_a_checkpoint_without_its_average_is_damaged(tmp_path):
-    checkpoint, settings = Checkpoint(tmp_path / "run", {"seed": 0}), TrainingSettings(epochs=1, batch_size=8)
-    trainer(settings, checkpoint=checkpoint).run()
-    with pytest.raises(UserError, match="is damaged"):
-        trainer(dataclasses.replace(settings, ema=0.9), checkpoint=checkpoint).run()
 
 
 def test_the_rate_rises_along_a_line_to_where_the_schedule_begins():
@@ -175,19 +110,6 @@ def test_stages_of_any_backbone_are_counted_from_the_last(name):
     assert below[first] == max(below.values()) == len(set(below.values())) - 1
     assert len(set(below.values())) <= len(stages)
     assert network.new.isdisjoint(below)
-
-
-def test_mixed_rows_are_blends_and_their_loss_that_of_blended_labels():
-    rows, codes = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-    batch, targets = mixed(rows, codes, 0.7, np.random.default_rng(3))
-    draw = np.random.default_rng(3)
-    share, others = float(draw.beta(0.7, 0.7)), torch.from_numpy(draw.permutation(6))
-    torch.testing.assert_close(batch, share * rows + (1 - share) * rows[others])
-    logits = torch.randn(6, 3)
-    blended = share * one_hot(codes, 3) + (1 - share) * one_hot(codes[others], 3)
-    for smoothing in (0.0, 0.1):
-        wanted = -(((1 - smoothing) * blended + smoothing / 3) * logits.log_softmax(1)).sum(1).mean()
-        torch.testing.assert_close(targets.loss(logits, smoothing), wanted)
 
 
 def test_erasing_comes_after_what_was_drawn_before_there_was_such_a_thing():
