@@ -37,7 +37,6 @@ _TRAINING = (
     ("precision", "--train-precision", "P", "of training: {values}"),
     ("label_smoothing", "--label-smoothing", "E", "share of the label given to all classes ({default:g})"),
     ("init_head", "--init-head", "I", "{values}: start from a fitted linear probe (LP-FT)"),
-    ("warmup", "--warmup", "W", "share of the steps in which the learning rate rises first ({default:g})"),
     ("layer_decay", "--layer-decay", "X", "learning rate of a stage, in units of that above it ({default:g})"),
 )
 
@@ -119,12 +118,12 @@ def add_training_options(parser: Parser, cuts: bool = True) -> None:
         rare = field not in _OFTEN
         add(option, dest=f"training_{field}", type=kind, metavar=metavar, help=text, rare=rare)
     *others, last = AUGMENTATIONS
-    augment = f"any of {', '.join(others)} and {last}, or nothing"
+    augment = f"any of {', '.join(others)} and {last}; alone: none"
     add("--augment", dest="training_augment", nargs="*", metavar="A", help=augment)
     if not cuts:
         return
-    recipe = f"settings that were best together on validation: {', '.join(RECIPES)}; what is typed beside it wins"
-    add("--recipe", choices=tuple(RECIPES), help=recipe)
+    recipe = f"{' or '.join(RECIPES)}: a set of these; what is typed wins"
+    add("--recipe", choices=tuple(RECIPES), metavar="R", help=recipe)
     names = ", ".join(REGULARIZERS)
     add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001 (below); {names}")
     maps = "of cached maps below the cut; default float32"

@@ -190,7 +190,7 @@ class Network(Kind):
                 "probe and --layer-decay"
             )
         if training.layer_decay != 1 and not kind.unfreezes:
-            raise UserError(f"--layer-decay is about the stages of --model finetune, not {self.network}; leave it out")
+            raise UserError(f"--layer-decay is about the stages of --model finetune, not {self.network}; give 1")
         # Only these settings can fail on a network that exists; building one to find out takes about a second.
         plain = training.batch_norm == "train" and training.batch_size > 1 and training.init_head == "random"
         if self.regularizers or not plain:

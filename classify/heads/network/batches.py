@@ -23,7 +23,6 @@ from features.datasets.pixels import pixels_held
 
 # Degrees, share of the side, and factor: far enough to matter, near enough that a 6 stays no 9.
 _ROTATION, _SHIFT, _SCALE = 15.0, 0.1, 0.1
-_ERASED, _ERASED_AREA, _ERASED_ASPECT = 0.5, (0.02, 1 / 3), 10 / 3
 
 
 class Inputs(Protocol):
@@ -73,7 +72,7 @@ class ImageSource:
     def prepare(self, read: np.ndarray | torch.Tensor, draw: np.random.Generator | None = None) -> torch.Tensor:
         ready = self.preprocess(read) if isinstance(read, np.ndarray) else read
         if draw is not None and self.augment:
-            ready = augmented(ready, self.augment, draw)
+            ready = augment_images(ready, self.augment, draw)
         return ready if self.trunk is None else self.trunk(ready)
 
 
@@ -205,32 +204,6 @@ def read_ahead(
             if place + 1 < len(batches):
                 ahead = pool.submit(source.read, batches[place + 1][0])
             yield source.prepare(current.result(), draw)
-
-
-def augmented(images: torch.Tensor, kinds: Sequence[str], draw: np.random.Generator) -> torch.Tensor:
-    """Images (B, 3, S, S) as these kinds change them, drawn from `draw`."""
-    if set(kinds) - {"erase"}:
-        images = augment_images(images, kinds, draw)
-    return erase_patches(images, draw) if "erase" in kinds else images
-
-
-def erase_patches(images: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
-    """Every second image (B, 3, S, S) with a rectangle of 2 to 33 % of it in the colour of zero, the mean of normalised
-    images; drawn from `draw` (Zhong et al. 2020)."""
-    count, height, width = len(images), *images.shape[-2:]
-    erased = draw.random(count) < _ERASED
-    area = height * width * draw.uniform(*_ERASED_AREA, count)
-    aspect = np.exp(draw.uniform(-np.log(_ERASED_ASPECT), np.log(_ERASED_ASPECT), count))
-    place = draw.random((2, count))
-    tall, wide = ((area * aspect) ** 0.5).clip(max=height), ((area / aspect) ** 0.5).clip(max=width)
-    top, left = place[0] * (height - tall), place[1] * (width - wide)
-
-    def inside(start: np.ndarray, length: np.ndarray, side: int) -> np.ndarray:
-        places = np.arange(side) + 0.5
-        return (start[:, None] <= places) & (places < (start + length)[:, None])
-
-    patches = inside(top, tall, height)[:, :, None] & inside(left, wide, width)[:, None, :] & erased[:, None, None]
-    return images.masked_fill(torch.from_numpy(patches[:, None]).to(images.device), 0.0)
 
 
 def augment_images(images: torch.Tensor, kinds: Sequence[str], draw: np.random.Generator) -> torch.Tensor:

@@ -179,7 +179,7 @@ class NetworkClassifier(TrainedNetwork):
             network.still,
             penalties,
             tuple(tuple(nodes.index(node) for node in penalty.observes) for penalty in penalties),
-            _stages_below(network) if self._settings.layer_decay != 1 else {},
+            _stages_above(network) if self._settings.layer_decay != 1 else {},
         )
 
     def _learned(self, data: Labelled, penalties: tuple[Regularizer, ...]) -> dict[str, Any]:
@@ -354,7 +354,7 @@ class FrozenTrunk:
         return maps.permute(0, 2, 3, 1) if self._last else maps
 
 
-def _stages_below(network: Network) -> dict[str, int]:
+def _stages_above(network: Network) -> dict[str, int]:
     """For each of the tail's parameters how many stages with parameters that train lie above its own; the new
     classifier is in none, though a stage may end after it."""
     trains = {name for name, value in network.tail.named_parameters() if value.requires_grad} - network.new

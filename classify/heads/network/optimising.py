@@ -34,15 +34,6 @@ def rate_factor(schedule: str, step: int, steps: int, epoch: int, epochs: int) -
     return _along_cosine(1.0, _LAST_RATE, (step - peak) / max(1.0, steps - 1 - peak))
 
 
-def warmed_up(schedule: str, step: int, steps: int, epoch: int, epochs: int, warmup: float) -> float:
-    """The same after a warm-up: in its share of the steps the rate rises along a line, to what the schedule begins
-    with; the schedule has the others."""
-    rise = round(warmup * steps)
-    if step < rise:
-        return (step + 1) / (rise + 1) * rate_factor(schedule, 0, steps, 0, epochs)
-    return rate_factor(schedule, step - rise, steps - rise, epoch, epochs)
-
-
 def _along_cosine(start: float, end: float, time: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * time))
 
@@ -113,18 +104,19 @@ def build_optimizer(
     named: Iterable[tuple[str, nn.Parameter]],
     fast: frozenset[str],
     spared: frozenset[str],
-    below: Mapping[str, int] | None = None,
+    stages_above: Mapping[str, int] | None = None,
 ) -> Optimizer:
     """An optimiser over the parameters that train.
 
     fast: names that learn `head_multiple` times as fast. spared: names without weight decay, beside all biases.
-    below: by name, how many stages lie between a parameter's and the last one: each takes the rate times `layer_decay`.
+    stages_above: by name, how many stages lie above a parameter's: for each of them its rate is `layer_decay` times
+    what it would be. What is fast learns at its own rate whatever lies above.
     """
     groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
             decays = name not in spared and parameter.ndim > 1
-            stages = 0 if below is None or settings.layer_decay == 1 else below.get(name, 0)
+            stages = (stages_above or {}).get(name, 0)
             groups.setdefault((name in fast, stages, decays), []).append(parameter)
     described = [
         {

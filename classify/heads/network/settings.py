@@ -8,10 +8,10 @@ from classify.heads.legal import FitError, Number, OneOf
 
 SCHEDULES = ("cosine", "one-cycle", "book", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")
-AUGMENTATIONS = ("shift", "rotate", "scale", "flip", "erase")
+AUGMENTATIONS = ("shift", "rotate", "scale", "flip")
 
 # Settings that came after version 0.1.0: where one is as it was then, a record does not name it, and its digest stays.
-_LATER = ("warmup", "layer_decay")
+_LATER = ("layer_decay",)
 
 _COUNT = Number(1, closed=True, integer=True)
 _NOT_NEGATIVE = Number(0, closed=True)
@@ -31,7 +31,6 @@ LEGAL: dict[str, tuple] = {
     "label_smoothing": (Number(0, 1, closed=True),),
     "seed": (Number(0, closed=True, integer=True),),
     "init_head": (OneOf(("random", "probe")),),
-    "warmup": (Number(0, 1, closed=True),),
     "layer_decay": (Number(0, 1),),
 }
 
@@ -48,10 +47,9 @@ class TrainingSettings:
     adam and sgd (momentum 0.9); biases and normalisation are left out. patience: stop after so many epochs none of
     which was better on validation, by accuracy and of equals by loss (None: never). batch_norm: 'freeze' keeps the
     pre-trained statistics and scales. precision: 'auto' is bfloat16 mixed precision where the processor has it.
-    augment: any of 'shift', 'rotate', 'scale', 'flip' and 'erase', drawn anew for each image and epoch. init_head:
-    'probe' starts the new layer from a fitted logistic regression (LP-FT, Kumar et al. 2022). warmup: share of the
-    steps in which the rate rises to what the schedule begins with. layer_decay: learning rate of a stage, in units of
-    that of the stage above it; the last stage has the rate itself.
+    augment: any of 'shift', 'rotate', 'scale' and 'flip', drawn anew for each image and epoch. init_head: 'probe'
+    starts the new layer from a fitted logistic regression (LP-FT, Kumar et al. 2022). layer_decay: learning rate of a
+    stage, in units of that of the stage above it; the last stage has the rate itself.
     """
 
     epochs: int = 10
@@ -69,7 +67,6 @@ class TrainingSettings:
     seed: int = 0
     augment: tuple[str, ...] = ()
     init_head: str = "random"
-    warmup: float = 0.0
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
@@ -79,9 +76,6 @@ class TrainingSettings:
                 raise FitError(f"{name}={value!r} is not legal in training; give {', or '.join(map(str, rules))}")
         if isinstance(self.augment, str) or set(self.augment) - set(AUGMENTATIONS):
             raise FitError(f"augment={self.augment!r} is not legal; give any of {', '.join(AUGMENTATIONS)}")
-        if self.warmup == 1 or (self.warmup and self.schedule == "one-cycle"):
-            rise = "the schedule 'one-cycle' has a rise of its own" if self.warmup < 1 else "nothing is left after it"
-            raise FitError(f"warmup={self.warmup:g} is not legal here: {rise}; leave it out, or take 'cosine' and 0.1")
         if self.steps is not None and self.patience is not None:
             raise FitError("a fixed number of steps is never stopped early; leave out patience, or give epochs instead")
         object.__setattr__(self, "augment", tuple(self.augment))

@@ -19,7 +19,7 @@ from classify.heads.estimator import FitError
 from classify.heads.network.batches import Inputs, channels_last, even_batches, read_ahead
 from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors
 from classify.heads.network.logits import autocast, logits_of
-from classify.heads.network.optimising import Optimizer, build_optimizer, warmed_up
+from classify.heads.network.optimising import Optimizer, build_optimizer, rate_factor
 from classify.heads.network.progress import Epoch, Progress
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers.protocol import Regularizer, Step
@@ -42,7 +42,7 @@ class Trainee:
     """What is trained. module: the network whose state is kept. forward: input -> (logits, observed outputs), over the
     module's parameters. fast: names of parameters that learn `head_multiple` times as fast. normalisation: names of
     parameters of batch norm and its kin. still: paths of modules in `forward` that stay in eval mode.
-    below: for names of parameters, how many stages that train lie above theirs."""
+    stages_above: for names of parameters, how many stages that train lie above theirs, where that matters."""
 
     module: nn.Module
     forward: nn.Module
@@ -51,7 +51,7 @@ class Trainee:
     still: frozenset[str] = frozenset()
     penalties: tuple[Regularizer, ...] = ()
     observes: tuple[tuple[int, ...], ...] = ()
-    below: Mapping[str, int] = field(default_factory=dict)
+    stages_above: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -130,7 +130,7 @@ class Trainer:
             self.trainee.named_parameters(),
             self.trainee.fast,
             self.trainee.normalisation,
-            self.trainee.below,
+            self.trainee.stages_above,
         )
         self._resume(optimizer)
         if self.trainee.device.type == "cpu":
@@ -184,7 +184,7 @@ class Trainer:
             epoch = step // self.per_epoch
             if step % self.per_epoch == 0:
                 torch.manual_seed(_mixed(settings.seed, epoch))
-            factor = warmed_up(settings.schedule, step, self.steps, epoch, self.epochs, settings.warmup)
+            factor = rate_factor(settings.schedule, step, self.steps, epoch, self.epochs)
             rate = settings.learning_rate * factor
             codes = torch.from_numpy(self.data.codes[rows]).to(device)
             taken = self._step(inputs, codes, optimizer, rate)

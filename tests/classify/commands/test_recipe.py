@@ -69,8 +69,7 @@ def test_a_comparison_trains_what_starts_at_random_by_a_bundle_of_its_own():
         (["--model", "scratch", "--layer-decay", "0.5"], "--layer-decay is about the stages of --model finetune"),
         (["--model", "convnet", "finetune", "--layer-decay", "0.5"], "no stage knows more than another"),
         (["--model", "spottune", "finetune", "--layer-decay", "0.5"], "not spottune"),
-        (["--model", "svm", "--warmup", "0.1"], "--warmup is about networks"),
-        (["--model", "scratch", "--warmup", "0.1", "--schedule", "one-cycle"], "has a rise of its own"),
+        (["--model", "svm", "--layer-decay", "0.5"], "--layer-decay is about networks"),
         (
             ["--model", "finetune", "--unfreeze", "layer4", "--recipe", "strong", "--map-dtype", "float16"],
             "give --augment nothing",
