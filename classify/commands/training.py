@@ -125,7 +125,7 @@ def add_training_options(parser: Parser, cuts: bool = True) -> None:
     recipe = f"{' or '.join(RECIPES)}: a set of these; what is typed wins"
     add("--recipe", choices=tuple(RECIPES), metavar="R", help=recipe)
     names = ", ".join(REGULARIZERS)
-    add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001 (below); {names}")
+    add("--regularizer", nargs="+", metavar="R", help=f"{names}; as in bss=0.001")
     maps = "of cached maps below the cut; default float32"
     add("--map-dtype", choices=("float32", "float16"), help=maps, rare=True)
     frozen = "read the frozen part's output from the cache (default) or run it"

@@ -88,9 +88,8 @@ def compare(
         Among which layers the best for the default heads is chosen. A seed decides rows, validation split, new weights
         and their order; the test rows of the first serve the paired tests.
     settings, regularizers, map_dtype, in_loop, keep_networks
-        How networks are trained (`TrainingSettings`, or a `Recipe` of `classify.heads.network.recipes`, which tells
-        pre-trained networks from others); with which regularisers, as 'l2-sp=0.01'; from cached maps in
-        'float32' or 'float16', or with the frozen part computed in the loop; whether they are saved for `load_model`.
+        How networks are trained (`TrainingSettings`, or a `Recipe`); with which regularisers, as 'l2-sp=0.01'; from
+        cached maps in 'float32' or 'float16', or the frozen part run in the loop; whether `load_model` will find them.
     search, calibrate, validate, score, results
         As in `probe`; validate='auto' holds a part out where a network is trained, so that all rows are chosen on the
         same, and 'cv:5' trains each network six times.
