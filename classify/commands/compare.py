@@ -11,6 +11,7 @@ from classify.commands.training import (
     check_choice,
     making_options,
     models_explained,
+    recipe_lines,
     refuse_unread,
     regularizers_explained,
     row_options,
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     for text in options.model or ():
         parse_model(text)
     check_outputs(options)
-    refuse_unread(options, [re.split("[:@+]", text)[0] for text in options.model or NETWORKS], RULES_OF_COMPARE)
+    models = [re.split("[:@+]", text)[0] for text in options.model or NETWORKS]
+    refuse_unread(options, models, RULES_OF_COMPARE)
     check_request(options)
     check_choice(options)
 
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     request = vars(request_from(options)).copy()
     for name in ("layers", "pools", "seed"):
         del request[name]
+    for line in recipe_lines(options, models):
+        tell(line)
     with tensorboard_log(options) as log:
         result = compare(
             models=options.model,

@@ -19,6 +19,7 @@ from classify.commands.training import (
     find_models,
     how_from,
     models_explained,
+    recipe_lines,
     refuse_contradictions,
     refuse_unread,
     regularizers_explained,
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     how = how_from(options, say=say)
     settings = _settings(options, names, networks)
+    for line in recipe_lines(options, networks):
+        say(line)
     rows, of_heads, of_networks = _network_rows(options, networks, settings), [], []
     of_features = _head_rows(options, names, settings)
     if cost := cost_of_folds(rows, how):
@@ -146,7 +149,7 @@ def _network_rows(options: argparse.Namespace, names: Sequence[str], of_heads: A
     request = request_from(options)
     maps = dataclasses.replace(request, dtype=options.map_dtype or "float32")
     described = row_options(options)
-    described["training"] = described.pop("settings")
+    recipe = described.pop("settings")
     asked = for_networks(of_heads, options.validate, options.test)
     settings = Settings(validate=asked.validate, test=asked.test)
     rows: list = []
@@ -155,6 +158,7 @@ def _network_rows(options: argparse.Namespace, names: Sequence[str], of_heads: A
             rows += untouched_rows(request, settings)
             continue
         unfreeze = (options.unfreeze or ["all"]) if name == "finetune" else ["all"]
+        described["training"] = recipe.settings(name)
         made = [
             network_row(maps, name, unfreeze=point, settings=settings, **described) for point in dict.fromkeys(unfreeze)
         ]

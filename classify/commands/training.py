@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from classify.heads import ANY_HEAD, HEADS
 from classify.heads.legal import OneOf
 from classify.heads.network import NETWORKS
+from classify.heads.network.recipes import RECIPES, Recipe
 from classify.heads.network.settings import AUGMENTATIONS, LEGAL, TrainingSettings
 from classify.heads.regularizers import REGULARIZERS, RegularizerSpec, parse_regularizers
 from features.commands.options import Parser, offered
@@ -36,6 +37,7 @@ _TRAINING = (
     ("precision", "--train-precision", "P", "of training: {values}"),
     ("label_smoothing", "--label-smoothing", "E", "share of the label given to all classes ({default:g})"),
     ("init_head", "--init-head", "I", "{values}: start from a fitted linear probe (LP-FT)"),
+    ("layer_decay", "--layer-decay", "X", "learning rate of a stage, in units of that above it ({default:g})"),
 )
 
 _OFTEN = ("epochs", "learning_rate")
@@ -61,7 +63,7 @@ _UNFROZEN = tuple(name for name, network in NETWORKS.items() if network.unfreeze
 _REGULARISED = tuple(name for name, network in NETWORKS.items() if network.regularised)
 _ABOUT_TRAINING = (
     *(option for _, option, *_ in _TRAINING),
-    *("--augment", "--regularizer", "--map-dtype", "--frozen", "--tensorboard"),
+    *("--recipe", "--augment", "--regularizer", "--map-dtype", "--frozen", "--tensorboard"),
 )
 
 # Which option goes with which model: first come, first said.
@@ -80,6 +82,9 @@ RULES = (
         ("--head-multiple",),
         _PRETRAINED,
         "is about a new layer on pre-trained ones, and {models} has none; leave it out",
+    ),
+    Rule(
+        ("--layer-decay",), _UNFROZEN, "is about the stages of --model finetune, which was not asked for; leave it out"
     ),
     Rule(("--regularizer",), _REGULARISED, "acts on a backbone that trains; take --model finetune, or leave it out"),
     Rule(
@@ -123,12 +128,14 @@ def add_training_options(parser: Parser, cuts: bool = True) -> None:
         rare = field not in _OFTEN
         add(option, dest=f"training_{field}", type=kind, metavar=metavar, help=text, rare=rare)
     *others, last = AUGMENTATIONS
-    augment = f"any of {', '.join(others)} and {last}"
-    add("--augment", dest="training_augment", nargs="+", metavar="A", help=augment)
+    augment = f"any of {', '.join(others)} and {last}; alone: none"
+    add("--augment", dest="training_augment", nargs="*", metavar="A", help=augment)
     if not cuts:
         return
+    recipe = f"{' or '.join(RECIPES)}: a set of these; what is typed wins"
+    add("--recipe", choices=tuple(RECIPES), metavar="R", help=recipe)
     names = ", ".join(REGULARIZERS)
-    add("--regularizer", nargs="+", metavar="R", help=f"as in l2-sp=0.01 bss=0.001 (below); {names}")
+    add("--regularizer", nargs="+", metavar="R", help=f"{names}; as in bss=0.001")
     maps = "of cached maps below the cut; default float32"
     add("--map-dtype", choices=("float32", "float16"), help=maps, rare=True)
     frozen = "read the frozen part's output from the cache (default) or run it"
@@ -158,10 +165,33 @@ def training_fields(options: argparse.Namespace) -> dict:
     return fields
 
 
+def recipe_from(options: argparse.Namespace) -> Recipe:
+    """How networks are trained: what was typed, over what the recipe says, where one was asked for."""
+    return Recipe.of(options.recipe, **training_fields(options))
+
+
+def recipe_lines(options: argparse.Namespace, models: Sequence[str]) -> list[str]:
+    """What the recipe that was asked for is to the networks among these models, as options that say the same."""
+    if options.recipe is None:
+        return []
+    recipe, usual = recipe_from(options), TrainingSettings()
+    readers: dict[str, list[str]] = {}
+    for name in dict.fromkeys(model for model in models if model in _TRAINED):
+        settings = recipe.settings(name)
+        words = [
+            f"{option} {value:g}" if isinstance(value, float) else f"{option} {value}"
+            for field, option, *_ in _TRAINING
+            if (value := getattr(settings, field)) != getattr(usual, field)
+        ]
+        words += [f"--augment {' '.join(settings.augment)}"] if settings.augment else []
+        readers.setdefault(" ".join(words), []).append(name)
+    return [f"recipe {options.recipe} for {' and '.join(names)}: {words}" for words, names in readers.items()]
+
+
 def row_options(options: argparse.Namespace) -> dict:
     """What `compare` takes about networks: settings, regularizers and in_loop."""
     return {
-        "settings": TrainingSettings(**training_fields(options)),
+        "settings": recipe_from(options),
         "regularizers": parse_regularizers(options.regularizer or ()),
         "in_loop": options.frozen == "loop",
     }
@@ -225,8 +255,8 @@ def refuse_contradictions(options: argparse.Namespace) -> None:
             "--map-dtype and --frozen are about the part below the cut, and with --unfreeze all there is none; leave "
             "them out, or unfreeze less"
         )
-    if options.training_augment and (options.map_dtype or options.frozen == "cached"):
+    if recipe_from(options).pretrained.augment and (options.map_dtype or options.frozen == "cached"):
         raise UserError(
             "--augment draws every image anew, so the frozen part runs on it each time and no maps are cached; leave "
-            "out --map-dtype and --frozen cached, or --augment"
+            f"out --map-dtype and --frozen cached, or {'give --augment nothing' if options.recipe else '--augment'}"
         )

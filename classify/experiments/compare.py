@@ -23,6 +23,7 @@ from classify.experiments.validating import AUTO, HOLDOUT, check_score, parse_fo
 from classify.heads import HEADS
 from classify.heads.network import DRAWN
 from classify.heads.network.network import unfreeze_points
+from classify.heads.network.recipes import Recipe
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.own import heads_by_name
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
@@ -56,7 +57,7 @@ def compare(
     *,
     layers: str | Sequence[str] = ("all",),
     seeds: int | Sequence[int] = (0,),
-    settings: TrainingSettings | None = None,
+    settings: TrainingSettings | Recipe | None = None,
     regularizers: str | Sequence[str | RegularizerSpec] = (),
     map_dtype: str = "float32",
     in_loop: bool = False,
@@ -87,8 +88,8 @@ def compare(
         Among which layers the best for the default heads is chosen. A seed decides rows, validation split, new weights
         and their order; the test rows of the first serve the paired tests.
     settings, regularizers, map_dtype, in_loop, keep_networks
-        How networks are trained (`TrainingSettings`); with which regularisers, as 'l2-sp=0.01'; from cached maps in
-        'float32' or 'float16', or with the frozen part computed in the loop; whether they are saved for `load_model`.
+        How networks are trained (`TrainingSettings`, or a `Recipe`); with which regularisers, as 'l2-sp=0.01'; from
+        cached maps in 'float32' or 'float16', or the frozen part run in the loop; whether `load_model` will find them.
     search, calibrate, validate, score, results
         As in `probe`; validate='auto' holds a part out where a network is trained, so that all rows are chosen on the
         same, and 'cv:5' trains each network six times.
@@ -128,17 +129,19 @@ def compare(
     network = {"training": training, "in_loop": in_loop, "keep": keep_networks}
     rows = _network_rows(chosen, requests, map_dtype, network, Settings(validate=chosen_on), notes)
     heads = Settings(search=search, calibrate=calibrate, jobs=how.jobs, validate=chosen_on, score=score)
-    question = _question(requests, chosen, layers, options) | {"training": training.to_json(), "quick": quick}
+    question = _question(requests, chosen, layers, options) | {**training.to_json(), "quick": quick}
     return _answered(question, requests, chosen, rows, heads, how, notes)
 
 
-def _training(settings: TrainingSettings | None, quick: bool, options: dict[str, Any]) -> TrainingSettings:
+def _training(settings: TrainingSettings | Recipe | None, quick: bool, options: dict[str, Any]) -> Recipe:
     """How networks are trained, by settings or by the fields of them among the options, which are taken out."""
     fields = [name for name in TrainingSettings.__dataclass_fields__ if name not in Request.__dataclass_fields__]
     own = {name: options.pop(name) for name in fields if name in options}
     if settings is not None and own:
         raise UserError(f"{', '.join(own)} and settings were given; name them in settings=TrainingSettings(...) alone")
-    return settings or TrainingSettings(**{**({"epochs": QUICK_EPOCHS} if quick else {}), **own})
+    if isinstance(settings, Recipe):
+        return settings
+    return Recipe.alike(settings or TrainingSettings(**{**({"epochs": QUICK_EPOCHS} if quick else {}), **own}))
 
 
 def _requests(options: dict[str, Any], seeds: int | Sequence[int]) -> list[Request]:
@@ -250,17 +253,20 @@ def _network_rows(
     """For each model that is a network its rows, checked (the untouched one has three groups); notes are taken of those
     that train otherwise than was asked for all."""
     rows: dict[Model, list[Group]] = {}
-    asked = options["training"]
-    drawn = asked.from_drawn_weights() if any(model.name == "finetune" for model in models) else asked
+    recipe = options["training"]
+    tuned = any(model.name == "finetune" for model in models)
     for model in models:
         if model.name == "untouched":
             rows[model] = list(zip(*(untouched_rows(request, settings) for request in requests), strict=True))
         elif not model.is_head:
-            described = {**options, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
-            if model.name in DRAWN and drawn != asked:
-                described["training"] = drawn
+            asked = recipe.settings(model.name)
+            fitting = asked.from_drawn_weights() if model.name in DRAWN and tuned else asked
+            described = {**options, "training": fitting, "unfreeze": model.unfreeze, "regularizers": model.regularizers}
+            if fitting != asked:
+                stages = "" if asked.layer_decay == 1 else ", one learning rate for all stages"
                 notes.append(
                     f"{model.label} starts from a random initialisation: no head from a probe, no batch norm frozen"
+                    f"{stages}"
                 )
             maps = [dataclasses.replace(request, dtype=map_dtype) for request in requests]
             rows[model] = [tuple(network_row(request, model.name, settings=settings, **described) for request in maps)]

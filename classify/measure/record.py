@@ -12,7 +12,7 @@ from typing import Any, NotRequired, TypedDict, Union
 
 
 class EpochRecord(TypedDict):
-    """One epoch of a network's history, as `classify.heads.network.training.Epoch` is written."""
+    """One epoch of a network's history, as `classify.heads.network.progress.Epoch` is written."""
 
     epoch: int
     step: NotRequired[int]

@@ -188,8 +188,11 @@ class Network(Kind):
         if kind.drawn and training != training.from_drawn_weights():
             raise UserError(
                 f"{self.network} starts from a random initialisation: there are neither statistics to freeze nor "
-                "features to probe; leave out --batch-norm freeze and --init-head probe"
+                "features to probe, and no stage knows more than another; leave out --batch-norm freeze, --init-head "
+                "probe and --layer-decay"
             )
+        if training.layer_decay != 1 and not kind.unfreezes:
+            raise UserError(f"--layer-decay is about the stages of --model finetune, not {self.network}; give 1")
         # Only these settings can fail on a network that exists; building one to find out takes about a second.
         plain = training.batch_norm == "train" and training.batch_size > 1 and training.init_head == "random"
         if self.regularizers or not plain:

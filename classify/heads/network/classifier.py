@@ -179,6 +179,7 @@ class NetworkClassifier(TrainedNetwork):
             network.still,
             penalties,
             tuple(tuple(nodes.index(node) for node in penalty.observes) for penalty in penalties),
+            _stages_above(network) if self._settings.layer_decay != 1 else {},
         )
 
     def _learned(self, data: Labelled, penalties: tuple[Regularizer, ...]) -> dict[str, Any]:
@@ -351,6 +352,15 @@ class FrozenTrunk:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         maps = self._trunk(images)[0].float()
         return maps.permute(0, 2, 3, 1) if self._last else maps
+
+
+def _stages_above(network: Network) -> dict[str, int]:
+    """For each of the tail's parameters how many stages with parameters that train lie above its own; the new
+    classifier is in none, though a stage may end after it."""
+    trains = {name for name, value in network.tail.named_parameters() if value.requires_grad} - network.new
+    groups = network.by_stage(name for name, _ in network.tail.named_parameters() if name in trains)
+    trained = [names for names in groups.values() if names]
+    return {name: place for place, names in enumerate(reversed(trained)) for name in names}
 
 
 def _require_linear(network: Network) -> None:

@@ -92,10 +92,10 @@ class ConvNetClassifier(TrainedNetwork):
     ) -> "ConvNetClassifier":
         """Train on uint8 images (N, H, W) or (N, H, W, 3), or ImageFiles, and labels y (N,); as NetworkClassifier."""
         codes = self._start(X, y)
-        if self._settings.batch_norm == "freeze" or self._settings.init_head == "probe":
+        if self._settings != self._settings.from_drawn_weights():
             raise FitError(
-                "a network from scratch has neither statistics to freeze nor features to probe; leave out --batch-norm "
-                "freeze and --init-head probe"
+                "a network from scratch has neither statistics to freeze nor features to probe, and no stage knows "
+                "more than another; leave out --batch-norm freeze, --init-head probe and --layer-decay"
             )
         self._measure(X)
         with torch.random.fork_rng(devices=[]):

@@ -32,7 +32,7 @@ def relative_gradient_norms(context: Context, rows: int = ROWS) -> dict[str, flo
                 sums[name] += gradient
         seen += len(codes)
     gradients = {name: value / seen for name, value in sums.items()}
-    return relative_norms(_by_stage(context), parameters, gradients)
+    return relative_norms(context.network.by_stage(parameters), parameters, gradients)
 
 
 def relative_norms(
@@ -50,15 +50,3 @@ def relative_norms(
         if lengths[1]:
             norms[group] = lengths[0] / lengths[1]
     return norms
-
-
-def _by_stage(context: Context) -> dict[str, list[str]]:
-    """The names of the parameters between the end of each stage and that of the one before it."""
-    network = context.network
-    left = [name for name, value in network.tail.named_parameters() if value.requires_grad]
-    groups = {}
-    for stage in network.cut.inner_stages:
-        above = {name for name, _ in network.cut.tail(network.cut.resolve(stage)).named_parameters()}
-        groups[stage] = [name for name in left if name not in above]
-        left = [name for name in left if name in above]
-    return groups

@@ -4,6 +4,7 @@ The backbone that it is made from never changes: what trains is copied, and noth
 half, which is the backbone's. What is trained is named here; how, is `classify.heads.network.training`.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
 
 import torch
@@ -131,6 +132,16 @@ class Network:
     def normalisation(self) -> frozenset[str]:
         """Names of the tail's parameters that belong to batch norm and its kin."""
         return parameters_of(self.tail, NORMALISATIONS)
+
+    def by_stage(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Those of the tail's parameters that lie between the end of each stage and that of the one before it, shallow
+        to deep; what follows the last stage is in none."""
+        left, groups = list(names), {}
+        for stage in self.cut.inner_stages:
+            above = {name for name, _ in self.cut.tail(self.cut.resolve(stage)).named_parameters()}
+            groups[stage] = [name for name in left if name not in above]
+            left = [name for name in left if name in above]
+        return groups
 
     def _replace_classifier(self, seed: int) -> tuple[str, ...]:
         """Put a new classifier into the model, randomly initialised with `seed`; the names of its modules."""

@@ -5,7 +5,7 @@ which takes two thirds of their time, so they are given views of the same memory
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -104,22 +104,26 @@ def build_optimizer(
     named: Iterable[tuple[str, nn.Parameter]],
     fast: frozenset[str],
     spared: frozenset[str],
+    stages_above: Mapping[str, int] | None = None,
 ) -> Optimizer:
     """An optimiser over the parameters that train.
 
     fast: names that learn `head_multiple` times as fast. spared: names without weight decay, beside all biases.
+    stages_above: by name, how many stages lie above a parameter's: for each of them its rate is `layer_decay` times
+    what it would be. What is fast learns at its own rate whatever lies above.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
             decays = name not in spared and parameter.ndim > 1
-            groups.setdefault((name in fast, decays), []).append(parameter)
+            stages = (stages_above or {}).get(name, 0)
+            groups.setdefault((name in fast, stages, decays), []).append(parameter)
     described = [
         {
             "params": parameters,
-            "factor": settings.head_multiple if quick else 1.0,
+            "factor": settings.head_multiple if quick else settings.layer_decay**stages,
             "weight_decay": settings.weight_decay if decays else 0.0,
         }
-        for (quick, decays), parameters in sorted(groups.items())
+        for (quick, stages, decays), parameters in sorted(groups.items())
     ]
     return Optimizer(settings, described)

@@ -10,6 +10,9 @@ SCHEDULES = ("cosine", "one-cycle", "book", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 AUGMENTATIONS = ("shift", "rotate", "scale", "flip")
 
+# Settings that came after version 0.1.0: where one is as it was then, a record does not name it, and its digest stays.
+_LATER = ("layer_decay",)
+
 _COUNT = Number(1, closed=True, integer=True)
 _NOT_NEGATIVE = Number(0, closed=True)
 
@@ -28,6 +31,7 @@ LEGAL: dict[str, tuple] = {
     "label_smoothing": (Number(0, 1, closed=True),),
     "seed": (Number(0, closed=True, integer=True),),
     "init_head": (OneOf(("random", "probe")),),
+    "layer_decay": (Number(0, 1),),
 }
 
 
@@ -44,7 +48,8 @@ class TrainingSettings:
     which was better on validation, by accuracy and of equals by loss (None: never). batch_norm: 'freeze' keeps the
     pre-trained statistics and scales. precision: 'auto' is bfloat16 mixed precision where the processor has it.
     augment: any of 'shift', 'rotate', 'scale' and 'flip', drawn anew for each image and epoch. init_head: 'probe'
-    starts the new layer from a fitted logistic regression (LP-FT, Kumar et al. 2022).
+    starts the new layer from a fitted logistic regression (LP-FT, Kumar et al. 2022). layer_decay: learning rate of a
+    stage, in units of that of the stage above it; the last stage has the rate itself.
     """
 
     epochs: int = 10
@@ -62,6 +67,7 @@ class TrainingSettings:
     seed: int = 0
     augment: tuple[str, ...] = ()
     init_head: str = "random"
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         for name, rules in LEGAL.items():
@@ -76,12 +82,14 @@ class TrainingSettings:
 
     def from_drawn_weights(self) -> "TrainingSettings":
         """The same for a network that starts from a random initialisation: with neither features to probe nor
-        statistics to freeze."""
-        return dataclasses.replace(self, init_head="random", batch_norm="train")
+        statistics to freeze, and one learning rate for all stages."""
+        return dataclasses.replace(self, init_head="random", batch_norm="train", layer_decay=1.0)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return {**dataclasses.asdict(self), "augment": list(self.augment)}
+        """The fields as plain JSON values, without those that 0.1.0 had not where they change nothing."""
+        fields = {**dataclasses.asdict(self), "augment": list(self.augment)}
+        usual = {name for name in _LATER if fields[name] == getattr(type(self), name)}
+        return {name: value for name, value in fields.items() if name not in usual}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "TrainingSettings":

@@ -45,6 +45,8 @@ class SpotTuneClassifier(NetworkClassifier):
     def _module(self, network: Network) -> "Routed":
         if self.unfreeze != "all" or self.fresh_above or self.until:
             raise UserError("spottune decides itself what trains; leave out unfreeze, fresh_above and until")
+        if self._settings.layer_decay != 1:
+            raise UserError("spottune has two copies of each block and one learning rate; leave out layer_decay")
         self.routed_ = Routed(network, self._settings.seed).to(self._device)
         return with_channels_last(self.routed_)
 

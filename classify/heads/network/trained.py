@@ -17,8 +17,9 @@ from classify.heads.estimator import FitError
 from classify.heads.network.batches import Inputs, Ready
 from classify.heads.network.checkpoint import Checkpoint
 from classify.heads.network.logits import logits_of
+from classify.heads.network.progress import Epoch
 from classify.heads.network.settings import TrainingSettings
-from classify.heads.network.training import Epoch, Labelled, Trainee, Trainer
+from classify.heads.network.training import Labelled, Trainee, Trainer
 from features.datasets import ImageFiles
 from features.device import resolve_device, resolve_precision
 from features.digests import canonical_json, sha256_rows

@@ -5,12 +5,10 @@ part of is its callers' business. The same settings and seed on the same machine
 """
 
 import contextlib
-import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,35 +20,13 @@ from classify.heads.network.batches import Inputs, channels_last, even_batches, 
 from classify.heads.network.checkpoint import Checkpoint, RunState, Tensors
 from classify.heads.network.logits import autocast, logits_of
 from classify.heads.network.optimising import Optimizer, build_optimizer, rate_factor
+from classify.heads.network.progress import Epoch, Progress
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.regularizers.protocol import Regularizer, Step
 from classify.measure.intervals import macro_f1
 from features.memory import keep_freed_memory
 
 _ROUNDS = 10
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch did, counted from 1: the loss and the penalty are means over its batches, seconds are all in."""
-
-    epoch: int
-    step: int
-    loss: float
-    penalty: float
-    learning_rate: float
-    seconds: float
-    validation_loss: float | None = None
-    validation_accuracy: float | None = None
-    validation_macro_f1: float | None = None
-
-    def __str__(self) -> str:
-        parts = [f"epoch {self.epoch}: loss {self.loss:.4f}"]
-        if self.penalty:
-            parts.append(f"penalty {self.penalty:.4f}")
-        if self.validation_accuracy is not None:
-            parts.append(f"validation {100 * self.validation_accuracy:.2f} %, macro F1 {self.validation_macro_f1:.4f}")
-        return ", ".join([*parts, f"{self.seconds:.1f} s"])
 
 
 @dataclass(frozen=True)
@@ -65,7 +41,8 @@ class Labelled:
 class Trainee:
     """What is trained. module: the network whose state is kept. forward: input -> (logits, observed outputs), over the
     module's parameters. fast: names of parameters that learn `head_multiple` times as fast. normalisation: names of
-    parameters of batch norm and its kin. still: paths of modules in `forward` that stay in eval mode."""
+    parameters of batch norm and its kin. still: paths of modules in `forward` that stay in eval mode.
+    stages_above: for names of parameters, how many stages that train lie above theirs, where that matters."""
 
     module: nn.Module
     forward: nn.Module
@@ -74,6 +51,7 @@ class Trainee:
     still: frozenset[str] = frozenset()
     penalties: tuple[Regularizer, ...] = ()
     observes: tuple[tuple[int, ...], ...] = ()
+    stages_above: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -114,36 +92,6 @@ class WithNothingSeen(nn.Module):
         return self.module(images), ()
 
 
-@dataclass
-class Progress:
-    """How far a run has come: all of it goes into a checkpoint."""
-
-    step: int = 0
-    history: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
-    best_score: tuple[float, float] = (-math.inf, -math.inf)
-    best: Tensors | None = None
-    stopped_early: bool = False
-
-    def values(self) -> dict[str, Any]:
-        """The plain values among these."""
-        return {
-            "step": self.step,
-            "history": [dataclasses.asdict(epoch) for epoch in self.history],
-            "best_epoch": self.best_epoch,
-            "best_score": list(self.best_score) if self.best is not None else None,
-            "stopped_early": self.stopped_early,
-        }
-
-    def restore(self, values: dict[str, Any], best: Tensors | None) -> None:
-        """Take over what `values` wrote."""
-        self.step, self.best_epoch, self.stopped_early = values["step"], values["best_epoch"], values["stopped_early"]
-        self.history = [Epoch(**fields) for fields in values["history"]]
-        self.best = best
-        if values["best_score"]:
-            self.best_score = tuple(values["best_score"])
-
-
 @dataclass(eq=False, repr=False)
 class Trainer:
     """Trains one `Trainee` on labelled rows; `run` does it all, `predict` gives logits. last_epoch: the one that the
@@ -178,7 +126,11 @@ class Trainer:
             if frozen and name in self.trainee.normalisation:
                 parameter.requires_grad_(False)
         optimizer = build_optimizer(
-            self.settings, self.trainee.named_parameters(), self.trainee.fast, self.trainee.normalisation
+            self.settings,
+            self.trainee.named_parameters(),
+            self.trainee.fast,
+            self.trainee.normalisation,
+            self.trainee.stages_above,
         )
         self._resume(optimizer)
         if self.trainee.device.type == "cpu":

@@ -18,7 +18,7 @@ def _options() -> dict:
 
 def test_every_setting_of_training_has_an_option():
     settings = {field.name for field in dataclasses.fields(TrainingSettings)}
-    assert settings - set(WITHOUT_OPTION) == set(_options()) - {"regularizer", "map_dtype", "frozen"}
+    assert settings - set(WITHOUT_OPTION) == set(_options()) - {"regularizer", "map_dtype", "frozen", "recipe"}
 
 
 def test_help_says_what_is_usual_and_what_is_legal():

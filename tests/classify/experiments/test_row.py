@@ -41,7 +41,7 @@ PLAIN = TrainingSettings(precision="float32")
 TRAINING = {
     "epochs": 3, "steps": 4, "batch_size": 9, "optimizer": "sgd", "learning_rate": 0.5, "head_multiple": 2.0,
     "schedule": "constant", "weight_decay": 0.5, "patience": 2, "batch_norm": "freeze", "precision": "bfloat16",
-    "label_smoothing": 0.25, "augment": ("flip",), "init_head": "probe",
+    "label_smoothing": 0.25, "augment": ("flip",), "init_head": "probe", "layer_decay": 0.5,
 }  # fmt: skip
 
 

@@ -14,54 +14,11 @@ from classify.heads.network.batches import ImageSource, MapSource, augment_image
 from classify.heads.network.checkpoint import Checkpoint, RunState
 from classify.heads.network.optimising import build_optimizer, rate_factor
 from classify.heads.network.settings import TrainingSettings
-from classify.heads.network.training import Labelled, Trainee, Trainer
+from classify.heads.network.training import Labelled
 from classify.heads.regularizers.protocol import Regularizer
 from features.digests import sha256_json
 from features.errors import UserError
-
-
-class Small(nn.Module):
-    """Logits and nothing observed; it can run out of memory above a number of rows."""
-
-    def __init__(self, limit=math.inf):
-        super().__init__()
-        self.linear = nn.Linear(4, 3)
-        self.limit = limit
-
-    def forward(self, rows):
-        if len(rows) > self.limit:
-            raise torch.OutOfMemoryError("out of memory")
-        return self.linear(rows.float().flatten(1)), ()
-
-
-class Rows:
-    """A source of rows as they are."""
-
-    def __init__(self, rows):
-        self.rows = rows
-
-    def __len__(self):
-        return len(self.rows)
-
-    def read(self, rows):
-        return self.rows[rows]
-
-    def prepare(self, read, draw=None):
-        return torch.from_numpy(read)
-
-
-def data(count=40):
-    draw = np.random.default_rng(0)
-    codes = np.arange(count) % 3
-    return Labelled(Rows((draw.normal(size=(count, 4)) + codes[:, None]).astype(np.float32)), codes)
-
-
-def trainer(settings, module=None, **options):
-    torch.manual_seed(0)
-    module = module or Small()
-    penalties = options.pop("penalties", ())
-    trainee = Trainee(module, module, penalties=penalties, observes=((),) * len(penalties))
-    return Trainer(trainee, data(), settings, precision="float32", **options)
+from tests.classify.heads.training_cases import Rows, Small, data, trainer
 
 
 @pytest.mark.parametrize(
