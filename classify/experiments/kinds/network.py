@@ -81,10 +81,9 @@ class Network(Kind):
     ) -> tuple[Source, Self]:
         """The source and the head of a network on a request, whose seed decides new weights and the order of batches.
 
-        in_loop: run the frozen part for each batch instead of reading its cached output. start: the other fields. Views
-        are of cached features: what augments a network's images is its training's own.
+        in_loop: run the frozen part for each batch instead of reading its cached output. start: the other fields.
         """
-        request = request.of_one_view()
+        request = request.of_one_view()  # what changes a network's images is its training's own
         if not NETWORKS[network].unfreezes:
             unfreeze = "all"
             # Drawn weights take nothing from the ones asked for; the images are prepared alike.
