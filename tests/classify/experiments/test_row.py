@@ -141,7 +141,7 @@ REQUESTS = {
     "dataset": "digits[0,1,2]", "backbone": "squeezenet1_1", "weights": "another file", "layers": ("layer4",),
     "pools": ("max",), "image_size": 40, "precision": "bfloat16", "dtype": "float16", "limit": 50, "limit_test": 20,
     "seed": 1, "crop_mode": "pad", "resize": 40, "interpolation": "nearest", "mean": (0.1, 0.2, 0.3),
-    "std": (0.3, 0.2, 0.1), "decode": "draft",
+    "std": (0.3, 0.2, 0.1), "decode": "draft", "views": 3, "view_augment": ("flip",), "test_views": 2,
 }  # fmt: skip
 NO_PART_OF_A_ROW = {"device": "where it is computed, to rounding"}
 
@@ -161,6 +161,8 @@ def test_every_field_of_a_request_is_a_part_of_the_rows_that_read_it(field, tmp_
             for grey in range(5):
                 Image.new("L", (40, 40), 20 * grey).save(tmp_path / label / f"{grey}{label}.png")
         before = dataclasses.replace(before, dataset=f"folder:{tmp_path}")
+    if field in ("view_augment", "test_views"):
+        before = dataclasses.replace(before, views=4)
     rows = [
         Row(source=CachedLayer(plan(asked), asked.layers[0], asked.pools[0]), head=Classical(head=HEADS["ridge"]))
         for asked in (before, dataclasses.replace(before, **{field: value}))
