@@ -55,7 +55,7 @@ class ViewedHead(Head):
 
     def build(self, **fitting: Any) -> Any:
         kind = OnViews if self.asked == 1 else OverViews
-        return kind(self._own.build(**fitting), self.views, self.asked)
+        return kind(self._own.build(**fitting), self.views, self.asked, self.holds_out)
 
     @property
     def _own(self) -> Head:
@@ -67,17 +67,18 @@ class OnViews(Around):
     """A head that learns from all views and decides over the first alone, the image itself.
 
     head: what it is around. views: of each image that it is fitted on. asked: over how many it decides. What it is
-    asked of may have more views than these, and need not have all that it learnt from.
+    asked of may have more views than these, and need not have all that it learnt from. holds_out: the head holds rows
+    out of those that it is fitted on, and is told which are views of one image.
 
     A support vector machine of many rows learns from the images first, and then from the views of those that are
     support vectors (Schoelkopf et al. 1996): of others no view comes near the boundary.
     """
 
-    def __init__(self, head: Any, views: int, asked: int = 1) -> None:
-        self.head, self.views, self.asked = head, views, asked
+    def __init__(self, head: Any, views: int, asked: int = 1, holds_out: bool = False) -> None:
+        self.head, self.views, self.asked, self.holds_out = head, views, asked, holds_out
 
     def __sklearn_clone__(self) -> Self:
-        return type(self)(clone(self.head), self.views, self.asked)
+        return self._around(clone(self.head))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Those of the head."""
@@ -96,6 +97,7 @@ class OnViews(Around):
         if self._learns_from_few(X):
             self.head = next(self._from_few(X, y, [{}]))
             return self
+        told = {**({"groups": np.arange(len(X))} if self.holds_out else {}), **told}
         X, y = self._rows(X, y)
         self.head.fit(X, y, **{name: np.repeat(values, self.views) for name, values in told.items()})
         return self
@@ -105,7 +107,7 @@ class OnViews(Around):
         """As the head has it."""
         few = self._learns_from_few(X)
         for head in self._from_few(X, y, candidates) if few else self.head.fit_path(*self._rows(X, y), candidates):
-            yield type(self)(head, self.views, self.asked)
+            yield self._around(head)
 
     @available_if(lambda around: around.asked == 1 and hasattr(around.head, "predict_path"))
     def predict_path(self, X: Any, y: Any, queries: Any, candidates: Sequence[dict]) -> Iterator[np.ndarray]:
@@ -152,6 +154,9 @@ class OnViews(Around):
     def converged_(self) -> Any:
         """Whether the head came to its optimum; None where it does not say."""
         return getattr(self.head, "converged_", None)
+
+    def _around(self, head: Any) -> Self:
+        return type(self)(head, self.views, self.asked, self.holds_out)
 
     def _learns_from_few(self, X: Any) -> bool:
         return hasattr(self.head, "HAS_SUPPORT") and len(X) * self.views > MANY_ROWS

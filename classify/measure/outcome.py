@@ -95,6 +95,7 @@ class Result:
             tested = f"all {count(metrics.n)} images, each out of a fold"
         lines = [
             ("result", ", ".join(one_line(self.config[name]) for name in _HEADLINE if self.config.get(name))),
+            *self._views(),
             (
                 "accuracy",
                 f"{percent(metrics.accuracy)} % (95 % interval {percent(low)} to {percent(high)}) on {tested}",
@@ -129,6 +130,14 @@ class Result:
             digests = ", ".join(f"{name} {sha256_json(key)[:10]}" for name, key in self.keys.items())
             lines.append(("cache keys", one_line(digests)))
         return lines
+
+    def _views(self) -> list[tuple[str, str]]:
+        """How images were seen, where that was more than once."""
+        if not self.config.views:
+            return []
+        learnt, *changed = one_line(self.config.views).split(" ")
+        asked = f"over {self.config.test_views} of them" if self.config.test_views > 1 else "over the image alone"
+        return [("views", f"learnt from {learnt} of each image ({', '.join(changed)}), decided {asked}")]
 
     def _uncalibrated(self) -> str:
         known = self.extra.calibration

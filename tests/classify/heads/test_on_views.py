@@ -163,3 +163,20 @@ def test_an_svm_of_many_rows_learns_from_the_views_of_its_support_vectors(monkey
     # What is lost beside learning from the views of all is little, and what is won beside none much more.
     assert np.mean(viewed.predict(X[rest]) == exact.predict(X[rest])) > 0.98
     assert head.build().fold_decisions(X[train], y[train], [], [{}]) is None
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(150) // 2])
+def test_a_head_that_holds_rows_out_is_told_which_are_views_of_one_image(monkeypatch, groups):
+    from classify.heads.mlp import MLP
+
+    X, y = _data(3)
+    head, seen, whole = ViewedHead.of(HEADS["mlp"], VIEWS, 1), [], MLP.fit
+
+    def fit(self, X, y, groups=None):
+        seen.append(groups)
+        return whole(self, X, y, groups)
+
+    monkeypatch.setattr(MLP, "fit", fit)
+    head.build(epochs=2, hidden=8).fit(X, y, **head.told(groups))
+    expected = np.arange(150) if groups is None else groups
+    assert np.array_equal(seen[0], np.repeat(expected, VIEWS))

@@ -1,6 +1,7 @@
 """Models that learnt from several views of an image, from training to predictions and to other programs."""
 
 import importlib.util
+import json
 
 import numpy as np
 import pytest
@@ -50,6 +51,9 @@ def test_new_images_are_seen_as_the_test_images_were(trained, monkeypatch, head)
     saved = _record(head)
     assert saved.result.config.views == "4 shift rotate scale"
     assert saved.result.config.test_views == (1 if head == "lda" else 3)
+    how = "the image alone" if head == "lda" else "3 of them"
+    told = f"learnt from 4 of each image (shift, rotate, scale), decided over {how}"
+    assert ("views", told) in saved.result.summary()
     model, kept = SavedModel.open(saved), saved.predictions()
     images = _test_images(saved)
     said = [model.answers(model.prepare(some)) for some in (images[:8], images[8:])]
@@ -124,3 +128,6 @@ def test_a_probe_compares_layers_by_their_views(trained, monkeypatch, capsys):
     assert {row.config.test_views for row in rows if row.config.layer.startswith("layer")} == {2}
     assert {row.config.views for row in rows if row.config.layer == "pixels"} == {None}
     assert "scores of 2 layers" in capsys.readouterr().err
+    (document,) = (trained / "probe").glob("probe-*.json")
+    costs = {layer["layer"]: layer["bytes"] for layer in json.loads(document.read_text())["layers"]}
+    assert costs == {"layer1": 4 * 64 * 4, "layer2": 4 * 128 * 4}, "four views take four times as much"
