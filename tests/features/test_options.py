@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 import classify.__main__ as classify
-from features.commands.options import SHARED, Parser, add_request_options, request_from
+from features.commands.options import SHARED, Parser, add_request_options, add_shared, request_from
 from features.datasets import dataset_names
 from features.device import PRECISIONS
 from features.errors import UserError
@@ -31,6 +31,8 @@ def _parsers(verb: str) -> list[Parser]:
 def _request_parser() -> Parser:
     parser = Parser()
     add_request_options(parser)
+    # A command that reads no features of theirs has no use for these.
+    add_shared(parser.section("views"), "--views", "--view-augment", "--test-views")
     return parser
 
 
