@@ -77,11 +77,9 @@ def search(
         Processor cores, by default all; the folder for trials, and for the winner's record and head.
     weights, image_size, limit, limit_test, seed, device : optional
         As `probe` takes them; image_size: by default several, by the images' own size.
-    views, view_augment, test_views : optional
-        As `probe` takes them; one view is tried beside so many, by default 4 of small images and none of others.
     **options
         `depth` ('stage' or 'block'), `search` and `refit` as `probe` takes them; `again`, `say`, `progress`,
-        `compiled`. Others: fields of `Request`.
+        `compiled`. Others: fields of `Request`, of which `views` is tried beside one view: by default 4 of small images.
 
     Returns
     -------
