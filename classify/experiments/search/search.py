@@ -95,7 +95,7 @@ def search(
     --------
     >>> import layerprobe as lp
     >>> result = lp.search("digits", "efficientnet_lite0", ["avgpool", "fc"], "ridge", minutes=5, image_size=[32],
-    ...                    limit=100, limit_test=50, jobs=1)
+    ...                    views=1, limit=100, limit_test=50, jobs=1)
     >>> sorted((entry.candidate.layer, entry.rows) for entry in result.trials)
     [('avgpool', 100), ('fc', 100)]
     """
