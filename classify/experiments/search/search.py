@@ -79,7 +79,7 @@ def search(
         As `probe` takes them; image_size: by default several, by the images' own size.
     **options
         `depth` ('stage' or 'block'), `search` and `refit` as `probe` takes them; `again`, `say`, `progress`,
-        `compiled`. Others: fields of `Request`, of which `views` is tried beside one view: by default 4 of small images.
+        `compiled`. Others: fields of `Request`; `views` is tried beside one view, by default 4 of small images.
 
     Returns
     -------
