@@ -290,8 +290,8 @@ def request_fields(options: argparse.Namespace) -> dict[str, Any]:
     singular = {"layers": "layer", "pools": "pool"}
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(Request):
-        value = getattr(options, singular.get(field.name, field.name), None)
-        value = field.default if value is None else value
+        value = getattr(options, singular.get(field.name, field.name), field.default)
+        value = () if value is None and field.default == () else value  # a list that was not given
         fields[field.name] = tuple(value) if isinstance(value, list) else value
     columns = {kind: getattr(options, f"{kind}_column", None) for kind in ("path", "label", "group")}
     fields["dataset"] = with_groups(with_columns(fields["dataset"], **columns), getattr(options, "group_by", None))
