@@ -54,8 +54,3 @@ class Views:
     def __str__(self) -> str:
         """'8 shift rotate', as cache keys and records have it; '' for the image alone."""
         return " ".join((str(self.count), *self.augment)) if self.count > 1 else ""
-
-    @property
-    def in_words(self) -> str:
-        """'8 views (shift, rotate)', or ''."""
-        return f"{self.count} views ({', '.join(self.augment)})" if self.count > 1 else ""

@@ -376,5 +376,5 @@ def _compared(group: Group, results: dict[str, SavedResult]) -> ComparedRow:
     one_seconds, head = saved[0].result.extra.predict_one_seconds, saved[0].result.extra.head_one_seconds
     source = group[0].source
     if head is not None and isinstance(source, CachedLayer):
-        one_seconds = head + source.request.test_views * pass_for_one(source, training_image(source.request))
+        one_seconds = head + source.test_views * pass_for_one(source, training_image(source.request))
     return ComparedRow(saved, one_seconds)

@@ -66,6 +66,16 @@ class Source(abc.ABC):
         """
 
     @property
+    def views(self) -> int:
+        """How many views of an image stand one after the other in its row."""
+        return 1
+
+    @property
+    def test_views(self) -> int:
+        """Over how many of them is decided."""
+        return 1
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the labels 0, 1, ..."""
         return tuple(open_dataset(self.request.dataset).classes)
@@ -170,13 +180,21 @@ class CachedLayer(_Planned):
     def config(self) -> dict[str, Any]:
         key, revisions = self.wanted[0].key, [file.key.revision for file in self.wanted]
         config = {**super().config, "pool": self.pool, "precision": key.precision, "dtype": key.dtype}
-        config |= {"views": key.views, "test_views": self.request.test_views} if key.views else {}
+        config |= {"views": key.views, "test_views": self.test_views} if key.views else {}
         return {**config, "revisions": revisions} if any(revisions) else config
+
+    @property
+    def views(self) -> int:
+        return self.request.views
+
+    @property
+    def test_views(self) -> int:
+        return self.request.test_views
 
     @property
     def widths(self) -> tuple[int, ...]:
         """The numbers that each layer joined gives for a view of an image."""
-        return tuple(int(np.prod(wanted.shape)) // self.request.views for wanted in self.wanted)
+        return tuple(int(np.prod(wanted.shape)) // self.views for wanted in self.wanted)
 
     def ensure(self, *, compiled: str = "auto", jobs: int | None = None) -> None:
         ensure_plan(self.plan, compiled=compiled, jobs=jobs, quiet=True)

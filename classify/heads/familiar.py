@@ -52,7 +52,7 @@ class Familiar:
         others = np.setdiff1d(np.arange(len(labels)), kept)
 
         def some(rows: np.ndarray) -> np.ndarray:
-            return _columns(features.take(rows, axis=0)[:][:, :width], columns)
+            return _columns(features.take(rows, axis=0)[:], columns, width)
 
         nearest = NearestNeighbours.fit(some(kept), NEIGHBOURS)
         rows = nearest.rows.astype(np.float16)
@@ -65,9 +65,11 @@ class Familiar:
     def distance(self, features: Any) -> np.ndarray:
         """Of rows (N, D), in units of the limit, float64 (N,): what is above 1 is unlike the training images."""
         nearest = NearestNeighbours(self.rows.astype(np.float32), self.k)
-        # Behind these stand other views.
-        columns = slice(self.rows.shape[1]) if self.columns is None else self.columns
-        blocks = (nearest.score(np.asarray(features[rows])[:, columns]) for rows in row_blocks(len(features)))
+        width = self.rows.shape[1]
+        blocks = (
+            nearest.score(_columns(np.asarray(features[rows]), self.columns, width))
+            for rows in row_blocks(len(features))
+        )
         return np.concatenate(list(blocks)) / self.limit
 
 
@@ -83,5 +85,6 @@ class Guarded(Around):
         return self.familiar.distance(features)
 
 
-def _columns(features: np.ndarray, columns: np.ndarray | None) -> np.ndarray:
-    return features if columns is None else features[:, columns]
+def _columns(features: np.ndarray, columns: np.ndarray | None, width: int) -> np.ndarray:
+    """The columns chosen, or the first `width`: behind these stand other views."""
+    return features[:, slice(width) if columns is None else columns]

@@ -64,7 +64,7 @@ class Classical(Kind):
         described = source.config
         drawn = "random weights" if str(described.get("weights")).startswith("random (") else None
         reduced = f"{self.reduction.kind} to {self.reduction.width}" if self.reduction else None
-        views = f"{source.request.views} views" if source.request.views > 1 and described.get("views") else None
+        views = f"{source.views} views" if source.views > 1 else None
         return " ".join(filter(None, (source.layer, described.get("pool"), views, self.name, drawn, reduced)))
 
     def config(self, source: Source, settings: Settings) -> dict[str, Any]:
@@ -127,9 +127,10 @@ class Classical(Kind):
         return dataclasses.replace(settings, jobs=None if shares_work else threads)
 
     def learn(self, training: Training) -> Learned:
-        views, asked = _views(training.source)
-        reduction = self.reduction and dataclasses.replace(self.reduction, views=views)
-        viewed = dataclasses.replace(self, head=ViewedHead.of(self.head, views, asked), reduction=reduction)
+        source = training.source
+        reduction = self.reduction and dataclasses.replace(self.reduction, views=source.views)
+        head = ViewedHead.of(self.head, source.views, source.test_views)
+        viewed = dataclasses.replace(self, head=head, reduction=reduction)
         with self.head.blamed():
             return viewed._learned(training)
 
@@ -327,19 +328,13 @@ def _some(groups: np.ndarray | None, rows: Any) -> np.ndarray | None:
 
 def _guarded(head: Any, axes: Any, rows: Rows, training: Training) -> Guarded:
     """A fitted head on its axes, which knows what is unlike the rows that it learnt from."""
-    classifier, views = OnAxes(axes, head) if axes else head, _views(training.source)[0]
+    classifier, views = OnAxes(axes, head) if axes else head, training.source.views
     return Guarded(classifier, Familiar.fit(rows.features, rows.labels, training.settings.seed, views))
-
-
-def _views(source: Source) -> tuple[int, int]:
-    """How many views of an image a head learns from, and over how many it decides."""
-    request = source.request if isinstance(source, CachedLayer) else source.request.of_one_view()
-    return request.views, request.test_views
 
 
 def _extra(fitted: Any, features: Any, training: Training) -> dict[str, Any]:
     """What is told of a fitted head and the features (N, views * D) that it takes."""
-    extra: dict[str, Any] = {"features": features.shape[1] // _views(training.source)[0]}
+    extra: dict[str, Any] = {"features": features.shape[1] // training.source.views}
     if isinstance(features, Blocks):
         extra["read"] = "in blocks"
     fitted = plain_head(fitted)

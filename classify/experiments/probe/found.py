@@ -176,7 +176,7 @@ def standings(rows: Sequence[ProbeRow], best: ProbeRow, plans: Sequence[Plan]) -
         assert pool is not None  # candidates stand on cached layers
         source = CachedLayer(read[row.place], row.layer, pool)
         better = differs(p_value) and row.accuracy > best.accuracy
-        known, views = flops[_network_of(row.result.config)].get(row.layer), source.request.views
+        known, views = flops[_network_of(row.result.config)].get(row.layer), source.views
         stored = number_bytes * sum(source.widths) * views
         standing.append(Standing(row, known and views * known, stored, p_value, better))
     return tuple(standing)

@@ -129,10 +129,16 @@ def ask(request: Request, minutes: Any, settings: Settings, depth: str, asked: d
     check_grid(heads, pools, settings)
     require_splits(request, "train", "test")
     check_rows(request)
-    sizes, views = (named[name] or values for name, values in usual(request).items())
+    unnamed = usual(request)
     return SearchQuestion(
         request=request,
-        grid=Grid(image_size=sizes, views=views, layer=named["layer"], pool=pools, head=heads),
+        grid=Grid(
+            image_size=named["image_size"] or unnamed["image_size"],
+            views=named["views"] or unnamed["views"],
+            layer=named["layer"],
+            pool=pools,
+            head=heads,
+        ),
         settings=settings,
         minutes=value,
         depth=depth,
