@@ -1,6 +1,6 @@
 """The views of images, of `features.views`, made of images that are resized and cropped already."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -25,26 +25,26 @@ def seen(images: torch.Tensor, views: Views, view: int, rows: Iterable[int] | No
     if not view:
         return images
     drawn = np.stack([_drawn(view, int(row)) for row in rows]) if rows is not None else _drawn(view)[None]
-    grid = _grid(drawn, views, images.shape[-1]).to(images.device)
+    grid = _grid(drawn, views, images.shape[-2:]).to(images.device)
     return _changed(images.float(), grid, _tints(drawn, views)).to(torch.uint8)
 
 
 class TestViews(nn.Module):
-    """The first `count` views of images that are tested, or of new ones, side pixels high and wide.
+    """The first `count` views of images that are tested, or of new ones, of a size (height, width).
 
-    It takes floating pixels 0 to 255 (N, C, S, S) and gives (N * count, C, S, S), whole numbers, those of one image one
+    It takes floating pixels 0 to 255 (N, C, H, W) and gives (N * count, C, H, W), whole numbers, those of one image one
     after the other.
     """
 
     __test__ = False  # pytest would take the name for that of a test
 
-    def __init__(self, views: Views, count: int, side: int) -> None:
+    def __init__(self, views: Views, count: int, size: Sequence[int]) -> None:
         super().__init__()
         self.count = count
         self.tints = []
         for view in range(1, count):
             drawn = _drawn(view)[None]
-            self.register_buffer(f"grid{view}", _grid(drawn, views, side))
+            self.register_buffer(f"grid{view}", _grid(drawn, views, size))
             self.tints.append(_tints(drawn, views))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -54,19 +54,23 @@ class TestViews(nn.Module):
 
 
 def warped(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Images (N, C, S, S), floating, at the places of grids (N, S, S, 2), or all at those of one (1, S, S, 2), from -1
+    """Images (N, C, H, W), floating, at the places of grids (N, H, W, 2), or all at those of one (1, H, W, 2), from -1
     to 1; what lies outside repeats the border."""
     # Not `len`: torch's exporter makes a constant of it.
     grid = grid if grid.shape[0] > 1 else grid.expand(images.shape[0], -1, -1, -1)
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def affine_places(angle: np.ndarray, factor: np.ndarray, move: np.ndarray, sign: np.ndarray, side: int) -> torch.Tensor:
-    """Grids (N, side, side, 2) of images that are turned by an angle (N,) in radians, made smaller by a factor (N,),
-    moved by (N, 2), of which the whole side is 2, and mirrored where the sign (N,) is -1."""
+def affine_places(
+    angle: np.ndarray, factor: np.ndarray, move: np.ndarray, sign: np.ndarray, size: Sequence[int]
+) -> torch.Tensor:
+    """Grids (N, H, W, 2) of images of a size (height, width) that are turned by an angle (N,) in radians, made smaller
+    by a factor (N,), moved by (N, 2), of which the whole side is 2, and mirrored where the sign (N,) is -1."""
+    height, width = size
     cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
-    rows = np.stack([[sign * cosine, -sine, move[:, 0]], [sign * sine, cosine, move[:, 1]]]).transpose(2, 0, 1)
-    return affine_grid(torch.from_numpy(rows.astype(np.float32)), [len(rows), 1, side, side], align_corners=False)
+    rows = [[sign * cosine, -sine * (height / width), move[:, 0]], [sign * sine * (width / height), cosine, move[:, 1]]]
+    theta = torch.from_numpy(np.stack(rows).transpose(2, 0, 1).astype(np.float32))
+    return affine_grid(theta, [len(theta), 1, height, width], align_corners=False)
 
 
 def _drawn(view: int, *row: int) -> np.ndarray:
@@ -76,7 +80,7 @@ def _drawn(view: int, *row: int) -> np.ndarray:
     return -drawn if second else drawn
 
 
-def _grid(drawn: np.ndarray, views: Views, side: int) -> torch.Tensor:
+def _grid(drawn: np.ndarray, views: Views, size: Sequence[int]) -> torch.Tensor:
     rotate, scale, shift, flip, crop = (name in views.augment for name in ("rotate", "scale", "shift", "flip", "crop"))
     angle = np.deg2rad(_ROTATION * drawn[:, 0]) * rotate
     factor = 1 + _SCALE * drawn[:, 1] * scale
@@ -86,7 +90,7 @@ def _grid(drawn: np.ndarray, views: Views, side: int) -> torch.Tensor:
     if crop:
         taken = 1 - (1 - _LEAST_SIDE) * (1 + drawn[:, 5]) / 2
         factor, move = factor * taken, move + drawn[:, 6:8] * (1 - taken)[:, None]
-    return affine_places(angle, factor, move, sign, side)
+    return affine_places(angle, factor, move, sign, size)
 
 
 def _tints(drawn: np.ndarray, views: Views) -> torch.Tensor | None:

@@ -61,8 +61,8 @@ class Request:
     (`layer2+layer3`). seed decides which rows a limit takes, and the weights of a random network. image_size None means
     the one that the weights were trained with, and so do resize, interpolation, mean and std, which are those of
     `Preprocessing` as crop_mode and decode are. views: how often each image goes through the network, view_augment:
-    what changes it then (see `features.views`); () is what is usual. test_views: over how many views what a head says
-    of an image is averaged.
+    what changes it then (see `features.views`); () is what is usual. test_views: over how many views what a head or
+    a network says of an image is averaged.
     """
 
     dataset: Any = "mnist"
@@ -131,9 +131,12 @@ class Request:
             view_augment=views.augment,
         )
 
-    def check(self) -> None:
-        """UserError for what is wrong apart from the data, as far as it can be told without torch."""
+    def check(self, heads: bool = True) -> None:
+        """UserError for what is wrong apart from the data, as far as it can be told without torch. heads: whether any
+        is to learn from it."""
         request = self.normalised()
+        if heads:
+            request.seen_as.require(request.test_views)
         require_name(request.backbone)
         weights = user_path(request.weights)
         if weights.suffix in WEIGHT_FILES and not weights.is_file():

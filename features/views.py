@@ -4,6 +4,7 @@ What a view changes depends on its number, in training on the image's row too, a
 or resumed run makes the same. `extract.views` makes them.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from features.errors import UserError, unknown
@@ -36,9 +37,20 @@ class Views:
                 raise unknown(f"--view-augment {name}: there is no such change", name, AUGMENTATIONS)
         if count == 1 and augment:
             raise UserError("--view-augment says how views differ, and there is one; add --views 4, or leave it out")
-        if tested > count:
-            raise UserError(f"--test-views {tested}: more than --views {count}, from which they are taken")
+        views = cls.changed(count, augment)
+        if count > 1:
+            views.require(tested)
+        return views
+
+    @classmethod
+    def changed(cls, count: int, augment: Collection[str]) -> "Views":
+        """So many views, changed in these ways, or in the usual ones where there are none."""
         return cls(count, tuple(name for name in AUGMENTATIONS if name in (augment or USUAL)) if count > 1 else ())
+
+    def require(self, tested: int) -> None:
+        """UserError where a head that learns from these views cannot decide over so many of them."""
+        if tested > self.count:
+            raise UserError(f"--test-views {tested}: more than --views {self.count}, from which they are taken")
 
     @classmethod
     def parse(cls, text: str) -> "Views":

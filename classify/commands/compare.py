@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     check_outputs(options)
     models = [re.split("[:@+]", text)[0] for text in options.model or NETWORKS]
     refuse_unread(options, models, RULES_OF_COMPARE)
-    check_request(options)
+    check_request(options, heads=any(model in HEADS for model in models))
     check_choice(options)
 
     from classify.experiments.compare import QUICK_EPOCHS, compare

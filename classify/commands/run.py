@@ -43,7 +43,7 @@ def main(arguments: Sequence[str], typed: bool = False) -> int:
     names, networks = find_models(options.model)
     refuse_unread(options, (*names, *networks), RULES)
     refuse_contradictions(options)
-    check_request(options)
+    check_request(options, heads=bool(names))
     check_choice(options)
     from classify.experiments.making import make, make_all
     from classify.experiments.run import RunOutcome

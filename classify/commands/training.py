@@ -100,16 +100,17 @@ RULES = (
         "is about heads on cached features, and none was asked for; leave it out",
     ),
     Rule(
-        ("--views", "--test-views", "--view-augment"),
+        ("--views", "--view-augment"),
         HEADS,
         "is about heads on cached features, and {models} is none; --augment changes the images that networks train on",
     ),
+    Rule(("--test-views",), (*HEADS, *_TRAINED), "is about what learns, and {models} does not; leave it out"),
     Rule(("--layer", "--pool"), HEADS, "is about heads on cached features; --unfreeze says where a network is cut"),
 )
 RULES_OF_COMPARE = (
     Rule(_ABOUT_TRAINING, _TRAINED, "is about networks that are trained, and none is compared; leave it out"),
     Rule(
-        ("--views", "--test-views", "--view-augment"),
+        ("--views", "--view-augment"),
         HEADS,
         "is about heads on cached features, and none is compared; --augment changes the images that networks train on",
     ),

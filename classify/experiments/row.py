@@ -256,12 +256,13 @@ def _request(config: RowConfig, dataset: str | None, weights: str | None) -> Req
         fields.setdefault("precision", config.training["precision"])
     if config.views is not None:
         views = Views.parse(config.views)
-        fields |= {"views": views.count, "view_augment": views.augment, "test_views": config.test_views}
+        fields |= {"views": views.count, "view_augment": views.augment}
     return Request(
         dataset=dataset or config.dataset,
         weights="random" if random else weights or name,
         limit=config.limit,
         limit_test=config.limit_test,
         seed=config.seed if config.row_seed is None else config.row_seed,
+        test_views=config.test_views,
         **fields,
     ).normalised()

@@ -5,6 +5,7 @@ split's files and no other's.
 """
 
 import abc
+import dataclasses
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ import numpy as np
 
 from extract.commands.ensure import ensure_plan
 from extract.cost import seconds_to_extract
+from extract.planning import plan
 from features import reading
 from features.blocks import fits, rows_of_views
 from features.datasets import ImageFiles, open_dataset
@@ -169,6 +171,9 @@ class CachedLayer(_Planned):
     plan: Plan
     layer: str
     pool: str
+
+    def __post_init__(self) -> None:
+        self.request.seen_as.require(self.request.test_views)
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
@@ -353,3 +358,21 @@ def _resized(image: np.ndarray, side: int, colour: bool) -> np.ndarray:
 
     picture = Image.fromarray(image).convert("RGB" if colour else "L")
     return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR), dtype=np.float32).reshape(-1)
+
+
+def below(request: Request, unfreeze: str, *, in_loop: bool) -> Source:
+    """What a network unfrozen from a stage on reads: the cached maps below it, or images."""
+    layer = "input"
+    if unfreeze != "all":
+        from classify.heads.network.network import layer_below
+        from features.backbones import requested_backbone
+
+        backbone = requested_backbone(request)
+        layer = layer_below(backbone.cut(request.image_size), unfreeze)
+    if layer == "input" or in_loop:
+        return Images(plan(dataclasses.replace(request, layers=("avgpool",), pools=("avg",))), layer)
+    both = plan(dataclasses.replace(request, layers=(layer,), pools=("avg", "none")))
+    # What is one number a channel already is the file that classical heads read.
+    sizes = {pool: int(np.prod(both.get(layer, "train", pool).shape)) for pool in ("avg", "none")}
+    pool = "avg" if sizes["avg"] == sizes["none"] else "none"
+    return Maps(plan(dataclasses.replace(request, layers=(layer,), pools=(pool,))), layer, pool)

@@ -133,10 +133,11 @@ class Result:
 
     def _views(self) -> list[tuple[str, str]]:
         """How images were seen, where that was more than once."""
+        over = self.config.test_views
         if not self.config.views:
-            return []
+            return [("views", f"decided over {over} of each image")] if over > 1 else []
         learnt, *changed = one_line(self.config.views).split(" ")
-        asked = f"over {self.config.test_views} of them" if self.config.test_views > 1 else "over the image alone"
+        asked = f"over {over} of them" if over > 1 else "over the image alone"
         return [("views", f"learnt from {learnt} of each image ({', '.join(changed)}), decided {asked}")]
 
     def _uncalibrated(self) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -72,9 +71,7 @@ def reference(model: SavedModel, images: Sequence[np.ndarray] | ImageFiles) -> A
     ready = model.prepare(images)
     if not isinstance(model.head, TrainedNetwork):
         return model.answers(ready)
-    with torch.no_grad():
-        logits = model.head.whole().float()(ready).cpu().numpy()
-    return logit_answers(logits)
+    return logit_answers(model.head.exact_logits(ready))
 
 
 def agree(model: SavedModel, checked: CheckImages, expected: Answers, exported: Answers) -> Agreement:

@@ -48,6 +48,11 @@ def plain_state(model: SavedModel) -> "OrderedDict[str, torch.Tensor]":
     fresh = outline(name, classes=len(model.classes), **options)
     final = family_of(name).classifiers(fresh)[0]
     if isinstance(model.head, TrainedNetwork):
+        if model.head.test_views > 1:
+            raise UserError(
+                f"a network that decides over {model.head.test_views} views is more than its weights, which see an "
+                f"image once; {_OTHERS}, or train it with --test-views 1"
+            )
         state = dict(model.head.whole().state_dict())
     elif not isinstance(fresh.get_submodule(final), nn.Linear):
         raise UserError(f"{name} does not end in a linear layer, so no head can become it; {_OTHERS}")

@@ -116,7 +116,7 @@ def test_views(key: CacheKey, count: int, side: int) -> TestViews | None:
             raise ValueError(key.views)
     except ValueError as error:
         raise UserError(f"the record's views, {count} of {key.views[:80]!r}, are not known; run it again") from error
-    return TestViews(views, count, side)
+    return TestViews(views, count, (side, side))
 
 
 def preprocessing_of(key: CacheKey, crop_mode: str = EARLIER) -> Preprocessing:

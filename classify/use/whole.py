@@ -60,9 +60,14 @@ class _Features(nn.Module):
 
 
 class _Logits(nn.Module):
-    """What a network's logits decide."""
+    """What a network's logits decide, those of one view after the other."""
+
+    def __init__(self, views: int) -> None:
+        super().__init__()
+        self.views = views
 
     def forward(self, logits: torch.Tensor) -> Decision:
+        logits = logits if self.views == 1 else logits.unflatten(1, (self.views, -1)).mean(1)
         return logits.argmax(1), logits, logits.softmax(1), None
 
 
@@ -70,7 +75,8 @@ def whole_network(model: SavedModel) -> WholeNetwork:
     """The network of a saved model, on the CPU. UserError, before any work, for a head that has no form as one."""
     if isinstance(model.head, TrainedNetwork):
         network = twin(_counting(model.head)).cpu().float().to(memory_format=torch.contiguous_format).eval()
-        return WholeNetwork(network, _Logits(), *normalisation(model)).eval()
+        views = model.head.views(input_shape(model)[1:])
+        return WholeNetwork(network, _Logits(model.head.test_views), *normalisation(model), views).eval()
     decide = head_module(model.head)
     assert model.reader is not None  # a head that is no network takes features
     trunk = _Features(pooled_trunk(model.reader.cut, model.reader.outputs).cpu())
@@ -99,10 +105,10 @@ def _counting(head: TrainedNetwork) -> nn.Module:
 
 def normalisation(model: SavedModel) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of pixels from 0 to 255, for each channel of the network's input."""
+    if isinstance(model.head, TrainedNetwork):
+        return model.head.normalisation()
     steps = model.preprocessing
-    if steps is None:
-        shape = (model.head.image_shape_[0],)
-        return torch.full(shape, model.head.pixel_mean_), torch.full(shape, model.head.pixel_deviation_)
+    assert steps is not None  # that of features
     return torch.tensor(steps.mean) * 255, torch.tensor(steps.std) * 255
 
 

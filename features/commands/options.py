@@ -109,7 +109,7 @@ SHARED: dict[str, dict[str, Any]] = {
         "type": int,
         "default": 1,
         "metavar": "T",
-        "help": "decide about an image over T of its views (default 1, the image itself; needs --views)",
+        "help": "decide about an image over T of its views (default 1, the image itself; heads need --views)",
         "rare": True,
     },
     "--view-augment": {
@@ -300,9 +300,9 @@ def request_fields(options: argparse.Namespace) -> dict[str, Any]:
     return fields
 
 
-def check_request(options: argparse.Namespace) -> None:
+def check_request(options: argparse.Namespace, heads: bool = True) -> None:
     """UserError for what is wrong with the request that the options spell, its data set included, as far as it can be
-    told without torch, whose import takes seconds."""
+    told without torch, whose import takes seconds. heads: whether any is to learn from it."""
     from features.datasets import open_dataset
     from features.request import Request
 
@@ -312,7 +312,7 @@ def check_request(options: argparse.Namespace) -> None:
     for backbone, weights, size in itertools.product(*values):
         name, _, file = weights.partition("=")  # NAME=W, or a file with = in its own name
         own = file if name in values[0] else weights
-        Request(**{**fields, "backbone": backbone, "weights": own, "image_size": size}).check()
+        Request(**{**fields, "backbone": backbone, "weights": own, "image_size": size}).check(heads)
     if fields["dataset"] is not None:  # of a study that has its own
         open_dataset(fields["dataset"])
 

@@ -25,7 +25,7 @@ from scipy.special import log_softmax, softmax
 from classify.experiments.kinds.kind import Kind, Learned, Predicted, Training
 from classify.experiments.kinds.running import Arrays, kept_arrays, read_fitted, write_fitted
 from classify.experiments.settings import Settings
-from classify.experiments.sources import Images, Maps, Rows, Source, take_images, training_image
+from classify.experiments.sources import Images, Maps, Rows, Source, below, take_images, training_image
 from classify.experiments.timing import seconds_for_one
 from classify.heads.estimator import FitError
 from classify.heads.network import NETWORKS
@@ -34,7 +34,6 @@ from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.measure.corrections import SEEN_BEFORE, corrections
 from classify.measure.record import RowConfig
 from classify.measure.wording import duration, percent
-from extract.planning import plan
 from features.datasets import ImageFiles, open_dataset
 from features.digests import sha256_file
 from features.errors import UserError
@@ -54,7 +53,8 @@ class Network(Kind):
 
     unfreeze: the first stage that trains (finetune). until: the last one, beside the new classifier (None: all that
     follow). fresh_above: weights above this layer are drawn anew (finetune). trunk_precision: of the frozen part where
-    it runs; None is that of training. training: its seed is the row's.
+    it runs; None is that of training. test_views: over how many views of an image it decides. training: its seed is the
+    row's.
     """
 
     network: str
@@ -64,6 +64,7 @@ class Network(Kind):
     fresh_above: str | None = None
     until: str | None = None
     trunk_precision: str | None = None
+    test_views: int = 1
 
     verb: ClassVar[str] = "trained"
     one_at_a_time: ClassVar[bool] = True
@@ -83,6 +84,7 @@ class Network(Kind):
 
         in_loop: run the frozen part for each batch instead of reading its cached output. start: the other fields.
         """
+        test_views = request.test_views
         request = request.of_one_view()  # what changes a network's images is its training's own
         if not NETWORKS[network].unfreezes:
             unfreeze = "all"
@@ -93,8 +95,10 @@ class Network(Kind):
         # Where int8 is asked for, its ranges belong to extraction.
         trunk = None if asks_int8(request.precision) else request.precision
         training = dataclasses.replace(training or TrainingSettings(), seed=request.seed)
-        head = cls(network=network, training=training, unfreeze=unfreeze, trunk_precision=trunk, **start)
-        return _source(request, unfreeze, in_loop=in_loop or bool(training.augment)), head
+        start |= {"trunk_precision": trunk, "test_views": test_views}
+        head = cls(network=network, training=training, unfreeze=unfreeze, **start)
+        # Cached maps hold each image as it is.
+        return below(request, unfreeze, in_loop=in_loop or bool(training.augment) or test_views > 1), head
 
     @property
     def name(self) -> str:
@@ -125,6 +129,8 @@ class Network(Kind):
         config: dict[str, Any] = {"refit": settings.validate != RowConfig.validate, "training": training}
         if not NETWORKS[self.network].drawn:
             config["unfreeze"] = self.unfreeze
+        if self.test_views > 1:
+            config["test_views"] = self.test_views
         if isinstance(source, Images) and source.layer != "input":
             trunk = source.first.key.precision
             if self.trunk_precision is not None and trunk != precision:
@@ -201,6 +207,7 @@ class Network(Kind):
         """The unfitted classifier."""
         request, head = source.request, NETWORKS[self.network]
         shared = {"classes": len(source.classes), "settings": self.training, "device": request.device}
+        shared["test_views"] = self.test_views
         if not head.backbone:
             return head.build(**shared)
         start = {"unfreeze": self.unfreeze, "fresh_above": self.fresh_above, "until": self.until}
@@ -380,21 +387,3 @@ def _require_size(request: Request) -> None:
         sizes = set(sizes_of(images)) - {(0, 0)}
     if len(sizes) == 1:
         require_size(*sizes.pop())
-
-
-def _source(request: Request, unfreeze: str, *, in_loop: bool) -> Source:
-    """What a network unfrozen from a stage on reads: the cached maps below it, or images."""
-    layer = "input"
-    if unfreeze != "all":
-        from classify.heads.network.network import layer_below
-        from features.backbones import requested_backbone
-
-        backbone = requested_backbone(request)
-        layer = layer_below(backbone.cut(request.image_size), unfreeze)
-    if layer == "input" or in_loop:
-        return Images(plan(dataclasses.replace(request, layers=("avgpool",), pools=("avg",))), layer)
-    both = plan(dataclasses.replace(request, layers=(layer,), pools=("avg", "none")))
-    # What is one number a channel already is the file that classical heads read.
-    sizes = {pool: int(np.prod(both.get(layer, "train", pool).shape)) for pool in ("avg", "none")}
-    pool = "avg" if sizes["avg"] == sizes["none"] else "none"
-    return Maps(plan(dataclasses.replace(request, layers=(layer,), pools=(pool,))), layer, pool)

@@ -24,6 +24,8 @@ from features.datasets.pixels import pixels_held
 # Degrees, share of the side, and factor: far enough to matter, near enough that a 6 stays no 9.
 _ROTATION, _SHIFT, _SCALE = 15.0, 0.1, 0.1
 
+Seen = Callable[[torch.Tensor], torch.Tensor]
+
 
 class Inputs(Protocol):
     """Rows that a network can be fed with."""
@@ -43,13 +45,15 @@ class Inputs(Protocol):
 class ImageSource:
     """uint8 images, preprocessed, augmented on demand, and run through the frozen trunk where there is one.
 
-    preprocess: an array or a list of images to the network's input; several threads call it.
+    preprocess: an array or a list of images to the network's input; several threads call it. seen: what makes several
+    of each image, one after the other, over which is decided.
     """
 
     images: np.ndarray | ImageFiles
     preprocess: Callable[[Any], torch.Tensor]
     trunk: Callable[[torch.Tensor], torch.Tensor] | None = None
     augment: Sequence[str] = ()
+    seen: Seen | None = None
 
     def __post_init__(self) -> None:
         self._readers = ThreadPoolExecutor(8, "decode")  # no thread is started before there is work
@@ -73,15 +77,17 @@ class ImageSource:
         ready = self.preprocess(read) if isinstance(read, np.ndarray) else read
         if draw is not None and self.augment:
             ready = augment_images(ready, self.augment, draw)
+        ready = ready if self.seen is None else self.seen(ready)
         return ready if self.trunk is None else self.trunk(ready)
 
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """Preprocessed images, float32 (N, 3, S, S), run through the frozen trunk where there is one."""
+    """Preprocessed images, float32 (N, 3, S, S), run through the frozen trunk where there is one; seen as above."""
 
     images: torch.Tensor
     trunk: Callable[[torch.Tensor], torch.Tensor] | None = None
+    seen: Seen | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,7 +96,8 @@ class Ready:
         return self.images[torch.from_numpy(rows)]
 
     def prepare(self, read: torch.Tensor, draw: np.random.Generator | None = None) -> torch.Tensor:
-        return read if self.trunk is None else self.trunk(read)
+        ready = read if self.seen is None else self.seen(read)
+        return ready if self.trunk is None else self.trunk(ready)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,11 +166,14 @@ def source_for(
     preprocessor: Preprocessor,
     trunk: Callable[[torch.Tensor], torch.Tensor] | None,
     augment: Sequence[str] = (),
+    seen: Seen | None = None,
 ) -> Inputs:
     """A source for uint8 images (N, H, W), (N, H, W, 3) or ImageFiles, or for cached maps (an array or a `Part` of
     one), which are not augmented."""
     if is_images(X):
-        return ImageSource(preprocessor.decoded(X), preprocessor, trunk, augment)
+        return ImageSource(preprocessor.decoded(X), preprocessor, trunk, augment, seen)
+    if seen is not None:
+        raise FitError("several views are made of images, and cached maps hold each as it is; give uint8 images")
     X = X if isinstance(X, Part) else np.asanyarray(X)
     if trunk is None:
         raise FitError(
@@ -207,7 +217,7 @@ def read_ahead(
 
 
 def augment_images(images: torch.Tensor, kinds: Sequence[str], draw: np.random.Generator) -> torch.Tensor:
-    """One affine map for each image (B, 3, S, S), drawn from `draw`; pixels from outside repeat the border."""
+    """One affine map for each image (B, C, H, W), drawn from `draw`; pixels from outside repeat the border."""
     count = len(images)
     rotate, scale, shift, flip = (name in kinds for name in ("rotate", "scale", "shift", "flip"))
     angle = np.deg2rad(draw.uniform(-_ROTATION, _ROTATION, count)) * rotate
@@ -215,4 +225,4 @@ def augment_images(images: torch.Tensor, kinds: Sequence[str], draw: np.random.G
     # The grid spans -1 .. 1, so a share of the side counts twice.
     move = 2 * draw.uniform(-_SHIFT, _SHIFT, (count, 2)) * shift
     sign = np.where(draw.random(count) < 0.5, -1.0, 1.0) if flip else np.ones(count)
-    return warped(images, affine_places(angle, factor, move, sign, images.shape[-1]).to(images.device))
+    return warped(images, affine_places(angle, factor, move, sign, images.shape[-2:]).to(images.device))

@@ -18,11 +18,11 @@ from torch import nn
 
 from classify.heads.estimator import FitError, both_planes
 from classify.heads.logistic import Logistic
-from classify.heads.network.batches import Inputs, channels_last, even_batches, is_images, source_for
+from classify.heads.network.batches import Inputs, Seen, channels_last, even_batches, is_images, source_for
 from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.graph import observed, set_linear
 from classify.heads.network.logits import autocast
-from classify.heads.network.network import Network
+from classify.heads.network.network import FrozenTrunk, Network
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.small_maps import small_map_convolutions
 from classify.heads.network.trained import OnEpoch, TrainedNetwork, labels_from_json, labels_to_json, trained_with
@@ -30,7 +30,6 @@ from classify.heads.network.training import Labelled, Trainee
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.heads.regularizers.protocol import Context, Regularizer
 from extract.preprocess import Preprocessor
-from extract.trunk import Output, Trunk, choose_recipe
 from features.backbones import Backbone, load_backbone
 from features.device import resolve_precision
 from features.errors import UserError
@@ -51,8 +50,8 @@ class NetworkClassifier(TrainedNetwork):
     follow). fresh_above: initialise the weights above this layer at random, with the settings' seed; 'input' is
     training from scratch. classes: how many outputs, for labels 0 .. classes-1 (None: the labels that occur).
     regularizers: as `parse_regularizers` reads them. trunk_precision: of the frozen part where it runs, in training or
-    in prediction, which is the one that maps were extracted with (None: that of training). preparation: what is asked
-    for in place of the preprocessing that belongs to the weights.
+    in prediction, which is the one that maps were extracted with (None: that of training). test_views: over how many
+    views of an image its logits are averaged. preparation: what is asked for in place of the weights' preprocessing.
     """
 
     backbone: str | Backbone = "resnet18"
@@ -68,6 +67,7 @@ class NetworkClassifier(TrainedNetwork):
     settings: TrainingSettings | None = None
     regularizers: Sequence[str | RegularizerSpec] = ()
     trunk_precision: str | None = None
+    test_views: int = 1
     device: str = "auto"
 
     def fit(
@@ -231,7 +231,7 @@ class NetworkClassifier(TrainedNetwork):
         if frozen and "stochnorm" in specs:
             raise UserError("--regularizer stochnorm trains batch norm in its own way; take --batch-norm train")
 
-    def _rows(self, network: Network, X: Any, augment: Sequence[str] = ()) -> Inputs:
+    def _rows(self, network: Network, X: Any, augment: Sequence[str] = (), seen: Seen | None = None) -> Inputs:
         return source_for(
             X,
             shape=network.shape,
@@ -239,6 +239,7 @@ class NetworkClassifier(TrainedNetwork):
             preprocessor=self._preprocessor,
             trunk=self._trunk,
             augment=augment,
+            seen=seen,
         )
 
     def _context(self, network: Network, data: Labelled) -> Context:
@@ -266,9 +267,9 @@ class NetworkClassifier(TrainedNetwork):
         return self.network_.tail
 
     def _source(self, X: Any) -> Inputs:
-        return self._rows(self.network_, X)
+        return self._rows(self.network_, X, seen=self._seen())
 
-    def _frozen(self) -> "FrozenTrunk | None":
+    def _frozen(self) -> FrozenTrunk | None:
         return self._trunk
 
     def prepare(self, images: Any) -> torch.Tensor:
@@ -276,6 +277,9 @@ class NetworkClassifier(TrainedNetwork):
 
     def cropped(self, images: Any) -> torch.Tensor:
         return self._preprocessor.cropped(images)
+
+    def normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor(self.preprocessing.mean) * 255, torch.tensor(self.preprocessing.std) * 255
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -338,20 +342,6 @@ class NetworkClassifier(TrainedNetwork):
         self.network_ = network
         self._run_from_json(fields["run"])
         return self
-
-
-class FrozenTrunk:
-    """The frozen half in the loop, computed as extraction computes it: images in, the tail's float32 input out."""
-
-    def __init__(self, network: Network, precision: str, device: torch.device) -> None:
-        outputs = [Output(network.layer, "none")]
-        recipe = choose_recipe(network.cut, outputs, images=1, precision=precision, device=device, compiled="off")
-        self._trunk = Trunk(network.cut, outputs, recipe, device)
-        self._last = network.cut.layout(network.layer) == "map last"
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self._trunk(images)[0].float()
-        return maps.permute(0, 2, 3, 1) if self._last else maps
 
 
 def _stages_above(network: Network) -> dict[str, int]:

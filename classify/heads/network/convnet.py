@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import ImageSource, Inputs, is_images
+from classify.heads.network.batches import ImageSource, Inputs, Seen, is_images
 from classify.heads.network.checkpoint import read_network, write_network
 from classify.heads.network.graph import NORMALISATIONS, parameters_of
 from classify.heads.network.settings import TrainingSettings
@@ -69,10 +69,16 @@ class ConvNetClassifier(TrainedNetwork):
     network_: nn.Module
 
     def __init__(
-        self, *, classes: int | None = None, settings: TrainingSettings | None = None, device: str = "auto"
+        self,
+        *,
+        classes: int | None = None,
+        settings: TrainingSettings | None = None,
+        test_views: int = 1,
+        device: str = "auto",
     ) -> None:
         self.classes = classes
         self.settings = settings
+        self.test_views = test_views
         self.device = device
 
     def check(self) -> None:
@@ -105,7 +111,7 @@ class ConvNetClassifier(TrainedNetwork):
         self._check_batches(network, len(codes))
         held = None
         if validation is not None:
-            held = Labelled(self._source(validation[0]), self._encode(np.asarray(validation[1]), "validation"))
+            held = Labelled(self._images(validation[0]), self._encode(np.asarray(validation[1]), "validation"))
         self._train(
             Trainee(network, WithNothingSeen(network), normalisation=parameters_of(network, NORMALISATIONS)),
             Labelled(ImageSource(X, self.prepare, None, self._settings.augment), codes),
@@ -158,6 +164,10 @@ class ConvNetClassifier(TrainedNetwork):
         pixels = pixels.to(self._device)
         return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
 
+    def normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = (self.image_shape_[0],)
+        return torch.full(shape, self.pixel_mean_), torch.full(shape, self.pixel_deviation_)
+
     def _forward(self) -> nn.Module:
         return self.network_
 
@@ -165,9 +175,12 @@ class ConvNetClassifier(TrainedNetwork):
         return self.network_
 
     def _source(self, X: Any) -> Inputs:
+        return self._images(X, self._seen())
+
+    def _images(self, X: Any, seen: Seen | None = None) -> Inputs:
         if not is_images(X):
             raise FitError("the convnet takes uint8 images (N, H, W) or (N, H, W, 3), or image files")
-        return ImageSource(X, self.prepare)
+        return ImageSource(X, self.prepare, seen=seen)
 
     def save(self, folder: Path | str) -> None:
         """Write network.safetensors and network.json."""

@@ -19,12 +19,16 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
 
 
-def logits_of(forward: Callable, trainee: Any, source: Inputs, precision: str) -> np.ndarray:
-    """Logits (N, K), float32, of all rows in eval mode, in batches that fit into memory."""
-    size = _BATCH
+def logits_of(forward: Callable, trainee: Any, source: Inputs, precision: str, views: int = 1) -> np.ndarray:
+    """Logits (N, K), float32, of all rows in eval mode, in batches that fit into memory.
+
+    views: so many rows are made of each, and the mean is taken over them.
+    """
+    size = max(1, _BATCH // views)
     while size:
         with contextlib.suppress(torch.OutOfMemoryError):
-            return _logits_by(size, forward, trainee, source, precision)
+            logits = _logits_by(size, forward, trainee, source, precision)
+            return logits.reshape(len(source), views, -1).mean(axis=1)
         size //= 2
     raise FitError(f"not even one image fits into the memory of {trainee.device}; take a smaller --image-size")
 

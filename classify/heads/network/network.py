@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from classify.heads.network.graph import NORMALISATIONS, parameters_of
+from extract.trunk import Output, Trunk, choose_recipe
 from features.architectures import drop_auxiliary, outline
 from features.backbones import Backbone
 from features.backbones.family import another_classifier
@@ -185,3 +186,17 @@ class Network:
             for name, tensor in above.state_dict().items():
                 if name in initial:  # else it is a constant that tracing left
                     tensor.copy_(initial[name])
+
+
+class FrozenTrunk:
+    """The frozen half in the loop, computed as extraction computes it: images in, the tail's float32 input out."""
+
+    def __init__(self, network: Network, precision: str, device: torch.device) -> None:
+        outputs = [Output(network.layer, "none")]
+        recipe = choose_recipe(network.cut, outputs, images=1, precision=precision, device=device, compiled="off")
+        self._trunk = Trunk(network.cut, outputs, recipe, device)
+        self._last = network.cut.layout(network.layer) == "map last"
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self._trunk(images)[0].float()
+        return maps.permute(0, 2, 3, 1) if self._last else maps

@@ -1,8 +1,9 @@
 """What all trained networks share as scikit-learn style classifiers: labels, checks, the run's record, prediction."""
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,17 +15,19 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from classify.heads.estimator import FitError
-from classify.heads.network.batches import Inputs, Ready
+from classify.heads.network.batches import Inputs, Ready, Seen
 from classify.heads.network.checkpoint import Checkpoint
 from classify.heads.network.logits import logits_of
 from classify.heads.network.progress import Epoch
 from classify.heads.network.settings import TrainingSettings
 from classify.heads.network.training import Labelled, Trainee, Trainer
+from extract.views import TestViews
 from features.datasets import ImageFiles
 from features.device import resolve_device, resolve_precision
 from features.digests import canonical_json, sha256_rows
 from features.preprocessing import Preprocessing
 from features.presets import preset_of_earlier
+from features.views import Views
 
 _RECORD = ("best_epoch", "n_iter", "stopped_early", "converged", "trained_parameters", "seconds")
 
@@ -43,6 +46,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
     decides_by_logits: ClassVar[bool] = True
     settings: TrainingSettings | None
     classes: int | None
+    test_views: int
     device: str
     classes_: np.ndarray
     network_: Any
@@ -127,6 +131,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
     def _run_to_json(self) -> dict[str, Any]:
         """The run's record as plain JSON."""
         plain = {name: getattr(self, f"{name}_") for name in _RECORD}
+        plain |= {} if self.test_views == 1 else {"test_views": self.test_views}
         return {**plain, "history": [dataclasses.asdict(epoch) for epoch in self.history_]}
 
     def _run_from_json(self, fields: dict[str, Any]) -> None:
@@ -134,6 +139,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         for name in _RECORD:
             setattr(self, f"{name}_", fields[name])
         self.history_ = tuple(Epoch(**epoch) for epoch in fields["history"])
+        self.test_views = fields.get("test_views", 1)
 
     def _identity(self, X: Any, codes: np.ndarray, validation: Labelled | None, **more: Any) -> dict[str, Any]:
         """What tells this run from others that might have left a checkpoint in the same folder."""
@@ -163,6 +169,30 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
         """The same before the normalisation: uint8."""
         raise NotImplementedError
 
+    def normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation, (C,) each, by which `prepare` normalises pixels from 0 to 255."""
+        raise NotImplementedError
+
+    def views(self, size: Sequence[int]) -> TestViews | None:
+        """What makes of an image of a size (height, width) the views over which is decided, changed as the training
+        images were, or as is usual; None where it is the image alone."""
+        if self.test_views == 1:
+            return None
+        return TestViews(Views.changed(self.test_views, self._settings.augment), self.test_views, size)
+
+    def _seen(self) -> Seen | None:
+        """What makes these views of prepared images, prepared too; None where it is the image alone."""
+        if self.test_views == 1:
+            return None
+        mean, std = (numbers.view(1, -1, 1, 1).to(self._device) for numbers in self.normalisation())
+        views = functools.cache(self.views)
+
+        def seen(ready: torch.Tensor) -> torch.Tensor:
+            of_size: Any = views(tuple(ready.shape[-2:]))
+            return of_size.to(ready.device)((ready * std + mean).round_()).sub_(mean).div_(std)
+
+        return seen
+
     @property
     def preprocessing(self) -> Preprocessing | None:
         """What `prepare` does with an image; None where it only normalises, by numbers of its own."""
@@ -179,7 +209,13 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
     def logits_of_prepared(self, ready: torch.Tensor) -> np.ndarray:
         """Logits, float32 (N, K), of what `prepare` gave: those of the images."""
         check_is_fitted(self)
-        return self._logits(Ready(ready, self._frozen()))
+        return self._logits(Ready(ready, self._frozen(), self._seen()))
+
+    def exact_logits(self, ready: torch.Tensor) -> np.ndarray:
+        """The same of the whole network in float32, whatever it trained in."""
+        check_is_fitted(self)
+        whole = self.whole().float()
+        return logits_of(whole, Trainee(whole, whole), Ready(ready, None, self._seen()), "float32", self.test_views)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits, float32 (N, K)."""
@@ -188,7 +224,7 @@ class TrainedNetwork(ClassifierMixin, BaseEstimator):
 
     def _logits(self, source: Inputs) -> np.ndarray:
         module = self._forward()
-        return logits_of(module, Trainee(module, module), source, self._precision)
+        return logits_of(module, Trainee(module, module), source, self._precision, self.test_views)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities, float64 (N, K), in the order of `classes_`."""

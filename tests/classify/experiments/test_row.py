@@ -62,6 +62,7 @@ def _finetune(**fields) -> Row:
 def _changed(field: str) -> list[tuple[Row, Row]]:
     """Pairs of rows that differ in one field, for every kind of head that has it."""
     head, pixels = _head(), Pixels(REQUEST, 8, False)
+    seen_thrice = dataclasses.replace(REQUEST, test_views=3)
 
     def reduced(kind: str, width: int) -> Row:
         return _head(head=Classical(head=HEADS["svm"], reduction=Reduction(kind, width)))
@@ -106,6 +107,7 @@ def _changed(field: str) -> list[tuple[Row, Row]]:
             (_finetune(training=PLAIN), _finetune(training=dataclasses.replace(PLAIN, **{name: value})))
             for name, value in TRAINING.items()
         ],
+        "test_views": lambda: [(_finetune(), network_row(seen_thrice, "finetune", unfreeze="layer4"))],
         "reading": lambda: [(untouched_row(REQUEST, "own"), untouched_row(REQUEST, "first"))],
         **networks,
     }  # fmt: skip
