@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.quick and options.training_epochs is None and options.training_steps is None:
         options.training_epochs = QUICK_EPOCHS
     request = vars(request_from(options)).copy()
-    for name in ("layers", "pools", "seed"):
+    for name in ("layers", "seed", *(["pools"] if options.pool == ["avg"] else [])):
         del request[name]
     for line in recipe_lines(options, models):
         tell(line)
@@ -103,6 +103,7 @@ def _parser() -> Parser:
     )
     add_request_options(parser, layer=None)
     add("--layer", nargs="+", default=["all"], metavar="L", help="layers that the best is chosen from; default all")
+    add_shared(add, "--pool")
     add_training_options(parser)
     add = parser.section("how")
     add_shared(add, "--compile", "--results", "--again", "--tensorboard", "--progress")

@@ -282,7 +282,7 @@ def _plans(requests: Sequence[Request], wanted: Sequence[str], candidates: Seque
     names = [layer for layer in wanted if layer != BEST]
     names += candidates if BEST in wanted else []
     layers = tuple(dict.fromkeys(names))
-    return [plan(dataclasses.replace(request, layers=layers, pools=("avg",))) for request in requests]
+    return [plan(dataclasses.replace(request, layers=layers)) for request in requests]
 
 
 def _fit(
@@ -300,18 +300,21 @@ def _fit(
     heads *= sum(len(model.layers) for model in models)
     networks = [row for of_model in rows.values() for group in of_model for row in group]
     going().expect(WITH_TESTS * (heads + sum(map(weight, networks))))
-    best = ""
+    pools = plans[0].request.pools if plans else ()
+    best = ("", "")
     if any(BEST in model.layers for model in models):
-        best = _best_layer(plans, settings, making)
-        notes.append(f"best layer: {best}, by the validation accuracy of {SCOUT}, before any other head was fitted")
+        best = _best_place(plans, settings, making)
+        named = f"{best[0]} ({best[1]} pooling)" if len(pools) > 1 else best[0]
+        notes.append(f"best layer: {named}, by the validation accuracy of {SCOUT}, before any other head was fitted")
     groups: list[Group] = []
     for model in models:
         for group in rows.get(model, ()):
             for row in group:
                 making.fit(row)
             groups.append(group)
-        for layer in dict.fromkeys(best if layer == BEST else layer for layer in model.layers):
-            sources = (CachedLayer(planned, layer, "avg") for planned in plans)
+        asked = [best if layer == BEST else (layer, pool) for layer in model.layers for pool in pools]
+        for layer, pool in dict.fromkeys(asked):
+            sources = (CachedLayer(planned, layer, pool) for planned in plans)
             fitted = [_fit_head(making, model.name, *place) for place in zip(sources, settings, strict=False)]
             # The refitted one comes first.
             groups += [tuple(rows) for rows in reversed(list(zip(*fitted, strict=True)))]
@@ -355,9 +358,10 @@ def _fit_head(making: Making, head: str, source: CachedLayer, settings: Settings
     return first, second
 
 
-def _best_layer(plans: Sequence[Plan], settings: Sequence[Settings], making: Making) -> str:
-    """The layer on which the scout is best on validation, over all seeds; of equals the shallowest."""
-    scores: dict[str, float] = {}
+def _best_place(plans: Sequence[Plan], settings: Sequence[Settings], making: Making) -> tuple[str, str]:
+    """The layer, and its pooling, on which the scout is best on validation, over all seeds; of equals the
+    shallowest."""
+    scores: dict[tuple[str, str], float] = {}
     for layer, pool in plans[0].distinct():
         rows = [
             Row(
@@ -367,8 +371,8 @@ def _best_layer(plans: Sequence[Plan], settings: Sequence[Settings], making: Mak
             )
             for planned, fitting in zip(plans, settings, strict=True)
         ]
-        scores[layer] = sum(map(making.scout, rows)) / len(rows)
-    return max(scores, key=lambda layer: scores[layer])
+        scores[layer, pool] = sum(map(making.scout, rows)) / len(rows)
+    return max(scores, key=lambda place: scores[place])
 
 
 def _compared(group: Group, results: dict[str, SavedResult]) -> ComparedRow:

@@ -50,8 +50,10 @@ class ComparedRow:
 
     @property
     def layer(self) -> str:
-        """The cut."""
-        return self.first.config.layer
+        """The cut, and how what it gives was pooled where that was no average."""
+        config = self.first.config
+        pooled = "" if config.is_network or config.pool in (None, "avg") else f" ({config.pool})"
+        return f"{config.layer}{pooled}"
 
     @property
     def refit(self) -> bool:

@@ -97,6 +97,13 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "let outputs replace files that no command here wrote, or that were changed since",
         "rare": True,
     },
+    "--pool": {
+        "nargs": "+",
+        "default": ["avg"],
+        "metavar": "P",
+        "help": "avg (default), max, cls or cls+avg (tokens), grid:N or none",
+        "completer": completion.one_of("avg", "max", "cls", "cls+avg", "grid:2", "grid:4", "none"),
+    },
     "--progress": {
         "default": "auto",
         "choices": ("auto", "on", "off"),
@@ -222,9 +229,7 @@ def add_request_options(parser: Parser, layer: str | None = "avgpool", several: 
             help=f"stages or nodes (layer3), joined ones (layer2+layer3), or all (every stage); default {layer}",
             completer=completion.one_of("all", "avgpool", "fc"),
         )
-        pools = completion.one_of("avg", "max", "cls", "cls+avg", "grid:2", "grid:4", "none")
-        words = "avg (default), max, cls or cls+avg (tokens), grid:N or none"
-        add("--pool", nargs="+", default=["avg"], metavar="P", help=words, completer=pools)
+        add_shared(add, "--pool")
     size = f"pixels that the network sees (the weights' own){'; several are compared' if several else ''}"
     add("--image-size", type=int, metavar="S", help=size, **many)
     _add_preparation_options(add)

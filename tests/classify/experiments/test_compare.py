@@ -224,6 +224,30 @@ def test_several_seeds_give_mean_and_deviation():
     assert alone.rows[0].saved[0].path == result.rows[0].saved[1].path
 
 
+def test_heads_sit_on_their_layers_under_every_pooling_that_is_asked_for():
+    asked = {"layers": ["layer1", "layer4"], "pools": ["avg", "grid:2"], "validate": "cv:3", "search": False}
+    result = compare("digits", models=["ridge@layer4", "ridge@layer2", "lda", "finetune:fc"], **asked, **OPTIONS)
+    places = [(row.model, row.layer) for row in result.rows]
+    assert places[:4] == [("ridge", f"layer{layer}{pool}") for layer in (4, 2) for pool in ("", " (grid:2)")]
+    (note,) = (note for note in result.notes if note.startswith("best layer: "))
+    chosen = note.removeprefix("best layer: ").split(" pooling)")[0]
+    assert chosen in [f"layer{layer} ({pool}" for layer in (1, 4) for pool in ("avg", "grid:2")]
+    assert ("lda", "avgpool") in places[4:-1]
+    assert places[-1] == ("finetune fc", "avgpool")
+    assert {row.first.config.pool for row in result.rows[:-1]} == {"avg", "grid:2"}
+    usual = compare("digits", models=["ridge@layer2"], validate="cv:3", search=False, **OPTIONS)
+    assert [(row.model, row.layer) for row in usual.rows] == [("ridge", "layer2")]
+    assert usual.rows[0].first.metrics.accuracy == result.rows[2].first.metrics.accuracy
+
+
+def test_what_learns_from_views_and_what_draws_its_own_are_asked_over_them_alike():
+    asked = {"views": 2, "test_views": 2, "validate": "holdout", "search": False}
+    settings = dataclasses.replace(OPTIONS["settings"], augment=("shift",))
+    result = compare("digits", models=["ridge", "scratch"], **asked, **{**OPTIONS, "settings": settings})
+    told = {row.model: (row.first.config.views, row.first.config.test_views) for row in result.rows}
+    assert told == {"ridge": ("2 shift rotate scale", 2), "scratch": (None, 2)}
+
+
 def test_regularisers_are_models_of_their_own():
     models = ["finetune:layer4", "finetune:layer4+bss=0.001", "finetune:layer4+l2-sp=0.01+bss=0.001"]
     result = compare("digits", models=models, keep_networks=False, **OPTIONS)
