@@ -24,9 +24,7 @@ class Fields:
 _MOVED = ("shift", "rotate", "scale")
 _FROM_SCRATCH = {"batch_size": 32, "learning_rate": 1e-3, "augment": _MOVED}
 RECIPES = {
-    "strong": Fields(
-        {"batch_size": 32, "learning_rate": 4e-4, "head_multiple": 1.0, "augment": _MOVED}, _FROM_SCRATCH
-    ),
+    "strong": Fields({"batch_size": 32, "learning_rate": 4e-4, "head_multiple": 1.0, "augment": _MOVED}, _FROM_SCRATCH),
     "gentle": Fields(
         {"batch_size": 32, "learning_rate": 2e-4, "init_head": "probe", "layer_decay": 0.6, "augment": _MOVED},
         _FROM_SCRATCH,
