@@ -95,6 +95,10 @@ class Preprocessor:
         """What `__call__` makes of images whose pixels these are."""
         return self._normalise(pixels)
 
+    def normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of pixels from 0 to 255, (C,) each, by which `__call__` normalises."""
+        return torch.tensor(self.steps.mean) * 255, torch.tensor(self.steps.std) * 255
+
     def _to_tensor(self, images: np.ndarray) -> torch.Tensor:
         """(N, 1 or 3, H, W) uint8 on the device."""
         contiguous = np.require(images, requirements=("C", "W"))

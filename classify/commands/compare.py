@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.quick and options.training_epochs is None and options.training_steps is None:
         options.training_epochs = QUICK_EPOCHS
     request = vars(request_from(options)).copy()
+    # A record names no pooling where it is the usual one, as all of them had it before there was a choice.
     for name in ("layers", "seed", *(["pools"] if options.pool == ["avg"] else [])):
         del request[name]
     for line in recipe_lines(options, models):

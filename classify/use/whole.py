@@ -107,9 +107,8 @@ def normalisation(model: SavedModel) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of pixels from 0 to 255, for each channel of the network's input."""
     if isinstance(model.head, TrainedNetwork):
         return model.head.normalisation()
-    steps = model.preprocessing
-    assert steps is not None  # that of features
-    return torch.tensor(steps.mean) * 255, torch.tensor(steps.std) * 255
+    assert model.reader is not None  # a head that is no network takes features
+    return model.reader.prepare.normalisation()
 
 
 def input_shape(model: SavedModel) -> tuple[int, int, int]:

@@ -206,8 +206,12 @@ class Network(Kind):
     def build(self, source: Source) -> Any:
         """The unfitted classifier."""
         request, head = source.request, NETWORKS[self.network]
-        shared = {"classes": len(source.classes), "settings": self.training, "device": request.device}
-        shared["test_views"] = self.test_views
+        shared = {
+            "classes": len(source.classes),
+            "settings": self.training,
+            "test_views": self.test_views,
+            "device": request.device,
+        }
         if not head.backbone:
             return head.build(**shared)
         start = {"unfreeze": self.unfreeze, "fresh_above": self.fresh_above, "until": self.until}

@@ -279,7 +279,7 @@ class NetworkClassifier(TrainedNetwork):
         return self._preprocessor.cropped(images)
 
     def normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.tensor(self.preprocessing.mean) * 255, torch.tensor(self.preprocessing.std) * 255
+        return self._preprocessor.normalisation()
 
     @property
     def preprocessing(self) -> Preprocessing:
