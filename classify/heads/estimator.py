@@ -138,8 +138,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         if not self.BLOCKS:
             raise FitError(
                 f"{type(self).__name__} needs all of its features in memory: {memory_told(X)}; take a head that "
-                "learns in passes (centroid, lda, linear, linear-svm, logistic, ridge), fewer rows (--limit) or fewer "
-                "numbers (--pool, --pca)"
+                "learns in passes (centroid, lda, linear, linear-svm, logistic, mlp, ridge), fewer rows (--limit) or "
+                "fewer numbers (--pool, --pca)"
             )
         if reset:
             self.n_features_in_ = X.shape[1]

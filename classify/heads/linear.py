@@ -50,7 +50,7 @@ class SoftmaxLayer(ProbabilityMixin):
         # A step is a few million operations: a second thread saves less than waiting for it costs on a busy machine
         # (15,000 x 1000 numbers there: 4 and 16 s on one thread, 36 and 32 s on two, in turn).
         with threads(1):
-            done = train(linear, start, (scale.apply(X), codes), None, shares, schedule, self.random_state)
+            done = train(linear, start, (scale.apply(X), codes), shares, schedule, self.random_state)
         weights, intercept = (array.astype(float) for array in done.parameters)
         self._set_plane(weights.T, intercept, scale)
         self.n_iter_, self.converged_ = done.epochs, done.converged

@@ -1,4 +1,4 @@
-"""Training a small network on features with minibatches: AdamW, a one-cycle learning rate, best epoch on held-out rows.
+"""Training a small network on features with minibatches: AdamW and a one-cycle learning rate.
 
 Batches are drawn from arrays that are already in memory, on one device, with no worker and no Python work per row; of
 features that stay in the store, from as many rows as a buffer holds, in the same order. Every epoch has an order of its
@@ -22,13 +22,13 @@ STRETCH_BYTES = 1 << 18  # of rows that follow each other in features beyond tha
 
 @dataclass(frozen=True)
 class Schedule:
-    """Epochs at most, rows in a batch, highest learning rate, weight decay of matrices, epochs to wait for better."""
+    """Epochs, rows in a batch, highest learning rate, weight decay of matrices, share of a label that all have."""
 
     epochs: int
     batch: int
     learning_rate: float
     decay: float
-    patience: int | None = None
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ def train(
     forward: Callable[..., torch.Tensor],
     start: list[np.ndarray],
     rows: tuple[Any, np.ndarray],
-    held_out: tuple[np.ndarray, np.ndarray] | None,
     class_weights: np.ndarray,
     schedule: Schedule,
     seed: int,
@@ -53,9 +52,7 @@ def train(
 
     Z may be anything of which `Z[rows]` reads rows into memory.
 
-    With held-out rows the parameters of the epoch with the lowest loss there are returned, and the training ends when
-    it has not fallen for `patience` epochs; converged says that it ended so. Without them all epochs are run, the
-    learning rate falling to zero, and converged says that the last tenth of them changed the loss by less than 1 %.
+    The learning rate falls to zero; converged says that the last tenth of the epochs changed the loss by less than 1 %.
     """
     Z, codes = rows[0], torch.from_numpy(rows[1])
     weights = torch.from_numpy(class_weights.astype(np.float32))
@@ -64,15 +61,16 @@ def train(
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(groups, lr=schedule.learning_rate)
+    optimiser = torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True)
     steps = schedule.epochs * -(-len(Z) // schedule.batch)
     cycle = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step / steps))
     random = np.random.default_rng(seed)
-    best, best_loss, waited, losses = None, np.inf, 0, []
+    losses = []
     for _ in range(schedule.epochs):
         total = 0.0
         for batch, inputs in _batches(Z, _order(Z.shape, schedule.batch, random), schedule.batch):
-            loss = cross_entropy(forward(inputs, *parameters), codes[batch], weight=weights)
+            scores = forward(inputs, *parameters)
+            loss = cross_entropy(scores, codes[batch], weight=weights, label_smoothing=schedule.smoothing)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -81,22 +79,9 @@ def train(
             # It may be a part of a buffer that is not needed any more.
             del inputs
         losses.append(total / len(Z))
-        if held_out is None:
-            continue
-        held_out_loss = _loss(forward, parameters, held_out, weights)
-        if held_out_loss < best_loss:
-            best, best_loss, waited = [p.detach().clone() for p in parameters], held_out_loss, 0
-        else:
-            waited += 1
-            if waited == schedule.patience:
-                break
     tail = losses[-max(2, len(losses) // 10) :]
     settled = max(tail) - min(tail) <= 0.01 * max(max(tail), 1e-3)
-    return Trained(
-        tuple(p.detach().numpy() for p in (best if best is not None else parameters)),
-        len(losses),
-        waited == schedule.patience if held_out is not None else settled,
-    )
+    return Trained(tuple(p.detach().numpy() for p in parameters), len(losses), settled)
 
 
 def _batches(Z: Any, order: np.ndarray, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -137,14 +122,3 @@ def _order(shape: tuple[int, int], batch: int, random: np.random.Generator) -> n
 def _share(done: float) -> float:
     """The share of the highest learning rate when a share of all steps is done: a short rise, then half a cosine."""
     return done / 0.1 if done < 0.1 else 0.5 * (1 + np.cos(np.pi * (done - 0.1) / 0.9))
-
-
-@torch.no_grad()
-def _loss(
-    forward: Callable[..., torch.Tensor],
-    parameters: list[torch.Tensor],
-    held_out: tuple[np.ndarray, np.ndarray],
-    weights: torch.Tensor,
-) -> float:
-    scores = forward(torch.from_numpy(held_out[0]), *parameters)
-    return cross_entropy(scores, torch.from_numpy(held_out[1]), weight=weights).item()

@@ -66,6 +66,14 @@ class Standardiser:
         varies &= deviation > TINY
         return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies))
 
+    def in_common(self) -> "Standardiser":
+        """One factor for all columns that vary: 1 / the root of their mean variance."""
+        varies = self.factor > 0
+        least = self.factor[varies].min(initial=np.inf)
+        # In units of the largest deviation: its square may be no number.
+        share = np.sqrt(np.mean((least / self.factor[varies]) ** 2)) if varies.any() else 1.0
+        return Standardiser(self.mean, np.where(varies, least / share, 0.0))
+
     @overload
     def apply(self, X: np.ndarray) -> np.ndarray: ...
 

@@ -5,14 +5,14 @@ import pytest
 from sklearn.datasets import load_digits
 
 from classify.experiments.cross_testing import _part, outer_folds
+from classify.experiments.kinds import classical as heads
 from classify.experiments.kinds.classical import Classical
 from classify.experiments.row import Row
 from classify.experiments.settings import Settings
 from classify.experiments.sources import CachedLayer
 from classify.experiments.validating import settle
-from classify.heads import HEADS
+from classify.heads import HEADS, head2toe
 from classify.heads.head2toe import Head2Toe
-from classify.heads.mlp import MLP
 from extract.planning import plan
 from features.datasets import open_dataset
 from features.errors import UserError
@@ -49,7 +49,8 @@ def _request(spec):
 
 def _row(spec, head="ridge", **settings):
     source = CachedLayer(plan(_request(spec)), "layer1", "avg")
-    return Row(source=source, head=Classical(head=HEADS[head]), settings=Settings(**settings))
+    head = heads.head2toe(source.widths) if head == heads.HEAD2TOE else HEADS[head]
+    return Row(source=source, head=Classical(head=head), settings=Settings(**settings))
 
 
 def test_copies_are_in_one_fold_inner_and_outer_and_on_one_side_of_a_hold_out(arrays):
@@ -77,7 +78,7 @@ def test_only_rows_of_a_data_set_with_copies_are_other_ones(arrays):
     assert "groups" not in _row(arrays(1)).config and open_dataset(arrays(1)).together("train", "test") is None
     assert _row(arrays(2)).config["groups"]
     assert "groups" not in _row(arrays(2), validation=False).config
-    assert _row(arrays(2), head="mlp", validation=False).config["groups"]
+    assert _row(arrays(2), head=heads.HEAD2TOE, validation=False).config["groups"]
 
 
 def test_a_class_of_equal_images_alone_is_told(arrays):
@@ -95,17 +96,14 @@ def test_labels_are_opened_once_to_settle_what_is_chosen_on(arrays, monkeypatch)
     assert settle(settings, request, ["ridge"]) == first and first[0].validate == "cv:5x3"
 
 
-@pytest.mark.parametrize("kind", [MLP, Head2Toe])
-def test_a_head_that_holds_rows_out_by_itself_cuts_no_group(kind, monkeypatch):
+def test_a_head_that_holds_rows_out_by_itself_cuts_no_group(monkeypatch):
     images, labels = load_digits(n_class=3, return_X_y=True)
     images, labels = images[:200].astype(np.float32), labels[:200]
     groups, cuts = np.arange(200) // 4, []
-    module = __import__(kind.__module__, fromlist=["validation_split"])
-    plain = module.validation_split
-    monkeypatch.setattr(module, "validation_split", lambda *a, **o: cuts.append(plain(*a, **o)) or cuts[-1])
-    short = {"epochs": 1} if kind is MLP else {"max_steps": 5}
-    kind(**short).fit(images, labels, groups=groups)
+    plain = head2toe.validation_split
+    monkeypatch.setattr(head2toe, "validation_split", lambda *a, **o: cuts.append(plain(*a, **o)) or cuts[-1])
+    Head2Toe(max_steps=5).fit(images, labels, groups=groups)
     ((training, held),) = cuts
     assert len(held) and not set(groups[training]) & set(groups[held])
     # All of a class in one group: nothing can be held out in groups, and the head is fitted all the same.
-    kind(**short).fit(images, labels, groups=labels)
+    Head2Toe(max_steps=5).fit(images, labels, groups=labels)

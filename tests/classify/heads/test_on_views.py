@@ -7,9 +7,11 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
+from classify.experiments.kinds.classical import head2toe
 from classify.heads import HEADS
 from classify.heads.calibrated import calibrate
 from classify.heads.folds import class_scores, search_folds
+from classify.heads.head2toe import Head2Toe
 from classify.heads.on_axes import OnAxes, Reduction
 from classify.heads.on_views import OnViews, OverViews, ViewedHead
 from classify.heads.search import search
@@ -167,16 +169,14 @@ def test_an_svm_of_many_rows_learns_from_the_views_of_its_support_vectors(monkey
 
 @pytest.mark.parametrize("groups", [None, np.arange(150) // 2])
 def test_a_head_that_holds_rows_out_is_told_which_are_views_of_one_image(monkeypatch, groups):
-    from classify.heads.mlp import MLP
-
     X, y = _data(3)
-    head, seen, whole = ViewedHead.of(HEADS["mlp"], VIEWS, 1), [], MLP.fit
+    head, seen, whole = ViewedHead.of(head2toe((X.shape[1] // VIEWS,)), VIEWS, 1), [], Head2Toe.fit
 
     def fit(self, X, y, groups=None):
         seen.append(groups)
         return whole(self, X, y, groups)
 
-    monkeypatch.setattr(MLP, "fit", fit)
-    head.build(epochs=2, hidden=8).fit(X, y, **head.told(groups))
+    monkeypatch.setattr(Head2Toe, "fit", fit)
+    head.build(max_steps=5).fit(X, y, **head.told(groups))
     expected = np.arange(150) if groups is None else groups
     assert np.array_equal(seen[0], np.repeat(expected, VIEWS))
