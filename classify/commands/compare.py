@@ -17,7 +17,7 @@ from classify.commands.training import (
     row_options,
     tensorboard_log,
 )
-from classify.experiments.models import parse_model
+from classify.experiments.models import DEFAULT_HEADS, parse_model
 from classify.heads import HEADS
 from classify.heads.network import NETWORKS
 from features.commands.completion import one_of
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     for text in options.model or ():
         parse_model(text)
     check_outputs(options)
-    models = [re.split("[:@+]", text)[0] for text in options.model or NETWORKS]
+    models = [re.split("[:@+]", text)[0] for text in options.model or (*NETWORKS, *DEFAULT_HEADS)]
     refuse_unread(options, models, RULES_OF_COMPARE)
     check_request(options, heads=any(model in HEADS for model in models))
     check_choice(options)

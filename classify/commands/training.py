@@ -66,6 +66,7 @@ _ABOUT_TRAINING = (
     *("--recipe", "--augment", "--regularizer", "--map-dtype", "--frozen", "--tensorboard"),
 )
 
+_DECIDING = Rule(("--test-views",), (*HEADS, *_TRAINED), "is about what learns, and {models} does not; leave it out")
 # Which option goes with which model: first come, first said.
 RULES = (
     Rule(
@@ -104,10 +105,11 @@ RULES = (
         HEADS,
         "is about heads on cached features, and {models} is none; --augment changes the images that networks train on",
     ),
-    Rule(("--test-views",), (*HEADS, *_TRAINED), "is about what learns, and {models} does not; leave it out"),
+    _DECIDING,
     Rule(("--layer", "--pool"), HEADS, "is about heads on cached features; --unfreeze says where a network is cut"),
 )
 RULES_OF_COMPARE = (
+    _DECIDING,
     Rule(_ABOUT_TRAINING, _TRAINED, "is about networks that are trained, and none is compared; leave it out"),
     Rule(
         ("--views", "--view-augment"),

@@ -12,6 +12,8 @@ from classify.heads.scaling import Standardiser
 # Where the number of epochs is not given: the least and the most of them, how many steps are enough, and too many.
 EPOCHS, MANY_EPOCHS, STEPS, MANY_STEPS = 25, 60, 2500, 20_000
 BATCHES = 10  # in an epoch, at least
+# Hidden units where their number is not given: of few rows more take longer and give nothing.
+UNITS, UNITS_OF_FEW, FEW_ROWS = 2048, 512, 5000
 
 
 @dataclass(eq=False, repr=False)
@@ -20,15 +22,16 @@ class MLP(HeadClassifier):
 
     Cross entropy with smoothed labels (Szegedy et al. 2016), dropout of features and of hidden units (Srivastava et al.
     2014), AdamW with a learning rate that rises and falls. Features keep their relations: what varies little, as the
-    last of many principal axes does, is not made as large as the rest. hidden: units. epochs: None takes 25,
-    up to 60 where these are under 2,500 steps, and fewer where they are over 20,000. batch: rows in a step, at most a
-    tenth of all. smoothing: share of a label that is given to all classes alike. drop_features, dropout: share of the
-    features and of the hidden units that a step does without. class_weight: None, 'balanced' or a dict. jobs: threads.
+    last of many principal axes does, is not made as large as the rest. hidden: units; None takes 2,048, and 512 for
+    fewer than 5,000 rows. epochs: None takes 25, up to 60 where these are under 2,500 steps, and fewer where they are
+    over 20,000. batch: rows in a step, at most a tenth of all. smoothing: share of a label that is given to all classes
+    alike. drop_features, dropout: share of the features and of the hidden units that a step does without. class_weight:
+    None, 'balanced' or a dict. jobs: threads.
     `converged_` says whether the loss had settled within 1 % by the last tenth of the epochs.
     """
 
     LEGAL = {
-        "hidden": (Number(1, closed=True, integer=True),),
+        "hidden": (OneOf((None,)), Number(1, closed=True, integer=True)),
         "learning_rate": (Number(0),),
         "epochs": (OneOf((None,)), Number(1, closed=True, integer=True)),
         "batch": (Number(1, closed=True, integer=True),),
@@ -40,7 +43,7 @@ class MLP(HeadClassifier):
         "random_state": (Number(0, closed=True, integer=True),),
     }
     BLOCKS = True
-    hidden: int = 2048
+    hidden: int | None = None
     _: KW_ONLY
     learning_rate: float = 1e-3
     epochs: int | None = None
@@ -69,10 +72,11 @@ class MLP(HeadClassifier):
         shares = class_shares(self.class_weight, self.classes_, codes)
         self.scale_ = Standardiser.fit(X).in_common()
         random = np.random.default_rng(self.random_state)
+        hidden = self.hidden or (UNITS_OF_FEW if len(X) < FEW_ROWS else UNITS)
         start = [
-            random.normal(0, np.sqrt(2 / X.shape[1]), (self.hidden, X.shape[1])).astype(np.float32),
-            np.zeros(self.hidden, np.float32),
-            np.zeros((len(shares), self.hidden), np.float32),
+            random.normal(0, np.sqrt(2 / X.shape[1]), (hidden, X.shape[1])).astype(np.float32),
+            np.zeros(hidden, np.float32),
+            np.zeros((len(shares), hidden), np.float32),
             np.zeros(len(shares), np.float32),
         ]
         with threads(self.jobs), torch.random.fork_rng(devices=[]):

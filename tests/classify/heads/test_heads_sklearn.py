@@ -161,7 +161,14 @@ def test_an_illegal_value_is_named_with_its_bound(name, params, message, digits)
 @pytest.mark.parametrize(("rows", "epochs"), [(40, 60), (27_000, 25)])
 def test_a_hidden_layer_is_trained_longer_on_few_rows(rows, epochs):
     X = np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32)
-    assert MLP(1).fit(X, X[:, 0] > 0).n_iter_ == epochs
+    fitted = MLP(1).fit(X, X[:, 0] > 0)
+    assert fitted.n_iter_ == epochs and len(fitted.parameters_[1]) == 1
+
+
+@pytest.mark.parametrize(("rows", "hidden"), [(4999, 512), (5000, 2048)])
+def test_a_hidden_layer_is_wider_for_many_rows(rows, hidden):
+    X = np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32)
+    assert MLP(epochs=1).fit(X, X[:, 0] > 0).parameters_[0].shape == (hidden, 2)
 
 
 def test_a_hidden_layer_sees_features_in_one_unit_and_leaves_the_random_state_alone(digits):

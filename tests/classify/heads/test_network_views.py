@@ -158,3 +158,12 @@ def test_who_reads_the_option_is_told_apart(trained, monkeypatch, capsys):
     ):
         assert run_command(main, ["--dataset", "digits", "--test-views", "3", "--model", *models]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_compare_without_models_has_heads_that_read_views_and_asks_untouched_alone_for_none(capsys):
+    asked = ["compare", "--dataset", "digits", "--test-views", "3"]
+    # None of what it compares by itself, some of it heads, is a reason to refuse `--views`.
+    assert run_command(main, [*asked, "--views", "2"]) == 2
+    assert "--test-views 3: more than --views 2" in capsys.readouterr().err
+    assert run_command(main, [*asked, "--model", "untouched"]) == 2
+    assert "--test-views is about what learns, and untouched does not" in capsys.readouterr().err
