@@ -217,7 +217,7 @@ HEADS = Heads(
         ),
         Head(
             "mlp",
-            "one hidden layer trained in torch, with smoothed labels and dropout",
+            "one hidden layer trained in torch, with smoothed labels",
             "classify.heads.mlp:MLP",
             version=2,
         ),

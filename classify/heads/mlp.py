@@ -1,4 +1,4 @@
-"""One hidden layer over features, trained in torch with smoothed labels and dropout."""
+"""One hidden layer over features, trained in torch with smoothed labels."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -10,23 +10,21 @@ from classify.heads.estimator import JOBS, HeadClassifier, Number, OneOf, by_blo
 from classify.heads.scaling import Standardiser
 
 # Where the number of epochs is not given: the least and the most of them, how many steps are enough, and too many.
-EPOCHS, MANY_EPOCHS, STEPS, MANY_STEPS = 25, 60, 2500, 20_000
+EPOCHS, MANY_EPOCHS, STEPS, MANY_STEPS = 25, 60, 1000, 20_000
 BATCHES = 10  # in an epoch, at least
 # Hidden units where their number is not given: of few rows more take longer and give nothing.
-UNITS, UNITS_OF_FEW, FEW_ROWS = 2048, 512, 5000
+UNITS, UNITS_OF_FEW, FEW_ROWS = 2048, 512, 20_000
 
 
 @dataclass(eq=False, repr=False)
 class MLP(HeadClassifier):
     """softmax(max(0, Z A + a) B + b), Z the features around their means, in units of one deviation for all of them.
 
-    Cross entropy with smoothed labels (Szegedy et al. 2016), dropout of features and of hidden units (Srivastava et al.
-    2014), AdamW with a learning rate that rises and falls. Features keep their relations: what varies little, as the
-    last of many principal axes does, is not made as large as the rest. hidden: units; None takes 2,048, and 512 for
-    fewer than 5,000 rows. epochs: None takes 25, up to 60 where these are under 2,500 steps, and fewer where they are
-    over 20,000. batch: rows in a step, at most a tenth of all. smoothing: share of a label that is given to all classes
-    alike. drop_features, dropout: share of the features and of the hidden units that a step does without. class_weight:
-    None, 'balanced' or a dict. jobs: threads.
+    Cross entropy with smoothed labels (Szegedy et al. 2016), AdamW with a learning rate that rises and falls. Features
+    keep their relations: what varies little, as the last of many principal axes does, is not made as large as the rest.
+    hidden: units; None takes 2,048, and 512 for fewer than 20,000 rows. epochs: None takes 25, up to 60 where these are
+    under 1,000 steps, and fewer where they are over 20,000. batch: rows in a step, at most a tenth of all. smoothing:
+    share of a label that is given to all classes alike. class_weight: None, 'balanced' or a dict. jobs: threads.
     `converged_` says whether the loss had settled within 1 % by the last tenth of the epochs.
     """
 
@@ -37,8 +35,6 @@ class MLP(HeadClassifier):
         "batch": (Number(1, closed=True, integer=True),),
         "decay": (Number(0, closed=True),),
         "smoothing": (Number(0, 0.9, closed=True),),
-        "drop_features": (Number(0, 0.9, closed=True),),
-        "dropout": (Number(0, 0.9, closed=True),),
         "jobs": JOBS,
         "random_state": (Number(0, closed=True, integer=True),),
     }
@@ -50,8 +46,6 @@ class MLP(HeadClassifier):
     batch: int = 256
     decay: float = 0.05
     smoothing: float = 0.1
-    drop_features: float = 0.2
-    dropout: float = 0.5
     class_weight: str | dict | None = None
     jobs: int | None = None
     random_state: int = 0
@@ -59,14 +53,12 @@ class MLP(HeadClassifier):
     def fit(self, X: Any, y: Any) -> "MLP":
         """Fit on X (N, D) and labels y (N,); raises FitError for an argument that is not legal."""
         # Not at the top: a head that is fitted predicts without torch.
-        import torch
-        from torch.nn.functional import dropout, linear, relu
+        from torch.nn.functional import linear, relu
 
         from classify.heads.minibatch import train
 
         def forward(Z: Any, A: Any, a: Any, B: Any, b: Any) -> Any:
-            units = relu(linear(dropout(Z, self.drop_features), A, a))
-            return linear(dropout(units, self.dropout), B, b)
+            return linear(relu(linear(Z, A, a)), B, b)
 
         X, codes = self._start(X, y)
         shares = class_shares(self.class_weight, self.classes_, codes)
@@ -79,8 +71,7 @@ class MLP(HeadClassifier):
             np.zeros((len(shares), hidden), np.float32),
             np.zeros(len(shares), np.float32),
         ]
-        with threads(self.jobs), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
+        with threads(self.jobs):
             schedule = self._schedule(len(X))
             done = train(forward, start, (self.scale_.apply(X), codes), shares, schedule, self.random_state)
         self.parameters_ = done.parameters
