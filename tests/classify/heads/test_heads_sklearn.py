@@ -165,7 +165,7 @@ def test_a_hidden_layer_is_trained_longer_on_few_rows(rows, epochs):
     assert fitted.n_iter_ == epochs and len(fitted.parameters_[1]) == 1
 
 
-@pytest.mark.parametrize(("rows", "hidden"), [(19_999, 512), (20_000, 2048)])
+@pytest.mark.parametrize(("rows", "hidden"), [(99_999, 512), (100_000, 2048)])
 def test_a_hidden_layer_is_wider_for_many_rows(rows, hidden):
     X = np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32)
     assert MLP(epochs=1).fit(X, X[:, 0] > 0).parameters_[0].shape == (hidden, 2)
