@@ -22,10 +22,10 @@ class MLP(HeadClassifier):
 
     Cross entropy with smoothed labels (Szegedy et al. 2016), AdamW with a learning rate that rises and falls. Features
     keep their relations: what varies little, as the last of many principal axes does, is not made as large as the rest.
-    hidden: units; None takes 2,048, and 512 for fewer than 100,000 rows. epochs: None takes 25, up to 60 where these are
-    under 1,000 steps, and fewer where they are over 20,000. batch: rows in a step, at most a tenth of all. smoothing:
-    share of a label that is given to all classes alike. class_weight: None, 'balanced' or a dict. jobs: threads.
-    `converged_` says whether the loss had settled within 1 % by the last tenth of the epochs.
+    hidden: units; None takes 2,048, and 512 for fewer than 100,000 rows. epochs: None takes 25, up to 60 where these
+    are under 1,000 steps, and fewer where they are over 20,000. batch: rows in a step, at most a tenth of all.
+    smoothing: share of a label that is given to all classes alike. class_weight: None, 'balanced' or a dict. jobs:
+    threads. `converged_` says whether the loss had settled within 1 % by the last tenth of the epochs.
     """
 
     LEGAL = {
