@@ -68,7 +68,7 @@ def search(
     layers, pools : str or list of str, optional
         By default every stage and neighbouring stages joined, and 'avg', 'grid:2' and 'grid:4'.
     heads : str, classifier, or list of these, optional
-        By default lda, ridge, svm, logistic, linear-svm and mlp.
+        By default lda, ridge, svm, logistic and linear-svm.
     minutes : float
         About as long as it may take in all.
     class_weight, calibrate, validate, score : optional
