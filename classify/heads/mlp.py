@@ -55,7 +55,7 @@ class MLP(HeadClassifier):
         # Not at the top: a head that is fitted predicts without torch.
         from torch.nn.functional import linear, relu
 
-        from classify.heads.minibatch import train
+        from classify.heads.minibatch import Schedule, train
 
         def forward(Z: Any, A: Any, a: Any, B: Any, b: Any) -> Any:
             return linear(relu(linear(Z, A, a)), B, b)
@@ -71,20 +71,14 @@ class MLP(HeadClassifier):
             np.zeros((len(shares), hidden), np.float32),
             np.zeros(len(shares), np.float32),
         ]
+        batch = min(self.batch, max(1, len(X) // BATCHES))
+        epochs = self.epochs or _epochs(-(-len(X) // batch))
+        schedule = Schedule(epochs, batch, self.learning_rate, self.decay, self.smoothing)
         with threads(self.jobs):
-            schedule = self._schedule(len(X))
             done = train(forward, start, (self.scale_.apply(X), codes), shares, schedule, self.random_state)
         self.parameters_ = done.parameters
         self.n_iter_, self.converged_ = done.epochs, done.converged
         return self
-
-    def _schedule(self, rows: int) -> Any:
-        from classify.heads.minibatch import Schedule
-
-        batch = min(self.batch, max(1, rows // BATCHES))
-        steps = -(-rows // batch)  # in an epoch
-        usual = min(max(EPOCHS, min(MANY_EPOCHS, STEPS // steps)), max(1, MANY_STEPS // steps))
-        return Schedule(self.epochs or usual, batch, self.learning_rate, self.decay, self.smoothing)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores before the softmax, float64: (N, K), or with two classes their difference (N,)."""
@@ -107,3 +101,8 @@ class MLP(HeadClassifier):
             return by_blocks(
                 X, lambda block: np.maximum((block - self.scale_.mean) * self.scale_.factor @ A.T + a, 0) @ B.T + b
             )
+
+
+def _epochs(steps: int) -> int:
+    """How many epochs of so many steps are run where none were given."""
+    return min(max(EPOCHS, min(MANY_EPOCHS, STEPS // steps)), max(1, MANY_STEPS // steps))
