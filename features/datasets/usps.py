@@ -6,6 +6,7 @@ and 256 pixels in each. That is checked once per content and remembered.
 """
 
 import bz2
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,8 @@ class Usps(Dataset):
 
     def load(self, split: str) -> Split:
         self.require(split)
-        self._checked_contents()
-        loaded = SOURCE.torchvision_class()(root=self.root, download=False, **SOURCE.calls[split])
-        return Split(loaded.data, np.array(loaded.targets, dtype=np.int64))
+        images, labels = _read(self.root, split, self._checked_contents()[split])
+        return Split(images.copy(), labels.copy())
 
     def _checked_contents(self) -> dict[str, str]:
         """For each split the SHA-256 of what is inside its file."""
@@ -57,6 +57,15 @@ class Usps(Dataset):
         if missing:
             fetch(self.name, SOURCE, self.root, missing)
         return {split: _content_digest(self.root / name, rows) for split, (name, rows) in FILES.items()}
+
+
+@functools.lru_cache(
+    maxsize=2
+)  # a split is asked for several times by one command, and its text takes most of a second
+def _read(root: Path, split: str, digest: str) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of a split whose content has this digest, by which it is remembered."""
+    loaded = SOURCE.torchvision_class()(root=root, download=False, **SOURCE.calls[split])
+    return loaded.data, np.array(loaded.targets, dtype=np.int64)
 
 
 def _content_digest(path: Path, rows: int) -> str:

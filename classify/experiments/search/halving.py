@@ -31,11 +31,9 @@ from features.errors import UserError
 from features.reading import missing
 from features.request import Plan, limited
 
-# Of a head's seconds with its rows, as a power: measured from 200 to 600 rows it is 0.5 (ridge) to 1.4; beyond, a
-# decomposition grows by up to 3, which is taken from the rungs below.
-GROWTH, MOST_GROWTH = 1.2, 3.0
+MOST_GROWTH = 3.0  # of a head's seconds with its rows, as a power: what a decomposition grows by
 ADMITTED = 0.5  # of the time left, that the passes of a size may take from its first rung to the test
-SHARE = 0.5  # of the time left, that a rung may take if it is not the last
+GUESSED = 0.5  # of its share, that a rung may take however long the winner is predicted to take from one rung alone
 LEARNT_FROM = ("train", "validation")
 Wave = Callable[[], list[Candidate]]
 
@@ -47,9 +45,8 @@ class Halving:
     deadline: of `time.time`, which all processes share. plans: of all rows, by pass; at_limits: those of rungs. rates:
     seconds an image takes. refused: what a network said of a size that it cannot take. too_long: the seconds that the
     passes were predicted to take, from the first rung to the test, of what was therefore left out. made: the trials of
-    this search, by their rows' digests. best: so far. first_passes: the seconds of those that the first rung
-    reads. spent: of the rung of so many rows, the seconds of passes and of heads. said: the rows of the rungs that were
-    spoken of.
+    this search, by their rows' digests. rungs: of this way up. reached: by rows, of all ways up. first_passes: the
+    seconds of those that the first rung reads. spent: of the rung of so many rows, the seconds of passes and of heads.
     """
 
     question: SearchQuestion
@@ -62,10 +59,9 @@ class Halving:
     refused: dict[Pass, str] = field(default_factory=dict)
     too_long: dict[Pass, float] = field(default_factory=dict)
     made: dict[str, Trial] = field(default_factory=dict)
-    best: Tried | None = None
+    reached: dict[int, Rung] = field(default_factory=dict)
     first_passes: float = 0.0
     spent: dict[int, tuple[float, float]] = field(default_factory=dict)
-    said: set[int] = field(default_factory=set)
     began: float = field(default_factory=time.time)
 
     def climb(self) -> Tried:
@@ -79,26 +75,49 @@ class Halving:
         while True:
             made, self.rungs = len(self.made), []
             self._climb_once(limits, candidates)
-            if len(self.made) == made or all(len(rung.tried) == len(rung.due) for rung in self.rungs):
-                assert self.best is not None  # of the first rung one is tried whatever the time
-                return self.best
+            if all(len(rung.tried) == len(rung.due) for rung in self.rungs):
+                break
+            if len(self.made) == made:
+                # What went up on an earlier way, when fewer were known, has been tried all the same.
+                self.rungs = [self.reached[rows] for rows in sorted(self.reached)]
+                break
+        # Of the first rung one is tried whatever the time.
+        return next(rung.tried[0] for rung in reversed(self.rungs) if rung.tried)
 
     def _climb_once(self, limits: Sequence[int | None], due: tuple[Candidate, ...]) -> None:
-        """From rung to rung, each of which may take its share of the time."""
+        """From rung to rung: each may take as much of the time left as those that follow."""
         for number, limit in enumerate(limits):
-            share = 1.0 if number == len(limits) - 1 else SHARE
+            share = 1 / (len(limits) - number)
             candidates = self._affordable(due, limit, share) if number else due
             rung = Rung(self._rows(limit), due)
             # One alone has nothing to be held against.
             if len(candidates) > 1 or len(due) == len(candidates):
                 rung = self._rung(rung, limit, candidates, share)
             self.rungs.append(rung)
+            self._remember(rung)
             if not rung.tried:
                 break
-            self.best = rung.tried[0]
             due = tuple(entry.candidate for entry in rung.tried[: math.ceil(len(rung.tried) / TIMES)])
             if len(due) < 2:
                 break
+
+    def _remember(self, rung: Rung) -> None:
+        """Add a rung to what was reached with so many rows before."""
+        before = self.reached.get(rung.rows, rung)
+        tried = {entry.candidate: entry for entry in (*before.tried, *rung.tried)}
+        self.reached[rung.rows] = dataclasses.replace(
+            rung,
+            due=tuple(dict.fromkeys((*before.due, *rung.due))),
+            tried=tuple(by_merit(list(tried.values()), self.question.settings.score)),
+        )
+
+    @property
+    def best(self) -> Tried | None:
+        """The best so far, of the most rows."""
+        return next(
+            (self.reached[rows].tried[0] for rows in sorted(self.reached, reverse=True) if self.reached[rows].tried),
+            None,
+        )
 
     def _start(self, limit: int | None) -> list[Candidate]:
         """All candidates, of the passes that there is time for from the first rung to the test."""
@@ -166,21 +185,19 @@ class Halving:
     def _affordable(self, due: Sequence[Candidate], limit: int | None, share: float) -> tuple[Candidate, ...]:
         """Those of the due ones whose passes and heads on so many rows are predicted to end in time, or are known; the
         best first."""
-        before, rows = {entry.candidate: entry for entry in self.rungs[-1].tried}, self._rows(limit)
-        known = self._known(self._row_of(limit, due))
-        is_all = limit == self.question.request.limit
-        left = self._allowed(due, share, is_all=is_all)
+        known, rows = self._known(self._row_of(limit, due)), self._rows(limit)
+        left = self._allowed(due, share, rows)
         # Whichever wins is to be fitted and tested in time, as the best so far is.
-        latest = ADMITTED * self._left()
-        latest = latest if self.best is None else max(latest, self._finish(self.best, is_all=is_all))
+        assert self.best is not None
+        latest = max(ADMITTED * self._left(), self._finish(self.best.candidate, max(rows, self.best.rows)))
         chosen: list[Candidate] = []
         passes: set[Pass] = set()
         for candidate in due:
             cost = 0.0
             if candidate not in known:
-                cost = self._expected(before[candidate], rows) / self._workers()
+                cost = self._expected(candidate, rows) / self._workers()
                 cost += 0.0 if candidate.of_pass in passes else rows * self.rates[candidate.of_pass]
-                cost = math.inf if self._finish(before[candidate], is_all=is_all) > latest else cost
+                cost = math.inf if self._finish(candidate, rows) > latest else cost
             if cost <= left:
                 left -= cost
                 passes.add(candidate.of_pass)
@@ -195,14 +212,13 @@ class Halving:
         for of_pass in sorted({candidate.of_pass for candidate in todo}):
             places = {(candidate.layer, candidate.pool) for candidate in todo if candidate.of_pass == of_pass}
             extracting += self._extract(of_pass, limit, places)
-        allowed = self._allowed(candidates, share, is_all=limit == self.question.request.limit)
+        allowed = self._allowed(candidates, share, rung.rows)
         trials = self._trials(rows, known, rung.rows, time.time() + allowed)
         tried = [Tried(candidate, len(self.rungs), rung.rows, trial) for candidate, trial in trials.items()]
         passes, heads = self.spent.get(rung.rows, (0.0 if self.rungs else self.first_passes, 0.0))
         self.spent[rung.rows] = passes + extracting, heads + time.time() - started - extracting
         rung = dataclasses.replace(rung, tried=tuple(by_merit(tried, self.question.settings.score)))
-        if len(trials) > len(known) or rung.rows not in self.said:
-            self.said.add(rung.rows)
+        if len(trials) > len(known) or rung.rows not in self.reached:
             self.how.say(self._line(rung))
         return dataclasses.replace(rung, extract_seconds=self.spent[rung.rows][0], seconds=self.spent[rung.rows][1])
 
@@ -239,19 +255,18 @@ class Halving:
         self, rows: dict[Candidate, Row], known: dict[Candidate, Trial], number: int, until: float
     ) -> dict[Candidate, Trial]:
         """The trials of rows, known ones and those that end by then."""
-        before = {entry.candidate: entry for entry in self.rungs[-1].tried} if self.rungs else {}
-        trials = dict(known)
+        is_first, trials = not self.rungs, dict(known)
         threads = threads_of(self.how.jobs, len(rows) - len(known))
         how = dataclasses.replace(self.how, say=PLAINLY.say, on_epoch=None)
-        for wave in [lambda: list(rows)] if before else self._waves(rows, trials):
+        for wave in self._waves(rows, trials) if is_first else [lambda: list(rows)]:
             todo = [candidate for candidate in wave() if candidate not in trials]
             tasks: list[tuple[Row, How, float]] = []
             for candidate in todo:
                 row = rows[candidate]
                 row = dataclasses.replace(row, settings=row.head.on_threads(row.settings, threads))
-                latest = until - self._expected(before[candidate], number) if before else until
+                latest = until if is_first else until - self._expected(candidate, number)
                 # One at least is tried, however late it is.
-                tasks.append((row, how, latest if before or trials or tasks else math.inf))
+                tasks.append((row, how, math.inf if is_first and not (trials or tasks) else latest))
             for candidate, trial in zip(todo, in_parallel(attempt, tasks, self.how.jobs), strict=True):
                 if trial is not None:
                     trials[candidate] = self.made[trial.digest] = trial
@@ -277,32 +292,37 @@ class Halving:
 
         return lambda: sorted((there[0] for there in by_place.values()), key=cost.__getitem__), others
 
-    def _expected(self, entry: Tried, rows: int) -> float:
-        """Seconds that a candidate is expected to take on more rows than it was tried on."""
-        growth = GROWTH
-        for other in (other for rung in self.rungs for other in rung.tried if other.candidate == entry.candidate):
-            if other.rows < entry.rows:
-                grown = math.log(entry.trial.seconds / other.trial.seconds) / math.log(entry.rows / other.rows)
-                growth = min(max(growth, grown), MOST_GROWTH)
-        return float(entry.trial.seconds * (rows / entry.rows) ** growth)
+    def _expected(self, candidate: Candidate, rows: int) -> float:
+        """Seconds that a candidate is expected to take on so many rows, by what it took on fewer."""
+        steps = [
+            entry for _, rung in sorted(self.reached.items()) for entry in rung.tried if entry.candidate == candidate
+        ]
+        last, growth = steps[-1], HEADS[candidate.head].growth
+        for entry in steps[:-1]:
+            grown = math.log(last.trial.seconds / entry.trial.seconds) / math.log(last.rows / entry.rows)
+            growth = min(max(growth, grown), MOST_GROWTH)
+        return float(last.trial.seconds * (rows / last.rows) ** growth)
 
-    def _allowed(self, candidates: Iterable[Candidate], share: float, *, is_all: bool) -> float:
+    def _allowed(self, candidates: Iterable[Candidate], share: float, rows: int) -> float:
         """Seconds that a rung may take: its share of what is left, and no more than leaves the winner its own."""
         if self.best is not None:
-            reserve = self._finish(self.best, is_all=is_all)
+            reserve = self._finish(self.best.candidate, max(rows, self.best.rows))
         else:
-            reserve = max(self.rates[candidate.of_pass] for candidate in candidates) * self._images_left(is_all=is_all)
-        return max(0.0, min(share * self._left(), self._left() - reserve))
+            reserve = max(self.rates[candidate.of_pass] for candidate in candidates) * self._images_left(rows)
+        left = self._left()
+        # From the fewest rows alone what the winner will take is a guess, which the first step up makes a better one.
+        least = GUESSED * share * left if len(self.rungs) == len(self.reached) == 1 else 0.0
+        return max(least, min(share * left, left - reserve))
 
-    def _finish(self, entry: Tried, *, is_all: bool) -> float:
-        """Seconds that a winner is expected to take: its passes that are not made yet, and its last fit."""
-        passes = self.rates[entry.candidate.of_pass] * self._images_left(is_all=is_all)
-        return passes + self._expected(entry, _images(next(iter(self.plans.values())))["train"])
+    def _finish(self, candidate: Candidate, rows: int) -> float:
+        """Seconds that a winner on so many rows is expected to take: its passes that are not made yet, and its fit."""
+        passes = self.rates[candidate.of_pass] * self._images_left(rows)
+        return passes + self._expected(candidate, self._rows(self.question.request.limit))
 
-    def _images_left(self, *, is_all: bool) -> int:
-        """The images that the winner still needs; is_all: its rung is of all training rows."""
+    def _images_left(self, rows: int) -> int:
+        """The images that the winner on so many training rows still needs."""
         images = _images(next(iter(self.plans.values())))
-        return images["test"] + (0 if is_all else images["train"])
+        return images["test"] + (0 if rows == images["train"] else images["train"])
 
     def _rows(self, limit: int | None) -> int:
         """How many training rows a limit takes."""
@@ -340,7 +360,7 @@ def attempt(row: Row, how: How, latest: float) -> Trial | None:
     started = time.time()
     if started >= latest:
         return None
-    fitted = fit(row, how)
+    fitted = fit(row, how, weighed=False)
     rows, predicted, labels = fitted.validation_rows, fitted.validation_predicted, fitted.validation_labels
     assert rows is not None and predicted is not None and labels is not None  # a trial is scored on rows
     seconds = time.time() - started

@@ -46,17 +46,18 @@ def tried(shared, monkeypatch):
 
 
 class Clock:
-    """A time that stands still but for what is fitted, each of which takes so many seconds."""
+    """A time that stands still but for what is fitted, each of which takes so many seconds; passes take none."""
 
     def __init__(self, monkeypatch, seconds):
         self.now, fit = 1000.0, halving.fit
 
-        def taking(*arguments):
+        def taking(*arguments, **options):
             self.now += seconds
-            return fit(*arguments)
+            return fit(*arguments, **options)
 
         monkeypatch.setattr(halving, "time", self)
         monkeypatch.setattr(halving, "fit", taking)
+        monkeypatch.setattr(halving.Halving, "_images_left", lambda *arguments: 0)
         monkeypatch.setattr("classify.experiments.search.search.time", self)
 
     def time(self):
@@ -167,6 +168,23 @@ def test_a_rung_that_would_end_too_late_is_not_begun(tried, tmp_path, monkeypatc
     short = _search(tmp_path)
     assert [len(rung.tried) for rung in short.rungs] == [6, 0]
     assert "Not tried for lack of time: any of the 2 best on 400 training images." in short.untried
+
+
+def test_the_best_go_up_however_long_few_rows_make_the_winner_seem(tried, tmp_path, monkeypatch):
+    Clock(monkeypatch, 7.0)
+    short = _search(tmp_path, minutes=2.75, heads=("lda", "ridge", "centroid"), limit=1000)
+    assert [(rung.rows, len(rung.tried)) for rung in short.rungs] == [(200, 9), (600, 2)]
+    assert "1 of the 3 best on 600 training images" in short.untried and short.best.rows == 600
+
+
+def test_nothing_that_was_tried_is_lost_where_the_time_ends(tried, tmp_path, monkeypatch):
+    """It goes up several times, and what went up first may not be among those that go up last."""
+    clock = Clock(monkeypatch, 7.0)
+    monkeypatch.setattr(halving, "by_merit", lambda entries, score: list(reversed(entries)))
+    result = _search(tmp_path, minutes=2.75, heads=("lda", "ridge", "centroid"), limit=1000)
+    assert result.untried and clock.now <= 1000 + 2.75 * 60
+    assert len(list((tmp_path / trials.TRIALS).glob("*.json"))) == len(result.trials)
+    assert result.best.rows == max(entry.rows for entry in result.trials) == 600
 
 
 def test_sizes_whose_passes_would_take_too_long_are_named(tried, tmp_path, monkeypatch):
