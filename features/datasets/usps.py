@@ -59,11 +59,10 @@ class Usps(Dataset):
         return {split: _content_digest(self.root / name, rows) for split, (name, rows) in FILES.items()}
 
 
-@functools.lru_cache(
-    maxsize=2
-)  # a split is asked for several times by one command, and its text takes most of a second
+@functools.lru_cache(maxsize=2)
 def _read(root: Path, split: str, digest: str) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of a split whose content has this digest, by which it is remembered."""
+    """The images and labels of a split whose content has this digest, remembered by it: one command asks several times,
+    and to read its text takes most of a second."""
     loaded = SOURCE.torchvision_class()(root=root, download=False, **SOURCE.calls[split])
     return loaded.data, np.array(loaded.targets, dtype=np.int64)
 

@@ -18,7 +18,7 @@ from classify.experiments.probe.entries import probe_layers
 from classify.experiments.row import Row
 from classify.experiments.search.grid import Candidate, Pass, joins, narrowed
 from classify.experiments.search.question import TIMES, SearchQuestion
-from classify.experiments.search.tried import Rung, Tried, by_merit
+from classify.experiments.search.tried import Rung, Tried, best_of, by_merit
 from classify.experiments.settings import PLAINLY, How, Settings
 from classify.experiments.sources import CachedLayer
 from classify.heads import HEADS
@@ -31,6 +31,7 @@ from features.errors import UserError
 from features.reading import missing
 from features.request import Plan, limited
 
+LEAST_SECONDS = 1e-3  # of a head: clocks are set back
 MOST_GROWTH = 3.0  # of a head's seconds with its rows, as a power: what a decomposition grows by
 ADMITTED = 0.5  # of the time left, that the passes of a size may take from its first rung to the test
 GUESSED = 0.5  # of its share, that a rung may take however long the winner is predicted to take from one rung alone
@@ -45,8 +46,9 @@ class Halving:
     deadline: of `time.time`, which all processes share. plans: of all rows, by pass; at_limits: those of rungs. rates:
     seconds an image takes. refused: what a network said of a size that it cannot take. too_long: the seconds that the
     passes were predicted to take, from the first rung to the test, of what was therefore left out. made: the trials of
-    this search, by their rows' digests. rungs: of this way up. reached: by rows, of all ways up. first_passes: the
-    seconds of those that the first rung reads. spent: of the rung of so many rows, the seconds of passes and of heads.
+    this search, by their rows' digests. rungs: of this way up. reached: by rows, of all ways up. took: seconds of
+    heads, by rows. first_passes: the seconds of those that the first rung reads. spent: by the rows of a rung, the
+    seconds of its passes and heads.
     """
 
     question: SearchQuestion
@@ -60,6 +62,7 @@ class Halving:
     too_long: dict[Pass, float] = field(default_factory=dict)
     made: dict[str, Trial] = field(default_factory=dict)
     reached: dict[int, Rung] = field(default_factory=dict)
+    took: dict[Candidate, dict[int, float]] = field(default_factory=dict)
     first_passes: float = 0.0
     spent: dict[int, tuple[float, float]] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
@@ -67,7 +70,8 @@ class Halving:
     def climb(self) -> Tried:
         """The best on the most rows that there was time for.
 
-        As long as time is left and some are untried it goes up again: what is known takes none.
+        As long as time is left and some are untried it goes up again: what is known takes none. `rungs` are those of
+        the last way up where nothing was left out of it, else those of all ways together.
         """
         going().expect(self.deadline - self.began)
         limits = self.question.rungs()
@@ -81,11 +85,12 @@ class Halving:
                 # What went up on an earlier way, when fewer were known, has been tried all the same.
                 self.rungs = [self.reached[rows] for rows in sorted(self.reached)]
                 break
-        # Of the first rung one is tried whatever the time.
-        return next(rung.tried[0] for rung in reversed(self.rungs) if rung.tried)
+        best = best_of(self.rungs)
+        assert best is not None  # of the first rung one is tried whatever the time
+        return best
 
     def _climb_once(self, limits: Sequence[int | None], due: tuple[Candidate, ...]) -> None:
-        """From rung to rung: each may take as much of the time left as those that follow."""
+        """From rung to rung: each may take as much of the time left as each of those that follow."""
         for number, limit in enumerate(limits):
             share = 1 / (len(limits) - number)
             candidates = self._affordable(due, limit, share) if number else due
@@ -102,22 +107,24 @@ class Halving:
                 break
 
     def _remember(self, rung: Rung) -> None:
-        """Add a rung to what was reached with so many rows before."""
+        """Add what of a rung was tried to what was tried on so many rows before."""
         before = self.reached.get(rung.rows, rung)
         tried = {entry.candidate: entry for entry in (*before.tried, *rung.tried)}
-        self.reached[rung.rows] = dataclasses.replace(
-            rung,
-            due=tuple(dict.fromkeys((*before.due, *rung.due))),
-            tried=tuple(by_merit(list(tried.values()), self.question.settings.score)),
+        for entry in rung.tried:
+            self.took.setdefault(entry.candidate, {})[rung.rows] = max(LEAST_SECONDS, entry.trial.seconds)
+        extracting, seconds = self.spent.get(rung.rows, (0.0, 0.0))
+        self.reached[rung.rows] = Rung(
+            rung.rows,
+            tuple(dict.fromkeys((*rung.due, *tried))),
+            tuple(by_merit(list(tried.values()), self.question.settings.score)),
+            extracting,
+            seconds,
         )
 
     @property
     def best(self) -> Tried | None:
-        """The best so far, of the most rows."""
-        return next(
-            (self.reached[rows].tried[0] for rows in sorted(self.reached, reverse=True) if self.reached[rows].tried),
-            None,
-        )
+        """The best so far."""
+        return best_of([self.reached[rows] for rows in sorted(self.reached)])
 
     def _start(self, limit: int | None) -> list[Candidate]:
         """All candidates, of the passes that there is time for from the first rung to the test."""
@@ -186,7 +193,7 @@ class Halving:
         """Those of the due ones whose passes and heads on so many rows are predicted to end in time, or are known; the
         best first."""
         known, rows = self._known(self._row_of(limit, due)), self._rows(limit)
-        left = self._allowed(due, share, rows)
+        allowed = left = self._allowed(due, share, rows)
         # Whichever wins is to be fitted and tested in time, as the best so far is.
         assert self.best is not None
         latest = max(ADMITTED * self._left(), self._finish(self.best.candidate, max(rows, self.best.rows)))
@@ -195,9 +202,10 @@ class Halving:
         for candidate in due:
             cost = 0.0
             if candidate not in known:
-                cost = self._expected(candidate, rows) / self._workers()
+                alone = self._expected(candidate, rows)
+                cost = alone / self._workers()
                 cost += 0.0 if candidate.of_pass in passes else rows * self.rates[candidate.of_pass]
-                cost = math.inf if self._finish(candidate, rows) > latest else cost
+                cost = math.inf if alone > allowed or self._finish(candidate, rows) > latest else cost
             if cost <= left:
                 left -= cost
                 passes.add(candidate.of_pass)
@@ -218,7 +226,7 @@ class Halving:
         passes, heads = self.spent.get(rung.rows, (0.0 if self.rungs else self.first_passes, 0.0))
         self.spent[rung.rows] = passes + extracting, heads + time.time() - started - extracting
         rung = dataclasses.replace(rung, tried=tuple(by_merit(tried, self.question.settings.score)))
-        if len(trials) > len(known) or rung.rows not in self.reached:
+        if rung.tried and (len(trials) > len(known) or rung.rows not in self.reached):
             self.how.say(self._line(rung))
         return dataclasses.replace(rung, extract_seconds=self.spent[rung.rows][0], seconds=self.spent[rung.rows][1])
 
@@ -294,25 +302,24 @@ class Halving:
 
     def _expected(self, candidate: Candidate, rows: int) -> float:
         """Seconds that a candidate is expected to take on so many rows, by what it took on fewer."""
-        steps = [
-            entry for _, rung in sorted(self.reached.items()) for entry in rung.tried if entry.candidate == candidate
-        ]
-        last, growth = steps[-1], HEADS[candidate.head].growth
-        for entry in steps[:-1]:
-            grown = math.log(last.trial.seconds / entry.trial.seconds) / math.log(last.rows / entry.rows)
-            growth = min(max(growth, grown), MOST_GROWTH)
-        return float(last.trial.seconds * (rows / last.rows) ** growth)
+        *steps, (most, seconds) = sorted(self.took[candidate].items())
+        grown = [math.log(seconds / took) / math.log(most / few) for few, took in steps]
+        return float(seconds * (rows / most) ** min(max([HEADS[candidate.head].growth, *grown]), MOST_GROWTH))
 
     def _allowed(self, candidates: Iterable[Candidate], share: float, rows: int) -> float:
-        """Seconds that a rung may take: its share of what is left, and no more than leaves the winner its own."""
-        if self.best is not None:
-            reserve = self._finish(self.best.candidate, max(rows, self.best.rows))
-        else:
+        """Seconds that a rung may take: its share of what is left, and no more than leaves the winner its own.
+
+        From the fewest rows alone what the winner's fit will take is a guess, which the first step up makes a better
+        one: that step may have a part of its share whatever is guessed.
+        """
+        left, best, least = self._left(), self.best, 0.0
+        if best is None:
             reserve = max(self.rates[candidate.of_pass] for candidate in candidates) * self._images_left(rows)
-        left = self._left()
-        # From the fewest rows alone what the winner will take is a guess, which the first step up makes a better one.
-        least = GUESSED * share * left if len(self.rungs) == len(self.reached) == 1 else 0.0
-        return max(least, min(share * left, left - reserve))
+        else:
+            reserve = self._finish(best.candidate, max(rows, best.rows))
+            if len(self.rungs) == 1 and best.rung == 0:
+                least = min(GUESSED * share * left, left - self.rates[best.candidate.of_pass] * self._images_left(rows))
+        return max(0.0, least, min(share * left, left - reserve))
 
     def _finish(self, candidate: Candidate, rows: int) -> float:
         """Seconds that a winner on so many rows is expected to take: its passes that are not made yet, and its fit."""
@@ -363,7 +370,7 @@ def attempt(row: Row, how: How, latest: float) -> Trial | None:
     fitted = fit(row, how, weighed=False)
     rows, predicted, labels = fitted.validation_rows, fitted.validation_predicted, fitted.validation_labels
     assert rows is not None and predicted is not None and labels is not None  # a trial is scored on rows
-    seconds = time.time() - started
+    seconds = max(LEAST_SECONDS, time.time() - started)
     trial = Trial(row.config, fitted.fields, seconds, rows, predicted, labels, fitted.validation_folds)
     trial.save(how.folder)
     return trial

@@ -150,8 +150,7 @@ def answered(question: SearchQuestion, how: How, began: float) -> SearchResult:
     """The answer to a question, also kept where `how` says; began: when its minutes did."""
     halving = Halving(question, how, began + 60 * question.minutes)
     best = halving.climb()
-    last = next(rung for rung in reversed(halving.rungs) if rung.tried)
-    others = [entry for entry in last.tried if entry is not best]
+    others = [entry for entry in halving.rungs[best.rung].tried if entry is not best]
     equals = alike_where_chosen(best.trial, (entry.trial for entry in others))
 
     # From here on nothing is chosen.

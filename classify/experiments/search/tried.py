@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from classify.experiments.search.grid import Candidate
 from classify.measure.choice import Merit, best_merit, merit_of
+from classify.measure.standing import alike_where_chosen
 from classify.measure.trials import Trial
 
 
@@ -50,3 +51,21 @@ def by_merit(tried: Sequence[Tried], score: str) -> list[Tried]:
         return place != best, -own.rank, own.loss, own.numbers, own.name
 
     return [tried[place] for place in sorted(range(len(tried)), key=order)]
+
+
+def best_of(rungs: Sequence[Rung]) -> Tried | None:
+    """The best of the most rows; None where nothing was tried.
+
+    Where the best of fewer rows was not tried on more, there being no time for it, it stays the best if it is better
+    there than what was, and not by chance.
+    """
+    best: Tried | None = None
+    before: dict[Candidate, Trial] = {}
+    for rung in rungs:
+        here = {entry.candidate: entry.trial for entry in rung.tried}
+        if best is not None and best.candidate not in here:
+            rival = rung.tried[0].candidate if rung.tried else None
+            if rival not in before or not alike_where_chosen(best.trial, [before[rival]]):
+                break
+        best, before = rung.tried[0] if rung.tried else best, here
+    return best

@@ -1,5 +1,6 @@
 """The search for the best configuration, on real digits through real weights: what it tries, keeps and says."""
 
+import dataclasses
 import html
 import json
 import shlex
@@ -12,6 +13,7 @@ import pytest
 from classify.__main__ import main
 from classify.experiments.search import halving
 from classify.experiments.search.grid import DIMENSIONS, Candidate, Grid, joins, usual
+from classify.experiments.search.tried import best_of
 from classify.experiments.sources import CachedLayer
 from classify.measure import trials
 from classify.measure.results import load_results
@@ -185,6 +187,24 @@ def test_nothing_that_was_tried_is_lost_where_the_time_ends(tried, tmp_path, mon
     assert result.untried and clock.now <= 1000 + 2.75 * 60
     assert len(list((tmp_path / trials.TRIALS).glob("*.json"))) == len(result.trials)
     assert result.best.rows == max(entry.rows for entry in result.trials) == 600
+
+
+def test_what_there_was_no_time_for_on_more_rows_stays_the_best_where_it_is_surely_better(tried):
+    first, last = tried.rungs
+    leader, other = first.tried[:2]
+    (later,) = (entry for entry in last.tried if entry.candidate == other.candidate)
+    above = dataclasses.replace(last, tried=(later,))
+
+    def best(wrong):
+        told = np.broadcast_to(leader.trial.validation_labels, leader.trial.validation_predicted.shape).copy()
+        right = dataclasses.replace(leader.trial, validation_predicted=told.copy())
+        told[..., :wrong] = (told[..., :wrong] + 1) % 10
+        worse = dataclasses.replace(other, trial=dataclasses.replace(leader.trial, validation_predicted=told))
+        return best_of([dataclasses.replace(first, tried=(dataclasses.replace(leader, trial=right), worse)), above])
+
+    assert best(wrong=100).candidate == leader.candidate and best(wrong=100).rows == 200
+    assert best(wrong=1) is later
+    assert best_of([]) is None and best_of([first, dataclasses.replace(last, tried=())]) is leader
 
 
 def test_sizes_whose_passes_would_take_too_long_are_named(tried, tmp_path, monkeypatch):
