@@ -68,10 +68,11 @@ class SearchResult(Outcome):
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        furthest = {entry.candidate: entry for entry in self.trials}
-        ranked = sorted(furthest.values(), key=lambda entry: -entry.rung)  # stable: the best of each rung first
+        furthest: dict[Candidate, Tried] = {}
+        for entry in (entry for rung in reversed(self.rungs) for entry in rung.tried):
+            furthest.setdefault(entry.candidate, entry)
         return (
-            trials_table(ranked, self.score, shortened=True),
+            trials_table(tuple(furthest.values()), self.score, shortened=True),
             *([rungs_table(self.rungs, self.score)] if len(self.rungs) > 1 else []),
         )
 

@@ -228,6 +228,17 @@ def test_the_command_in_the_answer_makes_the_winner(tried, shared, capsys, monke
     assert set(shared[1].glob("*.json")) == made and "1 of 1 rows stood in" in capsys.readouterr().out
 
 
+def test_its_table_has_the_best_of_the_most_rows_first(tried):
+    first, last = tried.rungs
+    turned = dataclasses.replace(tried, rungs=(first, dataclasses.replace(last, tried=last.tried[::-1])))
+    for result in (tried, turned):
+        above = [entry.candidate for entry in result.rungs[1].tried]
+        ranked = [*above, *(entry.candidate for entry in first.tried if entry.candidate not in above)]
+        shown = [(row["layer"], row["head"], row["rows"]) for row in result.tables[0].records()]
+        rows = [400] * len(above) + [200] * (len(ranked) - len(above))
+        assert shown == [(entry.layer, entry.head, count) for entry, count in zip(ranked, rows, strict=True)]
+
+
 def test_its_document_holds_every_trial(tried, shared):
     record = json.loads((shared[1] / f"{tried.stem}.json").read_text())
     assert record["best"]["result"] == tried.saved.path.name and len(record["trials"]) == 8
