@@ -47,8 +47,7 @@ class Halving:
     seconds an image takes. refused: what a network said of a size that it cannot take. too_long: the seconds that the
     passes were predicted to take, from the first rung to the test, of what was therefore left out. made: the trials of
     this search, by their rows' digests. rungs: of this way up. reached: by rows, of all ways up. took: seconds of
-    heads, by rows. first_passes: the seconds of those that the first rung reads. spent: by the rows of a rung, the
-    seconds of its passes and heads.
+    heads, by rows. first_passes: the seconds of those that the first rung reads.
     """
 
     question: SearchQuestion
@@ -64,7 +63,6 @@ class Halving:
     reached: dict[int, Rung] = field(default_factory=dict)
     took: dict[Candidate, dict[int, float]] = field(default_factory=dict)
     first_passes: float = 0.0
-    spent: dict[int, tuple[float, float]] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
 
     def climb(self) -> Tried:
@@ -94,7 +92,8 @@ class Halving:
         for number, limit in enumerate(limits):
             share = 1 / (len(limits) - number)
             candidates = self._affordable(due, limit, share) if number else due
-            rung = Rung(self._rows(limit), due)
+            before = Rung(self._rows(limit), due, extract_seconds=0.0 if number else self.first_passes)
+            rung = dataclasses.replace(self.reached.get(before.rows, before), due=due, tried=())
             # One alone has nothing to be held against.
             if len(candidates) > 1 or len(due) == len(candidates):
                 rung = self._rung(rung, limit, candidates, share)
@@ -112,13 +111,10 @@ class Halving:
         tried = {entry.candidate: entry for entry in (*before.tried, *rung.tried)}
         for entry in rung.tried:
             self.took.setdefault(entry.candidate, {})[rung.rows] = max(LEAST_SECONDS, entry.trial.seconds)
-        extracting, seconds = self.spent.get(rung.rows, (0.0, 0.0))
-        self.reached[rung.rows] = Rung(
-            rung.rows,
-            tuple(dict.fromkeys((*rung.due, *tried))),
-            tuple(by_merit(list(tried.values()), self.question.settings.score)),
-            extracting,
-            seconds,
+        self.reached[rung.rows] = dataclasses.replace(
+            rung,
+            due=tuple(dict.fromkeys((*rung.due, *tried))),
+            tried=tuple(by_merit(list(tried.values()), self.question.settings.score)),
         )
 
     @property
@@ -195,8 +191,9 @@ class Halving:
         known, rows = self._known(self._row_of(limit, due)), self._rows(limit)
         allowed = left = self._allowed(due, share, rows)
         # Whichever wins is to be fitted and tested in time, as the best so far is.
-        assert self.best is not None
-        latest = max(ADMITTED * self._left(), self._finish(self.best.candidate, max(rows, self.best.rows)))
+        best = self.best
+        assert best is not None
+        latest = max(ADMITTED * self._left(), self._finish(best.candidate, max(rows, best.rows)))
         chosen: list[Candidate] = []
         passes: set[Pass] = set()
         for candidate in due:
@@ -223,12 +220,15 @@ class Halving:
         allowed = self._allowed(candidates, share, rung.rows)
         trials = self._trials(rows, known, rung.rows, time.time() + allowed)
         tried = [Tried(candidate, len(self.rungs), rung.rows, trial) for candidate, trial in trials.items()]
-        passes, heads = self.spent.get(rung.rows, (0.0 if self.rungs else self.first_passes, 0.0))
-        self.spent[rung.rows] = passes + extracting, heads + time.time() - started - extracting
-        rung = dataclasses.replace(rung, tried=tuple(by_merit(tried, self.question.settings.score)))
+        rung = dataclasses.replace(
+            rung,
+            tried=tuple(by_merit(tried, self.question.settings.score)),
+            extract_seconds=rung.extract_seconds + extracting,
+            seconds=rung.seconds + time.time() - started - extracting,
+        )
         if rung.tried and (len(trials) > len(known) or rung.rows not in self.reached):
             self.how.say(self._line(rung))
-        return dataclasses.replace(rung, extract_seconds=self.spent[rung.rows][0], seconds=self.spent[rung.rows][1])
+        return rung
 
     def _row_of(self, limit: int | None, candidates: Iterable[Candidate]) -> dict[Candidate, Row]:
         """The row of each candidate on so many training rows."""
