@@ -1,5 +1,12 @@
 """What both stages share: data sets, backbones and their cut, the identity of a cache, the HDF5 store."""
 
+import os
+import sys
+
+if sys.platform == "darwin":
+    # torch reads it when it is imported: an operator that mps lacks is then computed on the processor, which torch says.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
 try:
     import fcntl as _locks  # noqa: F401  # what the store's locks are made of, and Windows has not
 except ImportError:
