@@ -5,6 +5,7 @@ import sys
 import types
 
 import pytest
+import rich.progress  # noqa: F401  # keeps the clock that it finds when it is imported: not a test's
 
 from features.commands import progress
 from features.commands.progress import Course, course, going, row_progress
@@ -104,15 +105,18 @@ def test_in_a_log_there_is_a_line_now_and_then_if_asked_for(capsys, monkeypatch,
 
 def test_on_a_terminal_one_set_of_bars_serves_the_whole_and_its_parts(monkeypatch):
     drawn = _terminal(monkeypatch)
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     with course("probe") as whole:
         assert whole.is_bar
         whole.expect(2)
         with row_progress() as advance:
             advance("train", 1, 10)
             advance("train", 5, 10)
+        now += 20
         whole.advance(1, "1/2")
     text = "".join(drawn)
-    assert "probe" in text and "50%" in text and "left" in text
+    assert "probe" in text and "50%" in text and "about 20 s left" in text
     assert progress._bars is None
 
 
