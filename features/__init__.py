@@ -4,7 +4,7 @@ import os
 import sys
 
 if sys.platform == "darwin":
-    # torch reads it when it is imported: an operator that mps lacks is then computed on the processor, which torch says.
+    # torch reads it when it is imported: what mps has no operator for is then left to the processor, which torch says.
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 try:

@@ -1,0 +1,71 @@
+"""A step's memory is its own: what earlier ones left is given back first, and nobody waits where they left nothing."""
+
+import gc
+import sys
+
+import numpy as np
+import pytest
+
+from classify.measure.memory import peak_memory
+
+MEGABYTE = 2**20
+
+
+class _Circle:
+    """Something large that refers to itself, as networks with hooks do."""
+
+    def __init__(self, megabytes: int) -> None:
+        self.numbers = np.ones(megabytes * MEGABYTE, dtype=np.uint8)
+        self.circle = self
+
+
+@pytest.fixture
+def looks():
+    """How often all objects were looked at since."""
+    counted = []
+
+    def count(phase, info):
+        if phase == "stop" and info["generation"] == 2:
+            counted.append(info)
+
+    with peak_memory():
+        pass
+    gc.callbacks.append(count)
+    yield counted
+    gc.callbacks.remove(count)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the largest figure cannot be forgotten there")
+def test_what_an_earlier_step_left_in_a_circle_is_no_part_of_the_next(looks):
+    with peak_memory() as before:
+        pass
+    _Circle(300)
+    with peak_memory() as after:
+        pass
+    assert looks and after.host < before.host + 100 * MEGABYTE
+
+
+def test_a_step_has_what_it_took_at_its_most(looks):
+    with peak_memory() as small:
+        pass
+    with peak_memory() as large:
+        _Circle(300)
+    assert large.host > small.host + 250 * MEGABYTE
+
+
+def test_little_by_little_is_given_back_too(looks):
+    """Each of the steps leaves less than is worth a look."""
+    with peak_memory() as before:
+        pass
+    for _ in range(20):
+        _Circle(40)
+        with peak_memory() as after:
+            pass
+    assert looks and after.host < before.host + 200 * MEGABYTE
+
+
+def test_where_nothing_is_left_nobody_waits(looks):
+    for _ in range(20):
+        with peak_memory():
+            np.ones(300 * MEGABYTE, dtype=np.uint8)
+    assert not looks
