@@ -41,6 +41,13 @@ class ClosedForm(WeightedPathHead, LinearHead):
             seen = moments(X, codes, self._of_rows(shares), row_weights, device)
         yield from self._solved(seen, shares, heads)
 
+    def predict_path(self, X: Any, y: Any, queries: Any, candidates: Sequence[dict]) -> Iterator[np.ndarray]:
+        """For each candidate the labels predicted for `queries`, as fit and predict would; they are checked once."""
+        checked: Any = None
+        for head in self.fit_path(X, y, candidates):
+            checked = head._samples(queries) if checked is None else checked
+            yield head.classes_[head.codes_of(head._decided(checked))]
+
     def fold_decisions(
         self, X: Any, y: Any, folds: Sequence[Fold], candidates: Sequence[dict]
     ) -> Iterator[tuple[int, int, np.ndarray]] | None:

@@ -267,7 +267,9 @@ class LinearHead(HeadClassifier):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores, float64: (N, K), or (N,) with two classes."""
-        X = self._samples(X)
+        return self._decided(self._samples(X))
+
+    def _decided(self, X: Any) -> np.ndarray:
         with threads(self.jobs):
             scores = by_blocks(X, lambda block: block @ self.coef_.T + self.intercept_)
         return scores[:, 0] if scores.shape[1] == 1 else scores

@@ -192,13 +192,13 @@ def as_they_are(weights: np.ndarray) -> np.ndarray:
 
 
 def row_space(
-    Z: np.ndarray | StandardisedBlocks,
+    Z: np.ndarray | StandardisedBlocks, *, exact: bool = False
 ) -> tuple[np.ndarray | StandardisedBlocks, Callable[[np.ndarray], np.ndarray]]:
     """Coordinates of the rows in the space that they span, for more features than rows.
 
-    Returns R (N, r), float64 where Z is, with the same inner products as Z (N, D), and a function that turns weights
-    (r, K) over R into the weights (D, K) over Z of the same scores and the same length. A penalty on the length of the
-    weights therefore gives the same solution in fewer numbers. Where D <= N, R is Z and the function returns its
+    Returns R (N, r), float64 where Z is or exact, with the same inner products as Z (N, D), and a function that turns
+    weights (r, K) over R into the weights (D, K) over Z of the same scores and the same length. A penalty on the length
+    of the weights therefore gives the same solution in fewer numbers. Where D <= N, R is Z and the function returns its
     argument.
     """
     if Z.shape[1] <= len(Z):
@@ -221,7 +221,7 @@ def row_space(
         mixture = vectors @ (weights / lengths[:, None])
         return np.concatenate([Z[:, columns].T @ mixture for columns in row_blocks(Z.shape[1])])
 
-    return (vectors * lengths).astype(Z.dtype), back
+    return (vectors * lengths).astype(np.float64 if exact else Z.dtype), back
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def moments(
     squares on a device, if there is one."""
     scale = Standardiser.fit(X, row_weights)
     if X.shape[1] > len(X):
-        R, back = row_space(scale.apply_exactly(X))
+        R, back = row_space(scale.apply_exactly(X), exact=True)
         blocks = (np.asarray(R[rows], dtype=np.float64) for rows in row_blocks(len(X)))
         width = R.shape[1]
     else:

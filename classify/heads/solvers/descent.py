@@ -2,8 +2,9 @@
 
 Minimises mean of weight * loss + penalty / 2 * |W|^2 over W (D, K) and the intercepts (K,), which are not penalised.
 Plain L-BFGS needs hundreds of passes over the features. Here the first guess of the inverse Hessian is its block for
-each class (`curvature.py`), got anew every few steps, so that some tens of passes reach the optimum. Each step reads
-the features twice: the line search works on the scores, which are linear in the step.
+each class (`curvature.py`), got anew every few steps, so that some tens of passes reach the optimum. Where that costs
+as much as dozens of steps, plain ones come first, since they may do. Each step reads the features twice: the line
+search works on the scores, which are linear in the step.
 """
 
 import math
@@ -16,9 +17,10 @@ import numpy as np
 from classify.heads.estimator import in_threads, row_blocks
 from classify.heads.on_device import DeviceRows
 from classify.heads.scaling import FeatureRows
-from classify.heads.solvers.curvature import Curvature
+from classify.heads.solvers.curvature import Curvature, cost_of_a_block
 from classify.heads.solvers.losses import Loss
 
+DEAR = 40  # steps, whose cost makes plain ones come before a curvature
 MEMORY = 20  # pairs of steps that L-BFGS keeps
 FEW_ROWS = 64  # that are multiplied at once
 NARROW = 3  # times as long does an operation take in a product as narrow as that of a step
@@ -160,10 +162,11 @@ def descent(
     gradient = yield Gradient(slopes)
     gradient[:, :-1] += penalty * W[:, :-1]
     pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
-    steps, age, patience = 0, math.inf, 0
+    dear = cost_of_a_block(problem.Z) / max(problem.cost, 1.0)
+    steps, age, patience = 0, 0.0, int(dear) if dear > DEAR else 0
     precondition: Curvature | None = None
     while np.abs(gradient).max() > tolerance and steps < max_iter:
-        if precondition is None or age >= patience:
+        if age >= patience:
             # The first point is zero or another problem's optimum, and its curvature is soon out of date.
             patience = problem.loss.steady if precondition else problem.loss.steady // 2
             scores = yield Scores(W)
@@ -177,7 +180,7 @@ def descent(
             along = yield Scores(direction)
             reached = _line_search(problem, W, direction, scores, along, value, gradient, penalty)
         if reached is None:
-            if age == 0:
+            if age == 0 and precondition is not None:
                 break
             age = math.inf
             continue
@@ -194,14 +197,20 @@ def descent(
     return Solution(W[:, :-1].T, W[:, -1], bool(np.abs(gradient).max() <= tolerance), steps, value)
 
 
-def _two_loops(gradient: np.ndarray, pairs: list, precondition: Curvature) -> np.ndarray:
-    """The L-BFGS approximation of the inverse Hessian times the gradient."""
+def _two_loops(gradient: np.ndarray, pairs: list, precondition: Curvature | None) -> np.ndarray:
+    """The L-BFGS approximation of the inverse Hessian times the gradient; without a curvature from that of the last
+    step, or so that a first one is no longer than 1."""
     shares = []
     for change, bend, product in reversed(pairs):
         share = float(np.vdot(change, gradient)) / product
         gradient = gradient - share * bend
         shares.append(share)
-    result = precondition(gradient)
+    if precondition is not None:
+        result = precondition(gradient)
+    elif pairs:
+        result = gradient * (pairs[-1][2] / float(np.vdot(pairs[-1][1], pairs[-1][1])))
+    else:
+        result = gradient / max(1.0, float(np.sqrt(np.vdot(gradient, gradient))))
     for (change, bend, product), share in zip(pairs, reversed(shares), strict=True):
         result = result + (share - float(np.vdot(bend, result)) / product) * change
     return result

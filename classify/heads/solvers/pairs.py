@@ -15,6 +15,7 @@ from classify.heads.solvers.dual import Dual, WorkingSet, solve_dual
 from classify.heads.solvers.small_pairs import SMALL_PAIR, solve_small_pairs
 
 FINE = 3e-4  # a tolerance below which the kernel is computed in float64
+FEW_PAIRS = 3  # which take their steps one after the other in less time than side by side
 KEPT_NUMBERS = 50_000_000  # of the distances of a pair that are kept for the next width
 
 
@@ -99,7 +100,7 @@ def _solve_small(
     """The solutions of the pairs of few rows, by pair of classes."""
     small = pairs[counts[pairs].sum(axis=1) <= SMALL_PAIR]
     alike = {(candidate.tolerance, candidate.limit) for candidate in candidates}
-    if not len(small) or len(alike) > 1:
+    if len(small) <= FEW_PAIRS or len(alike) > 1:
         return {}
     ((tolerance, limit),) = alike
     found = solve_small_pairs(
