@@ -1,12 +1,14 @@
 """Support vector machine with an RBF kernel: scikit-learn's problem, solved and predicted faster.
 
-Training is our own (`solvers.dual`) as long as few enough rows of each pair of classes enter its solution. Else it is
-done by scikit-learn-intelex where it is installed (extra `fast`), or by scikit-learn's SVC; neither is patched into
-scikit-learn. Prediction is our own: the kernel between a block of rows and all support vectors is one matrix product,
-shared by all pairs of classes, in float64: in float32 some BLAS kernels (OpenBLAS' for Haswell) round a row in another
-way at another place among its neighbours, by more than scikit-learn allows.
+Training is our own (`solvers.dual`) as long as few enough rows of each pair of classes enter its solution, and there
+are not thousands of pairs of a few rows each. Else it is done by scikit-learn-intelex where it is installed (extra
+`fast`), or by scikit-learn's SVC; neither is patched into scikit-learn. Prediction is our own: the kernel between a
+block of rows and all support vectors is one matrix product, shared by all pairs of classes, in float64: in float32 some
+BLAS kernels (OpenBLAS' for Haswell) round a row in another way at another place among its neighbours, by more than
+scikit-learn allows.
 """
 
+import contextlib
 import functools
 import importlib.util
 import itertools
@@ -40,7 +42,10 @@ MANY_ROWS = 10_000
 MODERATE = 60.0  # binary digits of the total variance up to which float32 holds all squares and sums
 LARGEST_GAMMA = 1e30
 SHARED_ROWS = 6_000  # of which the distances from each other, for all folds of a search, take 144 MB
-KERNEL_NUMBERS = 8_000_000  # of the kernel kept in memory at once in prediction, float64, and of what it says
+KERNEL_NUMBERS = 8_000_000  # of the kernel kept in memory at once in prediction, float64
+SAID_NUMBERS = 32_000_000  # of what the classes' vectors say in prediction against each rival, float64, at once
+MANY_PAIRS = 1_000  # of classes, of FEW_EACH rows or less, that LIBSVM solves sooner one by one
+FEW_EACH = 12
 VECTORS = 4_000  # of as many classes as have no more together, float64 at once in prediction
 
 
@@ -112,10 +117,11 @@ class RBFSVM(PathHead):
         order = np.argsort(codes, kind="stable")
         rows = heads[0]._centred(X, order)
         with threads(self.jobs):
-            try:
-                solved = solve_pairs(rows, counts, [head._penalties(shares) for head in heads])
-            except TooManyRows:
-                solved = None
+            solved = None
+            pairs = len(counts) * (len(counts) - 1) // 2
+            if len(heads) > 1 or pairs < MANY_PAIRS or len(rows) > FEW_EACH * len(counts):
+                with contextlib.suppress(TooManyRows):
+                    solved = solve_pairs(rows, counts, [head._penalties(shares) for head in heads])
             for number, head in enumerate(heads):
                 if solved is None:
                     head._fit_by_library(rows, np.repeat(np.arange(len(counts)), counts), shares)
@@ -181,9 +187,13 @@ class RBFSVM(PathHead):
         """Keep what prediction needs: vectors float32 (S, D), ordered by class, and their coefficients by rival."""
         bounds = np.concatenate([[0], np.cumsum(counts)])
         coefficients = np.zeros((len(rows), len(counts) - 1), dtype=np.float32)
-        for (i, j), dual in zip(_pairs(len(counts)), duals, strict=True):
-            coefficients[bounds[i] : bounds[i + 1], j - 1] = dual.beta[: counts[i]]
-            coefficients[bounds[j] : bounds[j + 1], i] = dual.beta[counts[i] :]
+        # Of each pair i < j first the rows of i, against the rival j, and then those of j.
+        classes = np.array(_pairs(len(counts)))
+        lengths = counts[classes].ravel()
+        starts = bounds[classes].ravel() - (np.cumsum(lengths) - lengths)
+        rivals = np.repeat((classes[:, ::-1] - [1, 0]).ravel(), lengths)
+        every = np.repeat(starts, lengths) + np.arange(len(rivals))
+        coefficients[every, rivals] = np.concatenate([dual.beta for dual in duals])
         chosen = np.any(coefficients, axis=1)
         self.solver_, self.support_ = "own", np.flatnonzero(chosen)
         self.vectors_, self.coefficients_ = rows[chosen], coefficients[chosen]
@@ -227,7 +237,8 @@ class RBFSVM(PathHead):
         X = self._samples(X)
         with threads(self.jobs):
             together = max(self.n_support_.max(), min(VECTORS, self.n_support_.sum()))
-            blocks = row_blocks(len(X), max(1, KERNEL_NUMBERS // int(max(together, len(self.classes_) ** 2))))
+            most = min(KERNEL_NUMBERS // int(together), SAID_NUMBERS // len(self.classes_) ** 2)
+            blocks = row_blocks(len(X), max(1, most))
             return np.concatenate([self._decisions(X[rows]) for rows in blocks])
 
     def predict(self, X: Any) -> np.ndarray:
