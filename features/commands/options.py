@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import gc
 import itertools
 import os
 import shlex
@@ -325,6 +326,9 @@ def check_request(options: argparse.Namespace, heads: bool = True) -> None:
 def run_command(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None = None) -> int:
     """Run a command: a user's mistake becomes one line and exit status 2, Ctrl-C one line and 130, SIGTERM 143."""
     _reopen_closed()
+    if arguments is None:
+        # Libraries make objects by the ten thousand, and they stay: to look for those that could go took a second.
+        gc.set_threshold(10_000, 20, 20)
     if sys.stdout is None:
         complain("error: the standard output is closed; leave it open, or send it to /dev/null")
         return 2
