@@ -4,7 +4,6 @@ Linux lets a process forget its earlier peak; elsewhere the figure is the larges
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 import sys
@@ -12,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from features.memory import give_back_freed_memory
 
 # To look for what only refers to itself takes a fifth of a second: it is done where so many bytes more are held than
 # after the last time, that a step's figure would be another.
@@ -58,12 +59,13 @@ def resident_peak() -> int | None:
 def _forget() -> None:
     """Give back what earlier steps have freed, and forget their peak."""
     global _held
-    looked = _resident() > _held + _WORTH_A_LOOK
-    if looked:
+    give_back_freed_memory()
+    if (now := _resident()) > _held + _WORTH_A_LOOK:
         gc.collect()
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
-    _held = _resident() if looked else min(_held, _resident())
+        give_back_freed_memory()
+        _held = _resident()
+    else:
+        _held = min(_held, now)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
