@@ -16,6 +16,7 @@ from features.blocks import Blocks, memory_told
 
 # A coordinate that is as far away as any: in units of what features vary by, and with a square that float32 holds.
 FAR = 1e15
+MANY_CLASSES = 100  # whose sums are taken row by row, not as a product with a matrix of almost nothing but zeros
 
 
 @dataclass(frozen=True)
@@ -260,9 +261,12 @@ def moments(
     squares, sums = np.zeros((width, width)), np.zeros((len(shares), width))
     for rows, block in zip(row_blocks(len(X)), blocks, strict=True):
         weights = shares[codes[rows]] if row_weights is None else shares[codes[rows]] * row_weights[rows]
-        belongs = np.zeros((len(block), len(shares)))
-        belongs[np.arange(len(block)), codes[rows]] = weights
-        sums += belongs.T @ block
+        if len(shares) > MANY_CLASSES:
+            np.add.at(sums, codes[rows], weights[:, None] * block)
+        else:
+            belongs = np.zeros((len(block), len(shares)))
+            belongs[np.arange(len(block)), codes[rows]] = weights
+            sums += belongs.T @ block
         block *= np.sqrt(weights)[:, None]
         squares += block.T @ block if device is None else squares_on(device, block)
     return Moments(scale, squares, sums, shares * np.bincount(codes, row_weights, minlength=len(shares)), back)
