@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from classify.heads.estimator import JOBS, LinearHead, row_blocks, threads
-from classify.heads.scaling import Standardiser
+from classify.heads.scaling import Standardiser, class_sums
 
 
 class Centroid(LinearHead):
@@ -27,10 +27,9 @@ class Centroid(LinearHead):
         with threads(self.jobs):
             sums = np.zeros((len(self.classes_), X.shape[1]))
             for rows in row_blocks(len(X)):
-                belongs = (codes[rows] == np.arange(len(self.classes_))[:, None]).astype(float)
-                if row_weights is not None:
-                    belongs *= row_weights[rows]
-                sums += belongs @ ((X[rows] - scale.mean) * scale.factor)
+                block = (X[rows] - scale.mean) * scale.factor
+                weights = 1.0 if row_weights is None else row_weights[rows]
+                sums += class_sums(block, codes[rows], len(sums), weights)
             means = sums / np.bincount(codes, row_weights)[:, None]
             self._set_plane(means.T, -0.5 * np.einsum("kd,kd->k", means, means), scale)
         return self

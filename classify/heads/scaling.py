@@ -225,6 +225,17 @@ def row_space(
     return (vectors * lengths).astype(np.float64 if exact else Z.dtype), back
 
 
+def class_sums(block: np.ndarray, codes: np.ndarray, classes: int, weights: np.ndarray | float = 1.0) -> np.ndarray:
+    """The sum of each class's rows, each times its weight (n,), of a block (n, D) with class numbers (n,): (K, D)."""
+    if classes > MANY_CLASSES:
+        sums = np.zeros((classes, block.shape[1]))
+        np.add.at(sums, codes, np.reshape(weights, (-1, 1)) * block)
+        return sums
+    belongs = np.zeros((len(block), classes))
+    belongs[np.arange(len(block)), codes] = weights
+    return belongs.T @ block
+
+
 @dataclass(frozen=True)
 class Moments:
     """Sums over standardised rows Z (N, D), each weighted by its own weight and its class's share, all float64.
@@ -261,12 +272,7 @@ def moments(
     squares, sums = np.zeros((width, width)), np.zeros((len(shares), width))
     for rows, block in zip(row_blocks(len(X)), blocks, strict=True):
         weights = shares[codes[rows]] if row_weights is None else shares[codes[rows]] * row_weights[rows]
-        if len(shares) > MANY_CLASSES:
-            np.add.at(sums, codes[rows], weights[:, None] * block)
-        else:
-            belongs = np.zeros((len(block), len(shares)))
-            belongs[np.arange(len(block)), codes[rows]] = weights
-            sums += belongs.T @ block
+        sums += class_sums(block, codes[rows], len(shares), weights)
         block *= np.sqrt(weights)[:, None]
         squares += block.T @ block if device is None else squares_on(device, block)
     return Moments(scale, squares, sums, shares * np.bincount(codes, row_weights, minlength=len(shares)), back)
@@ -290,7 +296,7 @@ class PartMoments:
         for rows in row_blocks(len(X)):
             block = X[rows] - mean
             squares += block.T @ block
-            sums += (codes[rows] == np.arange(classes)[:, None]).astype(float) @ block
+            sums += class_sums(block, codes[rows], classes)
         return cls(mean, squares, sums, np.bincount(codes, minlength=classes).astype(float))
 
     @staticmethod
