@@ -3,7 +3,7 @@
 Minimises mean of weight * loss + penalty / 2 * |W|^2 over W (D, K) and the intercepts (K,), which are not penalised.
 Plain L-BFGS needs hundreds of passes over the features. Here the first guess of the inverse Hessian is its block for
 each class (`curvature.py`), got anew every few steps, so that some tens of passes reach the optimum. Where that costs
-as much as dozens of steps, plain ones come first, since they may do. Each step reads the features twice: the line
+as much as dozens of steps, plain ones may come first, since they may do. Each step reads the features twice: the line
 search works on the scores, which are linear in the step.
 """
 
@@ -20,7 +20,6 @@ from classify.heads.scaling import FeatureRows
 from classify.heads.solvers.curvature import Curvature, cost_of_a_block
 from classify.heads.solvers.losses import Loss
 
-DEAR = 40  # steps, whose cost makes plain ones come before a curvature
 MEMORY = 20  # pairs of steps that L-BFGS keeps
 FEW_ROWS = 64  # that are multiplied at once
 NARROW = 3  # times as long does an operation take in a product as narrow as that of a step
@@ -163,7 +162,7 @@ def descent(
     gradient[:, :-1] += penalty * W[:, :-1]
     pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
     dear = cost_of_a_block(problem.Z) / max(problem.cost, 1.0)
-    steps, age, patience = 0, 0.0, int(dear) if dear > DEAR else 0
+    steps, age, patience = 0, 0.0, min(int(dear), max_iter // 3) if dear > problem.loss.dear else 0
     precondition: Curvature | None = None
     while np.abs(gradient).max() > tolerance and steps < max_iter:
         if age >= patience:

@@ -5,6 +5,7 @@ faster than along the short axis of (N, K)). It also sees class numbers and a we
 the features; `descent.py` turns it into weights. Sums over rows are taken in float64.
 """
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -15,11 +16,13 @@ class Loss(Protocol):
     """A convex function of each row's scores.
 
     steady: for how many steps of the solver the curvature at a point is worth keeping. own_blocks: how many steps each
-    class's curvature by itself is worth, rather than one for all.
+    class's curvature by itself is worth, rather than one for all. dear: how many steps a curvature may cost, before
+    plain ones are tried first.
     """
 
     steady: int
     own_blocks: int
+    dear: float
 
     def slope(self, scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """The sum over rows of weight times loss, and its derivative by each score, float32 (K, N)."""
@@ -33,6 +36,7 @@ class CrossEntropy:
 
     steady = 20
     own_blocks = 15
+    dear = 40.0
 
     def slope(self, scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """The sum over rows of weight times loss, and its derivative by each score, float32 (K, N)."""
@@ -59,9 +63,11 @@ class SquaredHinge:
     With one row of scores there are two classes, and the target is +1 for the second.
     """
 
-    # Each class's block is its exact Hessian, until rows cross their margin.
+    # Each class's block is its exact Hessian, until rows cross their margin. Plain steps take hundreds: rows that cross
+    # bend it.
     steady = 6
     own_blocks = 60
+    dear = math.inf
 
     def slope(self, scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """The sum over rows of weight times loss, and its derivative by each score, float32 (K, N)."""
