@@ -109,7 +109,7 @@ def _help(command: str, capsys) -> str:
 def test_every_option_on_a_page_is_one(path, reference):
     # pip's, pytest's, argcomplete's, sphinx's, and those of the measuring programs under tests and docs.
     others = {"--quiet", "--dist", "--user", "--seconds", "--whole", "--clock", "--check", "--images", "--rounds"}
-    others |= {"--gigabytes", "--limit-gigabytes", "--limit-by"}
+    others |= {"--gigabytes", "--limit-gigabytes", "--limit-by", "--heads", "--against", "--cells", "--threads"}
     known = set(re.findall(r"--[a-z0-9-]+", reference)) | others
     told = set(re.findall(r"(?<![|:!-])--[a-z][a-z0-9-]+", path.read_text(encoding="utf-8")))
     assert told <= known
