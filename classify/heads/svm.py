@@ -188,7 +188,7 @@ class RBFSVM(PathHead):
         bounds = np.concatenate([[0], np.cumsum(counts)])
         coefficients = np.zeros((len(rows), len(counts) - 1), dtype=np.float32)
         # Of each pair i < j first the rows of i, against the rival j, and then those of j.
-        classes = np.array(_pairs(len(counts)))
+        classes = np.transpose(np.triu_indices(len(counts), 1))
         lengths = counts[classes].ravel()
         starts = bounds[classes].ravel() - (np.cumsum(lengths) - lengths)
         rivals = np.repeat((classes[:, ::-1] - [1, 0]).ravel(), lengths)
@@ -308,7 +308,3 @@ def _unit(factor: np.ndarray) -> float:
     largest = deviations.max()
     digits = 2 * np.log2(largest) + np.log2(np.sum((deviations / largest) ** 2))
     return 1.0 if abs(digits) <= MODERATE else float(np.ldexp(1.0, -round(digits / 2)))
-
-
-def _pairs(classes: int) -> list[tuple[int, int]]:
-    return list(itertools.combinations(range(classes), 2))

@@ -59,15 +59,16 @@ def cost_of_a_block(Z: FeatureRows) -> float:
 
 
 def _inverse_factor(block: np.ndarray) -> np.ndarray:
-    """F, lower triangular, with F' F the inverse of a positive definite block (n, n).
+    """F, lower triangular, with F' F the inverse of a positive definite block (n, n), whose diagonal may be raised.
 
     numpy's own operations: scipy brings a second BLAS whose threads fight with those of the products. They give the
     factor in half the time of the inverse.
     """
     largest = block.diagonal().max()
     for share in ROUNDED:
+        block.flat[:: len(block) + 1] += share * largest
         try:
-            return _inverse_of_triangle(np.linalg.cholesky(block + share * largest * np.eye(len(block))))
+            return _inverse_of_triangle(np.linalg.cholesky(block))
         except np.linalg.LinAlgError:
             continue
     # Its numbers are none: a step of zero decreases nothing, and ends the descent.
