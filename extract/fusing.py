@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from extract.winograd import WinogradConvolution, suits
+from features.shapes import found_once
 from features.twins import twin
 
 # oneDNN's names and numbers for what may follow a convolution.
@@ -279,21 +280,35 @@ def addition_to(node: fx.Node, order: Mapping[fx.Node, int]) -> tuple[fx.Node | 
 
 def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, torch.Size]:
     """The shape of what each module is given; every node's own is noted with it."""
+
+    def run() -> list[Any]:
+        # Of a copy, which may remember what it is given; and what a module makes by itself has no numbers there either.
+        recorder, parameter = _Recorder(twin(network), graph=network.graph), next(network.parameters())
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+            recorder.run(torch.empty(images, dtype=parameter.dtype))
+        return [recorder.shapes.get(node) for node in network.graph.nodes]
+
     given: dict[fx.Node, torch.Size] = {}
-
-    class Recorder(fx.Interpreter):
-        def run_node(self, node: fx.Node) -> Any:
-            value = super().run_node(node)
-            if isinstance(value, torch.Tensor):
-                node.meta["shape"] = value.shape
-                source = node.args[0] if node.op == "call_module" and node.args else None
-                # Some modules are given no map: a size, of positions.
-                if isinstance(source, fx.Node) and "shape" in source.meta:
-                    given[node] = source.meta["shape"]
-            return value
-
-    # Of a copy, which may remember what it is given; and what a module makes by itself has no numbers there either.
-    parameter = next(network.parameters())
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-        Recorder(twin(network), graph=network.graph).run(torch.empty(images, dtype=parameter.dtype))
+    for node, shape in zip(network.graph.nodes, found_once("shapes", network, network.graph, images, run), strict=True):
+        if shape is None:
+            continue
+        node.meta["shape"] = torch.Size(shape)
+        source = node.args[0] if node.op == "call_module" and node.args else None
+        # Some modules are given no map: a size, of positions.
+        if isinstance(source, fx.Node) and "shape" in source.meta:
+            given[node] = source.meta["shape"]
     return given
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph, noting the shapes of its nodes."""
+
+    def __init__(self, network: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(network, graph=graph)
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+
+    def run_node(self, node: fx.Node) -> Any:
+        value = super().run_node(node)
+        if isinstance(value, torch.Tensor):
+            self.shapes[node] = tuple(value.shape)
+        return value

@@ -16,6 +16,10 @@ except ImportError:
         "have; on Windows, install and run it under WSL (wsl --install)"
     ) from None
 
+from features import compiler
+
+compiler.stay_out()
+
 
 def __getattr__(name: str):
     """`from features import load_features, open_dataset, load_backbone`, loading what each needs only then."""

@@ -41,6 +41,11 @@ def outline(name: str, classes: int | None = None, **options: Any) -> nn.Module:
         return family.build(name, classes, **options).to("meta")
 
 
+# What draws numbers into a tensor: one without numbers is left as it is. To find its shape once more, torch would load
+# its compiler, a second of processor time.
+_DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
+
+
 class _EmptyOnMeta(TorchFunctionMode):
     """Parameters begin with `torch.empty`; RegNet works out its widths with other tensors, which must have values."""
 
@@ -48,6 +53,8 @@ class _EmptyOnMeta(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.empty and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
+        elif func in _DRAWS and args[0].is_meta:
+            return args[0]
         return func(*args, **kwargs)
 
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from features.backbones.family import Traits
 from features.backbones.torchvision import FAMILY as TORCHVISION
 from features.errors import UserError, nearest
-from features.overwriting import DROPOUTS, Watch, dropped_write, kept, written_over
+from features.overwriting import DROPOUTS, dropped_write, kept, watched, written_over
 from features.pooling import tokens_layout
 from features.tracing import Traced
 from features.twins import without_numbers
@@ -326,10 +326,7 @@ class Cut:
     def _shapes(self) -> dict[fx.Node, tuple[int, ...]]:
         """The shape of every tensor, for a batch of two, worked out without computing anything."""
         try:
-            # Whoever asks may do so in inference mode, in which torch counts no versions.
-            with torch.inference_mode(False), torch.no_grad(), torch.device("meta"):
-                watch = Watch(without_numbers(self.model), self.graph)
-                watch.run(torch.empty(2, 3, self.image_size, self.image_size))
+            shapes = watched(self.model, self.graph, (2, 3, self.image_size, self.image_size))
         except (RuntimeError, AssertionError, ValueError, DataDependentOutputException) as error:
             reason = str(error).strip().splitlines()[0]
             name, size = type(self.model).__name__, self.image_size
@@ -340,7 +337,7 @@ class Cut:
                 f"{type(self.model).__name__} changes a tensor in place and drops the result "
                 f"('{self._names[writer]}'), which no graph can hold: use what it gives, as in x = self.relu(x)"
             )
-        return {node: shape for node, shape in watch.shapes.items() if self._depends[node]}
+        return {node: shape for node, shape in shapes.items() if self._depends[node]}
 
     @cached_property
     def _flat(self) -> fx.Node:

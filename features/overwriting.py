@@ -6,18 +6,43 @@ the nodes' `meta`, and so goes with them into every graph that is made of them.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from features.shapes import found_once
+from features.twins import without_numbers
+
 DROPOUTS = nn.modules.dropout._DropoutNd
 _PLACE, _WRITERS = "place", "written over at"
 
 
-class Watch(fx.Interpreter):
-    """Runs a graph on tensors of the device 'meta', noting their shapes, and in each node where it is written over.
+def watched(model: nn.Module, graph: fx.Graph, images: Sequence[int]) -> dict[fx.Node, tuple[int, ...]]:
+    """The shape of every tensor in a model's graph, given images (N, C, H, W); what writes over what is noted in the
+    nodes. Nothing is computed. Raises what torch raises where the model does not take such images."""
+    nodes = list(graph.nodes)
+
+    def watch() -> list[Any]:
+        # Whoever asks may do so in inference mode, in which torch counts no versions.
+        with torch.inference_mode(False), torch.no_grad(), torch.device("meta"):
+            watching = _Watch(without_numbers(model), graph)
+            watching.run(torch.empty(*images))
+        return [[watching.shapes.get(node), sorted(watching.writers[node])] for node in nodes]
+
+    shapes: dict[fx.Node, tuple[int, ...]] = {}
+    found = found_once("shapes, and what writes over them,", model, graph, images, watch)
+    for place, (node, (shape, writers)) in enumerate(zip(nodes, found, strict=True)):
+        node.meta |= {_PLACE: place, _WRITERS: set(writers)}
+        if shape is not None:
+            shapes[node] = tuple(shape)
+    return shapes
+
+
+class _Watch(fx.Interpreter):
+    """Runs a graph on tensors of the device 'meta', noting of each node its shape, and the places of those that write
+    over it.
 
     Dropout is watched as in training: else it writes over nothing.
     """
@@ -30,8 +55,8 @@ class Watch(fx.Interpreter):
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self._values: dict[fx.Node, torch.Tensor] = {}
         self._sharing: defaultdict[int, list[fx.Node]] = defaultdict(list)
-        for place, node in enumerate(graph.nodes):
-            node.meta |= {_PLACE: place, _WRITERS: set()}
+        self.writers: dict[fx.Node, set[int]] = {node: set() for node in graph.nodes}
+        self._places = {node: place for place, node in enumerate(graph.nodes)}
 
     def fetch_attr(self, target: str) -> Any:
         """A parameter or buffer; tensors that are neither, as tracing leaves them, stayed where they were."""
@@ -46,7 +71,7 @@ class Watch(fx.Interpreter):
         for tensor, version in zip(read, versions, strict=True):
             if tensor._version != version:
                 for other in self._sharing[_storage(tensor)]:
-                    other.meta[_WRITERS].add(node.meta[_PLACE])
+                    self.writers[other].add(self._places[node])
         if isinstance(value, torch.Tensor) and node.op not in ("get_attr", "output"):
             self.shapes[node] = tuple(value.shape)
             # Kept, so that no other tensor gets its storage.
