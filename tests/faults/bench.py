@@ -43,6 +43,8 @@ for _module in (
     "skops.io",
     "sklearn.linear_model",
     "sklearn.metrics",
+    "torch._dynamo",
+    "torch.fx.experimental.symbolic_shapes",
     "torch.optim",
 ):
     # What a run imports on its way is there already: a process costs what it computes.
