@@ -83,7 +83,17 @@ def compute_by(name: str, read: fx.Node, other: fx.Node | None, last: fx.Node, o
         fused = last.graph.call_module(name, (read,) if other is None else (read, other))
     fused.meta["shape"], order[fused] = last.meta["shape"], order[last]
     last.replace_all_uses_with(fused)
-    last.graph.eliminate_dead_code()
+    _erase_unread(last)
+
+
+def _erase_unread(node: fx.Node) -> None:
+    """Erase a node that nothing reads, and what only it read: the whole graph is not looked through for it."""
+    if node.users or node.is_impure():
+        return
+    read = node.all_input_nodes
+    node.graph.erase_node(node)
+    for source in read:
+        _erase_unread(source)
 
 
 def compute_apart(network: fx.GraphModule) -> fx.GraphModule:
