@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from features.datasets import open_dataset
+from features.datasets.idx import read_idx
 from features.datasets.mnist import FAMILY
 from features.errors import UserError
 
@@ -51,6 +52,21 @@ def test_reading_leaves_the_folder_as_it_was(packed):
     dataset.fingerprint()
     dataset.load("test")
     assert sorted(packed.parent.parent.rglob("*")) == before
+
+
+def test_a_gzipped_file_is_unpacked_once_and_anew_where_it_has_changed(packed, monkeypatch):
+    unpacked = []
+    plain = gzip.open
+    monkeypatch.setattr(gzip, "open", lambda *given: unpacked.append(given) or plain(*given))
+    dataset = open_dataset(spec(packed))
+    first = dataset.load("test")
+    first.images[:] = 0
+    again = dataset.load("test")
+    assert len(unpacked) == 2 and again.images.any()
+    labels = packed / "t10k-labels-idx1-ubyte.gz"
+    content = gzip.decompress(labels.read_bytes())
+    labels.write_bytes(gzip.compress(content[:8] + content[8:][::-1]))
+    assert np.array_equal(read_idx(labels), again.labels[::-1]) and len(unpacked) == 3
 
 
 def test_the_fingerprint_is_of_the_content_whatever_its_form_and_place(packed, real_mnist):
