@@ -6,6 +6,7 @@ tail is made in `features.cut`.
 
 import dataclasses
 import importlib
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from features.architectures import backbone_plugin
 from features.backbones.family import Family, weights_file
 from features.backbones.files import with_state
 from features.backbones.own import named
 from features.cut import Cut
+from features.digests import witness
 from features.errors import UserError
 from features.families import family_of
 from features.first_use import recognise
+from features.home import home
 from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
 from features.presets import in_a_line
 from features.weights import state_sha256
@@ -142,9 +146,43 @@ def _download(url: str) -> Path:
     return importlib.import_module("features.backbones").download(url)
 
 
+# The networks that requests asked for last, with the witness of the file that they were read from: a command asks three
+# to ten times. Nobody changes a request's network: what folds or trains one has copied it, or loaded its own.
+_KEPT: dict[tuple, tuple[list[int] | None, Backbone]] = {}
+_KEPT_NETWORKS, _KEPT_UP_TO = 2, 256 * 2**20  # so many, each of at most so many bytes
+_A_MOMENT = 20_000_000  # nanoseconds within which a file may change and keep its times
+
+
 def requested_backbone(request: Any) -> Backbone:
-    """The backbone that a `features.request.Request` is about."""
-    return load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+    """The backbone that a `features.request.Request` is about; one of a package is read once, while its file stays as
+    it is. Its network is not to be changed."""
+    asked = (request.backbone, request.weights, request.seed, request.preparation, home(), Path.cwd())
+    witnessed, backbone = _KEPT.get(asked, (None, None))
+    if backbone is not None and witnessed == _witness(backbone):
+        return backbone
+    started = time.time_ns()
+    backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
+    _KEPT.pop(asked, None)
+    witnessed = _witness(backbone)
+    settled = witnessed is None or max(witnessed[1:], default=started) < started - _A_MOMENT
+    ours = ":" not in request.backbone and not backbone_plugin(request.backbone)
+    if settled and ours and _bytes(backbone.model) <= _KEPT_UP_TO:
+        while len(_KEPT) >= _KEPT_NETWORKS:
+            _KEPT.pop(next(iter(_KEPT)), None)
+        _KEPT[asked] = (witnessed, backbone)
+    return backbone
+
+
+def _witness(backbone: Backbone) -> list[int] | None:
+    """Of the file that the weights are from; None where there is none, [] where it has gone."""
+    try:
+        return None if backbone.weights_path is None else witness(backbone.weights_path)
+    except OSError:
+        return []
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _frozen(family: Family, backbone: Backbone) -> Backbone:

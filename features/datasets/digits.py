@@ -3,6 +3,7 @@
 Their values 0 to 16 are scaled to 0 to 255. One third of each class is the test set, always the same one.
 """
 
+import functools
 import importlib.metadata
 import typing
 from dataclasses import dataclass
@@ -47,7 +48,10 @@ class Digits(Dataset):
         return Split(images[rows[split]], labels[rows[split]])
 
 
+@functools.cache
 def _arrays() -> tuple[np.ndarray, np.ndarray]:
+    """All images and labels, which nobody writes into: their text takes a fiftieth of a second to read, and a command
+    asks a dozen times."""
     from sklearn.datasets import load_digits
 
     loaded = load_digits()

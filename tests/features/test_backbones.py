@@ -3,14 +3,17 @@
 import http.server
 import pickle
 import threading
+import time
 import zipfile
 
 import pytest
 import torch
 from torchvision import models
 
-from features.backbones import load_backbone
+from features.architectures import build_model
+from features.backbones import load_backbone, loading, requested_backbone
 from features.errors import UserError
+from features.request import Request
 
 
 class Planted:
@@ -202,3 +205,39 @@ def test_without_a_network_the_file_its_place_and_the_offline_command_are_named(
     served.unlink()
     with pytest.raises(UserError, match="resnet18-.*put it into .*weights; without a network, take --backbone e"):
         load_backbone("resnet18")
+
+
+def test_a_requests_network_is_read_once_and_anew_where_its_file_has_changed(home, tmp_path, monkeypatch):
+    reads = []
+    plain = loading.with_state
+    monkeypatch.setattr(loading, "with_state", lambda *given: reads.append(given) or plain(*given))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "drawn.pth"
+    torch.manual_seed(0)
+    model = build_model("squeezenet1_1")
+    torch.save(model.state_dict(), path)
+    request = Request(dataset="digits", backbone="squeezenet1_1", weights="drawn.pth", image_size=32)
+    time.sleep(0.05)  # a file that has only just changed is not taken for settled
+    first, again = requested_backbone(request), requested_backbone(request)
+    assert again is first and len(reads) == 1
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1
+    torch.save(model.state_dict(), path)
+    with pytest.raises(UserError, match=r"drawn\.pth"):
+        requested_backbone(request)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    monkeypatch.chdir(moved)
+    with pytest.raises(UserError, match="drawn.pth"):
+        requested_backbone(request)
+    assert len(reads) == 2
+
+
+def test_no_more_than_two_small_networks_are_kept(home, monkeypatch):
+    requests = [Request(dataset="digits", backbone="squeezenet1_1", weights="random", seed=seed) for seed in range(3)]
+    first, *_ = map(requested_backbone, requests)
+    assert requested_backbone(requests[2]) is requested_backbone(requests[2])
+    assert requested_backbone(requests[0]) is not first
+    monkeypatch.setattr(loading, "_KEPT_UP_TO", 1000)
+    large = Request(dataset="digits", backbone="squeezenet1_0", weights="random")
+    assert requested_backbone(large) is not requested_backbone(large)
