@@ -3,16 +3,18 @@
 torchvision 0.29 imports `torch._dynamo`, a second of processor time in every command that meets a network, for one
 question in `torchvision.ops.roi_align`, which only its detection networks ask. While that one module is executed, a
 module that answers when it is asked stands in for `torch._dynamo.utils`. `features` sees to this when it is imported,
-with nothing but the standard library.
+which is before a user's own modules in the working folder are left aside: nothing is imported here but what `python -m`
+has brought.
 """
 
 import importlib
 import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # to those who check types it is true, and nothing else is imported for them
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ASKS, _ASKED = "torchvision.ops.roi_align", "torch._dynamo.utils"
 
@@ -20,14 +22,14 @@ _ASKS, _ASKED = "torchvision.ops.roi_align", "torch._dynamo.utils"
 class _Later(ModuleType):
     """A module that is imported when something of it is wanted: a function when it is called, the rest at once."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             raise AttributeError(name)
         if name == "is_compile_supported":
             return lambda device: self._imported().is_compile_supported(device)
         return getattr(self._imported(), name)
 
-    def _imported(self) -> Any:
+    def _imported(self) -> ModuleType:
         if sys.modules.get(_ASKED) is self:
             del sys.modules[_ASKED]
         return importlib.import_module(_ASKED)
@@ -43,8 +45,8 @@ class _Loader(SourceFileLoader):
                 del sys.modules[_ASKED]
 
 
-class _Finder(MetaPathFinder):
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+class _Finder:
+    def find_spec(self, name: str, path: "Sequence[str] | None", target: ModuleType | None = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path) if name == _ASKS else None
         if spec is not None and type(spec.loader) is SourceFileLoader:
             spec.loader = _Loader(spec.loader.name, spec.loader.path)

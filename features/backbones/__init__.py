@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from features.architectures import build_model
-    from features.backbones.loading import Backbone, load_backbone, requested_backbone
+    from features.backbones.loading import Backbone, kept_backbone, load_backbone, requested_backbone
     from features.weights import download
 
-__all__ = ["Backbone", "requested_backbone", "load_backbone", "build_model", "download"]
+__all__ = ["Backbone", "kept_backbone", "requested_backbone", "load_backbone", "build_model", "download"]
 _ELSEWHERE = {"build_model": "features.architectures", "download": "features.weights"}
 
 

@@ -146,30 +146,36 @@ def _download(url: str) -> Path:
     return importlib.import_module("features.backbones").download(url)
 
 
-# The networks that requests asked for last, with the witness of the file that they were read from: a command asks three
-# to ten times. Nobody changes a request's network: what folds or trains one has copied it, or loaded its own.
+# The networks that were asked for last, with the witness of the file that they were read from.
 _KEPT: dict[tuple, tuple[list[int] | None, Backbone]] = {}
 _KEPT_NETWORKS, _KEPT_UP_TO = 2, 256 * 2**20  # so many, each of at most so many bytes
 _A_MOMENT = 20_000_000  # nanoseconds within which a file may change and keep its times
 
 
 def requested_backbone(request: Any) -> Backbone:
-    """The backbone that a `features.request.Request` is about; one of a package is read once, while its file stays as
-    it is. Its network is not to be changed."""
-    asked = (request.backbone, request.weights, request.seed, request.preparation, home(), Path.cwd())
-    witnessed, backbone = _KEPT.get(asked, (None, None))
-    if backbone is not None and witnessed == _witness(backbone):
-        return backbone
-    started = time.time_ns()
-    backbone = load_backbone(request.backbone, request.weights, request.seed, prepared=request.preparation)
-    _KEPT.pop(asked, None)
-    witnessed = _witness(backbone)
-    settled = witnessed is None or max(witnessed[1:], default=started) < started - _A_MOMENT
-    ours = ":" not in request.backbone and not backbone_plugin(request.backbone)
-    if settled and ours and _bytes(backbone.model) <= _KEPT_UP_TO:
-        while len(_KEPT) >= _KEPT_NETWORKS:
-            _KEPT.pop(next(iter(_KEPT)), None)
-        _KEPT[asked] = (witnessed, backbone)
+    """The backbone that a `features.request.Request` is about, as `kept_backbone` gives it."""
+    return kept_backbone(request.backbone, request.weights, request.seed, request.preparation)
+
+
+def kept_backbone(name: str | nn.Module, weights: str, seed: int, prepared: Preparation | Preprocessing) -> Backbone:
+    """What `load_backbone` gives, for those who leave its network as it is: to fold or to train one is to copy it.
+
+    A command asks three to ten times. A small one of a package is read once while its file stays as it is.
+    """
+    if not isinstance(name, str) or ":" in name or backbone_plugin(name):
+        return load_backbone(name, weights, seed, prepared=prepared)
+    asked = (name, weights, seed, prepared, home(), Path.cwd())
+    witnessed, backbone = _KEPT.pop(asked, (None, None))
+    if backbone is None or witnessed != _witness(backbone):
+        started = time.time_ns()
+        backbone = load_backbone(name, weights, seed, prepared=prepared)
+        witnessed = _witness(backbone)
+        is_settled = witnessed is None or max(witnessed[1:], default=started) < started - _A_MOMENT
+        if not is_settled or _bytes(backbone.model) > _KEPT_UP_TO:
+            return backbone
+    while len(_KEPT) >= _KEPT_NETWORKS:
+        _KEPT.pop(next(iter(_KEPT)), None)
+    _KEPT[asked] = (witnessed, backbone)
     return backbone
 
 

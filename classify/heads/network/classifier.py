@@ -30,7 +30,7 @@ from classify.heads.network.training import Labelled, Trainee
 from classify.heads.regularizers import RegularizerSpec, parse_regularizers
 from classify.heads.regularizers.protocol import Context, Regularizer
 from extract.preprocess import Preprocessor
-from features.backbones import Backbone, load_backbone
+from features.backbones import Backbone, kept_backbone, load_backbone
 from features.device import resolve_precision
 from features.errors import UserError
 from features.preprocessing import AS_THE_WEIGHTS_WANT, Preparation, Preprocessing
@@ -190,7 +190,7 @@ class NetworkClassifier(TrainedNetwork):
         if isinstance(self.backbone, Backbone):
             return self.backbone
         prepared = self.preparation or AS_THE_WEIGHTS_WANT
-        return load_backbone(self.backbone, self.weights, self.weights_seed, prepared=prepared)
+        return kept_backbone(self.backbone, self.weights, self.weights_seed, prepared)
 
     def _steps(self, backbone: Backbone) -> Preprocessing:
         return backbone.preprocessing.at(self.image_size)

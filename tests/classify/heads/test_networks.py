@@ -14,10 +14,11 @@ from classify.heads.network.classifier import NetworkClassifier
 from classify.heads.network.network import Network, layer_below, unfreeze_points
 from classify.heads.network.settings import TrainingSettings
 from extract.extraction import extract
-from features.backbones import load_backbone
+from features.backbones import kept_backbone, load_backbone
 from features.cut import Cut
 from features.datasets import open_dataset
 from features.errors import UserError
+from features.preprocessing import AS_THE_WEIGHTS_WANT
 from features.reading import load_features
 from features.request import Request, plan
 from features.weights import state_sha256
@@ -320,3 +321,27 @@ def test_weights_without_a_classifier_train_but_have_no_source_head(backbone, di
     assert fitted.predict(images[:4]).shape == (4,)
     with pytest.raises(UserError, match="came without one"):
         classifier(headless, regularizers=(name,)).fit(images[:32], labels[:32])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unfreeze": "all"},
+        {"unfreeze": "layer4", "regularizers": ("l2-sp",)},
+        {"unfreeze": "all", "regularizers": ("delta",)},
+        {"unfreeze": "layer3", "fresh_above": "layer3"},
+        {"unfreeze": "all", "fresh_above": "input"},
+        {"unfreeze": "all", "until": "layer1"},
+    ],
+    ids=str,
+)
+def test_a_network_that_others_read_as_well_is_left_as_it_is(home, digits, options):
+    images, labels = digits
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    trained = NetworkClassifier("resnet18", weights="random", image_size=32, settings=settings, device="cpu", **options)
+    shared = kept_backbone("resnet18", "random", 0, AS_THE_WEIGHTS_WANT)
+    trained.fit(images[:32], labels[:32])
+    assert trained.network_.backbone is shared is kept_backbone("resnet18", "random", 0, AS_THE_WEIGHTS_WANT)
+    assert state_sha256(shared.model) == shared.weights_sha256
+    assert not shared.model.training
+    assert not any(parameter.requires_grad for parameter in shared.model.parameters())
