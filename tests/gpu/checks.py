@@ -209,7 +209,8 @@ def training(bench: Bench) -> str:
     held = images[-64:], labels[-64:]
     settings = TrainingSettings(epochs=3, batch_size=32, precision="float32")
     asked: dict[str, Any] = {
-        "weights": "random", "unfreeze": "all", "image_size": 64, "settings": settings, "device": str(bench.device),
+        "weights": "random", "unfreeze": "all", "image_size": 32 if bench.small else 64, "settings": settings,
+        "device": str(bench.device),
     }  # fmt: skip
 
     def fitted(**more: Any) -> NetworkClassifier:

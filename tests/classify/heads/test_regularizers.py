@@ -206,10 +206,11 @@ def test_the_attention_of_a_stage_is_the_rise_without_each_filter_of_its_last_co
     draw = np.random.default_rng(1)
     W, b = (torch.from_numpy(values) for values in (draw.normal(size=(3, 512)), draw.normal(size=3)))
     filters = network.tail.get_submodule("layer4.1.conv2").weight
+    watched = observed(network.tail, regularizer.observes).eval()
 
     @torch.no_grad()
     def loss():
-        features = observed(network.tail, regularizer.observes).eval()(inputs)[1][0].mean((2, 3))
+        features = watched(inputs)[1][0].mean((2, 3))
         return torch.nn.functional.cross_entropy(features @ W.T + b, torch.from_numpy(CODES)).item()
 
     before, rises = loss(), []
