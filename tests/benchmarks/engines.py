@@ -63,6 +63,8 @@ def _contest(name: str, precision: str, options: argparse.Namespace) -> Outcome:
         asked = keep_ranges(observed_ranges(fold_batch_norm(twin(cut.trunk([last])).eval().float()), [images]))
     recipe = choose_recipe(cut, outputs, images=_MUCH, precision=asked, device=cpu)
     batches = tuple(batch for batch in images.split(recipe.batch) if len(batch) == recipe.batch)
+    if not batches:
+        raise SystemExit(f"--images {options.images}: {name} takes batches of {recipe.batch}; give that many or more")
     ours = {f"layerprobe, {recipe.engine}": recipe}
     if recipe.engine == "winograd":
         ours["layerprobe, fused"] = dataclasses.replace(recipe, engine="fused")
