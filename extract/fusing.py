@@ -13,12 +13,11 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from extract.winograd import WinogradConvolution, suits
 from features.shapes import found_once
-from features.twins import twin
+from features.twins import without_numbers
 
 # oneDNN's names and numbers for what may follow a convolution.
 Activation = tuple[str, tuple[float, ...]]
@@ -293,8 +292,8 @@ def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, to
 
     def run() -> list[Any]:
         # Of a copy, which may remember what it is given; and what a module makes by itself has no numbers there either.
-        recorder, parameter = _Recorder(twin(network), graph=network.graph), next(network.parameters())
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        recorder, parameter = _Recorder(without_numbers(network), network.graph), next(network.parameters())
+        with torch.no_grad(), torch.device("meta"):
             recorder.run(torch.empty(images, dtype=parameter.dtype))
         return [recorder.shapes.get(node) for node in network.graph.nodes]
 
@@ -316,6 +315,10 @@ class _Recorder(fx.Interpreter):
     def __init__(self, network: nn.Module, graph: fx.Graph) -> None:
         super().__init__(network, graph=graph)
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+
+    def fetch_attr(self, target: str) -> Any:
+        value = super().fetch_attr(target)
+        return value.to("meta") if isinstance(value, torch.Tensor) else value
 
     def run_node(self, node: fx.Node) -> Any:
         value = super().run_node(node)

@@ -281,7 +281,7 @@ def _notes(comparison: "ComparisonResult", several: bool) -> tuple[str, ...]:
     notes = ["* best on validation"]
     notes.append(columns.ACCURACY_NOTE)
     if several:
-        seeds = " ".join(map(str, comparison.seeds))
+        seeds = _and([str(seed) for seed in comparison.seeds])
         notes.append(
             f"accuracy: with seed {comparison.seeds[0]}; mean ± sd: mean and standard deviation over seeds {seeds}; "
             "all other figures are means over seeds"

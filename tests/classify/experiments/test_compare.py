@@ -219,7 +219,7 @@ def test_several_seeds_give_mean_and_deviation():
         assert record["seeds_mean"] == pytest.approx(np.mean(accuracies))
         assert record["seeds_sd"] == pytest.approx(np.std(accuracies, ddof=1))
         assert record["accuracy"] == accuracies[0]
-    assert "accuracy: with seed 0; mean ± sd: mean and standard deviation over seeds 0 1 2" in str(result)
+    assert "accuracy: with seed 0; mean ± sd: mean and standard deviation over seeds 0, 1 and 2" in str(result)
     alone = compare("digits", models=models, seeds=(1,), search=False, say=lambda line: pytest.fail(line), **OPTIONS)
     assert alone.rows[0].saved[0].path == result.rows[0].saved[1].path
 
