@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from extract.winograd import WinogradConvolution, suits
+from features.overwriting import OnMeta
 from features.shapes import found_once
 from features.twins import without_numbers
 
@@ -87,12 +88,14 @@ def compute_by(name: str, read: fx.Node, other: fx.Node | None, last: fx.Node, o
 
 def _erase_unread(node: fx.Node) -> None:
     """Erase a node that nothing reads, and what only it read: the whole graph is not looked through for it."""
-    if node.users or node.is_impure():
-        return
-    read = node.all_input_nodes
-    node.graph.erase_node(node)
-    for source in read:
-        _erase_unread(source)
+    waiting, erased = [node], set()
+    while waiting:
+        node = waiting.pop()
+        if node.users or node in erased or node.is_impure():
+            continue
+        waiting += node.all_input_nodes
+        node.graph.erase_node(node)
+        erased.add(node)
 
 
 def compute_apart(network: fx.GraphModule) -> fx.GraphModule:
@@ -292,7 +295,7 @@ def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, to
 
     def run() -> list[Any]:
         # Of a copy, which may remember what it is given; and what a module makes by itself has no numbers there either.
-        recorder, parameter = _Recorder(without_numbers(network), network.graph), next(network.parameters())
+        recorder, parameter = OnMeta(without_numbers(network), network.graph), next(network.parameters())
         with torch.no_grad(), torch.device("meta"):
             recorder.run(torch.empty(images, dtype=parameter.dtype))
         return [recorder.shapes.get(node) for node in network.graph.nodes]
@@ -307,21 +310,3 @@ def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, to
         if isinstance(source, fx.Node) and "shape" in source.meta:
             given[node] = source.meta["shape"]
     return given
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a graph, noting the shapes of its nodes."""
-
-    def __init__(self, network: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(network, graph=graph)
-        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
-
-    def fetch_attr(self, target: str) -> Any:
-        value = super().fetch_attr(target)
-        return value.to("meta") if isinstance(value, torch.Tensor) else value
-
-    def run_node(self, node: fx.Node) -> Any:
-        value = super().run_node(node)
-        if isinstance(value, torch.Tensor):
-            self.shapes[node] = tuple(value.shape)
-        return value

@@ -17,6 +17,7 @@ from features.twins import without_numbers
 
 DROPOUTS = nn.modules.dropout._DropoutNd
 _PLACE, _WRITERS = "place", "written over at"
+_GIVES_NOTHING_NEW = ("get_attr", "output")
 
 
 def watched(model: nn.Module, graph: fx.Graph, images: Sequence[int]) -> dict[fx.Node, tuple[int, ...]]:
@@ -35,33 +36,46 @@ def watched(model: nn.Module, graph: fx.Graph, images: Sequence[int]) -> dict[fx
     found = found_once("shapes, and what writes over them,", model, graph, images, watch)
     for place, (node, (shape, writers)) in enumerate(zip(nodes, found, strict=True)):
         node.meta |= {_PLACE: place, _WRITERS: set(writers)}
-        if shape is not None:
+        if shape is not None and node.op not in _GIVES_NOTHING_NEW:
             shapes[node] = tuple(shape)
     return shapes
 
 
-class _Watch(fx.Interpreter):
-    """Runs a graph on tensors of the device 'meta', noting of each node its shape, and the places of those that write
-    over it.
-
-    Dropout is watched as in training: else it writes over nothing.
-    """
+class OnMeta(fx.Interpreter):
+    """Runs a graph on tensors of the device 'meta', noting the shapes of its nodes."""
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         super().__init__(model, graph=graph)
-        for module in model.modules():
-            if isinstance(module, DROPOUTS):
-                module.train()
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
-        self._values: dict[fx.Node, torch.Tensor] = {}
-        self._sharing: defaultdict[int, list[fx.Node]] = defaultdict(list)
-        self.writers: dict[fx.Node, set[int]] = {node: set() for node in graph.nodes}
-        self._places = {node: place for place, node in enumerate(graph.nodes)}
 
     def fetch_attr(self, target: str) -> Any:
         """A parameter or buffer; tensors that are neither, as tracing leaves them, stayed where they were."""
         value = super().fetch_attr(target)
         return value.to("meta") if isinstance(value, torch.Tensor) else value
+
+    def run_node(self, node: fx.Node) -> Any:
+        """Run it, and note its shape where it is a tensor."""
+        value = super().run_node(node)
+        if isinstance(value, torch.Tensor):
+            self.shapes[node] = tuple(value.shape)
+        return value
+
+
+class _Watch(OnMeta):
+    """Notes as well, of each node, the places of those that write over it.
+
+    Dropout is watched as in training: else it writes over nothing.
+    """
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(model, graph)
+        for module in model.modules():
+            if isinstance(module, DROPOUTS):
+                module.train()
+        self._values: dict[fx.Node, torch.Tensor] = {}
+        self._sharing: defaultdict[int, list[fx.Node]] = defaultdict(list)
+        self.writers: dict[fx.Node, set[int]] = {node: set() for node in graph.nodes}
+        self._places = {node: place for place, node in enumerate(graph.nodes)}
 
     def run_node(self, node: fx.Node) -> Any:
         """Run it, and compare the versions of all that it is given."""
@@ -72,8 +86,7 @@ class _Watch(fx.Interpreter):
             if tensor._version != version:
                 for other in self._sharing[_storage(tensor)]:
                     self.writers[other].add(self._places[node])
-        if isinstance(value, torch.Tensor) and node.op not in ("get_attr", "output"):
-            self.shapes[node] = tuple(value.shape)
+        if isinstance(value, torch.Tensor) and node.op not in _GIVES_NOTHING_NEW:
             # Kept, so that no other tensor gets its storage.
             self._values[node] = value
             self._sharing[_storage(value)].append(node)

@@ -18,7 +18,7 @@ from features.versions import version_of
 from features.walking import graph_digest
 
 _RULE = 1  # raised with what is noted: what an earlier version noted is asked again
-_MODULES, _FUNCTIONS = ("torch.nn.",), ("torch", "torchvision.", "_operator", "builtins", "math")
+_FUNCTIONS_OF = ("torch", "torchvision", "_operator", "builtins", "math")
 
 
 def found_once(
@@ -45,11 +45,11 @@ def _is_torchs(model: nn.Module, node: fx.Node) -> bool:
         return all(map(_is_plain, model.get_submodule(str(node.target)).modules()))
     if node.op == "call_function":
         function = node.target.func if isinstance(node.target, functools.partial) else node.target
-        return str(getattr(function, "__module__", None) or "").startswith(_FUNCTIONS)
+        return str(getattr(function, "__module__", "")).partition(".")[0] in _FUNCTIONS_OF
     return True
 
 
 def _is_plain(module: nn.Module) -> bool:
     """Whether a module is of torch's and does what its class does: nobody gave it hooks, or a forward of its own."""
     changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return type(module).__module__.startswith(_MODULES) and not changed
+    return type(module).__module__.startswith("torch.nn.") and not changed

@@ -143,6 +143,21 @@ def test_nothing_is_noted_of_what_is_not_torchs_own(make, home, monkeypatch):
     assert shapes(nn.Conv2d(3, 4, 3)) == [(2, 3, 16, 16), (2, 4, 14, 14)]
 
 
+def test_a_package_whose_name_begins_as_torchs_is_not_torchs(home):
+    def shape(times: int) -> tuple[int, ...]:
+        def joined(x):
+            return torch.cat([x] * times, 2)
+
+        joined.__module__ = "torchmore.layers"
+        graph = fx.Graph()
+        image = graph.placeholder("x")
+        node = graph.call_function(joined, (image,))
+        graph.output(node)
+        return overwriting.watched(nn.Module(), graph, (2, 3, 16, 16))[node]
+
+    assert [shape(2), shape(3)] == [(2, 3, 32, 16), (2, 3, 48, 16)]
+
+
 def test_a_network_that_is_built_draws_the_numbers_that_it_drew():
     torch.manual_seed(0)
     first = build_model("resnet18", 10)
