@@ -21,7 +21,7 @@ from features.notes import Notes, if_there_is_place
 
 # Nanoseconds. File systems stamp changes by a clock that moves every 1 to 10 ms: a file that changed less than this
 # before it is read might change again without getting another time.
-_TICK = 20_000_000
+TICK = 20_000_000
 _NOTES = Notes("digests", old="digests.json")
 
 # A file's witness, and its digest.
@@ -129,10 +129,10 @@ def _wait_for_another_time(unread: dict[str, list[int]]) -> int:
     Files from the future (the clock was set back) are not waited for, and not remembered.
     """
     newest = max((seen[-1] for seen in unread.values() if seen[-1] <= time.time_ns()), default=0)
-    wait = newest + _TICK - time.time_ns()
-    if 0 < wait <= _TICK:
+    wait = newest + TICK - time.time_ns()
+    if 0 < wait <= TICK:
         time.sleep(wait / 1e9)
-    return time.time_ns() - _TICK + 1
+    return time.time_ns() - TICK + 1
 
 
 def _read_digest(path: str) -> str:

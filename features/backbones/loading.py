@@ -20,7 +20,7 @@ from features.backbones.family import Family, weights_file
 from features.backbones.files import with_state
 from features.backbones.own import named
 from features.cut import Cut
-from features.digests import witness
+from features.digests import TICK, witness
 from features.errors import UserError
 from features.families import family_of
 from features.first_use import recognise
@@ -149,7 +149,6 @@ def _download(url: str) -> Path:
 # The networks that were asked for last, with the witness of the file that they were read from.
 _KEPT: dict[tuple, tuple[list[int] | None, Backbone]] = {}
 _KEPT_NETWORKS, _KEPT_UP_TO = 2, 256 * 2**20  # so many, each of at most so many bytes
-_A_MOMENT = 20_000_000  # nanoseconds within which a file may change and keep its times
 
 
 def requested_backbone(request: Any) -> Backbone:
@@ -170,7 +169,7 @@ def kept_backbone(name: str | nn.Module, weights: str, seed: int, prepared: Prep
         started = time.time_ns()
         backbone = load_backbone(name, weights, seed, prepared=prepared)
         witnessed = _witness(backbone)
-        is_settled = witnessed is None or max(witnessed[1:], default=started) < started - _A_MOMENT
+        is_settled = witnessed is None or max(witnessed[1:], default=started) < started - TICK
         if not is_settled or _bytes(backbone.model) > _KEPT_UP_TO:
             return backbone
     while len(_KEPT) >= _KEPT_NETWORKS:
