@@ -136,12 +136,12 @@ def _of_all_views(
     if views == 1:
         yield from computed
         return
-    while each := list(itertools.islice(computed, views)):
+    while passes := list(itertools.islice(computed, views)):
         blocks = [
             (view[0][0], np.stack([block for _, block in view], axis=1))
-            for view in zip(*(blocks for blocks, _, _ in each), strict=True)
+            for view in zip(*(blocks for blocks, _, _ in passes), strict=True)
         ]
-        yield blocks, each[0][1], sum(seconds for *_, seconds in each)
+        yield blocks, passes[0][1], sum(seconds for *_, seconds in passes)
 
 
 def _write(blocks: list[tuple[store.PartialFile, np.ndarray]], start: int, done: int | None) -> None:

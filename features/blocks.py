@@ -119,8 +119,8 @@ class Views(Blocks):
         """The rows of a slice, or with these numbers (n,) or this mask (N,), read into memory: (n, width)."""
         images, views = np.divmod(np.atleast_1d(self._numbers[rows]), self._count)
         read, places = np.unique(images, return_inverse=True)
-        found = self._whole[read].reshape(len(read), self._whole.shape[1] // self._width, self._width)
-        return found[places, views]
+        whole_rows = self._whole[read].reshape(len(read), self._whole.shape[1] // self._width, self._width)
+        return whole_rows[places, views]
 
     def take(self, rows: np.ndarray, axis: int = 0) -> "Views":
         if axis != 0:

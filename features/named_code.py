@@ -212,7 +212,7 @@ def _imported_by(path: Path, name: str) -> list[str]:
                 base = importlib.util.resolve_name(base, package)
                 names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     # Finding a module imports the packages that it stands in: those that nobody imported stay unread.
-    return [found for found in names if found.rpartition(".")[0] in {"", *sys.modules}]
+    return [name for name in names if name.rpartition(".")[0] in {"", *sys.modules}]
 
 
 @functools.cache

@@ -33,8 +33,8 @@ def watched(model: nn.Module, graph: fx.Graph, images: Sequence[int]) -> dict[fx
         return [[watching.shapes.get(node), sorted(watching.writers[node])] for node in nodes]
 
     shapes: dict[fx.Node, tuple[int, ...]] = {}
-    found = found_once("shapes, and what writes over them,", model, graph, images, watch)
-    for place, (node, (shape, writers)) in enumerate(zip(nodes, found, strict=True)):
+    outcomes = found_once("shapes, and what writes over them,", model, graph, images, watch)
+    for place, (node, (shape, writers)) in enumerate(zip(nodes, outcomes, strict=True)):
         node.meta |= {_PLACE: place, _WRITERS: set(writers)}
         if shape is not None and node.op not in _GIVES_NOTHING_NEW:
             shapes[node] = tuple(shape)

@@ -63,12 +63,12 @@ def plugins(kind: str) -> dict[str, Plugin]:
 @functools.cache
 def _installed(path: tuple[str, ...]) -> tuple[Plugin, ...]:
     # importlib.metadata is right for this too, and takes longer to import than all of `--help`.
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in map(Path, path):
         with contextlib.suppress(OSError):
             for file in folder.glob("*.dist-info/entry_points.txt"):
-                found.setdefault(file.parent.name, file)
-    return tuple(plugin for file in found.values() for plugin in _read(file))
+                files.setdefault(file.parent.name, file)
+    return tuple(plugin for file in files.values() for plugin in _read(file))
 
 
 def _read(file: Path) -> list[Plugin]:

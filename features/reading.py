@@ -115,7 +115,7 @@ def require_training_rows(request: Request) -> None:
     together = dataset.together("train")
     groups = None if together is None else together[0]
 
-    def answer() -> str:
+    def can_be_cut() -> str:
         labels = dataset.load("train").labels
         rows = selected_rows(labels, request, "train")
         validation_split(labels, rows, request.seed, classes=dataset.classes, groups=groups)
@@ -123,7 +123,7 @@ def require_training_rows(request: Request) -> None:
 
     rows = f"{request.limit} of the training rows with seed {request.seed} of {dataset.fingerprint()}"
     rows += "" if groups is None else f" in the groups {sha256_rows(groups)}"
-    remembered_answer(f"can {rows} be cut for validation", answer)
+    remembered_answer(f"can {rows} be cut for validation", can_be_cut)
 
 
 def load_features(

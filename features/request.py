@@ -356,14 +356,14 @@ def _work_out(
                 row = (request.views, *row) if request.views > 1 else row
                 wanted.append(Wanted(split, layer, pool, key, about, row, len(rows), whole))
     weights = [str(backbone.weights_path.absolute())] if backbone.weights_path else []
-    told = (backbone.unsure,) if backbone.unsure else ()
+    remarks = (backbone.unsure,) if backbone.unsure else ()
     preset = backbone.family.preset_of_earlier(backbone.name)
     sizes = (preprocessing.crop, request.image_size)
     earlier, answered = (preset.at(size).describe() if preset else "" for size in sizes)
     # What is asked for by options that there were not is no correction of what it did.
     as_asked_then = request.preparation == Preparation(request.image_size)
     superseded = answered if as_asked_then and answered != described else ""
-    return Plan(request, layers, tuple(wanted), tuple(dataset.splits), told, earlier, superseded), weights
+    return Plan(request, layers, tuple(wanted), tuple(dataset.splits), remarks, earlier, superseded), weights
 
 
 def _expanded(cut: "Cut", layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -384,8 +384,12 @@ def _recall(noted: Any, request: Request, fingerprint: str) -> Plan | None:
         wanted = tuple(map(Wanted.from_json, fields["wanted"]))
         if any(is_int8(file.key.precision) and ranges_of(file.key.precision) is None for file in wanted):
             return None
-        told, earlier, superseded = tuple(map(str, fields["told"])), str(fields["earlier"]), str(fields["superseded"])
-        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]), told, earlier, superseded)
+        remarks, earlier, superseded = (
+            tuple(map(str, fields["told"])),
+            str(fields["earlier"]),
+            str(fields["superseded"]),
+        )
+        return Plan(request, tuple(fields["layers"]), wanted, tuple(fields["splits"]), remarks, earlier, superseded)
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         # A note that cannot be understood is none: the plan is worked out again and written over it.
         return None

@@ -33,8 +33,8 @@ def shortest_oblong(dataset: Dataset) -> int | None:
             sides += [min(height, width)] if height != width else []
             continue
         question = f"the shortest side of an oblong image in {split} of {dataset.fingerprint()}"
-        answer = remembered_answer(question, lambda images=images: _shortest(images))  # type: ignore[misc]  # default
-        sides += [int(answer)] if answer != "none" else []
+        note = remembered_answer(question, lambda images=images: _shortest(images))  # type: ignore[misc]  # default
+        sides += [int(note)] if note != "none" else []
     return min(sides, default=None)
 
 

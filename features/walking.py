@@ -56,15 +56,15 @@ def dependent(graph: fx.Graph, source: fx.Node) -> dict[fx.Node, bool]:
 
 def needed(graph: fx.Graph, wanted: Sequence[fx.Node], stop: fx.Node | None = None) -> list[fx.Node]:
     """The nodes that `wanted` are computed from, in order; nothing below `stop`, and not its sources."""
-    found, waiting = set(), list(wanted)
+    reached, waiting = set(), list(wanted)
     while waiting:
         node = waiting.pop()
-        if node in found:
+        if node in reached:
             continue
-        found.add(node)
+        reached.add(node)
         if node is not stop and not (stop is not None and says_nothing_new(node)):
             waiting.extend(node.all_input_nodes)
-    return [node for node in graph.nodes if node in found]
+    return [node for node in graph.nodes if node in reached]
 
 
 def averages_places(model: nn.Module, node: fx.Node) -> bool:

@@ -153,7 +153,7 @@ def check(
     findings += survey.findings
     if features:
         # They are the answer here, and not what is said on the way to one.
-        not_again(remark for remark in survey.remarks if any(remark.endswith(found.line) for found in findings))
+        not_again(remark for remark in survey.remarks if any(remark.endswith(finding.line) for finding in findings))
         try:
             findings += _in_features(request, dataset, compiled=compiled, jobs=jobs, say=say)
         except ChangedContent as error:
@@ -221,11 +221,11 @@ def _in_features(request: Request, dataset: Dataset, *, compiled: str, jobs: int
     if wrong:
         items = tuple(
             rows.item(
-                found.row,
-                f"'{dataset.classes[found.other]}' ({found.other_probability:.0%})",
-                found.own_probability,
+                suspect.row,
+                f"'{dataset.classes[suspect.other]}' ({suspect.other_probability:.0%})",
+                suspect.own_probability,
             )
-            for found in wrong
+            for suspect in wrong
         )
         named = [f"{item.path}, labelled '{item.label}': {item.says}" for item in items]
         count = "1 label is" if len(items) == 1 else f"{len(items):,} labels are"

@@ -333,8 +333,8 @@ def _chosen_on(
     if networks and not parse_folds(validate):
         return HOLDOUT
     # Of several seeds and a limit each takes rows of its own: the folds are those that all of them can have.
-    told = [settled(validate, request, heads or networks, score=score) for request in requests]
-    on, line = min(told, key=lambda pair: _order_of(pair[0]))
+    choices = [settled(validate, request, heads or networks, score=score) for request in requests]
+    on, line = min(choices, key=lambda pair: _order_of(pair[0]))
     notes += [line] if line else []
     return on
 

@@ -85,10 +85,10 @@ def name_of(code: Any) -> str:
     parts = module.split(".")
     for count in range(1, len(parts) + 1):
         place = ".".join(parts[:count])
-        found: Any = sys.modules.get(place)
+        target: Any = sys.modules.get(place)
         for part in name.split("."):
-            found = getattr(found, part, None)
-        if found is code:
+            target = getattr(target, part, None)
+        if target is code:
             return f"{place}:{name}"
     raise UserError(
         f"{module}.{name} cannot be found by its name, so what is made with it cannot be known again; put it into a "
@@ -153,7 +153,7 @@ def _built(described: Any) -> Any:
 
 def _named(name: str) -> Any:
     module, _, path = name.partition(":")
-    found = importlib.import_module(module)
+    target = importlib.import_module(module)
     for part in path.split("."):
-        found = getattr(found, part)
-    return found
+        target = getattr(target, part)
+    return target

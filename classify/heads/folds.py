@@ -240,21 +240,21 @@ def _said(head: Head, data: _Data, folds: list[Fold], fitting: dict[str, Any]) -
             X, queries = axes.apply(X), axes.apply(queries)
         weights = of_classes(fitting["class_weight"], data.classes[fold.classes])
         estimator = head.build(**(fitting | {"class_weight": weights}))
-        told = head.told(None if data.groups is None else data.groups[fold.training])
-        said = _said_of(estimator, X, data.labels[fold.training], queries, head.grid, told)
+        fit_params = head.told(None if data.groups is None else data.groups[fold.training])
+        said = _said_of(estimator, X, data.labels[fold.training], queries, head.grid, fit_params)
         for candidate, (predicted, scores) in enumerate(said):
             yield place, candidate, predicted, scores
 
 
 def _said_of(
-    estimator: Any, X: Any, y: np.ndarray, queries: Any, candidates: Sequence[dict], told: dict[str, Any]
+    estimator: Any, X: Any, y: np.ndarray, queries: Any, candidates: Sequence[dict], fit_params: dict[str, Any]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Numbers of classes (n,) and scores (n, k) of queries (n, D) by each candidate fitted on X (N, D) and y (N,)."""
     if hasattr(estimator, "votes_path"):
         for votes in estimator.votes_path(X, y, queries, candidates):
             yield votes.argmax(axis=1), _logarithms(votes / votes.sum(axis=1, keepdims=True))
     else:
-        for fitted in head_path(estimator, X, y, candidates, told):
+        for fitted in head_path(estimator, X, y, candidates, fit_params):
             if not hasattr(fitted, "codes_of"):  # none of ours
                 yield np.searchsorted(fitted.classes_, fitted.predict(queries)), class_scores(fitted, queries)
                 continue

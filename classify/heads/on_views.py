@@ -92,14 +92,14 @@ class OnViews(Around):
     def given(self, features: Any) -> Any:
         return rows_of_views(features, self.n_features_in_, self.asked)
 
-    def fit(self, X: Any, y: Any, **told: Any) -> Self:
-        """Fit on X (N, views * D) and labels y (N,); told: what the head is told of each row, (N,)."""
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Fit on X (N, views * D) and labels y (N,); fit_params: what the head is told of each row, (N,)."""
         if self._learns_from_few(X):
             self.head = next(self._from_few(X, y, [{}]))
             return self
-        told = {**({"groups": np.arange(len(X))} if self.holds_out else {}), **told}
+        fit_params = {**({"groups": np.arange(len(X))} if self.holds_out else {}), **fit_params}
         X, y = self._rows(X, y)
-        self.head.fit(X, y, **{name: np.repeat(values, self.views) for name, values in told.items()})
+        self.head.fit(X, y, **{name: np.repeat(values, self.views) for name, values in fit_params.items()})
         return self
 
     @where_the_head_has("fit_path")
@@ -127,11 +127,11 @@ class OnViews(Around):
         """As the head has it; None where it learns from the views of few."""
         if self._learns_from_few(X):
             return None
-        each, asked = np.arange(self.views), np.arange(self.asked)
+        views, asked = np.arange(self.views), np.arange(self.asked)
         of_views = [
             Fold(
                 fold.repeat,
-                (fold.training[:, None] * self.views + each).ravel(),
+                (fold.training[:, None] * self.views + views).ravel(),
                 (fold.held_out[:, None] * self.views + asked).ravel(),
                 fold.classes,
             )

@@ -192,10 +192,10 @@ def head_called(name: str) -> OwnHead:
     code = NamedCode.parse(name)
     options = dict(code.options)
     standardise = options.pop("standardise", None)
-    found = code.load()
-    if isinstance(found, type) or not hasattr(found, "fit"):
-        found = replace(code, options=options).call()
-    return OwnHead.of(found, name, standardise)
+    estimator = code.load()
+    if isinstance(estimator, type) or not hasattr(estimator, "fit"):
+        estimator = replace(code, options=options).call()
+    return OwnHead.of(estimator, name, standardise)
 
 
 def head_recorded(name: str, params: Any) -> OwnHead:

@@ -97,24 +97,24 @@ def _predictions(
     y: np.ndarray,
     X_validation: np.ndarray,
     candidates: Sequence[Mapping],
-    told: Mapping[str, Any],
+    fit_params: Mapping[str, Any],
 ) -> Iterator[np.ndarray]:
     """The labels that each candidate predicts: `predict_path(X, y, queries, candidates)` yields them where a head has
     it."""
     if hasattr(estimator, "predict_path"):
         yield from estimator.predict_path(X, y, X_validation, candidates)
     else:
-        for fitted in head_path(estimator, X, y, candidates, told):
+        for fitted in head_path(estimator, X, y, candidates, fit_params):
             yield fitted.predict(X_validation)
 
 
 def head_path(
-    estimator: Any, X: Any, y: np.ndarray, candidates: Sequence[Mapping], told: Mapping[str, Any]
+    estimator: Any, X: Any, y: np.ndarray, candidates: Sequence[Mapping], fit_params: Mapping[str, Any]
 ) -> Iterator[Any]:
     """A fitted head for each candidate, sharing work where the head offers it: `fit_path(X, y, candidates)` yields
-    fitted heads; one without is fitted once for each. told: what `Head.told` gives for these rows."""
+    fitted heads; one without is fitted once for each. fit_params: what `Head.told` gives for these rows."""
     if hasattr(estimator, "fit_path"):
         yield from estimator.fit_path(X, y, candidates)
     else:
         for params in candidates:
-            yield clone(estimator).set_params(**params).fit(X, y, **told)
+            yield clone(estimator).set_params(**params).fit(X, y, **fit_params)

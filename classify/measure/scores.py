@@ -68,7 +68,9 @@ def validation_scores(
 
     repeats = np.atleast_2d(predicted)
     kinds = {"accuracy": accuracy, "macro_f1": macro_f1, "balanced_accuracy": balanced_accuracy}
-    reached = {name: float(np.mean([kind(labels, told) for told in repeats])) for name, kind in kinds.items()}
+    reached = {
+        name: float(np.mean([kind(labels, predictions) for predictions in repeats])) for name, kind in kinds.items()
+    }
     if scores is not None:
         logits = np.asarray(scores, dtype=np.float64).reshape(-1, scores.shape[-1])
         codes = np.tile(np.searchsorted(classes, labels), len(repeats))

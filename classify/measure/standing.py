@@ -75,17 +75,17 @@ def alike_where_chosen(reference: ChosenOn, others: Iterable[ChosenOn]) -> list[
     Out of folds by the corrected resampled t-test, on a hold-out by McNemar's, Holm's correction over all, 5 %. Those
     that were chosen on other rows, or on none, are not among them.
     """
-    labels, told, folds = reference.validation_labels, reference.validation_predicted, reference.validation_folds
-    if labels is None or told is None:
+    labels, predicted, folds = reference.validation_labels, reference.validation_predicted, reference.validation_folds
+    if labels is None or predicted is None:
         return []
     values: dict[int, float] = {}
     for place, mine in enumerate(others):
         if mine.validation_predicted is None or not _chosen_alike(mine, reference):
             continue
         if folds is None:
-            values[place] = mcnemar(labels, told, mine.validation_predicted).p_value
+            values[place] = mcnemar(labels, predicted, mine.validation_predicted).p_value
         else:
-            values[place] = resampled_t(labels, told, mine.validation_predicted, folds)
+            values[place] = resampled_t(labels, predicted, mine.validation_predicted, folds)
     adjusted = holm(list(values.values())).tolist() if values else []
     return [place for place, value in zip(values, adjusted, strict=True) if not differs(value)]
 

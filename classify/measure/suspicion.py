@@ -67,10 +67,10 @@ def out_of_fold(
         if len(known) < 2:
             continue
         head = build().fit(features[training], labels[training])
-        told = held_out[np.isin(labels[held_out], known)]
-        if len(told):
-            probabilities[told] = 0
-            probabilities[np.ix_(told, head.classes_)] = head.predict_proba(features[told])
+        rows = held_out[np.isin(labels[held_out], known)]
+        if len(rows):
+            probabilities[rows] = 0
+            probabilities[np.ix_(rows, head.classes_)] = head.predict_proba(features[rows])
     return probabilities
 
 
@@ -127,9 +127,9 @@ def near_duplicates(
         nearest, beyond = distances.min(axis=1), np.partition(distances, tenth, axis=1)[:, tenth]
         ratio[stretch] = nearest / np.maximum(beyond, np.finfo(np.float32).tiny)
         alike[stretch] = (nearest <= near * beyond) | (nearest <= same_scene * usual)
-    found = np.flatnonzero(alike)
-    found = found[np.argsort(ratio[found], kind="stable")]
-    return second[found], first[place[found]], ratio[found]
+    numbers = np.flatnonzero(alike)
+    numbers = numbers[np.argsort(ratio[numbers], kind="stable")]
+    return second[numbers], first[place[numbers]], ratio[numbers]
 
 
 def far_from_all(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

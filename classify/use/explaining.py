@@ -74,15 +74,15 @@ class Explainer:
             margins, places = self._explained(ready, classes, others)
             # Where a class token is taken, no place above the last attention matters: they are told below it.
             pairs = zip(self._parts, places, strict=True)
-            blind = [part for part, found in pairs if part.has_tokens and not found.count_nonzero()]
+            blind = [part for part, activation in pairs if part.has_tokens and not activation.count_nonzero()]
             if not sum(part.go_down() for part in blind):
                 break
             self._trunk = self._below()
-        largest = max(found.shape[1] for found in places)
-        whole = torch.stack([_brought_to(found, largest) for found in places]).sum(0)
+        largest = max(grid.shape[1] for grid in places)
+        whole = torch.stack([_brought_to(grid, largest) for grid in places]).sum(0)
         whole += ((margins - whole.sum((1, 2))) / largest**2).view(-1, 1, 1)
         names = [self._classes[other] for other in others.tolist()]
-        return [Explanation(*each) for each in zip(names, margins.tolist(), whole.numpy(), pixels, strict=True)]
+        return [Explanation(*parts) for parts in zip(names, margins.tolist(), whole.numpy(), pixels, strict=True)]
 
     def _explained(
         self, ready: torch.Tensor, classes: torch.Tensor, others: torch.Tensor
@@ -91,8 +91,8 @@ class Explainer:
         with torch.no_grad():
             maps = self._trunk(ready)
             margins = self._margins(maps, classes, others)
-        empty = [part.empty(found) for part, found in zip(self._parts, maps, strict=True)]
-        slopes = [torch.zeros_like(found) for found in maps]
+        empty = [part.empty(activation) for part, activation in zip(self._parts, maps, strict=True)]
+        slopes = [torch.zeros_like(activation) for activation in maps]
         for step in range(_STEPS):
             share = (step + 0.5) / _STEPS
             way = [(start + share * (end - start)).requires_grad_() for start, end in zip(empty, maps, strict=True)]
@@ -100,13 +100,13 @@ class Explainer:
                 there = self._margins(way, classes, others).sum()
             if not there.requires_grad:
                 raise UserError("this head decides by votes, which no single place of an image moves; train another")
-            for slope, found in zip(slopes, torch.autograd.grad(there, way), strict=True):
-                slope += found / _STEPS
+            for slope, activation in zip(slopes, torch.autograd.grad(there, way), strict=True):
+                slope += activation / _STEPS
         parts = zip(self._parts, maps, empty, slopes, strict=True)
-        return margins, [part.places((found - start) * slope) for part, found, start, slope in parts]
+        return margins, [part.places((activation - start) * slope) for part, activation, start, slope in parts]
 
     def _margins(self, maps: Sequence[torch.Tensor], classes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        layers = [part.above(found).flatten(1) for part, found in zip(self._parts, maps, strict=True)]
+        layers = [part.above(activation).flatten(1) for part, activation in zip(self._parts, maps, strict=True)]
         features = torch.cat(layers, 1).double()
         values = features if self._decide is None else _values(self._decide, features)
         rows = torch.arange(len(values))
@@ -136,11 +136,11 @@ def explain(model: SavedModel, images: np.ndarray | Sequence[Any]) -> list[Expla
     UserError
         For what is no image, and for a model whose decisions are not explained.
     """
-    explainer, found = Explainer(model), []
+    explainer, explanations = Explainer(model), []
     for ready, outputs in model.through(images):
         orders = [likeliest(outputs, row)[:2] for row in range(len(ready))]
-        found += explainer.explain(ready, orders)
-    return found
+        explanations += explainer.explain(ready, orders)
+    return explanations
 
 
 def explain_between(
@@ -154,11 +154,11 @@ def explain_between(
     explainer, names = Explainer(model), list(model.classes)
     if unknown := {name for pair in pairs for name in pair} - set(names):
         raise UserError(f"{saved.path}: its model has no class {sorted(unknown)[0]}")
-    found: list[Explanation] = []
+    explanations: list[Explanation] = []
     for ready, _ in model.through(images):
-        own = pairs[len(found) : len(found) + len(ready)]
-        found += explainer.explain(ready, [[names.index(name) for name in pair] for pair in own])
-    return found
+        own = pairs[len(explanations) : len(explanations) + len(ready)]
+        explanations += explainer.explain(ready, [[names.index(name) for name in pair] for pair in own])
+    return explanations
 
 
 class _Part:
@@ -191,19 +191,19 @@ class _Part:
         """Whether the map is one of tokens."""
         return self.layout not in ("map", "map last")
 
-    def above(self, found: torch.Tensor) -> torch.Tensor:
+    def above(self, activation: torch.Tensor) -> torch.Tensor:
         """The layer's pooled output, of the map's."""
-        output = found if self._between is None else self._between(found)
+        output = activation if self._between is None else self._between(activation)
         return pool_output(output, self._pool, self._cut.layout(self._layer))
 
-    def empty(self, found: torch.Tensor) -> torch.Tensor:
+    def empty(self, activation: torch.Tensor) -> torch.Tensor:
         """The map without anything to see: zeros, which are what is left where nothing was found, or of tokens, whose
         length says nothing (each is normalised), their average everywhere."""
         if not self.has_tokens:
-            return torch.zeros_like(found)
+            return torch.zeros_like(activation)
         prefix = prefix_tokens(self.layout)
-        average = found[:, prefix:].mean(1, keepdim=True).expand_as(found[:, prefix:])
-        return torch.cat([found[:, :prefix], average], 1)
+        average = activation[:, prefix:].mean(1, keepdim=True).expand_as(activation[:, prefix:])
+        return torch.cat([activation[:, :prefix], average], 1)
 
     def places(self, products: torch.Tensor) -> torch.Tensor:
         """The sum over the channels at each place, (N, H, W)."""

@@ -74,8 +74,8 @@ class LayerReader:
         if self.views is None:
             return side_by_side(self._layers(ready))
         views = self.views.to(ready.device)(self.prepare.pixels(ready))
-        each = [self._layers(self.prepare.normalised(some)) for some in views.split(len(ready))]
-        layers = [np.concatenate(parts) for parts in zip(*each, strict=True)]
+        outputs = [self._layers(self.prepare.normalised(some)) for some in views.split(len(ready))]
+        layers = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
         return side_by_side([layer.reshape(len(ready), self.views.count, -1) for layer in layers], self.views.count)
 
     def _layers(self, ready: torch.Tensor) -> list[np.ndarray]:

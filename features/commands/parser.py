@@ -89,8 +89,8 @@ class Parser(argparse.ArgumentParser):
             # argcomplete asks the parser itself; what is typed is put in today's words before it is parsed.
             actions.append(add(former, **{**settings, "dest": action.dest, "help": argparse.SUPPRESS}))
             self.former[former] = names[0]
-        for each in actions if completer is not None else ():
-            each.completer = completer  # type: ignore[attr-defined]  # where argcomplete looks for it
+        for added in actions if completer is not None else ():
+            added.completer = completer  # type: ignore[attr-defined]  # where argcomplete looks for it
         return action
 
     def list_verbs(self, groups: Iterable[tuple[str, Mapping[str, str]]]) -> None:

@@ -24,10 +24,10 @@ def groups_in(names: Sequence[str], pairs: dict[str, tuple[str, str]], path: Pat
     arrays = {part: own[part_of(pair[0], IMAGES) or part] for part, pair in pairs.items()}
     if not any(arrays.values()):
         return ()
-    if wrong := [part for part, found in arrays.items() if len(found) != 1]:
+    if wrong := [part for part, names in arrays.items() if len(names) != 1]:
         has = f"several arrays ({', '.join(arrays[wrong[0]])})" if arrays[wrong[0]] else "no array"
         raise UserError(f"{path} has groups, and {has} of them for {wrong[0]}; give one for each part")
-    return tuple(found[0] for found in arrays.values())
+    return tuple(names[0] for names in arrays.values())
 
 
 def pairs_in(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
@@ -35,18 +35,18 @@ def pairs_in(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
 
     UserError where a part has several.
     """
-    found: dict[str, tuple[list[str], list[str]]] = {}
+    by_part: dict[str, tuple[list[str], list[str]]] = {}
     for name in names:
         for place, kinds in enumerate((IMAGES, _LABELS)):
             if part := part_of(name, kinds):
-                found.setdefault(part, ([], []))[place].append(name)
+                by_part.setdefault(part, ([], []))[place].append(name)
     for part, usual in SEPARATE.items():
         # What version 0.1.0 read stands before all else.
         images, labels = (
-            [name] if name in names else others for name, others in zip(usual, found.get(part, ([], [])), strict=True)
+            [name] if name in names else others for name, others in zip(usual, by_part.get(part, ([], [])), strict=True)
         )
-        found[part] = images, labels
-    whole = {part: found[part] for part in PARTS if part in found and all(found[part])}
+        by_part[part] = images, labels
+    whole = {part: by_part[part] for part in PARTS if part in by_part and all(by_part[part])}
     if "train" not in whole or len(whole) < 2:
         return {}
     if "test" not in whole:

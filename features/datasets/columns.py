@@ -77,14 +77,14 @@ def find_columns(
     if not named and (stands(header[0]) or not any(_candidates(lowered, kind) for kind in _NAMES)):
         _refuse_unknown_header(lines, stands, where)
         return _without_header(lines, where)
-    found = {kind: _named(header, named[kind], kind, where) for kind in named}
+    column_of = {kind: _named(header, named[kind], kind, where) for kind in named}
     for kind in ("path", "label"):
-        if kind not in found:
-            columns = _candidates(lowered, kind, found.values())
+        if kind not in column_of:
+            columns = _candidates(lowered, kind, column_of.values())
             if kind == "path" and len(lines) > 1:
                 columns = [c for c in columns if c < len(lines[1]) and stands(lines[1][c].strip())] or columns
-            found[kind] = _one(header, columns, lines, kind, where)
-    plain = Columns(found["path"], found["label"], None, first=1, group=found.get("group"))
+            column_of[kind] = _one(header, columns, lines, kind, where)
+    plain = Columns(column_of["path"], column_of["label"], None, first=1, group=column_of.get("group"))
     return _with_split(_with_group(plain, lowered, lines), lowered, lines)
 
 

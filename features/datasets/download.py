@@ -70,7 +70,7 @@ def check(source: Origin, folder: Path, name: str) -> None:
     """Raise UserError unless the file `folder/name` is the one that torchvision expects; asked once per content."""
     digest = sha256_file(folder / name)
 
-    def answer() -> str:
+    def is_torchvisions() -> str:
         expected = source.checksums().get(name)
         if expected is None:
             return "unknown to torchvision"
@@ -78,7 +78,7 @@ def check(source: Origin, folder: Path, name: str) -> None:
             raise damaged(folder / name, f"its MD5 is not the {expected} that torchvision expects")
         return "intact"
 
-    remembered_answer(f"is {digest} torchvision's {source.class_name} {name}", answer)
+    remembered_answer(f"is {digest} torchvision's {source.class_name} {name}", is_torchvisions)
 
 
 def damaged(path: Path, reason: str) -> UserError:

@@ -128,16 +128,16 @@ def _telling(
             counts.setdefault(kind, Counter())[label] += 1
         large = {kind: own for kind, own in counts.items() if own.total() >= _FEW}
         overall = Counter(labels.tolist()).most_common(1)[0][1] / len(labels)
-        told: float = sum(own.most_common(1)[0][1] for own in large.values())
-        told += sum(own.total() for kind, own in counts.items() if kind not in large) * overall
-        if len(large) < 2 or told / len(labels) < overall + TOLD:
+        hits: float = sum(own.most_common(1)[0][1] for own in large.values())
+        hits += sum(own.total() for kind, own in counts.items() if kind not in large) * overall
+        if len(large) < 2 or hits / len(labels) < overall + TOLD:
             continue
         kind, own = max(large.items(), key=lambda pair: pair[1].most_common(1)[0][1])
         label, count = own.most_common(1)[0]
         of_kind = tuple(item for item, other in zip(items, kinds, strict=True) if other == kind)
         yield Finding(
             f"{what} tells the class",
-            f"the {what} alone tells the class of {told / len(labels):.0%} of the images, where always saying the "
+            f"the {what} alone tells the class of {hits / len(labels):.0%} of the images, where always saying the "
             f"largest one is right for {overall:.0%} ({count} of {own.total()} images that are {kind} are of class "
             f"'{classes[label]}'): a network may learn that instead of what is shown",
             of_kind,

@@ -160,8 +160,8 @@ class HubDataset(Dataset):
             yield from find_copies(digests, self.classes, self.name_of, cut=self.cuts_test)
         if self._group_names is not None and not self.cuts_test:
             yield from find_divided(self._group_names, self.name_of)
-        if told := [*held.flat, *held.dark, *held.warned]:
-            wanted, items = np.array(sorted({int(number) for number in told})), {}
+        if doubtful := [*held.flat, *held.dark, *held.warned]:
+            wanted, items = np.array(sorted({int(number) for number in doubtful})), {}
             for split in self.splits:
                 for row in np.flatnonzero(np.isin(self._rows(split), wanted)).tolist():
                     label = self.classes[parts[split][row]]

@@ -132,11 +132,14 @@ def found_columns(table: Any, asked: Mapping[str, str], spec: str) -> dict[str, 
     kinds = {name: type(feature).__name__ for name, feature in table.features.items()}
     images = [name for name, kind in kinds.items() if kind == "Image"] or [n for n in _IMAGES if n in kinds]
     labels = [name for name in _LABELS if name in kinds] or [n for n, kind in kinds.items() if kind == "ClassLabel"]
-    found = {"path": images[:1] if len(images) == 1 or (images and images[0] in _IMAGES) else [], "label": labels[:1]}
+    candidates = {
+        "path": images[:1] if len(images) == 1 or (images and images[0] in _IMAGES) else [],
+        "label": labels[:1],
+    }
     options = {"path": "--path-column", "label": "--label-column", "group": "--group-column"}
     columns = {}
     for kind, option in options.items():
-        name = asked.get(kind) or next(iter(found.get(kind, [])), None)
+        name = asked.get(kind) or next(iter(candidates.get(kind, [])), None)
         if name is None and kind == "group":
             continue
         if name is None or name not in kinds:

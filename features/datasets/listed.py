@@ -255,13 +255,13 @@ def groups_in(paths: Sequence[str], expression: str) -> tuple[str, ...]:
             f"--group-by {expression}: what tells the group should stand in parentheses, as in '(patient[0-9]+)'"
         )
     with _bounded(expression):
-        found = [match[1] if (match := pattern.search(path.replace(os.sep, "/"))) else None for path in paths]
-    if missing := [path for path, name in zip(paths, found, strict=True) if not name]:
+        groups = [match[1] if (match := pattern.search(path.replace(os.sep, "/"))) else None for path in paths]
+    if missing := [path for path, name in zip(paths, groups, strict=True) if not name]:
         raise UserError(
             f"--group-by {expression}: it finds no group in {len(missing):,} of {len(paths):,} paths, the first of "
             f"them '{missing[0]}'; correct the expression, which is searched for in paths like this one"
         )
-    return tuple(as_seen(name) for name in found if name)
+    return tuple(as_seen(name) for name in groups if name)
 
 
 @contextlib.contextmanager

@@ -181,8 +181,8 @@ class NpzDataset(Dataset):
     def _equal(self) -> dict[int, int]:
         """Of images that are equal to an earlier one, counted through all arrays, the number of that one."""
         _ = self._held  # which says where the numbers are none
-        answer = remembered_answer(f"which images of an npz file are equal by rule 1, {self._content}", self._compare)
-        return {int(row): first for row, first in json.loads(answer).items()}
+        note = remembered_answer(f"which images of an npz file are equal by rule 1, {self._content}", self._compare)
+        return {int(row): first for row, first in json.loads(note).items()}
 
     def _compare(self) -> str:
         first: dict[bytes, int] = {}
@@ -230,8 +230,8 @@ class NpzDataset(Dataset):
     def _held(self) -> tuple[White, dict[str, list[int]]]:
         """What is white in the images, and the numbers of those that show nothing, by how they look; found out once for
         the file's content."""
-        answer = remembered_answer(f"what the images of an npz file hold by rule 2, {self._content}", self._look)
-        white, looks = json.loads(answer)
+        note = remembered_answer(f"what the images of an npz file hold by rule 2, {self._content}", self._look)
+        white, looks = json.loads(note)
         return White.from_json(white), looks
 
     def _look(self) -> str:

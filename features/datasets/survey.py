@@ -111,11 +111,11 @@ def white_among(paths: Iterable[Path], white: White) -> White:
             if pixels is not None:
                 with contextlib.suppress(ValueError):
                     highest[pixels.kind] = max(highest.get(pixels.kind, 0), pixels.extremes[1], pixels.least_white)
-    found = White.of(deep=highest.get("deep"), real=highest.get("real"))
+    measured = White.of(deep=highest.get("deep"), real=highest.get("real"))
     return dataclasses.replace(
         white,
-        deep=found.deep if white.deep is None else white.deep,
-        real=found.real if white.real is None else white.real,
+        deep=measured.deep if white.deep is None else white.deep,
+        real=measured.real if white.real is None else white.real,
     )
 
 

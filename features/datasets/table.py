@@ -155,8 +155,8 @@ def _listed(
         raise UserError(f"{path} has no training image of class '{classes[strange[0]]}'; add some or leave it out")
     listed = {split: (tuple(paths[row] for row in members), labels[members]) for split, members in rows.items()}
     grouped = groups and {split: tuple(groups[row] for row in members) for split, members in rows.items()}
-    told = tuple(f"{path}: {remark}" for remark in remarks)
-    return ListedImages(name, spec, classes, path, listed, told, later, grouped or None)
+    warnings = tuple(f"{path}: {remark}" for remark in remarks)
+    return ListedImages(name, spec, classes, path, listed, warnings, later, grouped or None)
 
 
 class _Files:

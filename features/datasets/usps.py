@@ -68,7 +68,7 @@ def _read(root: Path, split: str, digest: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _content_digest(path: Path, rows: int) -> str:
-    def answer() -> str:
+    def digest_inside() -> str:
         try:
             # 256 numbers of a few digits each in a row: what is longer is something else, perhaps endless.
             unpacker = bz2.BZ2Decompressor()
@@ -86,4 +86,4 @@ def _content_digest(path: Path, rows: int) -> str:
                 raise damaged(path, f"row {number} is no label from 1 to 10 with 256 pixels")
         return hashlib.sha256(content).hexdigest()
 
-    return remembered_answer(f"the SHA-256 of the USPS {rows} rows inside {sha256_file(path)}", answer)
+    return remembered_answer(f"the SHA-256 of the USPS {rows} rows inside {sha256_file(path)}", digest_inside)

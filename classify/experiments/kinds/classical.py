@@ -143,7 +143,7 @@ class Classical(Kind):
         features, labels = rows.features, rows.labels
         if training.folds is not None:
             return self._learn_on_folds(features, labels, training.folds, training)
-        told = [self.head.told(_some(rows.groups, part)) for part in (training.train, slice(None))]
+        fit_params = [self.head.told(_some(rows.groups, part)) for part in (training.train, slice(None))]
         train, validation = training.train, training.validation
         axes = self.reduction.fit(features.take(train, axis=0)) if self.reduction else None
         if axes:
@@ -157,12 +157,12 @@ class Classical(Kind):
         fitted: Any = None
         if predicted is None:
             fitted = self.head.build(**fitting, **chosen.params)
-            fitted.fit(features.take(train, axis=0), labels[train], **told[0])
+            fitted.fit(features.take(train, axis=0), labels[train], **fit_params[0])
             predicted = fitted.predict(features.take(validation, axis=0)) if len(validation) else None
             scores = class_scores(fitted, features.take(validation, axis=0)) if unseen else None
         if settings.refit and predicted is not None:
             started = time.perf_counter()
-            fitted = self.head.build(**fitting, **chosen.params).fit(features, labels, **told[1])
+            fitted = self.head.build(**fitting, **chosen.params).fit(features, labels, **fit_params[1])
         took = time.perf_counter() - started
         trials = [{**t.params, "accuracy": t.accuracy, "seconds": round(t.seconds, 3)} for t in chosen.trials]
         calibrated = fitted if scores is None else calibrate(fitted, scores, labels[validation])
@@ -340,8 +340,8 @@ def _extra(fitted: Any, features: Any, training: Training) -> dict[str, Any]:
     fitted = plain_head(fitted)
     if hasattr(fitted, "kept_by_layer_"):
         extra["kept_by_layer"] = fitted.kept_by_layer_
-    if found := getattr(getattr(fitted, "head_", None), "best_params_", None):
-        extra["own_search"] = {name: str(value) for name, value in found.items()}
+    if params := getattr(getattr(fitted, "head_", None), "best_params_", None):
+        extra["own_search"] = {name: str(value) for name, value in params.items()}
     return extra
 
 

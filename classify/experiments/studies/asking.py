@@ -100,8 +100,8 @@ class Asked:
         """The settings of a network that trains for the quick or the usual number of epochs."""
         return self.settings(epochs=epochs[0] if self.quick else epochs[1], **decided)
 
-    def outcome(self, study: str, question: dict[str, Any], *, notes: Sequence[str], **found: Any) -> StudyResult:
-        """The outcome of a study. question: what the study adds to what every study is asked, as plain values. found:
+    def outcome(self, study: str, question: dict[str, Any], *, notes: Sequence[str], **parts: Any) -> StudyResult:
+        """The outcome of a study. question: what the study adds to what every study is asked, as plain values. parts:
         answer, tables, panels and results."""
         request = self.request.to_json()
         del request["device"], request["layers"], request["pools"]
@@ -112,7 +112,7 @@ class Asked:
             question={**request, **asked, **question},
             notes=(*notes, *cut),
             folder=self.how.folder,
-            **found,
+            **parts,
         )
 
     def points(self) -> tuple[str, ...]:

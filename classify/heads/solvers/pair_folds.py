@@ -92,8 +92,8 @@ class SharedRows:
             first, second = places[i], places[j]
             sizes = first.stop - first.start, second.stop - second.start
             duals = small.get((i, j)) or self._near(part, chosen, (i, j), (first, second), kernel, starts, tolerance)
-            for place, found in enumerate(duals):
-                dual = found
+            for place, solution in enumerate(duals):
+                dual = solution
                 if not dual.violation <= tolerance:
                     # Kernels that hardly vary, and large penalties, ask for more digits than float32 has.
                     costs = part.costs[chosen[place]][[i, j]]

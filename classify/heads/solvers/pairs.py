@@ -103,7 +103,7 @@ def _solve_small(
     if len(small) <= FEW_PAIRS or len(alike) > 1:
         return {}
     ((tolerance, limit),) = alike
-    found = solve_small_pairs(
+    duals = solve_small_pairs(
         lambda wanted: squared_distances(rows[wanted], rows[wanted], lengths[wanted]),
         counts,
         small,
@@ -111,7 +111,7 @@ def _solve_small(
         tolerance=tolerance,
         limit=limit,
     )
-    return dict(found)
+    return dict(duals)
 
 
 def _is_solved(dual: Dual, candidate: Penalties) -> bool:

@@ -39,12 +39,12 @@ def solve_small_pairs(
     """
     bounds = np.concatenate([[0], np.cumsum(counts)])
     halves = list(stretches(counts, TOGETHER if len(counts) and bounds[-1] > 2 * TOGETHER else int(bounds[-1])))
-    for one, other in itertools.combinations_with_replacement(halves, 2):
-        inside = (pairs[:, 0] >= one.start) & (pairs[:, 0] < one.stop)
+    for left, other in itertools.combinations_with_replacement(halves, 2):
+        inside = (pairs[:, 0] >= left.start) & (pairs[:, 0] < left.stop)
         chosen = pairs[inside & (pairs[:, 1] >= other.start) & (pairs[:, 1] < other.stop)]
         if not len(chosen):
             continue
-        both = (one,) if one is other else (one, other)
+        both = (left,) if left is other else (left, other)
         rows = np.concatenate([np.arange(bounds[half.start], bounds[half.stop]) for half in both])
         square = distances(rows)
         for chunk in _chunks(chosen, counts[chosen].sum(axis=1)):
@@ -149,8 +149,8 @@ class _Stack:
         means = np.where(free, slack, 0).sum(axis=1) / np.maximum(numbers, 1)
         biases = np.where(numbers > 0, means, (ends[0] + ends[1]) / 2).tolist()
         violations = (ends[0] - ends[1]).tolist()
-        found = zip(self.beta, counts.tolist(), biases, self._steps.tolist(), violations, strict=True)
-        return [Dual(beta[:count], bias, steps, violation) for beta, count, bias, steps, violation in found]
+        solved = zip(self.beta, counts.tolist(), biases, self._steps.tolist(), violations, strict=True)
+        return [Dual(beta[:count], bias, steps, violation) for beta, count, bias, steps, violation in solved]
 
     def _slack(self, problems: np.ndarray) -> np.ndarray:
         beta = self.beta[problems].astype(self._kernels.dtype)[:, :, None]

@@ -37,9 +37,9 @@ def minimise_together(
     scores: dict[int, np.ndarray] = {}
     gradients: dict[int, np.ndarray] = {}
     while given:
-        for place, answer in given.items():
+        for place, reply in given.items():
             try:
-                asked = running[place].send(answer)
+                asked = running[place].send(reply)
                 while isinstance(asked, Bend):
                     if bends[place] == len(curvatures):
                         curvatures.append(problems[place].curvature(asked.scores, penalties[place]))

@@ -71,11 +71,11 @@ def _shown(number: int, document: CheckDocument, images: bool, dataset: str | No
     splits = {} if isinstance(opened, str) else opened
     blocks = tuple(_block(finding, splits) for finding in body["findings"])
     total = sum(size["images"] for size in body["splits"])
-    found = f"{counted(len(blocks), 'thing')} to look at" if blocks else "Nothing is wrong"
+    verdict = f"{counted(len(blocks), 'thing')} to look at" if blocks else "Nothing is wrong"
     return Check(
         id=f"check-{number}",
         title=f"The data: {one_line(body['dataset'])}",
-        headline=f"{found} in {counted(total, 'image')}",
+        headline=f"{verdict} in {counted(total, 'image')}",
         note=one_line(note),
         header=("split", "images", "classes", "largest class", "images", "%", "smallest class", "images"),
         sizes=tuple(_size(size) for size in body["splits"]),

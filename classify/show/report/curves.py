@@ -68,9 +68,9 @@ def _curves(rows: list[LayerRow], name: str, about: str, caption: str) -> list[F
     for place, panel in enumerate(panels):
         pooling = panel.x.removeprefix("layer, ").removeprefix("layer of ") if len(panels) > 1 else ""
         by_size = panel.x.startswith(SIZE)
-        told = one_line(", ".join(filter(None, [about, "" if by_size else pooling])))
+        details = one_line(", ".join(filter(None, [about, "" if by_size else pooling])))
         title = "Accuracy by image size" if by_size else "Accuracy by layer"
-        title = f"{title} ({told})" if told else title
+        title = f"{title} ({details})" if details else title
         curves.append(chart_figure([panel], f"{name}-curve-{place}", title, caption, beside=panels))
     return [curve for curve in curves if curve]
 

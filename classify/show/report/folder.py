@@ -277,7 +277,7 @@ def _names(configs: Sequence[RowConfig]) -> list[str]:
     once = {name for name, config in zip(names, configs, strict=True) if not config.refit}
     # On folds every row is fitted on all images in the end.
     both = [config.refit and not config.on_folds and name in once for name, config in zip(names, configs, strict=True)]
-    return [f"{name} (refitted)" if told else name for name, told in zip(names, both, strict=True)]
+    return [f"{name} (refitted)" if refitted else name for name, refitted in zip(names, both, strict=True)]
 
 
 def _details(configs: Sequence[RowConfig]) -> list[tuple[str, ...]]:
@@ -286,11 +286,11 @@ def _details(configs: Sequence[RowConfig]) -> list[tuple[str, ...]]:
     details: list[tuple[str, ...]] = [()] * len(configs)
     for name in {name for name in names if names.count(name) > 1}:
         same = [place for place, other in enumerate(names) if other == name]
-        told = {place: _told(configs[place]) for place in same}
-        fields = dict.fromkeys(field for place in same for field in told[place])
-        differing = [field for field in fields if len({str(told[place].get(field)) for place in same}) > 1]
+        fields_of = {place: _told(configs[place]) for place in same}
+        fields = dict.fromkeys(field for place in same for field in fields_of[place])
+        differing = [field for field in fields if len({str(fields_of[place].get(field)) for place in same}) > 1]
         for place in same:
-            values = {field: told[place][field] for field in differing if told[place].get(field) is not None}
+            values = {field: fields_of[place][field] for field in differing if fields_of[place].get(field) is not None}
             details[place] = tuple(one_line(settings({field: value}))[:60] for field, value in values.items())
     return details
 

@@ -130,7 +130,7 @@ def numeric(header: Sequence[str], rows: Sequence[Sequence[str]]) -> frozenset[s
 
 def painted(drawings: Sequence[str], hide: Callable[[str], str]) -> str:
     """SVG for the page: texts and labels pass `hide`, pictures stay."""
-    return _SPOKEN.sub(lambda found: found[1] + hide(found[2]), "".join(drawings))
+    return _SPOKEN.sub(lambda match: match[1] + hide(match[2]), "".join(drawings))
 
 
 def _hidden(value: Any, hide: Callable[[str], str]) -> Any:

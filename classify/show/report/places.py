@@ -27,9 +27,9 @@ def without_places(text: str, known: Iterable[str] = ()) -> str:
     if not any(sign in text for sign in "/\\"):
         return text
     for path in sorted({path for path in known if _is_place(path)}, key=len, reverse=True):
-        text = re.sub(re.escape(path) + rf"(?![\w.-])(?:[\\/]{_NAMES})?", lambda found: _last(found[0]), text)
-    text = _COMMAND.sub(lambda found: found[0].replace(found[1] or found[2], _command(found[1] or found[2])), text)
-    return _PATH.sub(lambda found: _last(found[0]), text)
+        text = re.sub(re.escape(path) + rf"(?![\w.-])(?:[\\/]{_NAMES})?", lambda match: _last(match[0]), text)
+    text = _COMMAND.sub(lambda match: match[0].replace(match[1] or match[2], _command(match[1] or match[2])), text)
+    return _PATH.sub(lambda match: _last(match[0]), text)
 
 
 def _command(text: str) -> str:
@@ -38,7 +38,7 @@ def _command(text: str) -> str:
         words = shlex.split(text)
     except ValueError:
         return text
-    hidden = [word if _ADDRESS.match(word) else _WORD.sub(lambda found: _last(found[0]), word) for word in words]
+    hidden = [word if _ADDRESS.match(word) else _WORD.sub(lambda match: _last(match[0]), word) for word in words]
     if hidden == words:
         return text
     return " ".join(word if re.fullmatch(r"[\w@%+=:,./…>-]+", word) else shlex.quote(word) for word in hidden)
