@@ -18,7 +18,7 @@ from torch.nn import functional
 from extract.winograd import WinogradConvolution, suits
 from features.overwriting import OnMeta
 from features.shapes import found_once
-from features.twins import without_numbers
+from features.twins import parts_without_numbers
 
 # oneDNN's names and numbers for what may follow a convolution.
 Activation = tuple[str, tuple[float, ...]]
@@ -100,7 +100,8 @@ def _erase_unread(node: fx.Node) -> None:
 
 def compute_apart(network: fx.GraphModule) -> fx.GraphModule:
     """Compute once more, in place, what a graph gives and its next operation would take along: then all else that it
-    gives comes out as if that had not been asked for, and that as if nothing else had. For a graph before folding."""
+    gives comes out as if that had not been asked for, and that as if nothing else had. For a graph before folding;
+    `recompile` is left to do."""
     modules = dict(network.named_modules())
     output = next(node for node in network.graph.nodes if node.op == "output")
     outputs = output.args[0]
@@ -129,7 +130,6 @@ def compute_apart(network: fx.GraphModule) -> fx.GraphModule:
     apart = {node: again(node) for node in dict.fromkeys(given) if taken_along(node)}
     output.args = (tuple(apart.get(node, own) for node, own in zip(given, nodes, strict=True)),)
     network.graph.eliminate_dead_code()
-    network.recompile()
     return network
 
 
@@ -295,7 +295,7 @@ def note_shapes(network: fx.GraphModule, images: torch.Size) -> dict[fx.Node, to
 
     def run() -> list[Any]:
         # Of a copy, which may remember what it is given; and what a module makes by itself has no numbers there either.
-        recorder, parameter = OnMeta(without_numbers(network), network.graph), next(network.parameters())
+        recorder, parameter = OnMeta(parts_without_numbers(network), network.graph), next(network.parameters())
         with torch.no_grad(), torch.device("meta"):
             recorder.run(torch.empty(images, dtype=parameter.dtype))
         return [recorder.shapes.get(node) for node in network.graph.nodes]

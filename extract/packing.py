@@ -38,14 +38,12 @@ def can_pack(network: nn.Module, dtype: torch.dtype) -> bool:
 
 
 def without_identities(network: fx.GraphModule) -> fx.GraphModule:
-    """Take out of a graph, in place, what gives back what it is given in eval mode."""
+    """Take out of a graph, in place, what gives back what it is given in eval mode; `recompile` is left to do."""
     modules = dict(network.named_modules())
     for node in list(network.graph.nodes):
         if node.args and (type(module_of(node, modules)) in _IDENTITIES or _drops_nothing(node)):
             node.replace_all_uses_with(read_by(node))
             network.graph.erase_node(node)
-    network.delete_all_unused_submodules()
-    network.recompile()
     return network
 
 

@@ -28,7 +28,7 @@ from features.errors import UserError
 from features.memory import keep_freed_memory
 from features.preprocessing import Preprocessing
 from features.ranges import is_int8, require_ranges
-from features.twins import twin, with_channels_last
+from features.twins import own_parts, with_channels_last
 
 # Floating-point operations per processor core after which compiling has paid for itself, measured on two Zen 4 cores
 # at 224 px: it takes about a minute there, and wins 15 % in bfloat16 and 20 to 30 % in float32. Where convolutions are
@@ -249,7 +249,9 @@ def pooled_trunk(cut: Cut, outputs: Sequence[Output]) -> "PooledTrunk":
     """The trunk with batch norm folded and its poolings, as a copy: images in, a tuple of pooled outputs out."""
     nodes = list(dict.fromkeys(output.node for output in outputs))
     taken = [(nodes.index(output.node), output.pool, cut.layout(output.node)) for output in outputs]
-    return PooledTrunk(fold_batch_norm(compute_apart(without_identities(twin(cut.trunk(nodes)).eval()))), taken)
+    network = fold_batch_norm(compute_apart(without_identities(own_parts(cut.trunk(nodes)).eval())))
+    network.recompile()
+    return PooledTrunk(network, taken)
 
 
 class PooledTrunk(nn.Module):
@@ -293,7 +295,8 @@ def compile_frozen(module: nn.Module, device: torch.device) -> Callable[..., Any
 
 
 def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
-    """Fold each batch norm into the convolution before it, in place, where nothing else reads that convolution."""
+    """Fold each batch norm into the convolution before it, in place, where nothing else reads that convolution;
+    `recompile` is left to do."""
     modules = dict(network.named_modules())
     for node in list(network.graph.nodes):
         norm = module_of(node, modules)
@@ -309,7 +312,6 @@ def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
         node.replace_all_uses_with(source)
         network.graph.erase_node(node)
     network.delete_all_unused_submodules()
-    network.recompile()
     return network
 
 
