@@ -36,7 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # xdist gives its workers the columns of a terminal, which commands would keep to in a pipe.
     os.environ.pop("COLUMNS", None)
     if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
+        share = str(max(1, (os.cpu_count() or 1) // int(workers)))
+        # Of threads, and of processes that joblib would start, each of which imports everything again.
+        os.environ |= {"OMP_NUM_THREADS": share, "LOKY_MAX_CPU_COUNT": share}
     folder = Path(tempfile.mkdtemp(prefix="home-of-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ["LAYERPROBE_HOME"] = str(_linked_home(folder / "home"))

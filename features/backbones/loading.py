@@ -163,7 +163,9 @@ def kept_backbone(name: str | nn.Module, weights: str, seed: int, prepared: Prep
     """
     if not isinstance(name, str) or ":" in name or backbone_plugin(name):
         return load_backbone(name, weights, seed, prepared=prepared)
-    asked = (name, weights, seed, prepared, home(), Path.cwd())
+    # Where there is no file, no folder has a say.
+    places = () if weights == "random" else (home(), Path.cwd())
+    asked = (name, weights, seed, prepared, *places)
     witnessed, backbone = _KEPT.pop(asked, (None, None))
     if backbone is None or witnessed != _witness(backbone):
         started = time.time_ns()

@@ -58,6 +58,7 @@ def _arrays() -> tuple[np.ndarray, np.ndarray]:
     return np.round(loaded.images * (255 / 16)).astype(np.uint8), loaded.target.astype(np.int64)
 
 
+@functools.cache
 def _digest() -> str:
     images, labels = _arrays()
     return sha256_json([images.tolist(), labels.tolist()])

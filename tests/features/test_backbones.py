@@ -233,6 +233,17 @@ def test_a_requests_network_is_read_once_and_anew_where_its_file_has_changed(hom
     assert len(reads) == 2
 
 
+def test_drawn_weights_are_drawn_once_whatever_the_home(tmp_path, monkeypatch):
+    request = Request(dataset="digits", backbone="squeezenet1_1", weights="random", seed=7)
+    kept = set()
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        monkeypatch.setenv("LAYERPROBE_HOME", str(tmp_path / place))
+        kept.add(id(requested_backbone(request)))
+    assert len(kept) == 1
+
+
 def test_no_more_than_two_small_networks_are_kept(home, monkeypatch):
     requests = [Request(dataset="digits", backbone="squeezenet1_1", weights="random", seed=seed) for seed in range(3)]
     first, *_ = map(requested_backbone, requests)
