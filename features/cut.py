@@ -37,6 +37,7 @@ class Cut:
         self.traits = TORCHVISION.traits(model) if traits is None else traits
         self.image_size = image_size
         self.headless = headless
+        self._counted: dict[frozenset[str], int] = {}
         traced = Traced(model, image_size, self.traits)
         self.graph, self._names = traced.graph, traced.names
         self._nodes = {name: node for node, name in self._names.items() if node.op != "output"}
@@ -246,10 +247,13 @@ class Cut:
 
     def flops(self, layers: Sequence[str]) -> int:
         """Floating-point operations for one image up to the deepest of `layers`, a multiply-add counted as two."""
-        trunk = without_numbers(self.trunk(layers))
-        with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
-            trunk(torch.empty(2, 3, self.image_size, self.image_size))
-        return counter.get_total_flops() // 2
+        asked = frozenset(layers)
+        if asked not in self._counted:
+            trunk = without_numbers(self.trunk(layers))
+            with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+                trunk(torch.empty(2, 3, self.image_size, self.image_size))
+            self._counted[asked] = counter.get_total_flops() // 2
+        return self._counted[asked]
 
     # ---- the two halves ----------------------------------------------------------------------------------------
 

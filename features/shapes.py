@@ -19,6 +19,9 @@ from features.walking import graph_digest
 
 _RULE = 1  # raised with what is noted: what an earlier version noted is asked again
 _FUNCTIONS_OF = ("torch", "torchvision", "_operator", "builtins", "math")
+# What this process asked last, and how many: a network is asked about again for each set of layers.
+_FOUND: dict[str, str] = {}
+_FOUND_LAST = 100
 
 
 def found_once(
@@ -36,7 +39,11 @@ def found_once(
         f"{what} by rule {_RULE} in the graph {graph_digest(model, graph)} with parameters "
         f"{hashlib.sha256(repr(sizes).encode()).hexdigest()} for {tuple(images)} with {versions}"
     )
-    noted: list[Any] = json.loads(remembered_answer(question, lambda: json.dumps(find(), separators=(",", ":"))))
+    if question not in _FOUND:
+        if len(_FOUND) == _FOUND_LAST:
+            _FOUND.clear()
+        _FOUND[question] = remembered_answer(question, lambda: json.dumps(find(), separators=(",", ":")))
+    noted: list[Any] = json.loads(_FOUND[question])
     return noted
 
 

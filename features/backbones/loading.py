@@ -56,7 +56,8 @@ class Backbone:
         return family_of(self.name)
 
     def cut(self, image_size: int | None) -> Cut:
-        """The network to cut, for images prepared at this size; None: the one that the weights were trained with.
+        """The network to cut, for images prepared at this size; None: the one that the weights were trained with. The
+        same one whenever a size is asked for.
 
         UserError where the network takes images of another size alone.
         """
@@ -66,7 +67,13 @@ class Backbone:
                 f"--image-size {size}: {self.name} with {self.weights_name} takes images of {fixed} x {fixed} "
                 "pixels alone; leave --image-size out, or give weights made for that size"
             )
-        return self.cut_of(self.model, size, headless=self.headless)
+        if size not in self._cuts:
+            self._cuts[size] = self.cut_of(self.model, size, headless=self.headless)
+        return self._cuts[size]
+
+    @cached_property
+    def _cuts(self) -> dict[int, Cut]:
+        return {}
 
     def cut_of(self, model: nn.Module, image_size: int, *, headless: bool = False) -> Cut:
         """The cut of a network of this one's kind."""
