@@ -50,7 +50,7 @@ VECTORS = 4_000  # of as many classes as have no more together, float64 at once 
 
 
 def solver_name() -> str:
-    """The package that trains: 'sklearnex' where it is installed, else 'sklearn'."""
+    """The package that solves what is too large for the solver here: 'sklearnex' where installed, else 'sklearn'."""
     return "sklearnex" if importlib.util.find_spec("sklearnex") else "sklearn"
 
 
@@ -61,8 +61,8 @@ def _say_what_is_faster() -> None:
         tell("svm: with this many support vectors several times faster after pip install 'layerprobe[fast]'")
 
 
-def _svc() -> type:
-    if solver_name() == "sklearnex":
+def _svc(solver: str) -> type:
+    if solver == "sklearnex":
         from sklearnex.svm import SVC
     else:
         from sklearn.svm import SVC
@@ -119,12 +119,15 @@ class RBFSVM(PathHead):
         with threads(self.jobs):
             solved = None
             pairs = len(counts) * (len(counts) - 1) // 2
-            if len(heads) > 1 or pairs < MANY_PAIRS or len(rows) > FEW_EACH * len(counts):
+            tiny = len(heads) == 1 and pairs >= MANY_PAIRS and len(rows) <= FEW_EACH * len(counts)
+            if not tiny:
                 with contextlib.suppress(TooManyRows):
                     solved = solve_pairs(rows, counts, [head._penalties(shares) for head in heads])
             for number, head in enumerate(heads):
                 if solved is None:
-                    head._fit_by_library(rows, np.repeat(np.arange(len(counts)), counts), shares)
+                    # With tiny pairs scikit-learn-intelex takes three times as long as LIBSVM.
+                    solver = "sklearn" if tiny else solver_name()
+                    head._fit_by_library(solver, rows, np.repeat(np.arange(len(counts)), counts), shares)
                 else:
                     head._keep_pairs(rows, counts, [duals[number] for duals in solved])
                 head.support_ = order[head.support_]
@@ -202,13 +205,13 @@ class RBFSVM(PathHead):
         self.n_iter_ = max(dual.steps for dual in duals)
         self.converged_ = all(dual.violation <= self.tol for dual in duals)
 
-    def _fit_by_library(self, rows: np.ndarray, codes: np.ndarray, shares: np.ndarray) -> None:
-        self.solver_ = solver_name()
+    def _fit_by_library(self, solver: str, rows: np.ndarray, codes: np.ndarray, shares: np.ndarray) -> None:
+        self.solver_ = solver
         if len(rows) >= MANY_ROWS:
             _say_what_is_faster()
         options = {"n_jobs": self.jobs} if self.solver_ == "sklearnex" else {}
         weights = None if self.class_weight is None else dict(enumerate(shares.tolist()))
-        svc = _svc()(
+        svc = _svc(solver)(
             C=self.C,
             gamma=self.gamma_,
             tol=self.tol,
