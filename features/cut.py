@@ -247,8 +247,7 @@ class Cut:
 
     def flops(self, layers: Sequence[str]) -> int:
         """Floating-point operations for one image up to the deepest of `layers`, a multiply-add counted as two."""
-        asked = frozenset(layers)
-        if asked not in self._counted:
+        if (asked := frozenset(layers)) not in self._counted:
             trunk = without_numbers(self.trunk(layers))
             with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
                 trunk(torch.empty(2, 3, self.image_size, self.image_size))
