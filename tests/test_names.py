@@ -1,11 +1,11 @@
 """Names in the source: a local variable has a noun."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.readme_commands import ROOT
+
 NO_NOUNS = {"each", "found", "told", "answer", "one"}
 
 

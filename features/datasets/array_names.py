@@ -24,10 +24,10 @@ def groups_in(names: Sequence[str], pairs: dict[str, tuple[str, str]], path: Pat
     arrays = {part: own[part_of(pair[0], IMAGES) or part] for part, pair in pairs.items()}
     if not any(arrays.values()):
         return ()
-    if wrong := [part for part, names in arrays.items() if len(names) != 1]:
+    if wrong := [part for part, members in arrays.items() if len(members) != 1]:
         has = f"several arrays ({', '.join(arrays[wrong[0]])})" if arrays[wrong[0]] else "no array"
         raise UserError(f"{path} has groups, and {has} of them for {wrong[0]}; give one for each part")
-    return tuple(names[0] for names in arrays.values())
+    return tuple(members[0] for members in arrays.values())
 
 
 def pairs_in(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
