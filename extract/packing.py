@@ -2,20 +2,21 @@
 of convolutions.
 
 Weights are laid out once, and a linear layer takes the activation or the addition that reads it along. float32 gains
-most, since torch's own products run at less than half of a core's rate where MKL does not know the processor; bfloat16
-gains from attention that is computed as three products.
+most where MKL does not know the processor, whose products torch then computes at less than half of a core's rate;
+attention gains in every precision.
 """
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torchvision.models.swin_transformer import shifted_window_attention
 from torchvision.ops import StochasticDepth
 
+from extract.attention import PackedAttention, PackedWindows, attend
 from extract.fusing import (
     Activation,
     activation_of_linear,
@@ -25,6 +26,7 @@ from extract.fusing import (
     module_of,
     read_by,
 )
+from extract.products import PackedLinear
 
 _IDENTITIES = (nn.Identity, nn.Dropout, StochasticDepth)
 _OPERATIONS = ("_linear_pointwise", "_reorder_linear_weight")
@@ -63,17 +65,13 @@ def pack_products(network: fx.GraphModule, images: torch.Size) -> fx.GraphModule
     Weights keep their type; the result computes on a processor only, and is for reading features, not for training.
     """
     fuse_convolutions(network, images)
+    _pack_windows(network)
     order = {node: place for place, node in enumerate(network.graph.nodes)}
     modules = dict(network.named_modules())
     for node in list(network.graph.nodes):
         module, name = module_of(node, modules), f"packed_product_{order[node]}"
         if node.op == "call_function" and node.target is functional.scaled_dot_product_attention:
             node.target = attend
-        elif node.op == "call_function" and node.target is shifted_window_attention:
-            weights = [_tensor(network, argument) for argument in node.args[1:3]]
-            rows = node.meta["shape"][:-1].numel()
-            network.add_module(name, PackedWindows([weight for weight in weights if weight is not None], rows))
-            node.op, node.target = "call_module", name
         elif type(module) is nn.MultiheadAttention and _attends_to_itself(node, module):
             network.add_module(name, PackedAttention(module, read_by(node).meta["shape"]))
             node.target, node.args, node.kwargs = name, (read_by(node),), {}
@@ -86,96 +84,34 @@ def pack_products(network: fx.GraphModule, images: torch.Size) -> fx.GraphModule
     return network
 
 
-class PackedLinear(nn.Module):
-    """A linear layer with its weights in oneDNN's own layout, what is added to it, or its activation."""
-
-    def __init__(self, linear: nn.Linear, shape: torch.Size, activation: Activation = ("none", ())) -> None:
-        super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), shape[:-1].numel())
-        self.bias = None if linear.bias is None else linear.bias.detach()
-        # A form of GELU is told as an algorithm.
-        self.activation, _, self.algorithm = activation[0].partition(" ")
-        self.numbers = list(activation[1])
-
-    def forward(self, rows: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
-        """(..., D) in the weights' type."""
-        if other is not None:
-            return torch.ops.mkldnn._linear_pointwise.binary(rows, other, self.weight, self.bias, "add")
-        return torch.ops.mkldnn._linear_pointwise(
-            rows, self.weight, self.bias, self.activation, self.numbers, self.algorithm
-        )
-
-
-class PackedAttention(nn.Module):
-    """Attention of tokens to themselves: torch's module, for (N, T, D) and without masks."""
-
-    def __init__(self, attention: nn.MultiheadAttention, shape: torch.Size) -> None:
-        super().__init__()
-        self.heads = attention.num_heads
-        width = attention.embed_dim
-        inward = nn.Linear(width, 3 * width, bias=attention.in_proj_bias is not None, device="meta")
-        inward.weight, inward.bias = attention.in_proj_weight, attention.in_proj_bias
-        self.inward, self.outward = PackedLinear(inward, shape), PackedLinear(attention.out_proj, shape)
-
-    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """What the module gives: (N, T, D), and no weights."""
-        count, length, width = tokens.shape
-        parts = self.inward(tokens).view(count, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        attended = attend(*parts).transpose(1, 2).reshape(count, length, width)
-        return self.outward(attended), None
+def _pack_windows(network: fx.GraphModule) -> None:
+    """Replace torchvision's attention of shifted windows where nothing but the map that it reads depends on images."""
+    windows = [node for node in network.graph.nodes if node.target is shifted_window_attention]
+    constants = _constants(network) if windows else {}
+    for place, node in enumerate(windows):
+        bound = inspect.signature(shifted_window_attention).bind(*node.args, **node.kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        maps, *dropped = (given.pop(name) for name in ("input", "attention_dropout", "dropout"))
+        drops = given.pop("training") and any(dropped)
+        if drops or any(read not in constants for read in node.all_input_nodes if read is not maps):
+            continue
+        asked = {name: constants[value] if isinstance(value, fx.Node) else value for name, value in given.items()}
+        name = f"packed_windows_{place}"
+        network.add_module(name, PackedWindows(maps.meta["shape"], **asked))
+        node.op, node.target, node.args, node.kwargs = "call_module", name, (maps,), {}
+    if windows:
+        network.graph.eliminate_dead_code()
 
 
-class PackedWindows(nn.Module):
-    """torchvision's attention of shifted windows, a function that is given its weights: their products are oneDNN's."""
-
-    def __init__(self, weights: Sequence[torch.Tensor], rows: int) -> None:
-        super().__init__()
-        reorder = torch.ops.mkldnn._reorder_linear_weight
-        self.packed = {id(weight): reorder(weight.detach(), rows) for weight in weights}
-        self.weights = tuple(weights)  # so that no other tensor gets the same identity
-
-    def forward(self, *given: Any, **named: Any) -> torch.Tensor:
-        """What the function gives."""
-        with _Products(self.packed):
-            return shifted_window_attention(*given, **named)
-
-
-class _Products(TorchFunctionMode):
-    """Meanwhile, in this thread, products with some weights are oneDNN's."""
-
-    def __init__(self, packed: Mapping[int, torch.Tensor]) -> None:
-        super().__init__()
-        self.packed = packed
-
-    def __torch_function__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
-        if function is functional.linear and id(given[1]) in self.packed:
-            weight, bias = self.packed[id(given[1])], given[2] if len(given) > 2 else None
-            return torch.ops.mkldnn._linear_pointwise(given[0], weight, bias, "none", [], "")
-        return function(*given, **(named or {}))
-
-
-def _tensor(network: fx.GraphModule, argument: Any) -> torch.Tensor | None:
-    """The parameter that a node reads."""
-    if not isinstance(argument, fx.Node) or argument.op != "get_attr":
-        return None
-    module, _, name = str(argument.target).rpartition(".")
-    return getattr(network.get_submodule(module), name)
-
-
-def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
-    """torch's scaled_dot_product_attention. In bfloat16 (N, H, T, E) three operations of a whole batch take half of the
-    time of torch's own one; in float32 that is the fastest."""
-    usual = {"dropout_p": 0.0, "is_causal": False, "attn_mask": None, "enable_gqa": False}
-    asked = {name: value for name, value in named.items() if name != "scale"}
-    plain = not more and all(name in usual and value == usual[name] for name, value in asked.items())
-    plain = plain and query.dtype == torch.bfloat16 and query.ndim == 4 and query.shape[1] == key.shape[1]
-    if not plain:
-        return functional.scaled_dot_product_attention(query, key, value, *more, **named)
-    count, heads, length, width = query.shape
-    scale = named.get("scale")
-    query, key, value = (part.reshape(count * heads, -1, part.shape[-1]) for part in (query, key, value))
-    weights = torch.bmm(query * (width**-0.5 if scale is None else scale), key.transpose(1, 2)).softmax(-1)
-    return torch.bmm(weights, value).view(count, heads, length, -1)
+def _constants(network: fx.GraphModule) -> dict[fx.Node, Any]:
+    """The values of all nodes that depend on weights alone."""
+    computing = fx.Interpreter(network)
+    with torch.no_grad():
+        for node in network.graph.nodes:
+            if node.op not in ("placeholder", "output") and all(read in computing.env for read in node.all_input_nodes):
+                computing.env[node] = computing.run_node(node)
+    return computing.env
 
 
 def _what_follows(

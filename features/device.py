@@ -5,6 +5,7 @@ import functools
 import torch
 
 from features.errors import UserError
+from features.memory import lines_of
 from features.ranges import EIGHT_BITS, SEVEN_BITS, asks_int8, ranges_of, weight_levels
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
@@ -48,6 +49,12 @@ def has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         return torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
     return False
+
+
+@functools.cache
+def is_intel() -> bool:
+    """Whether MKL is to be had, and knows the processor as one of its maker's; only Linux tells."""
+    return torch.backends.mkl.is_available() and any("GenuineIntel" in line for line in lines_of("/proc/cpuinfo"))
 
 
 def require_byte_products(device: torch.device, precision: str) -> None:

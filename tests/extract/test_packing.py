@@ -6,18 +6,13 @@ import pytest
 import torch
 from torch import fx, nn
 from torch.nn import functional
-from torchvision.models import VisionTransformer
+from torchvision.models import VisionTransformer, swin_transformer
 from torchvision.ops import stochastic_depth
 
-from extract.packing import (
-    PackedAttention,
-    PackedLinear,
-    PackedWindows,
-    attend,
-    can_pack,
-    pack_products,
-    without_identities,
-)
+from extract import products
+from extract.attention import PackedAttention, PackedWindows, attend
+from extract.packing import can_pack, pack_products, without_identities
+from extract.products import PackedLinear
 from extract.trunk import Output, Trunk, choose_recipe, pooled_trunk
 from features.architectures import build_model
 from features.backbones import load_backbone
@@ -79,9 +74,33 @@ def test_what_drops_in_training_stays_where_it_is_asked_to():
     assert (network(torch.ones(100)) == 0).any()
 
 
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+@pytest.mark.parametrize("intel", [True, False])
+@pytest.mark.parametrize("activation", [("none", ()), ("gelu none", ()), ("gelu tanh", ()), ("relu", ())])
+def test_a_long_product_is_the_same_whoever_computes_it(monkeypatch, capability, intel, activation):
+    if intel and not torch.backends.mkl.is_available():
+        pytest.skip("needs MKL")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(products, "is_intel", lambda: intel)
+    torch.manual_seed(0)
+    linear = nn.Linear(384, 32).requires_grad_(False)
+    rows, other = torch.randn(2, 5, 384), torch.randn(2, 5, 32)
+    name, _, form = activation[0].partition(" ")
+    after = {"none": lambda x: x, "relu": functional.relu, "gelu": lambda x: functional.gelu(x, approximate=form)}[name]
+    packed = PackedLinear(linear, rows.shape, activation)
+    assert (packed.plain is not None) == (intel and name != "relu")
+    # Other numbers of rows than those that it was made for as well.
+    for part in (rows, rows[:1]):
+        assert torch.allclose(packed(part), after(linear(part)), atol=1e-5)
+        if name == "none":
+            assert torch.allclose(packed(part, other[: len(part)]), linear(part) + other[: len(part)], atol=1e-5)
+
+
+@pytest.mark.parametrize("tiles", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("named", [{}, {"scale": 0.3}, {"is_causal": True}, {"dropout_p": 0.0, "attn_mask": None}])
-def test_attention_is_torchs_own(dtype, named):
+def test_attention_is_torchs_own(monkeypatch, tiles, dtype, named):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 3, length, 8).to(dtype) for length in (5, 7, 7))
     expected = functional.scaled_dot_product_attention(query.float(), key.float(), value.float(), **named)
@@ -99,6 +118,63 @@ def test_attention_to_oneself_is_the_module_of_torch(bias):
     expected, _ = attention(tokens, tokens, tokens, need_weights=False)
     found, weights = packed(tokens)
     assert weights is None and torch.allclose(found, expected, atol=1e-6)
+
+
+WINDOWS = {
+    "windows": ((8, 8), [4, 4], [0, 0]),
+    "shifted": ((8, 12), [4, 4], [2, 2]),
+    "shifted one way": ((4, 12), [4, 4], [2, 2]),
+    "filled up": ((7, 9), [4, 4], [2, 2]),
+    "oblong": ((6, 8), [3, 4], [1, 2]),
+    "one window": ((3, 3), [4, 4], [2, 2]),
+}
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+@pytest.mark.parametrize("cosines", [True, False])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_attention_of_shifted_windows_is_the_function_of_torchvision(monkeypatch, name, cosines, tiles):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    torch.manual_seed(0)
+    size, window, shift = WINDOWS[name]
+    tokens, heads = window[0] * window[1], 2
+    inward, outward, maps = nn.Linear(16, 48), nn.Linear(16, 16), torch.randn(3, *size, 16)
+    scales = 3 * torch.rand(heads, 1, 1) if cosines else None
+    bias = torch.randn(1, heads, tokens, tokens)
+    for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
+        given = [part.detach().to(dtype) for part in (inward.weight, outward.weight, bias)]
+        biases = {"qkv_bias": inward.bias.detach().to(dtype), "proj_bias": outward.bias.detach().to(dtype)}
+        biases["logit_scale"] = None if scales is None else scales.to(dtype)
+        asked = (*given, window, heads, shift)
+        packed = PackedWindows(maps.shape, *asked, **biases)
+        exact = [part.float() for part in given]
+        named = {name: None if part is None else part.float() for name, part in biases.items()}
+        # Other numbers of images than those that it was made for as well.
+        for images in (maps, maps[:1], maps.repeat(2, 1, 1, 1)):
+            expected = swin_transformer.shifted_window_attention(
+                images.to(dtype).float(), *exact, window, heads, shift, **named, training=False
+            )
+            difference = packed(images.to(dtype)).float() - expected
+            assert difference.abs().max() <= bound * expected.abs().max()
+
+
+def test_windows_that_drop_or_whose_biases_depend_on_the_images_are_left_as_they_are():
+    class Windows(nn.Module):
+        def __init__(self, **named):
+            super().__init__()
+            self.named, self.inward, self.outward = named, nn.Linear(16, 48), nn.Linear(16, 16)
+
+        def forward(self, maps):
+            of_maps = maps.mean() * torch.ones(1, 2, 16, 16) if not self.named else torch.ones(1, 2, 16, 16)
+            weights = (self.inward.weight, self.outward.weight, of_maps, [4, 4], 2)
+            return swin_transformer.shifted_window_attention(maps, *weights, shift_size=[2, 2], **self.named)
+
+    def windows_of(network):
+        packed = pack_products(fx.symbolic_trace(network.eval().requires_grad_(False)), torch.Size((2, 8, 8, 16)))
+        return [module for module in packed.modules() if isinstance(module, PackedWindows)]
+
+    assert len(windows_of(Windows(training=False, dropout=0.5))) == len(windows_of(Windows(training=True))) == 1
+    assert windows_of(Windows(training=True, dropout=0.5)) == windows_of(Windows()) == []
 
 
 def test_attention_that_is_asked_for_more_stays_as_it_is():
