@@ -1,8 +1,8 @@
 """Convolutions of 3 x 3 by Winograd's F(4 x 4, 3 x 3), in float32 on a processor: a quarter of the multiplications.
 
-Direct convolution, as every library for processors has it, ends at the rate of a core's products. Here a map's tiles of
-6 x 6 are transformed, 36 products of matrices are oneDNN's, and what comes out is transformed back, with the bias, the
-addition and the relu that follow. The transforms are C++ that is compiled for this processor when it is needed. The
+Direct convolution, as every library for processors has it, ends at the rate of a core's products. Here tiles of 6 x 6
+are transformed, some at a time, multiplied by 36 matrices and transformed back, with the bias, the addition and the
+relu that follow, all in a core's own cache. This is C++ that is compiled for this processor when it is needed. The
 result is within 3e-5 of the largest number of a map. Not for bfloat16, whose rounding the transforms would magnify.
 """
 
@@ -19,12 +19,14 @@ from torch import nn
 
 _SOURCE = Path(__file__).with_name("winograd.cpp")
 _LANES = 16
-# Below so many channels, and tiles of a batch, the transforms and the calls cost more than the products save.
-_FEWEST_CHANNELS, _FEWEST_TILES = 64, 32
-# Multiplications of a direct convolution for one of these, borders of tiles included: half of what there is to win
-# goes into the transforms.
-_SAVED = 2.9
-# Floating-point operations per processor core after which a fifth of a second for the compiler has paid for itself.
+# Below so many channels, and tiles of a batch, the transforms and the reading of weights cost what the products save.
+_FEWEST_CHANNELS, _FEWEST_TILES = 32, 8
+# Bytes of a core's own cache for what lies between the transforms, and the fewest tiles for which weights are read.
+_ROOM, _LEAST_TOGETHER = 1 << 20, 48
+# Multiplications of a direct convolution for one of these, borders of tiles included, from which it is faster: of maps
+# of 2 x 2 on, where both multiply as often.
+_SAVED = 1.0
+# Floating-point operations per processor core after which a third of a second for the compiler has paid for itself.
 WORK_THAT_PAYS = 2e11
 # Lavin and Gray, CVPR 2016: the transform of a kernel for the points 0, 1, -1, 2, -2 and infinity.
 _KERNEL = (
@@ -35,17 +37,19 @@ _KERNEL = (
 
 @functools.cache
 def transforms() -> ctypes.CDLL | None:
-    """The transforms, compiled for this processor and loaded; None where that cannot be.
+    """The C++, compiled for this processor and loaded; None where that cannot be.
 
     Compiled anew by every process that needs them, in a folder that nobody else writes to: a library that is found
     somewhere is never loaded.
     """
     compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if compiler is None:
         return None
     with tempfile.TemporaryDirectory(prefix="layerprobe-") as folder:
         library = Path(folder) / "winograd.so"
         command = [compiler, "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-o", str(library)]
+        if torch.backends.cpu.get_cpu_capability() == "AVX2":
+            command.append("-mno-avx512f")  # where torch may not use what the processor has
         try:
             subprocess.run([*command, str(_SOURCE)], check=True, capture_output=True, timeout=60)
             return ctypes.CDLL(str(library))
@@ -83,31 +87,33 @@ class WinogradConvolution(nn.Module):
         self.library = library
         kernel = torch.tensor(_KERNEL, dtype=torch.float64)
         weight = convolution.weight.detach()
-        # (36, K, C), in double precision until it is whole.
-        whole = torch.einsum("ai,kcij,bj->abkc", kernel, weight.double(), kernel).flatten(0, 1).to(weight.dtype)
-        rows = shape[0] * -(-shape[2] // 4) * -(-shape[3] // 4)
-        self.weights = [torch.ops.mkldnn._reorder_linear_weight(part.contiguous(), rows) for part in whole]
+        # (36, C, K), in double precision until it is whole.
+        whole = torch.einsum("ai,kcij,bj->abck", kernel, weight.double(), kernel).flatten(0, 1).to(weight.dtype)
+        wide, narrow = library.wide(), library.narrow()
+        panels = (
+            *whole.split(wide, 2)[: len(weight) // wide],
+            *whole[..., len(weight) // wide * wide :].split(narrow, 2),
+        )
+        self.weights = torch.cat([panel.flatten(1) for panel in panels if panel.numel()], 1).contiguous()
         bias = convolution.bias
         self.bias = weight.new_zeros(len(weight)) if bias is None else bias.detach().contiguous()
         self.relu = activation == "relu"
+        # As many tiles at a time as a core's own cache has room for, shared out evenly.
+        tiles = shape[0] * -(-shape[2] // 4) * -(-shape[3] // 4)
+        most = max(_LEAST_TOGETHER, _ROOM // (36 * 4 * sum(weight.shape[:2])))
+        self.together = 6 * -(-tiles // (-(-tiles // most) * 6))
 
     def forward(self, images: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
         """float32 (N, C, H, W), channels last."""
         images = images.contiguous(memory_format=torch.channels_last)
         count, channels, height, width = images.shape
-        down, across = -(-height // 4), -(-width // 4)
-        tiles = torch.empty(36, count * down * across, channels)
-        place = (count, height, width)
-        _call(self.library.tiles_of, images, tiles, *place, channels, down, across)
-        products = [
-            torch.ops.mkldnn._linear_pointwise(part, weight, None, "none", [], "")
-            for part, weight in zip(tiles, self.weights, strict=True)
-        ]
         maps = torch.empty(count, len(self.bias), height, width, memory_format=torch.channels_last)
         if other is not None:
             other = other.contiguous(memory_format=torch.channels_last)
-        pointers = (ctypes.c_void_p * 36)(*(product.data_ptr() for product in products))
-        _call(self.library.maps_of, pointers, maps, self.bias, other, self.relu, *place, len(self.bias), down, across)
+        between = torch.empty(36 * self.together * (channels + len(self.bias)))
+        tensors = (images, self.weights, self.bias, other, maps, between)
+        numbers = (self.relu, count, height, width, channels, len(self.bias), self.together)
+        _call(self.library.convolve, *tensors, *numbers)
         return maps
 
 
@@ -122,4 +128,4 @@ def _argument(value: object) -> object:
         return ctypes.c_void_p(None)
     if isinstance(value, torch.Tensor):
         return ctypes.c_void_p(value.data_ptr())
-    return value if isinstance(value, ctypes.Array) else ctypes.c_long(int(value))  # type: ignore[call-overload]
+    return ctypes.c_long(int(value))  # type: ignore[call-overload]
