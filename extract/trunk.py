@@ -29,6 +29,7 @@ from features.memory import keep_freed_memory
 from features.preprocessing import Preprocessing
 from features.ranges import is_int8, require_ranges
 from features.twins import own_parts, with_channels_last
+from features.weights import all_finite
 
 # Floating-point operations per processor core after which compiling has paid for itself, measured on two Zen 4 cores
 # at 224 px: it takes about a minute there, and wins 15 % in bfloat16 and 20 to 30 % in float32. Where convolutions are
@@ -210,7 +211,7 @@ class Trunk:
             take_grey(module.network, preprocessing.mean, preprocessing.std)
         with_channels_last(module.to(device, self.dtype))
         # oneDNN's relu makes zero of what is no number, which would hide weights that are none.
-        sound = all(bool(weight.isfinite().all()) for weight in module.parameters())
+        sound = all(map(all_finite, module.parameters()))
         if sound and recipe.engine in ("fused", "winograd"):
             fuse_convolutions(module.network, shape, winograd=recipe.engine == "winograd")
         if sound and recipe.engine == "packed":

@@ -8,10 +8,8 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 
-import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
-from torch.utils.flop_counter import FlopCounterMode
 
 from features.backbones.family import Traits
 from features.backbones.torchvision import FAMILY as TORCHVISION
@@ -20,7 +18,7 @@ from features.overwriting import DROPOUTS, dropped_write, kept, watched, written
 from features.pooling import tokens_layout
 from features.tracing import Traced
 from features.twins import without_numbers
-from features.walking import asked_of, averages_places, dependent, graph_digest, needed, says_nothing_new
+from features.walking import asked_of, averages_places, dependent, graph_digest, needed, operations, says_nothing_new
 
 
 class Cut:
@@ -248,10 +246,7 @@ class Cut:
     def flops(self, layers: Sequence[str]) -> int:
         """Floating-point operations for one image up to the deepest of `layers`, a multiply-add counted as two."""
         if (asked := frozenset(layers)) not in self._counted:
-            trunk = without_numbers(self.trunk(layers))
-            with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
-                trunk(torch.empty(2, 3, self.image_size, self.image_size))
-            self._counted[asked] = counter.get_total_flops() // 2
+            self._counted[asked] = operations(without_numbers(self.trunk(layers)), self.image_size)
         return self._counted[asked]
 
     # ---- the two halves ----------------------------------------------------------------------------------------

@@ -98,3 +98,12 @@ def graph_digest(model: nn.Module, graph: fx.Graph) -> str:
             target = target if target in held else written(operator.attrgetter(target)(model))
         lines.append(f"{node.op} {target} {map_aggregate(arguments, written)}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def operations(network: nn.Module, image_size: int) -> int:
+    """Floating-point operations for one image of a network without numbers, a multiply-add counted as two."""
+    from torch.utils.flop_counter import FlopCounterMode  # it brings triton, where that is installed
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+        network(torch.empty(2, 3, image_size, image_size))
+    return counter.get_total_flops() // 2

@@ -12,7 +12,7 @@ from features.commands.speaking import tell_once
 from features.errors import UserError
 from features.families import family_of
 from features.matching import match_weights
-from features.weights import read_tables
+from features.weights import all_finite, read_tables
 
 
 def with_state(name: str, path: Path, **options: Any) -> tuple[nn.Module, bool]:
@@ -62,7 +62,7 @@ def _require_numbers(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor
                 f"{path}: {name} holds whole numbers ({tensor.dtype}), as quantised weights do; save them as "
                 "floating-point numbers"
             )
-        if not tensor.isfinite().all():
+        if not all_finite(tensor):
             raise UserError(
                 f"{path}: {name} holds NaN or infinity, as training that diverged leaves it; take weights from before"
             )

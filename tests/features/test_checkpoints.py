@@ -13,6 +13,7 @@ from torchvision import models
 from features.architectures import build_model, outline
 from features.backbones import load_backbone
 from features.errors import UserError
+from features.weights import all_finite
 
 NAME = "shufflenet_v2_x0_5"
 
@@ -287,3 +288,13 @@ def test_weights_that_are_no_numbers_of_a_network_are_refused(home, tmp_path, ch
     torch.save({**state, "conv1.weight": change(state["conv1.weight"])}, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=said):
         load_backbone("resnet18", str(tmp_path / "weights.pth"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_one_number_that_is_none_is_seen_wherever_it_stands(dtype, wrong):
+    for place in (0, 500, 999):
+        tensor = torch.linspace(-3, 3, 1000).to(dtype)
+        assert all_finite(tensor) and all_finite(tensor[:0]) and all_finite(tensor[0])
+        tensor[place] = wrong
+        assert not all_finite(tensor) and not all_finite(tensor.view(20, 50).T)
