@@ -1,13 +1,14 @@
 """A step's memory is its own: what earlier ones left is given back first, and nobody waits where they left nothing."""
 
 import gc
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from classify.measure.memory import peak_memory
-from features.memory import keep_freed_memory
+from features.memory import _LARGE_PAGES, keep_freed_memory, lines_of
 
 MEGABYTE = 2**20
 
@@ -71,3 +72,26 @@ def test_where_nothing_is_left_nobody_waits(looks):
         with peak_memory():
             np.ones(300 * MEGABYTE, dtype=np.uint8)
     assert not looks
+
+
+_LOOK = """
+import resource, sys
+if sys.argv[1] == "limited":
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, resource.RLIM_INFINITY))
+from features.memory import _LARGE_PAGES, keep_freed_memory, lines_of
+keep_freed_memory()
+heap, flags = False, []
+for line in open("/proc/self/smaps"):
+    first = line.split()[0]
+    heap = line.rstrip().endswith("[heap]") if "-" in first else heap
+    if heap and first == "VmFlags:":
+        flags += line.split()
+print("hg" in flags)
+"""
+
+
+@pytest.mark.skipif("[madvise]" not in "".join(lines_of(_LARGE_PAGES)), reason="large pages are not to be asked for")
+@pytest.mark.parametrize(("limit", "large"), [("free", "True"), ("limited", "False")])
+def test_large_pages_are_asked_for_where_memory_is_not_limited(limit, large):
+    done = subprocess.run([sys.executable, "-c", _LOOK, limit], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == large
