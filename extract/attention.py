@@ -1,5 +1,6 @@
 """Attention on a processor: of tokens to themselves, and of windows that are shifted over a map."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ class PackedWindows(nn.Module):
 
         bias, self.scale = qkv_bias, None
         if logit_scale is not None:
-            self.scale = logit_scale.detach().clamp(max=torch.tensor(100.0).log().item()).exp()
+            self.scale = logit_scale.detach().clamp(max=math.log(100.0)).exp()
             if qkv_bias is not None:
                 bias = qkv_bias.detach().clone()
                 bias.view(3, -1)[1] = 0

@@ -71,10 +71,15 @@ def _has_form(convolution: nn.Conv2d) -> bool:
 
 def suits(convolution: nn.Conv2d, shape: torch.Size, activation: str) -> bool:
     """Whether a convolution of maps of this shape (N, C, H, W), with what follows it, is faster so."""
-    tiles = -(-shape[2] // 4) * -(-shape[3] // 4)
+    tiles = _tiles(shape)
     saved = 9 * shape[2] * shape[3] / (36 * tiles)
     enough = shape[0] * tiles >= _FEWEST_TILES and saved >= _SAVED
     return enough and _has_form(convolution) and activation in ("none", "relu")
+
+
+def _tiles(shape: torch.Size) -> int:
+    """How many tiles one of such maps (N, C, H, W) has."""
+    return -(-shape[2] // 4) * -(-shape[3] // 4)
 
 
 class WinogradConvolution(nn.Module):
@@ -90,16 +95,14 @@ class WinogradConvolution(nn.Module):
         # (36, C, K), in double precision until it is whole.
         whole = torch.einsum("ai,kcij,bj->abck", kernel, weight.double(), kernel).flatten(0, 1).to(weight.dtype)
         wide, narrow = library.wide(), library.narrow()
-        panels = (
-            *whole.split(wide, 2)[: len(weight) // wide],
-            *whole[..., len(weight) // wide * wide :].split(narrow, 2),
-        )
-        self.weights = torch.cat([panel.flatten(1) for panel in panels if panel.numel()], 1).contiguous()
+        edge = len(weight) // wide * wide
+        panels = (*whole[..., :edge].split(wide, 2), *whole[..., edge:].split(narrow, 2))
+        self.weights = torch.cat([panel.flatten(1) for panel in panels if panel.numel()], 1)
         bias = convolution.bias
         self.bias = weight.new_zeros(len(weight)) if bias is None else bias.detach().contiguous()
         self.relu = activation == "relu"
         # As many tiles at a time as a core's own cache has room for, shared out evenly.
-        tiles = shape[0] * -(-shape[2] // 4) * -(-shape[3] // 4)
+        tiles = shape[0] * _tiles(shape)
         most = max(_LEAST_TOGETHER, _ROOM // (36 * 4 * sum(weight.shape[:2])))
         self.together = 6 * -(-tiles // (-(-tiles // most) * 6))
 
