@@ -60,6 +60,68 @@ print(counters is torch._dynamo.utils.counters, torch._dynamo.utils is later, ha
     assert _run(script).stdout.split() == ["True", "False", "False"]
 
 
+def test_optimisers_step_without_a_compiler_and_as_they_did_once_there_is_one():
+    script = """
+import sys
+{first}
+import torch
+
+def trained(optimiser, steps=3, **options):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+    optimiser = optimiser(model.parameters(), lr=0.1, **options)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        model(torch.ones(2, 4)).square().sum().backward()
+        optimiser.step(lambda: print(torch.is_grad_enabled(), end=" "))
+    return [round(value, 6) for parameter in model.parameters() for value in parameter.flatten().tolist()]
+
+def all_of_them():
+    print(trained(torch.optim.SGD, momentum=0.9), trained(torch.optim.AdamW), trained(torch.optim.Adagrad))
+    weight = torch.ones(2, requires_grad=True)
+    copy = weight.clone()
+    copy.grad = weight * 3
+    torch.optim.SGD([copy], lr=0.1, differentiable=True).step()
+    print(copy.requires_grad, torch.autograd.grad(copy.sum(), weight)[0].tolist(), torch.is_grad_enabled())
+
+all_of_them()
+print("torch._dynamo" in sys.modules, file=sys.stderr)
+import torch._dynamo
+all_of_them()
+print(torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(2)).tolist(), torch.optim.SGD.step.__name__)
+"""
+    ours, torchs = _run(script.format(first="import features")), _run(script.format(first=""))
+    assert ours.stdout == torchs.stdout != ""
+    assert (ours.stderr.split(), torchs.stderr.split()) == (["False"], ["True"])
+    first = ours.stdout.splitlines()
+    assert first[:2] == first[2:4]
+
+
+def test_what_is_left_out_of_compiling_stays_left_out():
+    script = """
+import features, sys, torch
+left_out = torch._disable_dynamo(lambda x: [torch.compiler.is_compiling(), x + 1][1])
+later = torch._disable_dynamo(recursive=False)(lambda x: x + 2)
+print(left_out(1), later(1), "torch._dynamo" in sys.modules)
+from torch._dynamo.testing import CompileCounter
+counter = CompileCounter()
+double = torch.compile(lambda x: left_out(x * 2) * 2, backend=counter)
+print(double(torch.ones(2)).tolist(), counter.op_count, counter.frame_count, later(1))
+"""
+    assert _run(script).stdout.split("\n")[:2] == ["2 3 False", "[6.0, 6.0] 2 2 3"], _run(script).stderr
+
+
+def test_shapes_of_a_batch_norm_are_found_without_a_compiler(home):
+    script = """
+import sys
+from features.architectures import outline
+from features.cut import Cut
+cut = Cut(outline("resnet18").eval(), 64)
+print(cut.shape(cut.resolve("layer2")), "torch._dynamo" in sys.modules)
+"""
+    assert _run(script).stdout.split("\n")[0] == "(128, 8, 8) False", _run(script).stderr
+
+
 def test_an_outline_and_a_cut_that_is_known_load_no_compiler(home):
     script = f"""
 import sys
