@@ -26,6 +26,7 @@ from classify.heads.estimator import JOBS, Number, PathHead, class_shares, of_cl
 from classify.heads.protocol import Fold
 from classify.heads.scaling import FAR, Standardiser, middle
 from classify.heads.solvers.dual import Dual, TooManyRows
+from classify.heads.solvers.many_classes import ROWS, ManyClasses
 from classify.heads.solvers.pair_folds import FoldPart, SharedRows
 from classify.heads.solvers.pairs import (
     FINE,
@@ -238,11 +239,15 @@ class RBFSVM(PathHead):
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores, float64: with two classes (N,), positive for the second; else (N, K), votes before confidences."""
         X = self._samples(X)
+        crowd, most = None, ROWS
         with threads(self.jobs):
-            together = max(self.n_support_.max(), min(VECTORS, self.n_support_.sum()))
-            most = min(KERNEL_NUMBERS // int(together), SAID_NUMBERS // len(self.classes_) ** 2)
+            if len(X) >= ROWS and ManyClasses.suits(self.n_support_):
+                crowd = ManyClasses(self.vectors_, self.coefficients_, self.n_support_, self.intercept_)
+            else:
+                together = max(self.n_support_.max(), min(VECTORS, self.n_support_.sum()))
+                most = min(KERNEL_NUMBERS // int(together), SAID_NUMBERS // len(self.classes_) ** 2)
             blocks = row_blocks(len(X), max(1, most))
-            return np.concatenate([self._decisions(X[rows]) for rows in blocks])
+            return np.concatenate([self._decisions(X[rows], crowd) for rows in blocks])
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with most votes among the pairs, the first of them on a tie, as in scikit-learn."""
@@ -277,9 +282,15 @@ class RBFSVM(PathHead):
                     centred[rows] = (chosen - self.mean_) * self.unit_
         return np.clip(centred, -FAR, FAR, out=centred)
 
-    def _decisions(self, X: np.ndarray) -> np.ndarray:
+    def _kernel(self, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        kernel = squared_distances(vectors, rows, squared_lengths(rows))
+        kernel *= -self.gamma_
+        return np.exp(kernel, out=kernel)
+
+    def _decisions(self, X: np.ndarray, crowd: ManyClasses | None) -> np.ndarray:
         rows = self._centred(X).astype(np.float64)
-        lengths = squared_lengths(rows)
+        if crowd:
+            return crowd.decisions(self._kernel(crowd.vectors, rows))
         said = np.empty((len(self.classes_), self.coefficients_.shape[1], len(rows)))
         # Some classes at a time, so that no second copy of all support vectors is made.
         for classes in stretches(self.n_support_, VECTORS):
@@ -287,9 +298,7 @@ class RBFSVM(PathHead):
             support = slice(int(self.n_support_[: classes.start].sum()), None)
             vectors = self.vectors_[support][: ends[-1]].astype(np.float64)
             coefficients = self.coefficients_[support][: ends[-1]].astype(np.float64)
-            kernel = squared_distances(vectors, rows, lengths)
-            kernel *= -self.gamma_
-            np.exp(kernel, out=kernel)
+            kernel = self._kernel(vectors, rows)
             for number, (low, high) in enumerate(itertools.pairwise([0, *ends.tolist()]), start=classes.start):
                 np.matmul(coefficients[low:high].T, kernel[low:high], out=said[number])
         return decisions_of_pairs(said, self.intercept_)

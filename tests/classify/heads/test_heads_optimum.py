@@ -194,6 +194,22 @@ def test_an_svm_of_many_small_classes_is_scikit_learns(counts, together, weights
         assert np.median(np.abs(difference)) < 1e-3
 
 
+@pytest.mark.parametrize("counts", [[3] * 220, [2, 3, 4, 3] * 52 + [6], [2] * 230 + [30]])
+@pytest.mark.parametrize("weights", [None, "balanced"])
+def test_among_hundreds_of_classes_rows_are_decided_as_few_at_a_time_and_as_by_scikit_learn(counts, weights):
+    X, X_test, y = rows_of(counts)
+    theirs = SVC(C=2.0, class_weight=weights, tol=1e-5, decision_function_shape="ovr").fit(X - X.mean(axis=0), y)
+    ours = RBFSVM(C=2.0, class_weight=weights, tol=1e-5).fit(X, y)
+    decisions = ours.decision_function(X_test)
+    few = np.concatenate([ours.decision_function(X_test[row : row + 100]) for row in range(0, len(X_test), 100)])
+    # Votes are the same; confidences, a third of a vote at the most, are summed in another order.
+    assert np.array_equal(np.rint(decisions), np.rint(few))
+    assert np.abs(decisions - few).max() < 1e-10
+    assert (ours.predict(X_test) == theirs.predict(X_test - X.mean(axis=0))).mean() > 0.995
+    difference = decisions - theirs.decision_function(X_test - X.mean(axis=0))
+    assert np.median(np.abs(difference)) < 1e-3
+
+
 def test_small_classes_are_solved_to_the_tolerance_in_every_step_of_a_search():
     X, X_test, y = rows_of([4, 9, 30, 2, 15, 6, 11, 25] * 2)
     candidates = [{"C": C, "width": width} for C in (30.0, 0.3, 3.0) for width in (2.0, 0.5)]
