@@ -92,12 +92,15 @@ class WinogradConvolution(nn.Module):
         self.library = library
         kernel = torch.tensor(_KERNEL, dtype=torch.float64)
         weight = convolution.weight.detach()
-        # (36, C, K), in double precision until it is whole.
-        whole = torch.einsum("ai,kcij,bj->abck", kernel, weight.double(), kernel).flatten(0, 1).to(weight.dtype)
+        # (36, C, K) in panels of outputs, in double precision until one is whole: all at once would take nine times the
+        # memory of the weights, fresh from the system, and ten times as long.
         wide, narrow = library.wide(), library.narrow()
         edge = len(weight) // wide * wide
-        panels = (*whole[..., :edge].split(wide, 2), *whole[..., edge:].split(narrow, 2))
-        self.weights = torch.cat([panel.flatten(1) for panel in panels if panel.numel()], 1)
+        self.weights, start = weight.new_empty(36, weight[..., 0, 0].numel()), 0
+        for outputs in (*weight[:edge].split(wide), *weight[edge:].split(narrow)):
+            panel = torch.einsum("ai,kcij,bj->abck", kernel, outputs.double(), kernel).reshape(36, -1)
+            self.weights[:, start : start + panel.shape[1]] = panel
+            start += panel.shape[1]
         bias = convolution.bias
         self.bias = weight.new_zeros(len(weight)) if bias is None else bias.detach().contiguous()
         self.relu = activation == "relu"
