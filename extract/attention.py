@@ -30,8 +30,8 @@ class PackedWindows(nn.Module):
 
     Swin's, and with `logit_scale` that of Swin V2. One index takes the tokens window by window, another puts them back.
     What is added before the softmax, the biases (1, heads, T, T) of the positions of a window's T tokens and what keeps
-    apart those that only the shift has brought together, is one tensor that is made once, and torch computes such an
-    attention in one operation.
+    apart those that only the shift has brought together, is one tensor that is made once for an image's windows, and
+    torch computes such an attention in one operation.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class PackedWindows(nn.Module):
             regions = _by_window(_regions(sizes, window_size, shifts), window_size)
             # torchvision's -100 there leaves weights of 1e-44, with which a processor computes slowly, and none here.
             apart = (regions[:, None] != regions[:, :, None])[:, None]
-            self.added = torch.where(apart, -torch.inf, self.added).repeat(count, 1, 1, 1)
+            self.added = torch.where(apart, -torch.inf, self.added)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """What the function gives, (N, H, W, D)."""
@@ -85,16 +85,16 @@ class PackedWindows(nn.Module):
         if self.scale is not None:
             query, key = functional.normalize(query, dim=-1) * self.scale, functional.normalize(key, dim=-1)
         scale = None if self.scale is None else 1.0
-        attended = attend(query, key, value, attn_mask=self._added(len(tokens)), scale=scale)
+        if len(self.added) == 1:
+            attended = attend(query, key, value, attn_mask=self.added.expand(len(tokens), -1, -1, -1), scale=scale)
+        else:
+            # Image by image, so that what is added, as large as all of an image's maps at 1,024 pixels, is kept once.
+            of_images = (part.split(len(self.added)) for part in (query, key, value))
+            attended = torch.cat(
+                [attend(*parts, attn_mask=self.added, scale=scale) for parts in zip(*of_images, strict=True)]
+            )
         rows = self.outward(_joined(attended)).view(count, -1, channels)
         return rows.index_select(1, self.back).view(count, height, width, channels)
-
-    def _added(self, windows: int) -> torch.Tensor:
-        """What is added in so many windows: made for a batch, and repeated for a larger one."""
-        if len(self.added) == 1:
-            return self.added.expand(windows, -1, -1, -1)
-        times = -(-windows // len(self.added))
-        return (self.added if times == 1 else self.added.repeat(times, 1, 1, 1))[:windows]
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
