@@ -271,12 +271,10 @@ def pixels_of(image: Any, source: Path | BinaryIO, deep: int | None = None) -> P
 
     deep: what is white in images of more than 8 bits, where that is known.
     """
-    from PIL import ImageOps
-
     take_pixels(image.width * image.height)
     raw_mode = str(getattr(image, "tile", ""))  # what was made by hand has none
     has_deep_colours = image.mode in ("RGB", "RGBA") and ";16" in raw_mode
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         return Pixels("deep", values, least_white=_TWELVE_BITS if "I;12" in raw_mode else 0)
@@ -289,6 +287,15 @@ def pixels_of(image: Any, source: Path | BinaryIO, deep: int | None = None) -> P
     return _deep_colours(image, source)
 
 
+def _upright(image: Any) -> Any:
+    """Pillow's image turned as its EXIF data says; itself, where Pillow would copy what is upright."""
+    from PIL import ExifTags, ImageOps
+
+    image.load()
+    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    return ImageOps.exif_transpose(image) if is_turned else image
+
+
 def _in_8_bits(image: Any) -> np.ndarray:
     from PIL import Image
 
@@ -298,7 +305,8 @@ def _in_8_bits(image: Any) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return np.array(image.convert("L" if grey else "RGB"))
+    mode = "L" if grey else "RGB"
+    return np.array(image if image.mode == mode else image.convert(mode))
 
 
 def _deep_colours(image: Any, source: Path | BinaryIO) -> Pixels:
@@ -306,14 +314,12 @@ def _deep_colours(image: Any, source: Path | BinaryIO) -> Pixels:
 
     image: the same with its higher bits, upright.
     """
-    from PIL import ImageOps
-
     if not isinstance(source, Path):
         source.seek(0)
     with opened(source) as other:
         is_grey = "LA;16" in str(other.tile)
         other.tile = [_with_lower_bytes(tile) for tile in other.tile]
-        lower = np.asarray(ImageOps.exif_transpose(other)).astype(np.int64)
+        lower = np.asarray(_upright(other)).astype(np.int64)
     if is_grey:
         # Its four bytes: grey and alpha, the higher byte first.
         values, alpha = lower[..., 0] * 256 + lower[..., 1], lower[..., 2] * 256 + lower[..., 3]
