@@ -7,6 +7,8 @@ after it are summed while they are in cache, and the confidences, sums of margin
 
 import numpy as np
 
+from classify.heads.solvers.pairs import votes_before
+
 MANY_CLASSES = 200
 FEW_VECTORS = 20  # of a class, up to which summing them without a matrix product is not slower
 MOST_NUMBERS = 32_000_000  # of what vectors say, float64
@@ -65,4 +67,4 @@ class ManyClasses:
             lost[i + 1 :] += won
         votes += np.arange(classes)[:, None]
         votes -= lost
-        return (votes + confidence / (3 * (np.abs(confidence) + 1))).T
+        return votes_before(confidence, votes)

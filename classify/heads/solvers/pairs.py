@@ -62,6 +62,11 @@ def decisions_of_pairs(said: np.ndarray, biases: np.ndarray) -> np.ndarray:
         votes[i + 1 :] += ~won
         confidence[i] += margins.sum(axis=0)
         confidence[i + 1 :] -= margins
+    return votes_before(confidence, votes)
+
+
+def votes_before(confidence: np.ndarray, votes: np.ndarray) -> np.ndarray:
+    """Scores (N, K) of votes and sums of margins (K, N): all that a sum can add is less than a third of a vote."""
     return (votes + confidence / (3 * (np.abs(confidence) + 1))).T
 
 
