@@ -241,7 +241,7 @@ class RBFSVM(PathHead):
         X = self._samples(X)
         crowd, most = None, ROWS
         with threads(self.jobs):
-            if len(X) >= ROWS and ManyClasses.suits(self.n_support_):
+            if len(X) >= ROWS and ManyClasses.suits(self.n_support_, self.vectors_.shape[1]):
                 crowd = ManyClasses(self.vectors_, self.coefficients_, self.n_support_, self.intercept_)
             else:
                 together = max(self.n_support_.max(), min(VECTORS, self.n_support_.sum()))

@@ -12,6 +12,7 @@ from classify.heads.solvers.pairs import votes_before
 MANY_CLASSES = 200
 FEW_VECTORS = 20  # of a class, up to which summing them without a matrix product is not slower
 MOST_NUMBERS = 32_000_000  # of what vectors say, float64
+MOST_VECTORS = 8_000_000  # numbers of all vectors, float64 at once as well
 ROWS = 128  # whose kernel with some thousand vectors a core's cache holds
 
 
@@ -44,11 +45,12 @@ class ManyClasses:
         self._lean = np.bincount(first, biases, classes) - np.bincount(second, biases, classes)
 
     @staticmethod
-    def suits(counts: np.ndarray) -> bool:
-        """Whether classes with so many vectors each are many, have few, and about as many each."""
+    def suits(counts: np.ndarray, width: int) -> bool:
+        """Whether classes with so many vectors each, of so many numbers, are many, have few, and about as many each."""
         classes, most = len(counts), int(counts.max())
-        alike = classes * most <= 2 * counts.sum()
-        return classes >= MANY_CLASSES and most <= FEW_VECTORS and classes**2 * most <= MOST_NUMBERS and bool(alike)
+        alike = bool(classes * most <= 2 * counts.sum())
+        fits = classes**2 * most <= MOST_NUMBERS and classes * most * width <= MOST_VECTORS
+        return classes >= MANY_CLASSES and most <= FEW_VECTORS and alike and fits
 
     def decisions(self, kernel: np.ndarray) -> np.ndarray:
         """Votes before confidences, float64 (N, K), of the kernel between `vectors` and rows (K * m, N)."""
