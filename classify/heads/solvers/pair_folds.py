@@ -17,6 +17,7 @@ from classify.heads.solvers.dual import Dual, WorkingSet, solve_dual
 from classify.heads.solvers.pairs import (
     Penalties,
     decisions_of_pairs,
+    rbf,
     solve_pairs,
     squared_distances,
     squared_lengths,
@@ -153,9 +154,7 @@ class SharedRows:
 
 
 def _kernel(distances: np.ndarray, rows: np.ndarray, columns: np.ndarray, gamma: float) -> np.ndarray:
-    kernel = distances[np.ix_(rows, columns)]
-    kernel *= -gamma
-    return np.exp(kernel, out=kernel)
+    return rbf(distances[np.ix_(rows, columns)], gamma)
 
 
 def solve_near(kernel: np.ndarray, targets: np.ndarray, bounds: np.ndarray, beta: np.ndarray, tolerance: float) -> Dual:

@@ -43,6 +43,12 @@ def squared_distances(rows: np.ndarray, others: np.ndarray, lengths: np.ndarray)
     return np.maximum(distances, 0, out=distances)
 
 
+def rbf(distances: np.ndarray, gamma: float) -> np.ndarray:
+    """exp(-gamma * distance), in the place of the squared distances."""
+    distances *= -gamma
+    return np.exp(distances, out=distances)
+
+
 def decisions_of_pairs(said: np.ndarray, biases: np.ndarray) -> np.ndarray:
     """Votes before confidences, float64 (N, K); with two classes (N,), positive for the second.
 
@@ -185,6 +191,4 @@ def _solve_pair(pair: _Pair, classes: tuple[int, int], candidates: Sequence[Pena
 
 def _kernel(distances: Callable[[np.ndarray], np.ndarray], gamma: float, wanted: np.ndarray) -> np.ndarray:
     """exp(-gamma * distance) of the rows wanted from all, in the place of the distances."""
-    kernel = distances(wanted)
-    kernel *= -gamma
-    return np.exp(kernel, out=kernel)
+    return rbf(distances(wanted), gamma)
